@@ -1,0 +1,178 @@
+package codec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits of a bet's fields.
+const (
+	NameBytesMax      = 128
+	DocumentDigitsMax = 20
+	NumberDigitsMax   = 9
+	NumberMax         = 999_999_999
+
+	betFields       = 6
+	birthdateBytes  = len("2006-01-02")
+	birthdateLayout = "2006-01-02"
+)
+
+// BetBytesMax is the longest line that can be a bet, in bytes, without its '\n'.
+const BetBytesMax = 2*NameBytesMax + DocumentDigitsMax + birthdateBytes + NumberDigitsMax + agencyDigitsMax + betFields - 1
+
+// ErrBet says that a line is not a valid bet.
+var ErrBet = errors.New("not a valid bet")
+
+// Date is a calendar day as the number YYYYMMDD, so that days compare as
+// integers.
+type Date uint32
+
+// DateOf is the day of t in t's own location.
+func DateOf(t time.Time) Date {
+	y, m, d := t.Date()
+	return Date(y*10000 + int(m)*100 + d)
+}
+
+// Bet is one bet. The fields are its bytes on the wire.
+type Bet struct {
+	FirstName []byte
+	LastName  []byte
+	Document  []byte
+	Birthdate []byte
+	Number    []byte
+	Agency    Agency
+}
+
+// AppendBet appends the bet's line, without a '\n', to dst. It checks nothing.
+func AppendBet(dst []byte, b Bet) []byte {
+	for _, field := range [...][]byte{b.FirstName, b.LastName, b.Document, b.Birthdate, b.Number} {
+		dst = append(dst, field...)
+		dst = append(dst, '|')
+	}
+	return AppendAgency(dst, b.Agency)
+}
+
+// SplitBet splits the line of a bet that has been validated before, as it
+// stands in the ledger, into its fields, which alias line. It checks only that
+// there are six of them and that the last is an agency's id.
+func SplitBet(line []byte) (Bet, error) {
+	var f [betFields][]byte
+	for i := range betFields - 1 {
+		end := bytes.IndexByte(line, '|')
+		if end < 0 {
+			return Bet{}, fmt.Errorf("%w: %d fields, want %d", ErrBet, i+1, betFields)
+		}
+		f[i], line = line[:end], line[end+1:]
+	}
+	if n := bytes.Count(line, []byte{'|'}); n > 0 {
+		return Bet{}, fmt.Errorf("%w: %d fields, want %d", ErrBet, betFields+n, betFields)
+	}
+	agency, ok := ParseAgency(line)
+	if !ok {
+		return Bet{}, fmt.Errorf("%w: agency: %s is not an id", ErrBet, quote(line))
+	}
+	return Bet{FirstName: f[0], LastName: f[1], Document: f[2], Birthdate: f[3], Number: f[4], Agency: agency}, nil
+}
+
+// ParseBet reads and validates one line, without its '\n', by the protocol's
+// rules of a bet. today is the last legal birthdate. The error wraps ErrBet,
+// and its text is "FIELD: REASON", fit to be shown to people and to stand in a
+// log line. The fields alias line.
+//
+// This is the plain reading of the rules, and what explains a rejection;
+// ParseBatch decides the same faster.
+func ParseBet(line []byte, today Date) (Bet, error) {
+	b, err := SplitBet(line)
+	if err != nil {
+		return Bet{}, err
+	}
+	if err := checkName("first name", b.FirstName); err != nil {
+		return Bet{}, err
+	}
+	if err := checkName("last name", b.LastName); err != nil {
+		return Bet{}, err
+	}
+	if err := checkDigits("document", b.Document, DocumentDigitsMax); err != nil {
+		return Bet{}, err
+	}
+	if err := checkBirthdate(b.Birthdate, today); err != nil {
+		return Bet{}, err
+	}
+	if err := checkDigits("number", b.Number, NumberDigitsMax); err != nil {
+		return Bet{}, err
+	}
+	return b, nil
+}
+
+func checkName(field string, name []byte) error {
+	switch {
+	case len(name) == 0:
+		return fmt.Errorf("%w: %s: is empty", ErrBet, field)
+	case len(name) > NameBytesMax:
+		return fmt.Errorf("%w: %s: %d bytes, at most %d", ErrBet, field, len(name), NameBytesMax)
+	case !utf8.Valid(name):
+		return fmt.Errorf("%w: %s: %s is not UTF-8", ErrBet, field, quote(name))
+	case bytes.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("%w: %s: %s has a control character", ErrBet, field, quote(name))
+	}
+	return nil
+}
+
+func checkDigits(field string, digits []byte, digitsMax int) error {
+	switch {
+	case len(digits) == 0:
+		return fmt.Errorf("%w: %s: is empty", ErrBet, field)
+	case len(digits) > digitsMax:
+		return fmt.Errorf("%w: %s: %d digits, at most %d", ErrBet, field, len(digits), digitsMax)
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return fmt.Errorf("%w: %s: %s is not a number", ErrBet, field, quote(digits))
+		}
+	}
+	return nil
+}
+
+func checkBirthdate(b []byte, today Date) error {
+	t, err := time.Parse(birthdateLayout, string(b))
+	switch {
+	case len(b) != birthdateBytes || b[4] != '-' || b[7] != '-':
+		return fmt.Errorf("%w: birthdate: %s is not YYYY-MM-DD", ErrBet, quote(b))
+	case err != nil:
+		return fmt.Errorf("%w: birthdate: %s is not a day", ErrBet, quote(b))
+	case DateOf(t) > today:
+		return fmt.Errorf("%w: birthdate: %s is in the future", ErrBet, quote(b))
+	}
+	return nil
+}
+
+// quote shows bytes from outside: as they are if they are plain, quoted and
+// cut otherwise, never with a '|'.
+func quote(b []byte) string {
+	const shown = 40
+	more := ""
+	if len(b) > shown {
+		b, more = b[:shown], "..."
+	}
+	plain := len(b) > 0
+	for _, c := range b {
+		if c <= ' ' || c >= 0x7f || c == '|' || c == '"' {
+			plain = false
+		}
+	}
+	if plain {
+		return string(b) + more
+	}
+	return strings.ReplaceAll(strconv.QuoteToASCII(string(b)), "|", `\x7c`) + more
+}
+
+// reason is the text of an error of ParseBet without its sentinel.
+func reason(err error) string {
+	return strings.TrimPrefix(err.Error(), ErrBet.Error()+": ")
+}

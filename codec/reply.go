@@ -1,0 +1,193 @@
+package codec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Code is an error of the protocol's table, as a server says it.
+type Code uint8
+
+// The protocol's errors. CodeNone is no error.
+const (
+	CodeNone Code = iota
+	CodeInvalidFrame
+	CodeFrameTooLarge
+	CodeEmptyBatch
+	CodeInvalidBatch
+	CodeInvalidAgency
+	CodeInvalidGetWinners
+	CodeInvalidHello
+	CodeBetsClosed
+	CodeLotteryHasntEnded
+	CodeWindowExceeded
+	CodeAgencyTakenOver
+	CodeTooManyConnections
+	CodeTimeout
+	CodeStorage
+	codeEnd
+)
+
+var codePayloads = [codeEnd]string{
+	CodeInvalidFrame:       "ERROR_INVALID_FRAME",
+	CodeFrameTooLarge:      "ERROR_FRAME_TOO_LARGE",
+	CodeEmptyBatch:         "ERROR_EMPTY_BATCH",
+	CodeInvalidBatch:       "ERROR_INVALID_BATCH",
+	CodeInvalidAgency:      "ERROR_INVALID_AGENCY",
+	CodeInvalidGetWinners:  "ERROR_INVALID_GET_WINNERS",
+	CodeInvalidHello:       "ERROR_INVALID_HELLO",
+	CodeBetsClosed:         "ERROR_BETS_CLOSED",
+	CodeLotteryHasntEnded:  "ERROR_LOTTERY_HASNT_ENDED",
+	CodeWindowExceeded:     "ERROR_WINDOW_EXCEEDED",
+	CodeAgencyTakenOver:    "ERROR_AGENCY_TAKEN_OVER",
+	CodeTooManyConnections: "ERROR_TOO_MANY_CONNECTIONS",
+	CodeTimeout:            "ERROR_TIMEOUT",
+	CodeStorage:            "ERROR_STORAGE",
+}
+
+// Codes lists every error of the protocol.
+func Codes() []Code {
+	codes := make([]Code, 0, codeEnd-1)
+	for c := CodeNone + 1; c < codeEnd; c++ {
+		codes = append(codes, c)
+	}
+	return codes
+}
+
+// String is the code's payload on the wire, such as ERROR_EMPTY_BATCH.
+func (c Code) String() string {
+	if c == CodeNone || c >= codeEnd {
+		return fmt.Sprintf("Code(%d)", uint8(c))
+	}
+	return codePayloads[c]
+}
+
+// Closes reports whether a server closes the connection after this error.
+func (c Code) Closes() bool {
+	switch c {
+	case CodeInvalidFrame, CodeFrameTooLarge, CodeWindowExceeded, CodeAgencyTakenOver,
+		CodeTooManyConnections, CodeTimeout, CodeStorage:
+		return true
+	default:
+		return false
+	}
+}
+
+// ErrReply says that a server's payload is not a reply of the protocol.
+var ErrReply = errors.New("not a reply of the protocol")
+
+// ReplyKind tells a server's replies apart.
+type ReplyKind uint8
+
+// The kinds of replies.
+const (
+	ReplyAck ReplyKind = iota + 1
+	ReplyWelcome
+	ReplyWinners
+	ReplyError
+)
+
+// Reply is a server's reply as an agency reads it.
+type Reply struct {
+	Kind    ReplyKind
+	Welcome Welcome // of ReplyWelcome
+	Code    Code    // of ReplyError
+	Detail  string  // of ReplyError: what follows the code's '|', if anything
+	Winners []byte  // of ReplyWinners: the payload; aliases the frame
+}
+
+// Welcome is the server's answer to a HELLO.
+type Welcome struct {
+	Stored        int64 // how many bets of the agency are durable
+	Window        int   // how many frames may be unanswered at once
+	FrameBytesMax int   // the largest payload that the server takes
+}
+
+const (
+	payloadAck    = "ACK"
+	prefixWelcome = "WELCOME|"
+	prefixError   = "ERROR_"
+)
+
+// AppendAck appends an ACK frame to dst.
+func AppendAck(dst []byte) []byte { return append(dst, "3\nACK"...) }
+
+// AppendError appends an error frame to dst. detail follows the code after a
+// '|' if it is not empty.
+func AppendError(dst []byte, code Code, detail string) []byte {
+	name := code.String()
+	n := len(name)
+	if detail != "" {
+		n += 1 + len(detail)
+	}
+	dst = AppendFrameHeader(dst, n)
+	dst = append(dst, name...)
+	if detail != "" {
+		dst = append(dst, '|')
+		dst = append(dst, detail...)
+	}
+	return dst
+}
+
+// AppendWelcome appends a WELCOME frame to dst.
+func AppendWelcome(dst []byte, w Welcome) []byte {
+	var room [len(prefixWelcome) + 3*20]byte // three numbers of at most 19 digits, two '|'
+	p := append(room[:0], prefixWelcome...)
+	p = strconv.AppendInt(p, w.Stored, 10)
+	p = append(p, '|')
+	p = strconv.AppendInt(p, int64(w.Window), 10)
+	p = append(p, '|')
+	p = strconv.AppendInt(p, int64(w.FrameBytesMax), 10)
+	return AppendFrame(dst, p)
+}
+
+// ParseReply reads a server's payload. A payload that is no other reply is an
+// agency's winners: their lines are not checked here.
+func ParseReply(payload []byte) (Reply, error) {
+	switch {
+	case string(payload) == payloadAck:
+		return Reply{Kind: ReplyAck}, nil
+	case bytes.HasPrefix(payload, []byte(prefixWelcome)) && !isBetLine(payload):
+		w, err := parseWelcome(string(payload[len(prefixWelcome):]))
+		return Reply{Kind: ReplyWelcome, Welcome: w}, err
+	case bytes.HasPrefix(payload, []byte(prefixError)) && !isBetLine(payload):
+		name, detail, _ := strings.Cut(string(payload), "|")
+		for c := CodeNone + 1; c < codeEnd; c++ {
+			if codePayloads[c] == name {
+				return Reply{Kind: ReplyError, Code: c, Detail: detail}, nil
+			}
+		}
+		return Reply{}, fmt.Errorf("%w: unknown error %.64q", ErrReply, name)
+	}
+	return Reply{Kind: ReplyWinners, Winners: payload}, nil
+}
+
+// isBetLine tells a bet whose first name looks like another message from that
+// message: only a bet's line has six fields or more.
+func isBetLine(payload []byte) bool {
+	line, _, _ := bytes.Cut(payload, []byte{'\n'})
+	return bytes.Count(line, []byte{'|'}) >= betFields-1
+}
+
+func parseWelcome(s string) (Welcome, error) {
+	fields := strings.Split(s, "|")
+	if len(fields) != 3 {
+		return Welcome{}, fmt.Errorf("%w: WELCOME with %d fields, want 3", ErrReply, len(fields))
+	}
+	stored, err := strconv.ParseUint(fields[0], 10, 63)
+	if err != nil {
+		return Welcome{}, fmt.Errorf("%w: WELCOME stored: %w", ErrReply, err)
+	}
+	window, err := strconv.ParseUint(fields[1], 10, 31)
+	if err != nil || window == 0 {
+		return Welcome{}, fmt.Errorf("%w: WELCOME window is %.20q, want a positive number", ErrReply, fields[1])
+	}
+	frameBytesMax, err := strconv.ParseUint(fields[2], 10, 31)
+	if err != nil || frameBytesMax == 0 {
+		return Welcome{}, fmt.Errorf("%w: WELCOME frame bytes is %.20q, want a positive number", ErrReply, fields[2])
+	}
+	return Welcome{Stored: int64(stored), Window: int(window), FrameBytesMax: int(frameBytesMax)}, nil
+}

@@ -1,0 +1,134 @@
+package codec
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Agency is the id of an agency: 1 to 999,999,999 on the wire, in decimal
+// without leading zeros.
+type Agency uint32
+
+const agencyDigitsMax = 9
+
+// AppendAgency appends the id as it stands on the wire.
+func AppendAgency(dst []byte, a Agency) []byte { return strconv.AppendUint(dst, uint64(a), 10) }
+
+// ParseAgency reads an agency id. Which ids are expected is the server's to know.
+func ParseAgency(b []byte) (a Agency, ok bool) {
+	if len(b) == 0 || len(b) > agencyDigitsMax || b[0] == '0' && len(b) > 1 {
+		return 0, false
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		a = a*10 + Agency(c-'0')
+	}
+	return a, true
+}
+
+// RequestKind tells an agency's requests apart.
+type RequestKind uint8
+
+// The kinds of requests.
+const (
+	RequestBets RequestKind = iota + 1
+	RequestGetWinners
+	RequestHello
+)
+
+// Request is an agency's request as the server reads it.
+type Request struct {
+	Kind   RequestKind
+	Agency Agency
+	// Batch describes the bets of a RequestBets.
+	Batch Batch
+}
+
+const (
+	prefixGetWinners = "GET_WINNERS"
+	prefixHello      = "HELLO|"
+)
+
+// AppendGetWinners appends an agency's GET_WINNERS frame to dst.
+func AppendGetWinners(dst []byte, a Agency) []byte {
+	return appendNamed(dst, prefixGetWinners+"|", a)
+}
+
+// AppendHello appends an agency's HELLO frame to dst.
+func AppendHello(dst []byte, a Agency) []byte { return appendNamed(dst, prefixHello, a) }
+
+func appendNamed(dst []byte, prefix string, a Agency) []byte {
+	var digits [10]byte
+	id := AppendAgency(digits[:0], a)
+	dst = AppendFrameHeader(dst, len(prefix)+len(id))
+	dst = append(dst, prefix...)
+	return append(dst, id...)
+}
+
+// ParseRequest reads a request's payload.
+//
+// Winning lines of a batch are appended to winners, each followed by '\n'; the
+// grown slice is returned, also with an error. A valid request allocates
+// nothing as long as winners has room. The error is an *Error whose Code is
+// what the server answers; a batch that holds one is rejected whole.
+func ParseRequest(payload []byte, rules Rules, winners []byte) (Request, []byte, error) {
+	if len(payload) > 0 {
+		switch payload[0] {
+		case 'G':
+			if bytes.HasPrefix(payload, []byte(prefixGetWinners)) {
+				r, err := parseGetWinners(payload)
+				return r, winners, err
+			}
+		case 'H':
+			if bytes.HasPrefix(payload, []byte(prefixHello)) {
+				if a, ok := ParseAgency(payload[len(prefixHello):]); ok {
+					return Request{Kind: RequestHello, Agency: a}, winners, nil
+				}
+				if !isBetLine(payload) {
+					return Request{}, winners, &Error{Code: CodeInvalidHello}
+				}
+			}
+		}
+	}
+	batch, winners, err := ParseBatch(payload, rules, winners)
+	if err != nil {
+		return Request{}, winners, err
+	}
+	return Request{Kind: RequestBets, Agency: batch.Agency, Batch: batch}, winners, nil
+}
+
+func parseGetWinners(payload []byte) (Request, error) {
+	rest := payload[len(prefixGetWinners):]
+	if len(rest) > 1 && rest[0] == '|' {
+		if a, ok := ParseAgency(rest[1:]); ok {
+			return Request{Kind: RequestGetWinners, Agency: a}, nil
+		}
+	}
+	return Request{}, &Error{Code: CodeInvalidGetWinners}
+}
+
+// Error is why a request was rejected: the protocol's code and, for an invalid
+// batch, the first line that is not a bet and the reason.
+type Error struct {
+	Code   Code
+	Line   int    // from 1; 0 if the error is not about a line
+	Reason string // without '|' and line ends; empty if Line is 0
+}
+
+func (e *Error) Error() string {
+	if d := e.Detail(); d != "" {
+		return e.Code.String() + "|" + d
+	}
+	return e.Code.String()
+}
+
+// Detail is what a server tells, after the code, to connections that said
+// HELLO: "LINE|REASON", or nothing.
+func (e *Error) Detail() string {
+	if e.Line == 0 {
+		return ""
+	}
+	return strconv.Itoa(e.Line) + "|" + e.Reason
+}
