@@ -1,0 +1,115 @@
+package dataset
+
+import (
+	"archive/zip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+var (
+	// ErrNoAgencyFile says that a folder or archive holds no file for the agency.
+	ErrNoAgencyFile = errors.New("no file for this agency")
+	// ErrNotZip says that a file whose name ends in .zip can't be read as one.
+	ErrNotZip = errors.New("not a readable zip archive")
+)
+
+// zipEncrypted is the bit of an entry's flags that says so (APPNOTE 4.4.4).
+const zipEncrypted = 1
+
+// Open opens the bets of one agency. path is a folder or an archive (its name ends in
+// .zip, in any case) that holds agency-<id>.csv at its top, or else the agency's
+// CSV file itself. It returns the stream, which the caller closes, and its name
+// for messages, such as dataset.zip:agency-3.csv.
+//
+// Errors name the file. They wrap [ErrNoAgencyFile], [ErrNotZip] or what the
+// operating system said, such as [io/fs.ErrNotExist] if there is no path. Damage inside an archive's entry shows while reading.
+func Open(path string, agency int) (io.ReadCloser, string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, "", fmt.Errorf("%s: %w: name a CSV file, or a zip or folder that holds %s",
+			path, os.ErrNotExist, FileName(agency))
+	case err != nil:
+		return nil, "", err
+	case info.IsDir():
+		return openInFolder(path, agency)
+	case strings.EqualFold(filepath.Ext(path), ".zip"):
+		return openInArchive(path, agency)
+	default:
+		return openFile(path)
+	}
+}
+
+func openFile(path string) (io.ReadCloser, string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, "", err
+	}
+	return file, path, nil
+}
+
+func openInFolder(dir string, agency int) (io.ReadCloser, string, error) {
+	path := filepath.Join(dir, FileName(agency))
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && info.IsDir() {
+		return nil, "", noAgencyFile(dir, agency)
+	}
+	return openFile(path)
+}
+
+func openInArchive(path string, agency int) (io.ReadCloser, string, error) {
+	archive, err := zip.OpenReader(path)
+	if errors.Is(err, zip.ErrFormat) {
+		return nil, "", fmt.Errorf("%s: %w: make it again, or name a CSV file or a folder", path, ErrNotZip)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	entry, err := openEntry(&archive.Reader, path, agency)
+	if err != nil {
+		return nil, "", errors.Join(err, archive.Close())
+	}
+	return &archiveEntry{ReadCloser: entry, archive: archive}, entryName(path, agency), nil
+}
+
+// openEntry looks the entry up by its exact name. (The archive's own Open would
+// also clean and correct the names of others.)
+func openEntry(archive *zip.Reader, path string, agency int) (io.ReadCloser, error) {
+	for _, file := range archive.File {
+		if file.Name != FileName(agency) {
+			continue
+		}
+		if file.Flags&zipEncrypted != 0 {
+			return nil, fmt.Errorf("%s: %w: it is encrypted: unpack it into a folder and name that",
+				entryName(path, agency), ErrNotZip)
+		}
+		entry, err := file.Open()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w (%v): make it again, or unpack it into a folder and name that",
+				entryName(path, agency), ErrNotZip, err)
+		}
+		return entry, nil
+	}
+	return nil, noAgencyFile(path, agency)
+}
+
+func entryName(path string, agency int) string { return path + ":" + FileName(agency) }
+
+func noAgencyFile(path string, agency int) error {
+	return fmt.Errorf("%s: %w: it holds no %s at its top: check the agency's id, or make a dataset of %d agencies",
+		path, ErrNoAgencyFile, FileName(agency), agency)
+}
+
+// archiveEntry closes the archive with the entry.
+type archiveEntry struct {
+	io.ReadCloser
+	archive io.Closer
+}
+
+func (e *archiveEntry) Close() error {
+	return errors.Join(e.ReadCloser.Close(), e.archive.Close())
+}
