@@ -1,0 +1,575 @@
+package lottery_test
+
+import (
+	"errors"
+	"math"
+	"testing"
+
+	"loteria/codec"
+	"loteria/engine/lottery"
+)
+
+// Each test quotes the sentence of the protocol (P) or of the design (D) that
+// it holds the lottery to.
+
+const (
+	none    = lottery.NoEntry
+	stores  = lottery.BetsEntry
+	reports = lottery.ReportedEntry
+	juan    = "Juan|Pérez|12345678|1990-05-23|7574|1"
+	maria   = "María|Gómez|87654321|1985-07-10|7574|1"
+	carlos  = "Carlos|López|99887766|1982-02-17|7574|2"
+	lucia   = "Lucía|Martínez|11223344|1995-09-30|07574|2"
+)
+
+var (
+	push    = lottery.Rules{Agencies: 2}
+	poll    = lottery.Rules{Agencies: 2, Poll: true}
+	pushAll = lottery.Rules{Agencies: 2, AllWinners: true}
+)
+
+// P: "A connection belongs to the agency that its first valid message names."
+// P: ERROR_INVALID_AGENCY when "another agency than this connection's".
+func TestFirstMessageBindsTheConnection(t *testing.T) {
+	a1 := session("A1")
+	kinds := map[string]struct {
+		request lottery.Request
+		entry   lottery.Entry
+		effects []lottery.Effect
+	}{
+		"hello":      {hello(a1, 1), none, []lottery.Effect{welcome(a1, 1, 0)}},
+		"bets":       {bets(a1, 1, 3), stores, []lottery.Effect{ack(a1, 1, 3)}},
+		"getWinners": {getWinners(a1, 1), reports, nil},
+	}
+	for name, first := range kinds {
+		t.Run(name, func(t *testing.T) {
+			*a1 = lottery.Session{Peer: "A1"}
+			g := newGame(t, push)
+			if a1.Agency() != 0 || g.OpenSessions() != 0 {
+				t.Errorf("before: agency %d, %d open sessions", a1.Agency(), g.OpenSessions())
+			}
+			g.expect(first.request, first.entry, first.effects...)
+			if a1.Agency() != 1 || g.OpenSessions() != 1 {
+				t.Errorf("after: agency %d, %d open sessions, want agency 1, 1 open", a1.Agency(), g.OpenSessions())
+			}
+			stored := g.Bets()
+			g.expect(hello(a1, 2), none, reject(a1, 2, codec.CodeInvalidAgency))
+			g.expect(bets(a1, 2, 1, carlos), none, reject(a1, 2, codec.CodeInvalidAgency))
+			g.expect(getWinners(a1, 2), none, reject(a1, 2, codec.CodeInvalidAgency))
+			if a1.Agency() != 1 || g.Bets() != stored || g.Won() != 0 || g.Reported(2) {
+				t.Errorf("another agency's messages were taken: %d bets, %d won, reported %v",
+					g.Bets(), g.Won(), g.Reported(2))
+			}
+			g.expect(hello(a1, 1), none, welcome(a1, 1, stored)) // the connection is kept
+		})
+	}
+}
+
+// P: ERROR_INVALID_AGENCY: "not an expected agency", connection "kept".
+func TestUnexpectedAgency(t *testing.T) {
+	for _, id := range []codec.Agency{0, 3, 999_999_999, math.MaxUint32} {
+		a := session("A")
+		g := newGame(t, push)
+		g.expect(hello(a, id), none, reject(a, id, codec.CodeInvalidAgency))
+		g.expect(bets(a, id, 1, juan), none, reject(a, id, codec.CodeInvalidAgency))
+		g.expect(getWinners(a, id), none, reject(a, id, codec.CodeInvalidAgency))
+		if a.Agency() != 0 || a.Gone() || g.OpenSessions() != 0 || g.Bets() != 0 || g.Stored(id) != 0 || g.Reported(id) {
+			t.Errorf("agency %d: something was taken", id)
+		}
+		g.expect(hello(a, 2), none, welcome(a, 2, 0)) // still anyone's
+		g.expect(bets(a, id, 1), none, reject(a, id, codec.CodeInvalidAgency))
+		g.expect(bets(a, 2, 1), stores, ack(a, 2, 1))
+	}
+}
+
+// P: "A rejected batch changes nothing."
+func TestRejectedBatchChangesNothing(t *testing.T) {
+	g := newGame(t, push)
+	a1, a2, late := session("A1"), session("A2"), session("late")
+	g.expect(bets(a1, 1, 2, juan), stores, ack(a1, 1, 2))
+	g.expect(getWinners(a1, 1), reports)
+
+	g.expect(bets(late, 1, 1, maria), none, reject(late, 1, codec.CodeBetsClosed))
+	if g.Stored(1) != 2 || g.Bets() != 2 || g.Won() != 1 || g.OpenSessions() != 1 || late.Agency() != 0 {
+		t.Errorf("stored %d of %d, won %d, %d open, late one bound to %d; want 2 of 2, 1, 1, 0",
+			g.Stored(1), g.Bets(), g.Won(), g.OpenSessions(), late.Agency())
+	}
+	// The connection is kept, and not even bound by what was rejected.
+	g.expect(bets(late, 2, 1), stores, ack(late, 2, 1))
+	g.expect(getWinners(a2, 2), reports, draw(1), winners(a1, 1, juan), winners(a2, 2))
+}
+
+// P: "Two identical bets are two bets: people do play the same number twice."
+func TestIdenticalBetsAreTwoBets(t *testing.T) {
+	g := newGame(t, lottery.Rules{Agencies: 1})
+	a := session("A")
+	g.expect(bets(a, 1, 2, juan, juan), stores, ack(a, 1, 2))
+	g.expect(bets(a, 1, 1, juan), stores, ack(a, 1, 1))
+	g.expect(getWinners(a, 1), reports, draw(3), winners(a, 1, juan, juan, juan))
+}
+
+// P: "GET_WINNERS|<agency> says two things: 'this agency has no more bets'
+// and 'send me my winners'." The first can be said only once.
+func TestReportIsLoggedOnce(t *testing.T) {
+	for _, rules := range []lottery.Rules{push, poll} {
+		g := newGame(t, rules)
+		answer := func(s *lottery.Session) []lottery.Effect {
+			if rules.Poll {
+				return []lottery.Effect{reject(s, 1, codec.CodeLotteryHasntEnded)}
+			}
+			return nil
+		}
+		a, b := session("A"), session("B")
+		g.expect(getWinners(a, 1), reports, answer(a)...)
+		g.expect(getWinners(a, 1), none, answer(a)...)
+		g.expect(getWinners(b, 1), none, answer(b)...)
+		g.restart()
+		c := session("C")
+		g.expect(getWinners(c, 1), none, answer(c)...)
+		if !g.Reported(1) || g.Reported(2) || g.Drawn() {
+			t.Errorf("%+v: reported %v %v, drawn %v, want true false false",
+				rules, g.Reported(1), g.Reported(2), g.Drawn())
+		}
+	}
+}
+
+// P: "The draw takes place when the last expected agency has said it, once,
+// ever." D: "the draw [...] is the point in the log where the last reported
+// stands."
+func TestDrawTakesPlaceOnce(t *testing.T) {
+	g := newGame(t, lottery.Rules{Agencies: 3})
+	a := []*lottery.Session{session("A1"), session("A2"), session("A3")}
+	g.expect(bets(a[0], 1, 5, juan), stores, ack(a[0], 1, 5))
+	g.expect(getWinners(a[2], 3), reports)
+	g.expect(getWinners(a[0], 1), reports)
+	if g.Drawn() {
+		t.Error("drawn before the last agency had reported")
+	}
+	g.expect(getWinners(a[1], 2), reports, draw(1), winners(a[0], 1, juan), winners(a[1], 2), winners(a[2], 3))
+	for i, s := range a {
+		id := codec.Agency(i + 1)
+		g.expect(bets(s, id, 1, juan), none, reject(s, id, codec.CodeBetsClosed))
+		g.expect(leave(s), none)
+	}
+	g.restart()
+	if !g.Drawn() || g.Won() != 1 {
+		t.Errorf("after a restart: drawn %v, won %d, want true, 1", g.Drawn(), g.Won())
+	}
+	back := session("back")
+	g.expect(getWinners(back, 1), none, winners(back, 1, juan)) // and no second draw
+}
+
+// P: "The answer is PUSHED the moment the draw takes place; until then the
+// agency just waits." All who wait are answered, whoever reported last.
+func TestWinnersArePushed(t *testing.T) {
+	g := newGame(t, push)
+	a1, again, a2 := session("A1"), session("A1 again"), session("A2")
+	g.expect(bets(a1, 1, 3, juan, maria), stores, ack(a1, 1, 3))
+	g.expect(bets(a2, 2, 1, carlos), stores, ack(a2, 2, 1))
+	g.expect(getWinners(a1, 1), reports)
+	g.expect(getWinners(again, 1), none)
+	g.expect(getWinners(a2, 2), reports,
+		draw(3), winners(again, 1, juan, maria), winners(a1, 1, juan, maria), winners(a2, 2, carlos))
+}
+
+// P: "An answer belongs to one request": who asked twice is answered twice.
+func TestEachHeldQuestionIsAnswered(t *testing.T) {
+	g := newGame(t, push)
+	a1, a2 := session("A1"), session("A2")
+	g.expect(getWinners(a1, 1), reports)
+	g.expect(getWinners(a1, 1), none)
+	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a1, 1), winners(a2, 2))
+}
+
+// P: "It is the one answer that is not given in order: requests sent after a
+// held GET_WINNERS are answered without waiting for it."
+func TestRequestsOvertakeHeldQuestion(t *testing.T) {
+	g := newGame(t, push)
+	a1, a2 := session("A1"), session("A2")
+	g.expect(bets(a1, 1, 4), stores, ack(a1, 1, 4))
+	g.expect(getWinners(a1, 1), reports)
+	g.expect(bets(a1, 1, 1), none, reject(a1, 1, codec.CodeBetsClosed))
+	g.expect(hello(a1, 1), none, welcome(a1, 1, 4))
+	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a2, 2)) // the question stood
+}
+
+// P: "After the draw every GET_WINNERS is answered at once, on any connection,
+// as often as it is asked."
+func TestGetWinnersAfterTheDraw(t *testing.T) {
+	for _, rules := range []lottery.Rules{push, poll} {
+		g := newGame(t, rules)
+		g.apply(bets(session("A1"), 1, 2, juan))
+		g.apply(getWinners(session("A1"), 1))
+		g.apply(getWinners(session("A2"), 2))
+		if !g.Drawn() {
+			t.Fatal("not drawn")
+		}
+		one, other := session("one"), session("other")
+		for range 3 {
+			g.expect(getWinners(one, 1), none, winners(one, 1, juan))
+			g.expect(getWinners(other, 1), none, winners(other, 1, juan))
+		}
+	}
+}
+
+// P: "SERVER_WINNERS=poll restores the old behaviour [...]: before the draw
+// the answer is ERROR_LOTTERY_HASNT_ENDED at once."
+func TestPollMode(t *testing.T) {
+	g := newGame(t, poll)
+	a1, a2 := session("A1"), session("A2")
+	g.expect(bets(a1, 1, 1, juan), stores, ack(a1, 1, 1))
+	g.expect(getWinners(a1, 1), reports, reject(a1, 1, codec.CodeLotteryHasntEnded))
+	g.expect(getWinners(a1, 1), none, reject(a1, 1, codec.CodeLotteryHasntEnded))
+	g.expect(bets(a1, 1, 1), none, reject(a1, 1, codec.CodeBetsClosed)) // the report counts all the same
+	// The last agency's question is asked at the draw; nobody else's is open.
+	g.expect(getWinners(a2, 2), reports, draw(1), winners(a2, 2))
+	g.expect(getWinners(a1, 1), none, winners(a1, 1, juan))
+}
+
+// P: "An old polling agency works unchanged in both modes, one connection per
+// message or not: in push mode its first question is simply answered when
+// there is an answer."
+func TestConnectionPerMessage(t *testing.T) {
+	for _, rules := range []lottery.Rules{push, poll} {
+		g := newGame(t, rules)
+		for _, line := range []string{juan, maria} {
+			s := session("batch")
+			g.expect(bets(s, 1, 10, line), stores, ack(s, 1, 10))
+			g.expect(leave(s), none)
+		}
+		question, last := session("question"), session("last")
+		if rules.Poll {
+			g.expect(getWinners(question, 1), reports, reject(question, 1, codec.CodeLotteryHasntEnded))
+			g.expect(leave(question), none)
+			g.expect(getWinners(last, 2), reports, draw(2), winners(last, 2))
+			again := session("again")
+			g.expect(getWinners(again, 1), none, winners(again, 1, juan, maria))
+		} else {
+			g.expect(getWinners(question, 1), reports)
+			g.expect(getWinners(last, 2), reports, draw(2), winners(question, 1, juan, maria), winners(last, 2))
+		}
+	}
+}
+
+// P: "SERVER_WINNERS_SCOPE=agency (default): an agency gets its own winners
+// only." P: "an empty payload if it has none."
+func TestOwnWinnersOnly(t *testing.T) {
+	g := newGame(t, lottery.Rules{Agencies: 3})
+	a1, a2, a3 := session("A1"), session("A2"), session("A3")
+	g.expect(bets(a2, 2, 1, lucia), stores, ack(a2, 2, 1))
+	g.expect(bets(a1, 1, 1, juan), stores, ack(a1, 1, 1))
+	g.expect(bets(a2, 2, 1, carlos), stores, ack(a2, 2, 1))
+	g.expect(bets(a3, 3, 9), stores, ack(a3, 3, 9))
+	g.expect(getWinners(a1, 1), reports)
+	g.expect(getWinners(a2, 2), reports)
+	g.expect(getWinners(a3, 3), reports,
+		draw(3), winners(a1, 1, juan), winners(a2, 2, lucia, carlos), winners(a3, 3))
+}
+
+// P: "all: every agency gets all winners, in ledger order."
+func TestAllWinnersInLedgerOrder(t *testing.T) {
+	g := newGame(t, pushAll)
+	a1, a2 := session("A1"), session("A2")
+	g.expect(bets(a2, 2, 2, lucia), stores, ack(a2, 2, 2))
+	g.expect(bets(a1, 1, 1, juan), stores, ack(a1, 1, 1))
+	g.expect(bets(a2, 2, 1, carlos), stores, ack(a2, 2, 1))
+	g.expect(bets(a1, 1, 1, maria), stores, ack(a1, 1, 1))
+	g.restart() // the order is the ledger's, not that of the connections
+	a1, a2 = session("A1"), session("A2")
+	g.expect(getWinners(a2, 2), reports)
+	all := []string{lucia, juan, carlos, maria}
+	g.expect(getWinners(a1, 1), reports, draw(4), winners(a1, 1, all...), winners(a2, 2, all...))
+}
+
+// P: ERROR_BETS_CLOSED: "bets after the agency's own GET_WINNERS, or after the
+// draw". Another agency's report closes nothing.
+func TestBetsClosed(t *testing.T) {
+	g := newGame(t, push)
+	a1, a2 := session("A1"), session("A2")
+	g.expect(getWinners(a1, 1), reports)
+	g.expect(bets(a1, 1, 1), none, reject(a1, 1, codec.CodeBetsClosed))
+	g.expect(bets(a2, 2, 1), stores, ack(a2, 2, 1))
+	g.restart()
+	b1, b2 := session("B1"), session("B2")
+	g.expect(bets(b1, 1, 1), none, reject(b1, 1, codec.CodeBetsClosed))
+	g.expect(bets(b2, 2, 1), stores, ack(b2, 2, 1))
+	g.expect(getWinners(b2, 2), reports, draw(0), winners(b2, 2))
+	g.expect(bets(b2, 2, 1), none, reject(b2, 2, codec.CodeBetsClosed))
+}
+
+// P: "stored is how many bets of this agency are durable." D: "its stored
+// counts everything queued before it".
+func TestWelcomeSaysWhereToGoOn(t *testing.T) {
+	g := newGame(t, push)
+	a1, a2 := session("A1"), session("A2")
+	g.expect(hello(a1, 1), none, welcome(a1, 1, 0))
+	g.expect(bets(a1, 1, 150), stores, ack(a1, 1, 150))
+	g.expect(bets(a1, 1, 7), stores, ack(a1, 1, 7))
+	g.expect(bets(a2, 2, 1000), stores, ack(a2, 2, 1000))
+	next := session("next")
+	g.expect(hello(next, 1), none, reject(a1, 1, codec.CodeAgencyTakenOver), welcome(next, 1, 157))
+	g.restart()
+	restarted := session("restarted")
+	g.expect(hello(restarted, 1), none, welcome(restarted, 1, 157))
+	if g.Bets() != 1157 {
+		t.Errorf("%d bets, want 1157", g.Bets())
+	}
+}
+
+// P: "A second HELLO for an agency takes it over: the older connection is told
+// so and closed, and what it still had in flight is either counted in stored
+// or rejected, never stored later." D: "whatever the older connection still
+// sends afterwards is fenced off".
+func TestTakeoverFencesOff(t *testing.T) {
+	g := newGame(t, push)
+	older, newer, a2 := session("older"), session("newer"), session("A2")
+	g.expect(hello(older, 1), none, welcome(older, 1, 0))
+	g.expect(bets(older, 1, 3), stores, ack(older, 1, 3))
+	g.expect(hello(newer, 1), none, reject(older, 1, codec.CodeAgencyTakenOver), welcome(newer, 1, 3))
+	if !older.Gone() || newer.Gone() || g.OpenSessions() != 1 {
+		t.Errorf("older gone %v, newer gone %v, %d open; want true, false, 1", older.Gone(), newer.Gone(), g.OpenSessions())
+	}
+
+	// In flight: nothing of it counts, and it has been told already.
+	g.expect(bets(older, 1, 5, juan), none)
+	g.expect(getWinners(older, 1), none)
+	g.expect(hello(older, 1), none)
+	g.expect(hello(older, 2), none)
+	g.expect(leave(older), none)
+	if g.Stored(1) != 3 || g.Won() != 0 || g.Reported(1) || g.OpenSessions() != 1 {
+		t.Errorf("stored %d, won %d, reported %v, %d open; want 3, 0, false, 1",
+			g.Stored(1), g.Won(), g.Reported(1), g.OpenSessions())
+	}
+
+	g.expect(bets(newer, 1, 2, juan), stores, ack(newer, 1, 2))
+	g.expect(getWinners(newer, 1), reports)
+	g.expect(getWinners(a2, 2), reports, draw(1), winners(newer, 1, juan), winners(a2, 2))
+}
+
+// P: ERROR_AGENCY_TAKEN_OVER: "a newer connection said HELLO for the same
+// agency": to every older one, also one that waits or never said HELLO, and to
+// no other agency's.
+func TestTakeoverOfAllOlderConnections(t *testing.T) {
+	g := newGame(t, push)
+	first, second, third := session("first"), session("second"), session("third")
+	other, newest := session("other"), session("newest")
+	g.expect(bets(first, 1, 1, juan), stores, ack(first, 1, 1))
+	g.expect(getWinners(second, 1), reports)
+	g.expect(getWinners(third, 1), none)
+	g.expect(hello(other, 2), none, welcome(other, 2, 0))
+	g.expect(hello(newest, 1), none,
+		reject(third, 1, codec.CodeAgencyTakenOver),
+		reject(second, 1, codec.CodeAgencyTakenOver),
+		reject(first, 1, codec.CodeAgencyTakenOver),
+		welcome(newest, 1, 1))
+	if other.Gone() || g.OpenSessions() != 2 {
+		t.Errorf("other agency gone %v, %d open; want false, 2", other.Gone(), g.OpenSessions())
+	}
+	// Their questions went with them; the newest has not asked yet.
+	g.expect(getWinners(other, 2), reports, draw(1), winners(other, 2))
+	g.expect(getWinners(newest, 1), none, winners(newest, 1, juan))
+}
+
+// A repeated HELLO takes nothing over from its own connection, wherever that
+// stands among its agency's.
+func TestRepeatedHello(t *testing.T) {
+	for at := range 3 {
+		g := newGame(t, push)
+		s := []*lottery.Session{session("first"), session("second"), session("third")}
+		for i := range s {
+			g.apply(getWinners(s[i], 1))
+		}
+		var want []lottery.Effect
+		for i := len(s) - 1; i >= 0; i-- {
+			if i != at {
+				want = append(want, reject(s[i], 1, codec.CodeAgencyTakenOver))
+			}
+		}
+		g.expect(hello(s[at], 1), none, append(want, welcome(s[at], 1, 0))...)
+		g.expect(hello(s[at], 1), none, welcome(s[at], 1, 0))
+		if g.OpenSessions() != 1 {
+			t.Errorf("%d open sessions, want 1", g.OpenSessions())
+		}
+		a2 := session("A2")
+		g.expect(getWinners(a2, 2), reports, draw(0), winners(s[at], 1), winners(a2, 2))
+	}
+}
+
+// P: "a client that never uses it must never notice it": without a HELLO,
+// connections of one agency live side by side.
+func TestConnectionsWithoutHelloShareTheAgency(t *testing.T) {
+	g := newGame(t, push)
+	a, b := session("A"), session("B")
+	g.expect(hello(a, 1), none, welcome(a, 1, 0))
+	g.expect(bets(b, 1, 1, maria), stores, ack(b, 1, 1))
+	g.expect(bets(a, 1, 1, juan), stores, ack(a, 1, 1))
+	g.expect(getWinners(b, 1), reports)
+	g.expect(bets(a, 1, 1), none, reject(a, 1, codec.CodeBetsClosed)) // the agency's, not the connection's
+	if g.Stored(1) != 2 || g.OpenSessions() != 2 {
+		t.Errorf("stored %d, %d open, want 2, 2", g.Stored(1), g.OpenSessions())
+	}
+}
+
+// P: ERROR_LOTTERY_HASNT_ENDED: "in push mode, to whoever waits when the
+// server stops before the draw".
+func TestDismiss(t *testing.T) {
+	g := newGame(t, lottery.Rules{Agencies: 3})
+	a1, again, a2, a3 := session("A1"), session("A1 again"), session("A2"), session("A3")
+	g.expect(bets(a1, 1, 1, juan), stores, ack(a1, 1, 1))
+	g.expect(getWinners(a1, 1), reports)
+	g.expect(getWinners(a1, 1), none)
+	g.expect(getWinners(again, 1), none)
+	g.expect(getWinners(a2, 2), reports)
+	g.expect(hello(a3, 3), none, welcome(a3, 3, 0)) // doesn't wait
+	hasntEnded := func(s *lottery.Session, id codec.Agency) lottery.Effect {
+		return reject(s, id, codec.CodeLotteryHasntEnded)
+	}
+	g.expectDismiss(hasntEnded(again, 1), hasntEnded(a1, 1), hasntEnded(a1, 1), hasntEnded(a2, 2))
+	g.expectDismiss()
+
+	// D: "A restart with the same directory goes on where the log ends."
+	g.restart()
+	b1, b3 := session("B1"), session("B3")
+	g.expect(getWinners(b1, 1), none)
+	g.expect(getWinners(b3, 3), reports, draw(1), winners(b1, 1, juan), winners(b3, 3))
+	g.expectDismiss()
+}
+
+func TestDismissInPollMode(t *testing.T) {
+	g := newGame(t, poll)
+	a1 := session("A1")
+	g.expect(getWinners(a1, 1), reports, reject(a1, 1, codec.CodeLotteryHasntEnded))
+	g.expectDismiss() // it has its answer
+}
+
+// D: sessions end with their connections; what they said stays said.
+func TestLeave(t *testing.T) {
+	// Whoever leaves, the others of the agency are found.
+	for at := range 3 {
+		g := newGame(t, push)
+		s := []*lottery.Session{session("first"), session("second"), session("third")}
+		for i := range s {
+			g.apply(bets(s[i], 1, 1))
+			g.apply(getWinners(s[i], 1))
+		}
+		for range 2 { // also twice
+			g.expect(leave(s[at]), none)
+			if g.OpenSessions() != 2 || !s[at].Gone() {
+				t.Errorf("%d open, gone %v, want 2, true", g.OpenSessions(), s[at].Gone())
+			}
+		}
+		g.expect(getWinners(s[at], 1), none) // gone is gone
+		if !g.Reported(1) || g.Stored(1) != 1 {
+			t.Errorf("reported %v, stored %d, want true, 1", g.Reported(1), g.Stored(1))
+		}
+		want := []lottery.Effect{draw(0)}
+		for i := len(s) - 1; i >= 0; i-- {
+			if i != at {
+				want = append(want, winners(s[i], 1))
+			}
+		}
+		a2 := session("A2")
+		g.expect(getWinners(a2, 2), reports, append(want, winners(a2, 2))...)
+	}
+}
+
+func TestLeaveOfAnUnboundConnection(t *testing.T) {
+	g := newGame(t, push)
+	s := session("S")
+	g.expect(leave(s), none)
+	g.expect(hello(s, 1), none)
+	if !s.Gone() || s.Agency() != 0 || g.OpenSessions() != 0 {
+		t.Errorf("gone %v, agency %d, %d open, want true, 0, 0", s.Gone(), s.Agency(), g.OpenSessions())
+	}
+}
+
+// D: "The state is a pure function of the log, so a restart is a replay."
+// What can't stand in this lottery's log is refused and changes nothing.
+func TestReplayRefusesWhatDoesNotFit(t *testing.T) {
+	tests := map[string]record{
+		"agency 0":               {lottery.BetsEntry, 0, 1, nil},
+		"agency not expected":    {lottery.BetsEntry, 3, 1, nil},
+		"agency far outside":     {lottery.ReportedEntry, math.MaxUint32, 0, nil},
+		"bets after the report":  {lottery.BetsEntry, 1, 1, []byte(juan + "\n")},
+		"second report":          {lottery.ReportedEntry, 1, 0, nil},
+		"batch without bets":     {lottery.BetsEntry, 2, 0, nil},
+		"batch of negative size": {lottery.BetsEntry, 2, -1, nil},
+		"no entry":               {lottery.NoEntry, 2, 1, nil},
+		"unknown entry":          {lottery.ReportedEntry + 1, 2, 1, nil},
+	}
+	for name, r := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := lottery.New(push)
+			for _, r := range []record{{lottery.BetsEntry, 1, 2, []byte(maria + "\n")}, {lottery.ReportedEntry, 1, 0, nil}} {
+				if err := l.Replay(r.entry, r.agency, r.count, r.winners); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := l.Replay(r.entry, r.agency, r.count, r.winners); !errors.Is(err, lottery.ErrReplay) {
+				t.Errorf("error %v, want ErrReplay", err)
+			}
+			if l.Bets() != 2 || l.Won() != 1 || l.Stored(1) != 2 || l.Stored(2) != 0 || l.Reported(2) || l.Drawn() {
+				t.Error("the refused entry changed the lottery")
+			}
+		})
+	}
+}
+
+// Apply appends: the effects of earlier requests of the group stay.
+func TestEffectsAreAppended(t *testing.T) {
+	l := lottery.New(push)
+	a1, a2 := session("A1"), session("A2")
+	_, effects := l.Apply(hello(a1, 1), nil)
+	_, effects = l.Apply(bets(a1, 1, 1), effects)
+	_, effects = l.Apply(getWinners(a1, 1), effects)
+	_, effects = l.Apply(bets(a2, 3, 1), effects)
+	effects = l.Dismiss(effects)
+	want := []lottery.Effect{
+		welcome(a1, 1, 0), ack(a1, 1, 1), reject(a2, 3, codec.CodeInvalidAgency),
+		reject(a1, 1, codec.CodeLotteryHasntEnded),
+	}
+	if got, want := describe(effects), describe(want); got != want {
+		t.Errorf("effects:\n%swant:\n%s", got, want)
+	}
+}
+
+// 10,000 waiting agencies must not hold 10,000 copies of all winners.
+func TestWinnersPayloadIsShared(t *testing.T) {
+	g := newGame(t, pushAll)
+	a1, a2 := session("A1"), session("A2")
+	g.apply(bets(a1, 1, 1, juan))
+	g.apply(getWinners(a1, 1))
+	_, effects := g.apply(getWinners(a2, 2))
+	if len(effects) != 3 {
+		t.Fatalf("effects:\n%swant the draw and two pushes", describe(effects))
+	}
+	if &effects[1].Payload[0] != &effects[2].Payload[0] {
+		t.Error("each push has its own copy of the winners")
+	}
+}
+
+func TestNewChecksAgencies(t *testing.T) {
+	for agencies, legal := range map[int]bool{
+		-1: false, 0: false, 1: true, lottery.AgenciesMax: true, lottery.AgenciesMax + 1: false,
+	} {
+		func() {
+			defer func() {
+				if panicked := recover() != nil; panicked == legal {
+					t.Errorf("%d agencies: panicked %v", agencies, panicked)
+				}
+			}()
+			if got := lottery.New(lottery.Rules{Agencies: agencies}).Agencies(); got != agencies {
+				t.Errorf("Agencies() = %d, want %d", got, agencies)
+			}
+		}()
+	}
+}
+
+func TestUnknownRequestPanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("a request without a kind was taken")
+		}
+	}()
+	lottery.New(push).Apply(lottery.Request{Session: session("S"), Agency: 1}, nil)
+}

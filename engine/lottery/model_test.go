@@ -1,0 +1,199 @@
+package lottery_test
+
+import (
+	"cmp"
+	"slices"
+
+	"loteria/codec"
+	"loteria/engine/lottery"
+)
+
+// model is the lottery as one would write it straight from the protocol: it
+// keeps everything that was ever said, and works out every answer from the
+// beginning. It must not share a thought with the package: two different
+// mistakes rarely agree.
+type model struct {
+	rules     lottery.Rules
+	log       []said
+	conns     []*conn // in the order in which they came to speak for an agency
+	questions []*conn // open GET_WINNERS, in the order in which they were asked
+}
+
+// said is one entry of the log: a batch, or without bets the report.
+type said struct {
+	agency codec.Agency
+	bets   []bet
+}
+
+type bet struct {
+	line string
+	wins bool
+}
+
+// conn is a connection. Its session only stands for it in effects.
+type conn struct {
+	session *lottery.Session
+	agency  codec.Agency
+	closed  bool
+}
+
+func (m *model) stored(id codec.Agency) int64 {
+	var n int64
+	for _, s := range m.log {
+		if s.agency == id {
+			n += int64(len(s.bets))
+		}
+	}
+	return n
+}
+
+func (m *model) reported(id codec.Agency) bool {
+	return slices.ContainsFunc(m.log, func(s said) bool { return s.agency == id && len(s.bets) == 0 })
+}
+
+func (m *model) expected(id codec.Agency) bool {
+	return id >= 1 && int64(id) <= int64(m.rules.Agencies)
+}
+
+func (m *model) drawn() bool {
+	for id := 1; id <= m.rules.Agencies; id++ {
+		if !m.reported(codec.Agency(id)) {
+			return false
+		}
+	}
+	return true
+}
+
+// won lists the winning lines of the agencies that have them, in ledger order.
+func (m *model) won(of func(codec.Agency) bool) []string {
+	var lines []string
+	for _, s := range m.log {
+		for _, b := range s.bets {
+			if b.wins && of(s.agency) {
+				lines = append(lines, b.line)
+			}
+		}
+	}
+	return lines
+}
+
+func everyone(codec.Agency) bool { return true }
+
+func (m *model) answer(c *conn) lottery.Effect {
+	of := func(id codec.Agency) bool { return id == c.agency }
+	if m.rules.AllWinners {
+		of = everyone
+	}
+	return winners(c.session, c.agency, m.won(of)...)
+}
+
+// open lists the connections that speak for an agency, the newest first.
+func (m *model) open() []*conn {
+	var open []*conn
+	for _, c := range slices.Backward(m.conns) {
+		if !c.closed {
+			open = append(open, c)
+		}
+	}
+	return open
+}
+
+// names makes the connection its agency's, if it is nobody's yet.
+func (m *model) names(c *conn, id codec.Agency) {
+	if c.agency == 0 {
+		c.agency = id
+		m.conns = append(m.conns, c)
+	}
+}
+
+// refuses says whether the message is turned away for the agency that it names.
+func (m *model) refuses(c *conn, id codec.Agency) bool {
+	return !m.expected(id) || c.agency != 0 && c.agency != id
+}
+
+func (m *model) hello(c *conn, id codec.Agency) []lottery.Effect {
+	if c.closed {
+		return nil
+	}
+	if m.refuses(c, id) {
+		return []lottery.Effect{reject(c.session, id, codec.CodeInvalidAgency)}
+	}
+	var effects []lottery.Effect
+	for _, older := range m.open() {
+		if older.agency == id && older != c {
+			older.closed = true
+			effects = append(effects, reject(older.session, id, codec.CodeAgencyTakenOver))
+		}
+	}
+	m.names(c, id)
+	return append(effects, welcome(c.session, id, m.stored(id)))
+}
+
+func (m *model) bets(c *conn, id codec.Agency, batch []bet) (lottery.Entry, []lottery.Effect) {
+	switch {
+	case c.closed:
+		return lottery.NoEntry, nil
+	case m.refuses(c, id):
+		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeInvalidAgency)}
+	case m.reported(id) || m.drawn():
+		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeBetsClosed)}
+	}
+	m.names(c, id)
+	m.log = append(m.log, said{agency: id, bets: batch})
+	return lottery.BetsEntry, []lottery.Effect{ack(c.session, id, len(batch))}
+}
+
+func (m *model) getWinners(c *conn, id codec.Agency) (lottery.Entry, []lottery.Effect) {
+	if c.closed {
+		return lottery.NoEntry, nil
+	}
+	if m.refuses(c, id) {
+		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeInvalidAgency)}
+	}
+	m.names(c, id)
+	if m.drawn() {
+		return lottery.NoEntry, []lottery.Effect{m.answer(c)}
+	}
+	entry := lottery.NoEntry
+	if !m.reported(id) {
+		m.log = append(m.log, said{agency: id})
+		entry = lottery.ReportedEntry
+	}
+	if m.rules.Poll && !m.drawn() {
+		return entry, []lottery.Effect{reject(c.session, id, codec.CodeLotteryHasntEnded)}
+	}
+	m.questions = append(m.questions, c)
+	if !m.drawn() {
+		return entry, nil
+	}
+	effects := []lottery.Effect{draw(len(m.won(everyone)))}
+	for _, c := range m.takeQuestions() {
+		effects = append(effects, m.answer(c))
+	}
+	return entry, effects
+}
+
+// takeQuestions empties the list of open questions, in the order in which they
+// are answered: by agency, and within it the newest connection first.
+func (m *model) takeQuestions() []*conn {
+	asked := slices.DeleteFunc(m.questions, func(c *conn) bool { return c.closed })
+	m.questions = nil
+	slices.SortStableFunc(asked, func(a, b *conn) int {
+		if a.agency != b.agency {
+			return cmp.Compare(a.agency, b.agency)
+		}
+		return cmp.Compare(slices.Index(m.conns, b), slices.Index(m.conns, a))
+	})
+	return asked
+}
+
+func (m *model) dismiss() []lottery.Effect {
+	var effects []lottery.Effect
+	for _, c := range m.takeQuestions() {
+		effects = append(effects, reject(c.session, c.agency, codec.CodeLotteryHasntEnded))
+	}
+	return effects
+}
+
+// restart forgets all connections; the log is all that stays.
+func (m *model) restart() { m.conns, m.questions = nil, nil }

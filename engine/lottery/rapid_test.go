@@ -1,0 +1,231 @@
+package lottery_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"loteria/codec"
+	"loteria/engine/lottery"
+)
+
+// TestAgainstModel sends random requests from many connections to the lottery
+// and to the model: the entries, the effects and their order must be the same,
+// and at every point a replay of the entries must give the same state.
+//
+// A failure prints the seed and a smallest sequence that fails; replay it as
+// printed, with -rapid.failfile or -rapid.seed. For a longer search:
+//
+//	go test ./engine/lottery -run TestAgainstModel -rapid.checks=10000 -rapid.steps=100
+func TestAgainstModel(t *testing.T) { rapid.Check(t, checkAgainstModel) }
+
+func checkAgainstModel(t *rapid.T) {
+	rules := lottery.Rules{
+		Agencies:   rapid.IntRange(1, 4).Draw(t, "agencies"),
+		Poll:       rapid.Bool().Draw(t, "poll"),
+		AllWinners: rapid.Bool().Draw(t, "all winners"),
+	}
+	d := &duel{lottery: newRecorder(rules), model: &model{rules: rules}}
+	t.Repeat(map[string]func(*rapid.T){
+		"":     d.checkState,
+		"step": d.step,
+	})
+	d.finish(t)
+}
+
+// duel is the lottery and its model, fed with the same requests.
+type duel struct {
+	lottery *recorder
+	model   *model
+	conns   []*conn // all since the restart, also the closed
+	named   int     // sessions so far
+	bets    int     // bets so far, so that no two lines are the same
+	draws   int     // since the beginning of the log
+	pushed  []pushed
+}
+
+// pushed is a payload that left the lottery, and what it was then.
+type pushed struct{ payload, then []byte }
+
+// The steps, as often as they are to be taken.
+var steps = []string{
+	"bets", "bets", "bets", "bets", "get winners", "get winners", "get winners", "get winners",
+	"hello", "hello", "hello", "leave", "leave", "stop", "kill",
+}
+
+func (d *duel) step(t *rapid.T) {
+	switch step := rapid.SampledFrom(steps).Draw(t, "step"); step {
+	case "bets":
+		c := d.conn(t)
+		id := d.agency(t, c)
+		batch := d.batch(t, id)
+		entry, want := d.model.bets(c, id, batch)
+		d.compare(t, bets(c.session, id, len(batch), winning(batch)...), entry, want)
+	case "get winners":
+		c := d.conn(t)
+		id := d.agency(t, c)
+		entry, want := d.model.getWinners(c, id)
+		d.compare(t, getWinners(c.session, id), entry, want)
+	case "hello":
+		c := d.conn(t)
+		id := d.agency(t, c)
+		d.compare(t, hello(c.session, id), lottery.NoEntry, d.model.hello(c, id))
+	case "leave":
+		c := d.conn(t)
+		c.closed = true
+		d.compare(t, leave(c.session), lottery.NoEntry, nil)
+	case "stop":
+		if got, want := describe(d.lottery.Dismiss(nil)), describe(d.model.dismiss()); got != want {
+			t.Fatalf("dismissed:\n%swant:\n%s", got, want)
+		}
+		d.restart(t)
+	case "kill":
+		d.restart(t)
+	}
+}
+
+// conn draws a connection: a new one, or any that has spoken before, also if
+// it is closed.
+func (d *duel) conn(t *rapid.T) *conn {
+	i := rapid.IntRange(0, len(d.conns)).Draw(t, "connection")
+	if i == len(d.conns) {
+		d.conns = append(d.conns, d.newConn())
+	}
+	return d.conns[i]
+}
+
+func (d *duel) newConn() *conn {
+	d.named++
+	return &conn{session: session(fmt.Sprintf("connection %d", d.named))}
+}
+
+// agency draws the agency that a message names: often the connection's own,
+// sometimes one that is not expected.
+func (d *duel) agency(t *rapid.T, c *conn) codec.Agency {
+	if c.agency != 0 && rapid.IntRange(0, 3).Draw(t, "another agency if 3") < 3 {
+		return c.agency
+	}
+	return codec.Agency(rapid.IntRange(0, d.model.rules.Agencies+1).Draw(t, "agency"))
+}
+
+func (d *duel) batch(t *rapid.T, id codec.Agency) []bet {
+	wins := rapid.SliceOfN(rapid.Bool(), 1, 4).Draw(t, "winning bets")
+	batch := make([]bet, len(wins))
+	for i, w := range wins {
+		d.bets++
+		batch[i] = bet{line: fmt.Sprintf("Ana|Paz|%d|1990-05-23|7574|%d", d.bets, id), wins: w}
+	}
+	return batch
+}
+
+func winning(batch []bet) []string {
+	var lines []string
+	for _, b := range batch {
+		if b.wins {
+			lines = append(lines, b.line)
+		}
+	}
+	return lines
+}
+
+func (d *duel) compare(t *rapid.T, req lottery.Request, wantEntry lottery.Entry, want []lottery.Effect) {
+	entry, effects := d.lottery.apply(req)
+	if entry != wantEntry {
+		t.Fatalf("entry %d, want %d", entry, wantEntry)
+	}
+	if got, want := describe(effects), describe(want); got != want {
+		t.Fatalf("effects:\n%swant:\n%s", got, want)
+	}
+	for _, e := range effects {
+		switch e.Kind {
+		case lottery.Draw:
+			d.draws++
+		case lottery.Winners:
+			d.pushed = append(d.pushed, pushed{e.Payload, bytes.Clone(e.Payload)})
+		}
+	}
+}
+
+func (d *duel) restart(t *rapid.T) {
+	again, err := d.lottery.restarted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.lottery = again
+	d.model.restart()
+	d.conns = nil
+}
+
+// checkState compares all that can be asked, of the lottery as it is and as a
+// restart would make it.
+func (d *duel) checkState(t *rapid.T) {
+	again, err := d.lottery.restarted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, wantSessions := d.modelState(), len(d.model.open())
+	if got := durableState(d.lottery); got != want {
+		t.Fatalf("state %s, want %s", got, want)
+	}
+	if got := durableState(again); got != want {
+		t.Fatalf("state after a replay %s, want %s", got, want)
+	}
+	if got := d.lottery.OpenSessions(); got != wantSessions {
+		t.Fatalf("%d open sessions, want %d", got, wantSessions)
+	}
+	if got := again.OpenSessions(); got != 0 {
+		t.Fatalf("%d open sessions after a replay", got)
+	}
+	for _, c := range d.conns {
+		if c.session.Agency() != c.agency || c.session.Gone() != c.closed {
+			t.Fatalf("%v: agency %d, gone %v, want %d, %v",
+				c.session.Peer, c.session.Agency(), c.session.Gone(), c.agency, c.closed)
+		}
+	}
+	if drawn := d.lottery.Drawn(); d.draws > 1 || drawn != (d.draws == 1) {
+		t.Fatalf("%d draws announced, drawn %v", d.draws, drawn)
+	}
+	for _, p := range d.pushed {
+		if !bytes.Equal(p.payload, p.then) {
+			t.Fatalf("pushed %q, which has since become %q", p.then, p.payload)
+		}
+	}
+}
+
+// finish restarts and lets every agency come once more, on a new connection:
+// the draw must take place, if it hasn't, and everyone get their winners.
+func (d *duel) finish(t *rapid.T) {
+	d.restart(t)
+	for id := range codec.Agency(d.model.rules.Agencies) {
+		c := d.newConn()
+		entry, want := d.model.getWinners(c, id+1)
+		d.compare(t, getWinners(c.session, id+1), entry, want)
+		d.conns = append(d.conns, c)
+	}
+	if !d.lottery.Drawn() {
+		t.Fatal("every agency has reported, and there was no draw")
+	}
+	d.checkState(t)
+}
+
+func durableState(r *recorder) string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "drawn %v, %d bets, %d won", r.Drawn(), r.Bets(), r.Won())
+	for id := range codec.Agency(r.Agencies() + 2) { // and one beyond at either end
+		fmt.Fprintf(&b, "; %d: %d, %v", id, r.Stored(id), r.Reported(id))
+	}
+	return b.String()
+}
+
+func (d *duel) modelState() string {
+	m := d.model
+	var total int64
+	var b bytes.Buffer
+	for id := range codec.Agency(m.rules.Agencies + 2) {
+		total += m.stored(id)
+		fmt.Fprintf(&b, "; %d: %d, %v", id, m.stored(id), m.reported(id))
+	}
+	return fmt.Sprintf("drawn %v, %d bets, %d won", m.drawn(), total, len(m.won(everyone))) + b.String()
+}

@@ -1,0 +1,169 @@
+package lottery_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"loteria/codec"
+	"loteria/engine/lottery"
+)
+
+// record is an entry as a ledger would keep it.
+type record struct {
+	entry   lottery.Entry
+	agency  codec.Agency
+	count   int
+	winners []byte
+}
+
+// recorder is a lottery with the ledger that its caller owes it.
+type recorder struct {
+	*lottery.Lottery
+	rules  lottery.Rules
+	ledger []record
+}
+
+func newRecorder(rules lottery.Rules) *recorder {
+	return &recorder{Lottery: lottery.New(rules), rules: rules}
+}
+
+// apply decides r, keeps its entry and returns its effects. It then spoils
+// r.Winners, which is the caller's again and usually reused at once.
+func (r *recorder) apply(req lottery.Request) (lottery.Entry, []lottery.Effect) {
+	entry, effects := r.Apply(req, nil)
+	if entry != lottery.NoEntry {
+		r.ledger = append(r.ledger, record{entry, req.Agency, req.Count, slices.Clone(req.Winners)})
+	}
+	for i := range req.Winners {
+		req.Winners[i] = '#'
+	}
+	return entry, effects
+}
+
+// restarted is what a server has after a restart: the same ledger in a new
+// lottery, and no session.
+func (r *recorder) restarted() (*recorder, error) {
+	again := newRecorder(r.rules)
+	again.ledger = slices.Clone(r.ledger)
+	for i, rec := range r.ledger {
+		winners := slices.Clone(rec.winners)
+		if err := again.Replay(rec.entry, rec.agency, rec.count, winners); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", i, err)
+		}
+		for i := range winners {
+			winners[i] = '#' // Replay must have copied them
+		}
+	}
+	return again, nil
+}
+
+// session makes a session that effects are described by.
+func session(name string) *lottery.Session { return &lottery.Session{Peer: name} }
+
+func hello(s *lottery.Session, id codec.Agency) lottery.Request {
+	return lottery.Request{Kind: lottery.Hello, Session: s, Agency: id}
+}
+
+// bets is a batch of count bets, of which the given lines win.
+func bets(s *lottery.Session, id codec.Agency, count int, winning ...string) lottery.Request {
+	var lines []byte
+	for _, line := range winning {
+		lines = append(append(lines, line...), '\n')
+	}
+	return lottery.Request{Kind: lottery.Bets, Session: s, Agency: id, Count: count, Winners: lines}
+}
+
+func getWinners(s *lottery.Session, id codec.Agency) lottery.Request {
+	return lottery.Request{Kind: lottery.GetWinners, Session: s, Agency: id}
+}
+
+func leave(s *lottery.Session) lottery.Request {
+	return lottery.Request{Kind: lottery.Leave, Session: s}
+}
+
+func ack(s *lottery.Session, id codec.Agency, count int) lottery.Effect {
+	return lottery.Effect{Kind: lottery.Ack, Session: s, Agency: id, Count: count}
+}
+
+func welcome(s *lottery.Session, id codec.Agency, stored int64) lottery.Effect {
+	return lottery.Effect{Kind: lottery.Welcome, Session: s, Agency: id, Stored: stored}
+}
+
+func winners(s *lottery.Session, id codec.Agency, lines ...string) lottery.Effect {
+	payload := []byte(strings.Join(lines, "\n"))
+	return lottery.Effect{Kind: lottery.Winners, Session: s, Agency: id, Count: len(lines), Payload: payload}
+}
+
+func reject(s *lottery.Session, id codec.Agency, code codec.Code) lottery.Effect {
+	return lottery.Effect{Kind: lottery.Reject, Session: s, Agency: id, Code: code}
+}
+
+func draw(won int) lottery.Effect { return lottery.Effect{Kind: lottery.Draw, Count: won} }
+
+// describe puts every field of the effects into words, a line each, so that
+// they can be compared and read. Sessions are told apart by their Peer.
+func describe(effects []lottery.Effect) string {
+	kinds := map[lottery.EffectKind]string{
+		lottery.Ack: "ack", lottery.Welcome: "welcome", lottery.Winners: "winners",
+		lottery.Reject: "reject", lottery.Draw: "draw",
+	}
+	var b strings.Builder
+	for _, e := range effects {
+		peer := any("nobody")
+		if e.Session != nil {
+			peer = e.Session.Peer
+		}
+		fmt.Fprintf(&b, "\t%s %v agency=%d code=%v count=%d stored=%d payload=%q\n",
+			kinds[e.Kind], peer, e.Agency, e.Code, e.Count, e.Stored, e.Payload)
+	}
+	if b.Len() == 0 {
+		return "\tnothing\n"
+	}
+	return b.String()
+}
+
+// game is a recorder whose every step is checked.
+type game struct {
+	*recorder
+	t *testing.T
+}
+
+func newGame(t *testing.T, rules lottery.Rules) *game {
+	return &game{recorder: newRecorder(rules), t: t}
+}
+
+// expect applies req and demands exactly this entry and these effects.
+func (g *game) expect(req lottery.Request, entry lottery.Entry, effects ...lottery.Effect) {
+	g.t.Helper()
+	gotEntry, got := g.apply(req)
+	if gotEntry != entry {
+		g.t.Errorf("entry %d, want %d", gotEntry, entry)
+	}
+	g.compare(got, effects)
+}
+
+// expectDismiss demands exactly these effects of a stop.
+func (g *game) expectDismiss(effects ...lottery.Effect) {
+	g.t.Helper()
+	g.compare(g.Dismiss(nil), effects)
+}
+
+func (g *game) compare(got, want []lottery.Effect) {
+	g.t.Helper()
+	if got, want := describe(got), describe(want); got != want {
+		g.t.Errorf("effects:\n%swant:\n%s", got, want)
+	}
+}
+
+// restart replays the ledger into a new lottery; the sessions so far are no
+// more.
+func (g *game) restart() {
+	g.t.Helper()
+	again, err := g.restarted()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.recorder = again
+}
