@@ -1,0 +1,9 @@
+//go:build unix && !linux
+
+package ledger
+
+// SyncData implements [File]. Sync is all that is portable; on macOS it asks the drive to empty its cache.
+func (f diskFile) SyncData() error { return f.Sync() }
+
+// Allocate implements [File]. Space is not reserved.
+func (f diskFile) Allocate(size int64) error { return f.extend(size) }

@@ -1,0 +1,427 @@
+package ledger
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Durability says what [Ledger.Commit] waits for.
+type Durability int
+
+const (
+	// Fsync: a committed group survives a crash of the machine. The default.
+	Fsync Durability = iota
+	// OS: a committed group survives a crash of the process only; the operating system writes
+	// it to the disk when it likes. After a crash of the machine, the log ends
+	// somewhere after the last rotation.
+	OS
+)
+
+func (d Durability) String() string {
+	switch d {
+	case Fsync:
+		return "fsync"
+	case OS:
+		return "os"
+	}
+	return fmt.Sprintf("durability %d", int(d))
+}
+
+// UnmarshalText reads "fsync" or "os".
+func (d *Durability) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "fsync":
+		*d = Fsync
+	case "os":
+		*d = OS
+	default:
+		return fmt.Errorf("ledger: durability %q: use fsync or os", text)
+	}
+	return nil
+}
+
+// Options are the settings of [Open]. The zero value is what a server wants.
+type Options struct {
+	// FS holds the ledger; nil stands for Disk.
+	FS FS
+
+	// SegmentBytes is the size at which a new segment is begun, from
+	// SegmentBytesMin to SegmentBytesMax; 0 stands for SegmentBytesDefault. A record that
+	// is larger gets a larger segment for itself. The size may differ from one Open to the next.
+	SegmentBytes int64
+
+	// Durability is what Commit waits for.
+	Durability Durability
+}
+
+func (o Options) fileSystem() FS {
+	if o.FS == nil {
+		return Disk{}
+	}
+	return o.FS
+}
+
+func (o Options) segmentBytes() (int64, error) {
+	size := o.SegmentBytes
+	if size == 0 {
+		size = SegmentBytesDefault
+	}
+	if size < SegmentBytesMin || size > SegmentBytesMax {
+		return 0, fmt.Errorf("ledger: segments of %d bytes: use %d to %d", size, SegmentBytesMin, SegmentBytesMax)
+	}
+	return size / sectorBytes * sectorBytes, nil
+}
+
+// Ledger is an open log. Commit and Close belong to one goroutine; Stats and Recovered may be called by any.
+type Ledger struct {
+	fsys         FS
+	dir          string
+	lock         io.Closer
+	segmentBytes int64
+	durability   Durability
+	id           ledgerID
+	recovered    Tail
+
+	live        File  // the last segment, open for writing; nil while there is none
+	offset      int64 // where the next record goes in live
+	size        int64 // of live, reserved; records end at or before it
+	segments    int   // live included
+	sealedBytes int64 // of all segments but live
+
+	next       uint64 // sequence number of the next record
+	chain      uint32 // chain value before it
+	groupFirst uint64 // first record in live that is not yet synced; next if all are
+
+	err error // once set, Commit does nothing but return it; set by the first failure or by Close
+
+	mu    sync.Mutex
+	stats Stats // guarded by mu; counts only what was promised
+}
+
+// Open locks the directory, replays the log through visit, repairs what an interrupted write left behind, and
+// makes the ledger ready to append. It creates the directory and an empty log where there is none.
+// When it returns, every record that was visited is durable, whatever o.Durability says.
+//
+// visit is called for every record in order, and may be nil. Its error ends Open, before anything was changed, and is
+// returned as it is.
+//
+// Errors: those of visit and of the file system, and those that match [ErrLocked], [ErrCorrupt] or [ErrVersion]. After
+// an error, the directory holds every acknowledged record that it held before.
+func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error) {
+	segmentBytes, err := o.segmentBytes()
+	if err != nil {
+		return nil, err
+	}
+	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability}
+	if err := l.fsys.MkdirAll(l.dir); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	if l.lock, err = l.fsys.Lock(filepath.Join(l.dir, lockName)); err != nil {
+		return nil, fmt.Errorf("open %s: %w", l.dir, err)
+	}
+	defer func() {
+		if err != nil {
+			joinInto(&err, l.release())
+		}
+	}()
+	p := newReplayer(l.fsys, l.dir, visit)
+	if err := p.replay(); err != nil {
+		return nil, err
+	}
+	l.recovered = p.tail
+	if err := l.recover(p); err != nil {
+		return nil, fmt.Errorf("ledger: recovering %s: %w", l.dir, err)
+	}
+	l.publish()
+	return l, nil
+}
+
+// recover makes what the replay accepted durable and the rest vanish, in an order that a crash may interrupt anywhere.
+func (l *Ledger) recover(p *replayer) error {
+	if p.unborn != "" {
+		// Its predecessor counts as sealed for as long as this name exists, so it
+		// must be gone for good before the predecessor is written to again.
+		if err := l.fsys.Remove(p.unborn); err != nil {
+			return err
+		}
+	}
+	// The process before us may have ended between creating a segment and syncing its name.
+	if err := l.fsys.SyncDir(l.dir); err != nil {
+		return err
+	}
+	l.next, l.chain = p.next, p.chain
+	if p.tail.File == "" {
+		return l.create()
+	}
+	l.id = p.id
+	return l.reopen(p)
+}
+
+// create begins a new log.
+func (l *Ledger) create() error {
+	// The process before us may have ended between creating the directory and syncing its name.
+	if err := l.fsys.SyncDir(filepath.Dir(l.dir)); err != nil {
+		return err
+	}
+	if _, err := rand.Read(l.id[:]); err != nil {
+		return err
+	}
+	l.next, l.chain = 1, l.id.chainStart()
+	return l.begin(segmentHeaderBytes)
+}
+
+// reopen makes the segment that the replay ended in ready for more.
+func (l *Ledger) reopen(p *replayer) error {
+	live, err := l.fsys.OpenFile(p.tail.File, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	l.live, l.offset, l.groupFirst = live, p.tail.Offset, l.next
+	l.segments, l.sealedBytes = p.tail.Segments, p.tail.Bytes-p.tail.Offset
+	if p.tail.Torn {
+		// The remains go before anything is written over them, lest a later replay take them for records.
+		if err := live.Truncate(l.offset); err != nil {
+			return err
+		}
+	}
+	if err := l.rewrite(&p.r, p.groupOffset); err != nil {
+		return err
+	}
+	if l.size, err = live.Size(); err != nil {
+		return err
+	}
+	if l.size < l.segmentBytes {
+		if err := live.Allocate(l.segmentBytes); err != nil {
+			return err
+		}
+		l.size = l.segmentBytes
+	}
+	return live.Sync()
+}
+
+// rewrite writes the newest group once more, with the bytes it has. If the process before us ended
+// because a sync failed, the operating system may hold that group in memory and
+// believe that it is on disk; only a new write makes it try again. For a group that is on disk, nothing changes.
+func (l *Ledger) rewrite(r *reader, from int64) error {
+	if from == segmentHeaderBytes {
+		from = 0 // the header may have had the same fate
+	}
+	if err := r.reset(l.live); err != nil {
+		return err
+	}
+	for r.seek(from); r.offset < l.offset; {
+		b, err := r.peek(int(min(readBytes, l.offset-r.offset)))
+		if err != nil {
+			return err
+		}
+		if len(b) == 0 {
+			return fmt.Errorf("the last segment ends at %d, before %d: %w", r.offset, l.offset, io.ErrUnexpectedEOF)
+		}
+		if _, err := l.live.WriteAt(b, r.offset); err != nil {
+			return err
+		}
+		r.skip(len(b))
+	}
+	return nil
+}
+
+// Recovered tells where Open found the end of the log, and whether it had to cut something off there.
+func (l *Ledger) Recovered() Tail { return l.recovered }
+
+// Stats tells what the ledger holds: all that was durable at the last successful Commit.
+func (l *Ledger) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stats
+}
+
+// Commit appends the records of all runs, in order, as one group, and returns when they are durable. A run holds whole
+// records, back to back, as [AppendRecord] packs them; it may be empty. Commit completes the headers in place;
+// otherwise the runs stay the caller's, who may use them again afterwards. They may even
+// be committed again, as new records. Runs near 512 kB in all make the best use of a disk.
+//
+// Any error is final. It matches [ErrFailed] and wraps the cause; whether the group is in the log is then unknown
+// until the directory is opened anew, and every later Commit returns the same error.
+//
+// Commit panics on a run that doesn't consist of packed records. It belongs to one goroutine and doesn't allocate, except when it
+// begins a new segment.
+func (l *Ledger) Commit(runs [][]byte) error {
+	if l.err != nil {
+		return l.err
+	}
+	if err := l.commit(runs); err != nil {
+		l.err = fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return l.err
+}
+
+func (l *Ledger) commit(runs [][]byte) error {
+	before := l.next
+	for _, run := range runs {
+		if err := l.write(run); err != nil {
+			return err
+		}
+	}
+	if l.next == before {
+		return nil
+	}
+	if l.durability == Fsync {
+		if err := l.sync(); err != nil {
+			return err
+		}
+	}
+	l.publish()
+	return nil
+}
+
+// write seals and writes the records of one run, a stretch at a time: as much as goes into one segment.
+func (l *Ledger) write(run []byte) error {
+	start := 0 // of the stretch: records sealed for the live segment, not yet written
+	for pos := 0; pos < len(run); {
+		size := packedRecordBytes(run[pos:])
+		if l.offset+int64(pos-start+size) > l.size {
+			if err := l.flush(run[start:pos]); err != nil {
+				return err
+			}
+			start = pos
+			if err := l.makeRoom(int64(size)); err != nil {
+				return err
+			}
+		}
+		l.chain = seal(run[pos:], uint32(l.next-l.groupFirst), l.next, l.chain)
+		l.next++
+		pos += size
+	}
+	return l.flush(run[start:])
+}
+
+// packedRecordBytes is the size of the record that run begins with.
+func packedRecordBytes(run []byte) int {
+	if len(run) < recordHeaderBytes {
+		panic("ledger: a run must hold whole records: make it with AppendRecord")
+	}
+	h := decodeRecordHeader(run)
+	if !h.lawful() || h.recordBytes() > len(run) {
+		panic("ledger: a run must hold whole records: make it with AppendRecord")
+	}
+	return h.recordBytes()
+}
+
+func (l *Ledger) flush(stretch []byte) error {
+	if len(stretch) == 0 {
+		return nil
+	}
+	if _, err := l.live.WriteAt(stretch, l.offset); err != nil {
+		return err
+	}
+	l.offset += int64(len(stretch))
+	return nil
+}
+
+func (l *Ledger) sync() error {
+	if err := l.live.SyncData(); err != nil {
+		return err
+	}
+	l.groupFirst = l.next
+	return nil
+}
+
+// makeRoom sees to it that a record of recordBytes fits into the live segment at l.offset.
+func (l *Ledger) makeRoom(recordBytes int64) error {
+	if l.offset > segmentHeaderBytes {
+		return l.rotate(recordBytes)
+	}
+	// An empty segment has no successor: that would begin with the same record. It grows instead.
+	size := segmentHeaderBytes + recordBytes
+	if err := l.live.Allocate(size); err != nil {
+		return err
+	}
+	l.size = size
+	return l.live.Sync()
+}
+
+// rotate seals the live segment and begins the next one. The old one is whole on disk before the new name exists: that is
+// why a replay need not forgive any damage in a segment that has a successor. For the same reason
+// it syncs with Durability OS, too.
+func (l *Ledger) rotate(recordBytes int64) error {
+	if err := l.live.Truncate(l.offset); err != nil {
+		return err
+	}
+	if err := l.live.Sync(); err != nil {
+		return err
+	}
+	sealed := l.live
+	l.live = nil
+	if err := sealed.Close(); err != nil {
+		return err
+	}
+	l.sealedBytes += l.offset
+	return l.begin(segmentHeaderBytes + recordBytes)
+}
+
+// begin creates the segment for l.next, with room for at least sizeMin bytes. Its header and its
+// name are durable before it returns, so that no record is ever written to a segment that a crash may unmake.
+func (l *Ledger) begin(sizeMin int64) error {
+	path := filepath.Join(l.dir, segmentName(l.next))
+	file, err := l.fsys.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	l.live, l.size = file, max(l.segmentBytes, sizeMin)
+	if err := file.Allocate(l.size); err != nil {
+		return err
+	}
+	h := segmentHeader{version: formatVersion, id: l.id, first: l.next, chain: l.chain}
+	if _, err := file.WriteAt(h.encode(), 0); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := l.fsys.SyncDir(l.dir); err != nil {
+		return err
+	}
+	l.offset, l.groupFirst = segmentHeaderBytes, l.next
+	l.segments++
+	return nil
+}
+
+func (l *Ledger) publish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats = Stats{Seq: l.next - 1, Bytes: l.sealedBytes + l.offset, Segments: l.segments}
+}
+
+// Close makes everything that was committed durable, also with Durability OS, and releases the directory.
+// Later Commits return ErrFailed; closing again does nothing.
+func (l *Ledger) Close() error {
+	if l.lock == nil {
+		return nil
+	}
+	var err error
+	if l.err == nil && l.groupFirst != l.next {
+		err = l.sync()
+	}
+	l.err = fmt.Errorf("%w: %w", ErrFailed, fs.ErrClosed)
+	if err = errors.Join(err, l.release()); err != nil {
+		return fmt.Errorf("ledger: closing %s: %w", l.dir, err)
+	}
+	return nil
+}
+
+// release closes what is open; the lock last.
+func (l *Ledger) release() error {
+	var err error
+	if l.live != nil {
+		err = l.live.Close()
+	}
+	err = errors.Join(err, l.lock.Close())
+	l.live, l.lock = nil, nil
+	return err
+}

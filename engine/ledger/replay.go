@@ -1,0 +1,244 @@
+package ledger
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Stats is what a ledger holds.
+type Stats struct {
+	Seq      uint64 // sequence number of the last record, which is also how many there are
+	Bytes    int64  // of all segments, headers included, without what is merely reserved
+	Segments int
+}
+
+// Tail is where a log ends.
+type Tail struct {
+	Stats
+
+	File   string // path of the segment that holds the end; empty if there is none yet
+	Offset int64  // where in File the next record belongs
+	Torn   bool   // an unfinished write follows: [Open] cuts it off, or a running server is just writing it
+	Reason string // why the log ends at Offset, if Torn
+}
+
+// Scan replays a ledger as [Open] does, but only reads: it takes no lock, repairs nothing and creates
+// nothing. It may run beside a server that is writing; then it sees the log as it was at
+// some moment since the call, and perhaps a part of the group that was being written.
+//
+// visit is called for every record in order, and may be nil. Its error ends the scan and
+// is returned as it is. Of the options only FS counts. A directory without segments is an empty log.
+//
+// Errors: those of visit and of the file system, and those that match [ErrCorrupt] or [ErrVersion].
+func Scan(dir string, o Options, visit func(Record) error) (Tail, error) {
+	p := newReplayer(o.fileSystem(), dir, visit)
+	err := p.replay()
+	return p.tail, err
+}
+
+// replayer walks a ledger's segments in order.
+type replayer struct {
+	fsys  FS
+	dir   string
+	visit func(Record) error
+
+	r     reader
+	id    ledgerID // known once the first segment's header was read
+	next  uint64   // sequence number of the record expected at the reader's offset
+	chain uint32   // chain value before that record
+
+	groupOffset int64  // where in the current segment the newest group begins
+	unborn      string // path of a last segment that an interrupted rotation left without a header, or empty
+	tail        Tail
+}
+
+func newReplayer(fsys FS, dir string, visit func(Record) error) *replayer {
+	if visit == nil {
+		visit = func(Record) error { return nil }
+	}
+	return &replayer{fsys: fsys, dir: dir, visit: visit, next: 1}
+}
+
+// replay visits every record and leaves the end of the log in p.tail.
+func (p *replayer) replay() error {
+	segments, err := p.segments()
+	if err != nil {
+		return err
+	}
+	for i, first := range segments {
+		last := i == len(segments)-1
+		path := filepath.Join(p.dir, segmentName(first))
+		if err := p.segment(path, first, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// segments returns the first sequence numbers that the segments' names tell, in order.
+// Other files may stand in the directory, exports for one; they are not ours.
+func (p *replayer) segments() ([]uint64, error) {
+	names, err := p.fsys.ReadDir(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	var segments []uint64
+	for _, name := range names {
+		if first, ok := segmentFirst(name); ok {
+			segments = append(segments, first)
+		}
+	}
+	slices.Sort(segments)
+	return segments, nil
+}
+
+// segment replays one segment. All but the last were sealed before their successor was created.
+func (p *replayer) segment(path string, nameFirst uint64, last bool) (err error) {
+	file, err := p.fsys.OpenFile(path, os.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	defer func() { joinInto(&err, file.Close()) }()
+	if err := p.r.reset(file); err != nil {
+		return fmt.Errorf("ledger: %s: %w", path, err)
+	}
+	if nameFirst != p.next {
+		return p.corrupt(path, p.missing(nameFirst))
+	}
+	born, err := p.header(path, last)
+	if err != nil {
+		return err
+	}
+	if !born {
+		p.unborn = path
+		return nil
+	}
+	p.tail.Segments++
+	p.tail.File = path
+	p.groupOffset = segmentHeaderBytes
+	before := p.tail.Bytes
+	err = p.records(path, last)
+	p.tail.Offset = p.r.offset
+	p.tail.Bytes = before + p.r.offset
+	return err
+}
+
+// missing says what a segment's place in the directory tells when it isn't the one expected.
+func (p *replayer) missing(nameFirst uint64) string {
+	switch {
+	case nameFirst < p.next:
+		return fmt.Sprintf("the segment's name says that it begins with record %d, which an earlier one holds: "+
+			"was it renamed?", nameFirst)
+	case p.next == 1:
+		return fmt.Sprintf("the first segment, %s, is missing", segmentName(1))
+	}
+	return fmt.Sprintf("records %d to %d are missing between this segment and the one before: "+
+		"a segment was removed or cut short", p.next, nameFirst-1)
+}
+
+// header checks the segment's header and goes behind it. It reports false for a last segment
+// without an intact header and with nothing behind it: its creation was interrupted. Records are written only after the header was
+// synced, so none can be lost with it.
+func (p *replayer) header(path string, last bool) (born bool, err error) {
+	b, err := p.r.peek(segmentHeaderBytes)
+	if err != nil {
+		return false, fmt.Errorf("ledger: %s: %w", path, err)
+	}
+	h, intact := decodeSegmentHeader(b)
+	switch {
+	case intact && h.version != formatVersion:
+		return false, fmt.Errorf("%w: %s has version %d, this one reads %d", ErrVersion, path, h.version, formatVersion)
+	case intact:
+		return true, p.enter(path, &h)
+	}
+	if last {
+		p.r.skip(len(b))
+		empty, err := p.r.zeroToEnd()
+		if err != nil {
+			return false, fmt.Errorf("ledger: %s: %w", path, err)
+		}
+		if empty {
+			return false, nil
+		}
+		p.r.seek(0)
+	}
+	return false, p.corrupt(path, "the segment's header is damaged")
+}
+
+// enter checks that an intact header continues the log, and goes behind it.
+func (p *replayer) enter(path string, h *segmentHeader) error {
+	if p.next == 1 {
+		p.id, p.chain = h.id, h.id.chainStart()
+	}
+	switch {
+	case h.id != p.id:
+		return p.corrupt(path, fmt.Sprintf("the segment belongs to another ledger: its id is %x, the others' is %x", h.id, p.id))
+	case h.first != p.next:
+		return p.corrupt(path, fmt.Sprintf("the segment begins with record %d, unlike its name: was it renamed?", h.first))
+	case h.chain != p.chain:
+		return p.corrupt(path, "the segment does not continue the one before: one of them is from another copy of the ledger")
+	}
+	p.r.skip(segmentHeaderBytes)
+	return nil
+}
+
+// records replays from the reader's offset to the end of the segment.
+func (p *replayer) records(path string, last bool) error {
+	var suspect *CorruptError // the damage that the first look at this offset found
+	for p.r.offset < p.r.size {
+		h, payload, damage, err := p.look()
+		if err != nil {
+			return fmt.Errorf("ledger: %s: %w", path, err)
+		}
+		if damage == nil {
+			suspect = nil
+			if err := p.accept(&h, payload); err != nil {
+				return err
+			}
+			continue
+		}
+		if suspect != nil {
+			return suspect
+		}
+		corrupt := p.corrupt(path, damage.reason)
+		if !last {
+			return corrupt
+		}
+		offset := p.r.offset
+		end, err := p.judge(*damage)
+		if err != nil {
+			return fmt.Errorf("ledger: %s: %w", path, err)
+		}
+		p.r.seek(offset)
+		if end.verdict != refused {
+			p.tail.Torn, p.tail.Reason = end.verdict == torn, end.reason
+			return nil
+		}
+		// Look at the file itself once more: beside a running server, part of the buffer may be
+		// older than what convicted it, and the record whole by now.
+		suspect = corrupt
+		suspect.Reason = end.reason
+	}
+	return nil
+}
+
+// accept takes an intact record at the reader's offset into the log.
+func (p *replayer) accept(h *recordHeader, payload []byte) error {
+	err := p.visit(Record{Kind: h.kind, Agency: h.agency, Count: h.count, Seq: h.seq, Payload: payload})
+	if err != nil {
+		return err
+	}
+	if h.groupIndex == 0 {
+		p.groupOffset = p.r.offset
+	}
+	p.r.skip(h.recordBytes())
+	p.tail.Seq = h.seq
+	p.next, p.chain = h.seq+1, h.chain
+	return nil
+}
+
+func (p *replayer) corrupt(path, reason string) *CorruptError {
+	return &CorruptError{File: path, Offset: p.r.offset, Seq: p.next, Reason: reason}
+}

@@ -1,0 +1,116 @@
+package ledger
+
+import (
+	"fmt"
+)
+
+// damage is what keeps the bytes at some offset from being the next record.
+type damage struct {
+	reason string
+	extent int // how many bytes from there on are known to belong to the record
+}
+
+// look examines the bytes at the reader's offset as the next record. The payload is valid until the reader is used again.
+func (p *replayer) look() (h recordHeader, payload []byte, found *damage, err error) {
+	b, err := p.r.peek(recordHeaderBytes)
+	if err != nil {
+		return h, nil, nil, err
+	}
+	// A header is believed as a whole or not at all: the chain covers every field, and what it was before.
+	if len(b) < recordHeaderBytes {
+		return h, nil, &damage{"the record's header is cut off by the end of the file", recordHeaderBytes}, nil
+	}
+	h = decodeRecordHeader(b)
+	if !h.lawful() || h.seq != p.next || h.chain != chainNext(p.chain, b) {
+		return h, nil, &damage{"the record's header is damaged", recordHeaderBytes}, nil
+	}
+	size := h.recordBytes()
+	if b, err = p.r.peek(size); err != nil {
+		return h, nil, nil, err
+	}
+	if len(b) < size {
+		return h, nil, &damage{"the record's payload is cut off by the end of the file", size}, nil
+	}
+	payload, padding := b[recordHeaderBytes:recordHeaderBytes+h.length], b[recordHeaderBytes+h.length:]
+	if payloadChecksum(payload) != h.payloadCRC || !allZero(padding) {
+		return h, nil, &damage{"the record's payload is damaged", size}, nil
+	}
+	return h, payload, nil, nil
+}
+
+// verdict is what damage at the end of the last segment means.
+type verdict int
+
+const (
+	clean   verdict = iota // no damage: nothing was written from here on
+	torn                   // a write that was never synced
+	refused                // damage to something that may have been acknowledged
+)
+
+type judgement struct {
+	verdict verdict
+	reason  string
+}
+
+// judge applies the tail rule (see the package comment) to damage at the reader's offset in the last segment. It moves the reader.
+func (p *replayer) judge(d damage) (judgement, error) {
+	offset := p.r.offset
+	b, err := p.r.peek(d.extent)
+	if err != nil {
+		return judgement{}, err
+	}
+	if len(b) == d.extent && !missesSector(b, offset) {
+		return judgement{refused, d.reason}, nil
+	}
+	if allZero(b) {
+		empty, err := p.r.zeroToEnd()
+		if err != nil || empty {
+			return judgement{clean, ""}, err
+		}
+		p.r.seek(offset)
+	}
+	later, err := p.laterGroup()
+	if err != nil {
+		return judgement{}, err
+	}
+	if later != 0 {
+		return judgement{refused, fmt.Sprintf("%s, though it was durable before record %d, which follows, was written", d.reason, later)}, nil
+	}
+	return judgement{torn, d.reason}, nil
+}
+
+// missesSector reports whether some sector's part of b, which stands at offset, is all zero:
+// intact records leave no such part, so that sector was never written.
+func missesSector(b []byte, offset int64) bool {
+	for len(b) > 0 {
+		part := min(len(b), int(sectorBytes-offset%sectorBytes))
+		if allZero(b[:part]) {
+			return true
+		}
+		b, offset = b[part:], offset+int64(part)
+	}
+	return false
+}
+
+// laterGroup looks behind the reader's offset for a record of a group that began after the record expected there,
+// and returns its sequence number, or 0. Such a group was written after the expected
+// record had been synced. It moves the reader.
+//
+// The fields of the header are evidence enough: between text and zeros nothing looks like it, a header that lost
+// a sector doesn't either (its kind or its sequence number is gone), and in doubt refusing is the safe side.
+func (p *replayer) laterGroup() (uint64, error) {
+	start := p.r.offset
+	for {
+		b, err := p.r.peek(recordHeaderBytes)
+		if err != nil || len(b) < recordHeaderBytes {
+			return 0, err
+		}
+		h := decodeRecordHeader(b)
+		// The records between the expected one and this one take at least a header each.
+		seqMax := p.next + uint64(p.r.offset-start)/recordHeaderBytes
+		if h.lawful() && h.seq > p.next && h.seq <= seqMax && h.groupFirst() > p.next && h.groupFirst() <= h.seq {
+			return h.seq, nil
+		}
+		p.r.skip(recordAlignBytes)
+	}
+}
