@@ -172,6 +172,16 @@ func quote(b []byte) string {
 	return strings.ReplaceAll(strconv.QuoteToASCII(string(b)), "|", `\x7c`) + more
 }
 
+// Lines counts the lines of a payload, for reports of batches that were
+// rejected. A '\n' at the end begins no line.
+func Lines(payload []byte) int {
+	n := bytes.Count(payload, []byte{'\n'})
+	if len(payload) > 0 && payload[len(payload)-1] != '\n' {
+		n++
+	}
+	return n
+}
+
 // reason is the text of an error of ParseBet without its sentinel.
 func reason(err error) string {
 	return strings.TrimPrefix(err.Error(), ErrBet.Error()+": ")

@@ -1,0 +1,163 @@
+package codec
+
+import (
+	"bytes"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// today is the last legal birthdate of all tests of this package.
+const today Date = 2026_11_23
+
+var testRules = Rules{Today: today, WinningNumber: 7574}
+
+// outcome is what the protocol says of a payload of bets.
+type outcome struct {
+	code    Code
+	line    int // of CodeInvalidBatch
+	agency  Agency
+	count   int
+	wins    int
+	winners string
+}
+
+// model reads a payload of bets as the protocol's text says it, slowly and
+// with nothing of this package but its limits' numbers written out.
+func model(payload string, rules Rules) outcome {
+	if strings.Trim(payload, "\n") == "" {
+		return outcome{code: CodeEmptyBatch}
+	}
+	o := outcome{}
+	agencies := map[string]bool{}
+	for i, line := range strings.Split(strings.TrimSuffix(payload, "\n"), "\n") {
+		fields := strings.Split(line, "|")
+		if !modelBet(fields, rules.Today) {
+			return outcome{code: CodeInvalidBatch, line: i + 1}
+		}
+		o.count++
+		if number, _ := strconv.Atoi(fields[4]); number == int(rules.WinningNumber) {
+			o.wins++
+			o.winners += line + "\n"
+		}
+		agency, _ := strconv.Atoi(fields[5])
+		o.agency = Agency(agency)
+		agencies[fields[5]] = true
+	}
+	if len(agencies) > 1 {
+		return outcome{code: CodeInvalidAgency}
+	}
+	return o
+}
+
+var (
+	modelDocument = regexp.MustCompile(`^[0-9]{1,20}$`)
+	modelNumber   = regexp.MustCompile(`^[0-9]{1,9}$`)
+	modelAgency   = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})$`)
+)
+
+func modelBet(fields []string, today Date) bool {
+	if len(fields) != 6 {
+		return false
+	}
+	for _, name := range fields[:2] {
+		if len(name) < 1 || len(name) > 128 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+			return false
+		}
+	}
+	day, err := time.Parse("2006-01-02", fields[3])
+	if err != nil || day.Format("2006-01-02") != fields[3] {
+		return false
+	}
+	compact, _ := strconv.Atoi(day.Format("20060102"))
+	return compact <= int(today) &&
+		modelDocument.MatchString(fields[2]) &&
+		modelNumber.MatchString(fields[4]) &&
+		modelAgency.MatchString(fields[5])
+}
+
+// parsed is ParseBatch's view in the model's terms.
+func parsed(t testing.TB, payload []byte, rules Rules) outcome {
+	t.Helper()
+	before := []byte("kept\n")
+	batch, winners, err := ParseBatch(payload, rules, before)
+	after, ok := bytes.CutPrefix(winners, before)
+	if !ok {
+		t.Fatalf("ParseBatch(%q) lost what winners held: %q", payload, winners)
+	}
+	if err == nil {
+		return outcome{agency: batch.Agency, count: batch.Count, wins: batch.Winners, winners: string(after)}
+	}
+	var rejected *Error
+	if !errors.As(err, &rejected) {
+		t.Fatalf("ParseBatch(%q): error %v is not an *Error", payload, err)
+	}
+	if batch != (Batch{}) || len(after) != 0 {
+		t.Fatalf("ParseBatch(%q) rejects (%v) and returns %+v, %q", payload, err, batch, after)
+	}
+	if (rejected.Code == CodeInvalidBatch) != (rejected.Reason != "") || strings.ContainsAny(rejected.Reason, "|\n") {
+		t.Fatalf("ParseBatch(%q): %v with reason %q", payload, err, rejected.Reason)
+	}
+	return outcome{code: rejected.Code, line: rejected.Line}
+}
+
+// checkBatch fails unless ParseBatch, ParseBet and the model agree on payload,
+// and accepted bytes come back identically from SplitBet and AppendBet.
+func checkBatch(t testing.TB, payload []byte, rules Rules) {
+	t.Helper()
+	original := bytes.Clone(payload)
+	want := model(string(payload), rules)
+	if got := parsed(t, payload, rules); got != want {
+		t.Fatalf("ParseBatch(%q, %+v)\n got %+v\nwant %+v", payload, rules, got, want)
+	}
+	if want.code == CodeEmptyBatch {
+		return
+	}
+	body, newline := bytes.CutSuffix(payload, []byte("\n"))
+	lines := bytes.Split(body, []byte("\n"))
+	var again []byte
+	for i, line := range lines {
+		bet, err := ParseBet(line, rules.Today)
+		if got, want := err == nil, modelBet(strings.Split(string(line), "|"), rules.Today); got != want {
+			t.Fatalf("ParseBet(%q) = %v, model accepts: %v", line, err, want)
+		}
+		if err != nil {
+			if !errors.Is(err, ErrBet) || strings.ContainsAny(err.Error(), "|\n") {
+				t.Fatalf("ParseBet(%q) = %v, want an ErrBet without '|' and line ends", line, err)
+			}
+			continue
+		}
+		if i > 0 {
+			again = append(again, '\n')
+		}
+		again = AppendBet(again, bet)
+	}
+	if newline {
+		again = append(again, '\n')
+	}
+	if want.code == CodeNone && !bytes.Equal(again, payload) {
+		t.Fatalf("%q re-encodes as %q", payload, again)
+	}
+	if !bytes.Equal(payload, original) {
+		t.Fatalf("ParseBatch changed its input %q to %q", original, payload)
+	}
+}
+
+// amid puts a line among ordinary bets, so that both ways of ParseBatch see it:
+// the fast one as the second line, the careful one as the last.
+func amid(line string) (second, last []byte) {
+	const ordinary = "Juan|Pérez|12345678|1990-05-23|2311|1\n"
+	return []byte(ordinary + line + "\n" + strings.Repeat(ordinary, 3)), []byte(ordinary + line)
+}
+
+func checkLine(t testing.TB, line string) {
+	t.Helper()
+	second, last := amid(line)
+	checkBatch(t, second, testRules)
+	checkBatch(t, last, testRules)
+}

@@ -1,0 +1,190 @@
+package codec
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// Nearly every line of an agency is ordinary:
+//
+//   - both names with their '|' fit into 40 bytes, and every character above
+//     ASCII is of two bytes from 0xc3 (é, ñ, ü);
+//   - the document has 8 digits, the number 1 to 7, and it does not win;
+//   - the birthdate is in an earlier year than Rules.Today, and no 29 February;
+//   - the agency is the batch's, of at most 7 digits, and a '\n' follows;
+//   - it is not among the payload's last ordinaryWindow bytes.
+//
+// ordinaryRun.scan validates such lines in words of eight bytes, without a
+// branch or a loop that depends on how long the names are: a byte-wise scan
+// spends most of its time on the mispredicted ends of names. Measured on names
+// in random order it takes 0.37 to 0.4 of scanBet's time. It never rejects: what is
+// not ordinary it leaves to scanBet.
+
+// ordinaryWindow is how many bytes from its beginning scan may look at for one
+// line: names, document, birthdate, number, and the word with the agency.
+const ordinaryWindow = 80
+
+// ordinaryNameBytesMax is what scan reads of both names, with their '|'.
+const ordinaryNameBytesMax = 40
+
+// The same byte eight times, to be multiplied or combined with.
+const (
+	each01 = 0x01_01_01_01_01_01_01_01
+	each7f = 0x7f * each01
+	each80 = 0x80 * each01
+)
+
+// Words, first byte lowest, that the fields are XORed with: a digit becomes its
+// value and a separator zero. Adding 6 to a byte then shows in its high half
+// if it was over 9.
+const (
+	zeroDigits  = '0' * each01            // "00000000"
+	sixDigits   = 0x06 * each01           //
+	highDigits  = 0xf0 * each01           //
+	zeroYear    = 0x30302d_30303030_7c    // "|0000-00"
+	sixYear     = 0x060600_06060606_00    //
+	highYear    = 0xf0f0ff_f0f0f0f0_ff    //
+	zeroDay     = 0x7c_3030_2d_3030_2d_30 // "0-00-00|"
+	sixDay      = 0x00_0606_00_0606_00_06 //
+	highDay     = 0xff_f0f0_ff_f0f0_ff_f0 //
+	zeroDigits4 = 0x30303030              // "0000"
+	sixDigits4  = 0x06060606              //
+	highDigits4 = 0xf0f0f0f0              //
+)
+
+// ordinaryRun is what a run of ordinary lines of one batch has in common. To
+// the zero value no line is ordinary.
+type ordinaryRun struct {
+	year    uint32 // birthdates are before this year
+	winning uint64 // the winning number as packDigits has it
+
+	// The line's end, the agency and its '\n': word&endMask == end.
+	end, endMask uint64
+	endBytes     int
+}
+
+func newOrdinaryRun(rules Rules, agency []byte) ordinaryRun {
+	var end, mask [8]byte
+	if len(agency) >= len(end) {
+		return ordinaryRun{}
+	}
+	end[copy(end[:], agency)] = '\n'
+	for i := range len(agency) + 1 {
+		mask[i] = 0xff
+	}
+	return ordinaryRun{
+		year:     uint32(rules.Today / 10000),
+		winning:  packDigits(rules.WinningNumber),
+		end:      binary.LittleEndian.Uint64(end[:]),
+		endMask:  binary.LittleEndian.Uint64(mask[:]),
+		endBytes: len(agency) + 1,
+	}
+}
+
+// packDigits returns the eight digits' values of a number, the last digit in
+// the highest byte. A number of more digits becomes what no line packs to.
+func packDigits(number uint32) uint64 {
+	var word uint64
+	for shift := 56; shift >= 0; shift -= 8 {
+		word |= uint64(number%10) << shift
+		number /= 10
+	}
+	if number > 0 {
+		return ^uint64(0)
+	}
+	return word
+}
+
+// scan returns how many ordinary lines p begins with and where they end.
+func (r *ordinaryRun) scan(p []byte) (n, count int) {
+	for ; len(p)-n >= ordinaryWindow; count++ {
+		b := (*[ordinaryWindow]byte)(p[n:])
+
+		// Both names, as bits: pipes has bit k set if b[k] is a '|'. What
+		// stands behind the second is looked at too, and passes if it is
+		// a document and a birthdate.
+		pipes, bad, lead := scanNameWord(binary.LittleEndian.Uint64(b[0:]), 0)
+		pipes1, bad1, lead := scanNameWord(binary.LittleEndian.Uint64(b[8:]), lead)
+		pipes2, bad2, lead := scanNameWord(binary.LittleEndian.Uint64(b[16:]), lead)
+		pipes |= pipes1<<8 | pipes2<<16
+		bad |= bad1 | bad2
+		second := bits.TrailingZeros64(pipes & (pipes - 1))
+		if second >= 24 {
+			pipes1, bad1, lead = scanNameWord(binary.LittleEndian.Uint64(b[24:]), lead)
+			pipes2, bad2, _ = scanNameWord(binary.LittleEndian.Uint64(b[32:]), lead)
+			pipes |= pipes1<<24 | pipes2<<32
+			bad |= bad1 | bad2
+			if second = bits.TrailingZeros64(pipes & (pipes - 1)); second >= ordinaryNameBytesMax {
+				break
+			}
+		}
+		if bad&each80 != 0 || pipes&(pipes<<1|1) != 0 { // the latter: an empty name
+			break
+		}
+
+		// "12345678|1990-05-23|", as the words "12345678", "|1990-05"
+		// and, overlapping, "0-05-23|".
+		i := second + 1
+		document := binary.LittleEndian.Uint64(b[i:]) ^ zeroDigits
+		years := binary.LittleEndian.Uint64(b[i+8:]) ^ zeroYear
+		days := binary.LittleEndian.Uint64(b[i+12:]) ^ zeroDay
+		bad = (document | (document + sixDigits)) & highDigits
+		bad |= (years | (years + sixYear)) & highYear
+		bad |= (days | (days + sixDay)) & highDay
+		years = years*10 + years>>8 // two digits into one byte
+		days = days*10 + days>>8
+		year := uint32(years>>8&0xff)*100 + uint32(years>>24&0xff)
+		month, day := uint8(days>>16), uint8(days>>40)
+		if bad != 0 || year >= r.year || day-1 >= daysOfMonth[month] {
+			break
+		}
+
+		// Most numbers have four digits. That is worth a branch because the
+		// next line's place then no longer waits for a count (10 %).
+		i += 20
+		if b[i+4] == '|' {
+			number := uint64(binary.LittleEndian.Uint32(b[i:])) ^ zeroDigits4
+			if (number|(number+sixDigits4))&highDigits4 != 0 || number<<32 == r.winning {
+				break
+			}
+			i += 5
+		} else {
+			word := binary.LittleEndian.Uint64(b[i:])
+			x := word ^ '|'*each01
+			width := bits.TrailingZeros64((x-each01)&^x&each80) / 8 // exact for the first '|'
+			if width < 1 || width > 7 {
+				break
+			}
+			number := (word ^ zeroDigits) << (64 - 8*width)
+			if (number|(number+sixDigits))&highDigits != 0 || number == r.winning {
+				break
+			}
+			i += width + 1
+		}
+		if binary.LittleEndian.Uint64(b[i:])&r.endMask != r.end {
+			break
+		}
+		n += i + r.endBytes
+	}
+	return n, count
+}
+
+// scanNameWord judges eight bytes of names. pipes has a bit for each that is a
+// '|', the first byte's lowest. bad has the high bit of a byte set if something
+// is wrong; its other bits mean nothing. lead has the high bits of the bytes that begin a
+// character of two bytes; leadBefore is that of the word before.
+//
+// It is just small enough for the compiler to inline.
+func scanNameWord(word, leadBefore uint64) (pipes, bad, lead uint64) {
+	low := word & each7f // so that no sum below carries into the next byte
+	pipes = ^((low ^ '|'*each01) + each7f | word) & each80
+	lead = (low + (0x80-0x43)*each01) &^ (low + (0x80-0x60)*each01) & word & each80 // 0xc3 to 0xdf
+	follow := lead<<8 | leadBefore>>56
+
+	bad = follow&(word<<1) | // follows, but is not 10xxxxxx
+		(word ^ follow ^ lead) | // above ASCII and neither leads nor follows, or ASCII that should follow
+		^((low + (0x80-0x20)*each01) ^ (low + (0x80-0x7f)*each01) | word) // ASCII, but not 0x20 to 0x7e
+
+	// The product moves the eighth bits, in order, into the highest byte.
+	return pipes * 0x0002_0408_1020_4081 >> 56, bad, lead
+}

@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"loteria/codec"
+	"loteria/engine/ledger"
+	"loteria/engine/lottery"
+)
+
+// Log is the durable log that the committer needs: a ledger in one file
+// system today, an ordered, replicated stream one day.
+type Log interface {
+	// Commit appends the packed records in runs, in order, and returns when
+	// they are durable. The runs are the caller's again afterwards. Any error
+	// is final. One goroutine calls it.
+	Commit(runs [][]byte) error
+}
+
+// deliver hands replies to a loop. It must not wait for the loop. The slice is
+// the loop's from then on.
+type deliver func(to *loop, replies []reply)
+
+// committer decides requests in one order, makes them durable as a group, and
+// only then lets their answers go. It is the lottery's one owner. It has no
+// goroutine of its own: run is called by the server's.
+type committer struct {
+	log     Log
+	lottery *lottery.Lottery
+	exit    exitRule
+	welcome codec.Welcome // window and frame limit, as every WELCOME says them
+
+	runs    [][]byte // the group's records, adjacent ones merged
+	own     []byte   // packed records that no loop packed
+	effects []lottery.Effect
+	replies []reply // of the group, in order
+	drawn   bool    // the group holds the draw
+
+	onDraw func(bets int64, won int)
+}
+
+// group commits what the loops have handed over, as one group. On return every
+// answer of the group is in c.replies; with an error none of them may leave.
+func (c *committer) group(batches []*batch, now time.Time) error {
+	c.runs, c.own, c.effects, c.replies, c.drawn = c.runs[:0], c.own[:0], c.effects[:0], c.replies[:0], false
+	for _, b := range batches {
+		for i := range b.requests {
+			c.decide(b, &b.requests[i], now)
+		}
+	}
+	if len(c.runs) > 0 {
+		if err := c.log.Commit(c.runs); err != nil {
+			return fmt.Errorf("%w: %w", ErrStorage, err)
+		}
+	}
+	if c.drawn {
+		c.exit.drawn = true
+		c.onDraw(c.lottery.Bets(), c.lottery.Won())
+	}
+	return nil
+}
+
+func (c *committer) decide(b *batch, r *request, now time.Time) {
+	s := r.session
+	request := lottery.Request{Session: &s.lottery, Agency: r.agency}
+	switch r.kind {
+	case requestBets:
+		request.Kind, request.Count, request.Winners = lottery.Bets, r.count, r.winners.of(b.winners)
+	case requestGetWinners:
+		request.Kind = lottery.GetWinners
+	case requestHello:
+		request.Kind = lottery.Hello
+	case requestRefuse:
+		if !s.lottery.Gone() {
+			c.replies = append(c.replies, reply{session: s, kind: lottery.Reject, code: r.code, count: r.count, agency: s.lottery.Agency(), detail: r.detail})
+		}
+		return
+	case requestServed:
+		c.exit.serve(s.lottery.Agency())
+		return
+	case requestHalfClose:
+		c.uncount(s, now)
+		return
+	case requestLeave:
+		c.uncount(s, now)
+		request.Kind = lottery.Leave
+	default:
+		panic(fmt.Sprintf("engine: request of kind %d", r.kind))
+	}
+	var entry lottery.Entry
+	entry, c.effects = c.lottery.Apply(request, c.effects[:0])
+	switch entry {
+	case lottery.BetsEntry:
+		c.append(r.records.of(b.records))
+	case lottery.ReportedEntry:
+		start := len(c.own)
+		c.own = ledger.AppendRecord(c.own, ledger.Reported, uint32(r.agency), 0, nil)
+		c.append(c.own[start:])
+	}
+	for i := range c.effects {
+		if e := &c.effects[i]; e.Kind == lottery.Reject && e.Session == request.Session {
+			e.Count = r.count
+		}
+	}
+	c.take(c.effects)
+	if r.kind != requestLeave && s.lottery.Agency() != 0 && !s.counted && !s.lottery.Gone() {
+		s.counted = true
+		c.exit.opened()
+	}
+}
+
+func (c *committer) uncount(s *session, now time.Time) {
+	if s.counted {
+		s.counted = false
+		c.exit.closed(now)
+	}
+}
+
+// append adds packed records to the group. Records that lie behind one another
+// in memory, as those of a batch do, become one write.
+func (c *committer) append(records []byte) {
+	if n := len(c.runs); n > 0 {
+		last := c.runs[n-1]
+		if end := len(last) + len(records); cap(last) >= end && &last[:end][len(last)] == &records[0] {
+			c.runs[n-1] = last[:end]
+			return
+		}
+	}
+	c.runs = append(c.runs, records)
+}
+
+func (c *committer) take(effects []lottery.Effect) {
+	for i := range effects {
+		e := &effects[i]
+		if e.Kind == lottery.Draw {
+			c.drawn = true
+			continue
+		}
+		c.replies = append(c.replies, reply{
+			session: e.Session.Peer.(*session),
+			kind:    e.Kind,
+			code:    e.Code,
+			count:   e.Count,
+			agency:  e.Agency,
+			stored:  e.Stored,
+			payload: e.Payload,
+		})
+	}
+}

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"loteria/codec"
+	"loteria/engine/lottery"
+)
+
+// Limits of the configuration.
+const (
+	WindowMax         = 4096
+	FrameBytesMaxLow  = codec.BetBytesMax // a frame holds at least one bet
+	ConnectionsMaxTop = 1_000_000
+	EventLoopsMax     = 256
+	timeoutMin        = 50 * time.Millisecond
+	timeoutMax        = 24 * time.Hour
+)
+
+// ErrConfig says that a setting is not legal. The message names the variable,
+// its value and what is legal.
+var ErrConfig = errors.New("configuration")
+
+// Config is what a server is started with. Its tags are read by
+// github.com/caarlos0/env and by the command's help: help says what the
+// setting means and legal which values are taken.
+type Config struct {
+	Addr           string        `env:"SERVER_ADDR" envDefault:":12345" help:"address to listen on" legal:"HOST:PORT or :PORT"`
+	Agencies       int           `env:"SERVER_AGENCIES" envDefault:"5" help:"expected agencies: ids 1 to this number" legal:"1 to 100000"`
+	WinningNumber  uint32        `env:"SERVER_WINNING_NUMBER" envDefault:"7574" help:"the number that wins" legal:"0 to 999999999"`
+	DataDir        string        `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the ledger and its exports" legal:"a directory that can be written"`
+	Durability     string        `env:"SERVER_DURABILITY" envDefault:"fsync" help:"what an ACK waits for: the disk, or only the operating system" legal:"fsync or os"`
+	Winners        string        `env:"SERVER_WINNERS" envDefault:"push" help:"answer to GET_WINNERS before the draw: held until it, or an error at once" legal:"push or poll"`
+	WinnersScope   string        `env:"SERVER_WINNERS_SCOPE" envDefault:"agency" help:"whose winners an agency gets: its own, or all" legal:"agency or all"`
+	ExitGrace      time.Duration `env:"SERVER_EXIT_GRACE" envDefault:"10s" help:"how long to wait, with no agency connected, for one to come back" legal:"a duration, 0s to 24h"`
+	Window         int           `env:"SERVER_WINDOW" envDefault:"64" help:"frames of a connection that may be unanswered at once" legal:"1 to 4096"`
+	FrameBytesMax  int           `env:"SERVER_FRAME_BYTES_MAX" envDefault:"65536" help:"largest payload of an agency's frame, in bytes" legal:"309 to 16777216"`
+	ConnectionsMax int           `env:"SERVER_CONNECTIONS_MAX" envDefault:"16384" help:"connections at once; lowered, with a warning, to what the descriptor limit allows" legal:"1 to 1000000"`
+	ReadTimeout    time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, and a frame stay half sent" legal:"a duration, 50ms to 24h"`
+	EventLoops     int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" legal:"0 to 256"`
+}
+
+// The values of the settings that are words.
+const (
+	DurabilityFsync = "fsync"
+	DurabilityOS    = "os"
+	WinnersPush     = "push"
+	WinnersPoll     = "poll"
+	ScopeAgency     = "agency"
+	ScopeAll        = "all"
+)
+
+// DefaultConfig is the configuration with every setting at its default.
+func DefaultConfig() Config {
+	return Config{
+		Addr:           ":12345",
+		Agencies:       5,
+		WinningNumber:  7574,
+		DataDir:        "data",
+		Durability:     DurabilityFsync,
+		Winners:        WinnersPush,
+		WinnersScope:   ScopeAgency,
+		ExitGrace:      10 * time.Second,
+		Window:         64,
+		FrameBytesMax:  codec.FrameBytesMaxDefault,
+		ConnectionsMax: 16384,
+		ReadTimeout:    30 * time.Second,
+	}
+}
+
+// Validate checks every setting and opens nothing. The error wraps ErrConfig
+// and names the first variable that is wrong.
+func (c Config) Validate() error {
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		return illegal("SERVER_ADDR", c.Addr, "HOST:PORT or :PORT")
+	}
+	if c.DataDir == "" {
+		return illegal("SERVER_DATA_DIR", c.DataDir, "a directory")
+	}
+	for _, n := range []struct {
+		name        string
+		value       int64
+		least, most int64
+	}{
+		{"SERVER_AGENCIES", int64(c.Agencies), 1, lottery.AgenciesMax},
+		{"SERVER_WINNING_NUMBER", int64(c.WinningNumber), 0, codec.NumberMax},
+		{"SERVER_WINDOW", int64(c.Window), 1, WindowMax},
+		{"SERVER_FRAME_BYTES_MAX", int64(c.FrameBytesMax), int64(FrameBytesMaxLow), codec.FrameBytesMaxLimit},
+		{"SERVER_CONNECTIONS_MAX", int64(c.ConnectionsMax), 1, ConnectionsMaxTop},
+		{"SERVER_EVENT_LOOPS", int64(c.EventLoops), 0, EventLoopsMax},
+	} {
+		if n.value < n.least || n.value > n.most {
+			return illegal(n.name, n.value, fmt.Sprintf("%d to %d", n.least, n.most))
+		}
+	}
+	for _, d := range []struct {
+		name               string
+		value, least, most time.Duration
+	}{
+		{"SERVER_EXIT_GRACE", c.ExitGrace, 0, timeoutMax},
+		{"SERVER_READ_TIMEOUT", c.ReadTimeout, timeoutMin, timeoutMax},
+	} {
+		if d.value < d.least || d.value > d.most {
+			return illegal(d.name, d.value, fmt.Sprintf("%s to %s", d.least, d.most))
+		}
+	}
+	for _, w := range []struct{ name, value, one, other string }{
+		{"SERVER_DURABILITY", c.Durability, DurabilityFsync, DurabilityOS},
+		{"SERVER_WINNERS", c.Winners, WinnersPush, WinnersPoll},
+		{"SERVER_WINNERS_SCOPE", c.WinnersScope, ScopeAgency, ScopeAll},
+	} {
+		if w.value != w.one && w.value != w.other {
+			return illegal(w.name, w.value, w.one+" or "+w.other)
+		}
+	}
+	return nil
+}
+
+func illegal(name string, value any, legal string) error {
+	return fmt.Errorf("%w: %s=%v is not legal: want %s", ErrConfig, name, value, legal)
+}

@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"errors"
+
+	"loteria/codec"
+	"loteria/engine/lottery"
+)
+
+// conn is the part of a connection that a session needs. Its methods are
+// called on the session's event loop only.
+type conn interface {
+	// Write sends p, or keeps a copy of what the socket doesn't take yet. After
+	// an error the connection is closed, and must not be touched.
+	Write(p []byte) (int, error)
+	// OutboundBuffered is how many bytes the socket has not taken yet.
+	OutboundBuffered() int
+}
+
+// session is one connection: frames in, requests out, and how many answers it
+// is owed. It belongs to its event loop; only lottery and counted are the
+// committer's.
+type session struct {
+	conn conn
+	loop *loop
+	at   int // index in loop.sessions
+
+	// partial is the beginning of a frame whose rest has not come; nil if none.
+	partial []byte
+	// quietTicks counts the loop's ticks since the session owes us something: a
+	// first message, or the rest of a frame. See overdue.
+	quietTicks int32
+	// lingerTicks counts the ticks since the server closed its side.
+	lingerTicks int32
+	// unanswered is how many frames have no answer yet. It is never more than
+	// the window, and one for the message that breaks it.
+	unanswered int32
+
+	spoke    bool // a whole frame has come
+	hello    bool // said HELLO, so rejections of batches carry their reason
+	deaf     bool // what still comes is dropped: the last answer is on its way
+	lastSaid bool // the last answer has been written; the peer's close is awaited
+	shut     bool // our side of the connection is shut
+	closed   bool // the connection is gone; nobody can be told anything
+	owesOut  bool // winners are in conn's buffer but not in the socket yet
+
+	lottery lottery.Session
+	counted bool // the exit rule counts this socket as an agency's
+}
+
+// inbox is what a loop's sessions share while they read: limits, rules,
+// scratch, and where requests go.
+type inbox struct {
+	stage         *stage
+	rules         codec.Rules
+	frameBytesMax int
+	window        int32
+	winners       []byte   // scratch of one request
+	spare         [][]byte // buffers for partial frames
+}
+
+// Partial frames keep at most spareMax buffers of a loop for reuse; a new one
+// begins with partialBytesMin.
+const (
+	spareMax        = 64
+	partialBytesMin = 4 << 10
+)
+
+// receive takes the next bytes of the connection. in is the loop's read
+// buffer and is not kept.
+func (s *session) receive(in []byte, box *inbox) {
+	for len(in) > 0 && !s.deaf {
+		if s.partial == nil {
+			payload, rest, ok, err := codec.SplitFrame(in, box.frameBytesMax)
+			switch {
+			case err != nil:
+				s.refuseFrame(err, box)
+			case ok:
+				in = rest
+				s.request(payload, box)
+			default:
+				s.partial = append(box.borrow(), in...)
+				s.quietTicks = 0
+				return
+			}
+			continue
+		}
+		_, total, err := codec.FrameLen(s.partial, box.frameBytesMax)
+		if err == nil {
+			// One byte at a time as long as the header isn't whole, then the rest.
+			n := min(total-len(s.partial), len(in))
+			s.partial = append(s.partial, in[:n]...)
+			in = in[n:]
+		}
+		payload, _, ok, err := codec.SplitFrame(s.partial, box.frameBytesMax)
+		switch {
+		case err != nil:
+			s.refuseFrame(err, box)
+		case ok:
+			s.request(payload, box)
+			s.dropPartial(box)
+		}
+	}
+}
+
+// request hands one frame's message over.
+func (s *session) request(payload []byte, box *inbox) {
+	s.spoke = true
+	s.unanswered++
+	if s.unanswered > box.window {
+		s.refuse(codec.CodeWindowExceeded, box)
+		return
+	}
+	parsed, winners, err := codec.ParseRequest(payload, box.rules, box.winners[:0])
+	box.winners = winners
+	if err != nil {
+		var e *codec.Error
+		if !errors.As(err, &e) {
+			panic("engine: codec.ParseRequest returned an error that is no *codec.Error: " + err.Error())
+		}
+		detail := ""
+		if s.hello {
+			detail = e.Detail()
+		}
+		r := refusal(s, e.Code, detail)
+		switch e.Code {
+		case codec.CodeEmptyBatch, codec.CodeInvalidBatch, codec.CodeInvalidAgency:
+			r.count = codec.Lines(payload)
+		}
+		box.stage.add(r, nil, nil)
+		return
+	}
+	r := request{session: s, agency: parsed.Agency}
+	switch parsed.Kind {
+	case codec.RequestBets:
+		r.kind, r.count = requestBets, parsed.Batch.Count
+	case codec.RequestGetWinners:
+		r.kind = requestGetWinners
+	case codec.RequestHello:
+		r.kind = requestHello
+		s.hello = true
+	}
+	box.stage.add(r, payload, winners)
+}
+
+func (s *session) refuseFrame(err error, box *inbox) {
+	code := codec.CodeInvalidFrame
+	if errors.Is(err, codec.ErrFrameTooLarge) {
+		code = codec.CodeFrameTooLarge
+	}
+	s.unanswered++
+	s.refuse(code, box)
+}
+
+// refuse ends the session with an error that closes, said after everything
+// that is still owed.
+func (s *session) refuse(code codec.Code, box *inbox) {
+	s.deaf = true
+	s.dropPartial(box)
+	box.stage.add(refusal(s, code, ""), nil, nil)
+}
+
+// tick is called periodically. It refuses a peer who keeps the server waiting
+// for timeoutTicks ticks.
+func (s *session) tick(timeoutTicks int32, box *inbox) {
+	if s.deaf || s.spoke && s.partial == nil {
+		return
+	}
+	if s.quietTicks++; s.quietTicks > timeoutTicks {
+		s.unanswered++
+		s.refuse(codec.CodeTimeout, box)
+	}
+}
+
+func (s *session) dropPartial(box *inbox) {
+	if s.partial != nil {
+		box.giveBack(s.partial)
+		s.partial = nil
+	}
+}
+
+func (box *inbox) borrow() []byte {
+	if n := len(box.spare); n > 0 {
+		b := box.spare[n-1]
+		box.spare = box.spare[:n-1]
+		return b[:0]
+	}
+	return make([]byte, 0, partialBytesMin)
+}
+
+func (box *inbox) giveBack(b []byte) {
+	if len(box.spare) < spareMax {
+		box.spare = append(box.spare, b)
+	}
+}

@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"sync"
+
+	"loteria/codec"
+	"loteria/engine/ledger"
+)
+
+// Bounds of what one loop may have handed over and the committer not taken.
+// There are two batches a loop, one that fills while the other is committed:
+// with two loops at most 8 MiB of bets wait for the disk.
+const (
+	stageBytesMax    = 2 << 20
+	stageRequestsMax = 16 << 10
+)
+
+// batch is what one loop has handed over: requests in their order, and the
+// bytes that they point to.
+type batch struct {
+	requests []request
+	records  []byte // packed, unsealed ledger records, back to back
+	winners  []byte
+}
+
+func (b *batch) reset() {
+	clear(b.requests) // let sessions and details go
+	b.requests = b.requests[:0]
+	b.records = b.records[:0]
+	b.winners = b.winners[:0]
+}
+
+// stage is the bounded queue from one loop to the committer. The loop fills
+// one batch while the committer has the other. When the batch is full the loop
+// waits in add: that is the backpressure on everything behind that loop. It
+// can't deadlock, since the committer never waits for a loop.
+type stage struct {
+	wake chan<- struct{} // the committer's; holds one
+
+	mu      sync.Mutex
+	room    sync.Cond
+	filling *batch
+	closed  bool
+}
+
+func newStage(wake chan<- struct{}) *stage {
+	s := &stage{wake: wake, filling: new(batch)}
+	s.room.L = &s.mu
+	return s
+}
+
+// add hands r over, with the payload and winning lines of its bets, which are
+// copied. It waits while the batch is full. It returns false when the stage is
+// closed: nothing more will be answered. Only the stage's loop may call it.
+func (s *stage) add(r request, payload, winners []byte) bool {
+	need := 0
+	if r.kind == requestBets {
+		need = ledger.RecordBytes(len(payload))
+	}
+	s.mu.Lock()
+	for !s.closed && s.full(need) {
+		s.room.Wait()
+	}
+	if s.closed {
+		s.mu.Unlock()
+		return false
+	}
+	b := s.filling
+	if r.kind == requestBets {
+		r.records.start = len(b.records)
+		b.records = ledger.AppendRecord(b.records, ledger.Bets, uint32(r.agency), uint32(r.count), payload)
+		r.records.end = len(b.records)
+		r.winners.start = len(b.winners)
+		b.winners = append(b.winners, winners...)
+		r.winners.end = len(b.winners)
+	}
+	first := len(b.requests) == 0
+	b.requests = append(b.requests, r)
+	s.mu.Unlock()
+	if first {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+	return true
+}
+
+func (s *stage) full(need int) bool {
+	b := s.filling
+	return len(b.requests) >= stageRequestsMax || len(b.records) > 0 && len(b.records)+need > stageBytesMax
+}
+
+// take swaps the filling batch for empty. The committer alone may call it.
+func (s *stage) take(empty *batch) *batch {
+	s.mu.Lock()
+	b := s.filling
+	s.filling = empty
+	s.mu.Unlock()
+	s.room.Signal()
+	return b
+}
+
+// close makes add return false from now on, also where it waits.
+func (s *stage) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.room.Broadcast()
+}
+
+// refusal is the request that answers code, in its place among the answers.
+func refusal(s *session, code codec.Code, detail string) request {
+	return request{session: s, kind: requestRefuse, code: code, detail: detail}
+}
