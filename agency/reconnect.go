@@ -1,0 +1,106 @@
+package agency
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// connect makes a connection, trying again until the server has not been
+// reachable for too long.
+func (c *Client) connect(ctx context.Context) error {
+	for {
+		if c.failures > 0 {
+			if err := c.await(ctx); err != nil {
+				return err
+			}
+		}
+		limit := max(min(dialTimeout, c.retryLeft()), dialTimeoutMin)
+		dialing, cancel := context.WithTimeout(ctx, limit)
+		nc, err := c.config.dial(dialing, c.addr)
+		cancel()
+		switch {
+		case ctx.Err() != nil && err == nil:
+			return errors.Join(context.Cause(ctx), nc.Close())
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			c.conn = newConn(nc, c.config.replyBytesMax)
+			c.session.Connect()
+			return nil
+		}
+		c.fail(err)
+	}
+}
+
+// await waits before the next try, or gives up.
+func (c *Client) await(ctx context.Context) error {
+	left := c.retryLeft()
+	if left <= 0 {
+		return fmt.Errorf("%w: %s, for %v: %w; check the address and that the server runs, then start again",
+			ErrUnreachable, c.addr, c.config.retryFor, c.failure)
+	}
+	delay := time.NewTimer(min(c.backoff.NextBackOff(), left))
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// lose gives the connection up; the next one goes on.
+func (c *Client) lose(reason error) {
+	if c.session.Ready() {
+		c.reachable = time.Now()
+		// A server that welcomes and fails at once is not tried faster and
+		// faster; one that served for a while is.
+		if time.Since(c.welcomed) > reconnectDelayMax {
+			c.backoff.Reset()
+		}
+	}
+	if c.pollDue.Stop() {
+		c.session.Ask() // right after the next welcome
+	}
+	c.progress.Reconnects++
+	c.fail(errors.Join(reason, c.disconnect()))
+}
+
+// fail counts and logs a failure.
+func (c *Client) fail(reason error) {
+	c.failures++
+	c.failure = reason
+	c.config.logger.Warn("connect",
+		zap.String("result", "fail"), zap.Error(reason), zap.Int("intento", c.failures))
+}
+
+// disconnect closes the connection, if there is one.
+func (c *Client) disconnect() error {
+	if c.conn == nil {
+		return nil
+	}
+	err := c.conn.close()
+	c.conn = nil
+	c.session.Disconnect()
+	return err
+}
+
+// answerTimeout is how long the next answer may take.
+func (c *Client) answerTimeout() time.Duration {
+	if c.session.Ready() {
+		return answerTimeout
+	}
+	return min(answerTimeout, max(c.retryLeft(), reconnectDelayMin))
+}
+
+// retryLeft is for how long the server may stay unreachable from now on.
+func (c *Client) retryLeft() time.Duration { return c.config.retryFor - time.Since(c.reachable) }
+
+// jitter spreads d over half to one and a half of it, so that agencies don't
+// come all at once.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }

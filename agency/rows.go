@@ -1,0 +1,165 @@
+package agency
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"loteria/codec"
+)
+
+// rowBytesMax bounds a row of the input, in bytes. The longest bet, quoted, has
+// far fewer; it is the size of the read buffer as well.
+const rowBytesMax = 64 << 10
+
+// columns names the columns of the input, for people.
+var columns = [...]string{"first name", "last name", "document", "birthdate", "number"}
+
+const (
+	byteOrderMark = "\xef\xbb\xbf"
+	// reservedPrefix can't begin a batch, and any bet may have to.
+	reservedPrefix = "GET_WINNERS"
+)
+
+// rowReader reads rows of CSV as lines of bets, in constant memory.
+//
+// encoding/csv makes a string of every row, which costs more than all the rest
+// of an upload; rows without a quote, nearly all of them, are split here. No
+// field of a bet may hold a line end, so a row is always one line, and a
+// quote that is not closed can't swallow the rest of the input.
+type rowReader struct {
+	name   string
+	suffix []byte // "|<agency>\n"
+	input  *bufio.Reader
+	line   int // of the row read last, from 1
+
+	quoted     *csv.Reader // reads quotedLine
+	quotedLine bytes.Reader
+}
+
+func newRowReader(name string, input io.Reader, id codec.Agency) *rowReader {
+	r := &rowReader{
+		name:   name,
+		suffix: append(codec.AppendAgency([]byte{'|'}, id), '\n'),
+		input:  bufio.NewReaderSize(input, rowBytesMax),
+	}
+	r.quoted = csv.NewReader(&r.quotedLine)
+	r.quoted.FieldsPerRecord = -1
+	r.quoted.ReuseRecord = true
+	return r
+}
+
+// appendBet appends the next row to dst as a bet's line with its '\n'. The
+// line has six fields; beyond that nothing is validated. At the end of the
+// input the error is io.EOF; a row that can't be a line is a *RowError. With
+// an error dst is returned as it was.
+func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
+	for {
+		line, err := r.readLine()
+		if err != nil {
+			return dst, err
+		}
+		row := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})
+		if len(row) == 0 {
+			continue // encoding/csv skips empty lines, too
+		}
+		start := len(dst)
+		if bytes.IndexByte(row, '"') < 0 {
+			dst, err = r.appendPlain(dst, row)
+		} else {
+			dst, err = r.appendQuoted(dst, line)
+		}
+		if err == nil && bytes.HasPrefix(dst[start:], []byte(reservedPrefix)) {
+			err = r.rowError(columns[0] + ": " + reservedPrefix + " is a message of the protocol")
+		}
+		if err != nil {
+			return dst[:start], err
+		}
+		return append(dst, r.suffix...), nil
+	}
+}
+
+// readLine reads a line with its '\n', if it has one. It is valid until the
+// next call.
+func (r *rowReader) readLine() ([]byte, error) {
+	line, err := r.input.ReadSlice('\n')
+	if len(line) > 0 || err == nil {
+		r.line++
+	}
+	switch {
+	case err == bufio.ErrBufferFull:
+		return nil, r.rowError(fmt.Sprintf("longer than %d bytes", rowBytesMax))
+	case err == io.EOF && len(line) > 0:
+	case err == io.EOF:
+		return nil, io.EOF
+	case err != nil:
+		return nil, fmt.Errorf("%s, after line %d: %w", r.name, r.line, err)
+	}
+	if r.line == 1 {
+		line = bytes.TrimPrefix(line, []byte(byteOrderMark))
+	}
+	return line, nil
+}
+
+// appendPlain appends a row without quotes.
+func (r *rowReader) appendPlain(dst, row []byte) ([]byte, error) {
+	start, fields := len(dst), 1
+	dst = append(dst, row...)
+	for i, c := range dst[start:] {
+		switch c {
+		case ',':
+			dst[start+i] = '|'
+			fields++
+		case '|':
+			return dst, r.separatorError(fields - 1)
+		}
+	}
+	return dst, r.checkFields(fields)
+}
+
+// appendQuoted appends a row with quotes.
+func (r *rowReader) appendQuoted(dst, line []byte) ([]byte, error) {
+	r.quotedLine.Reset(line)
+	fields, err := r.quoted.Read()
+	if err != nil {
+		reason := err.Error()
+		if parse := (*csv.ParseError)(nil); errors.As(err, &parse) {
+			reason = fmt.Sprintf("byte %d: %v", parse.Column, parse.Err)
+		}
+		return dst, r.rowError(reason)
+	}
+	for i, field := range fields {
+		if strings.IndexByte(field, '|') >= 0 {
+			return dst, r.separatorError(i)
+		}
+		if i > 0 {
+			dst = append(dst, '|')
+		}
+		dst = append(dst, field...)
+	}
+	return dst, r.checkFields(len(fields))
+}
+
+func (r *rowReader) checkFields(fields int) error {
+	if fields == len(columns) {
+		return nil
+	}
+	return r.rowError(fmt.Sprintf("%d columns, want %d: %s", fields, len(columns), strings.Join(columns[:], ", ")))
+}
+
+// separatorError is about a '|' in the field with that index.
+func (r *rowReader) separatorError(field int) error {
+	column := "a column too many"
+	if field < len(columns) {
+		column = columns[field]
+	}
+	return r.rowError(column + `: has a "|", which separates fields on the wire`)
+}
+
+func (r *rowReader) rowError(reason string) error {
+	return &RowError{Name: r.name, Line: r.line, Reason: reason}
+}

@@ -1,0 +1,271 @@
+package agency
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"loteria/codec"
+)
+
+// Session is what an agency says to a server and makes of its answers, over
+// any number of connections: HELLO, resume, the window, the report, winners.
+// It is pure: it has no socket, goroutine, clock or randomness, so that a
+// simulation can drive it as well as Client does.
+//
+// Inputs are Connect, Disconnect, Begin, Push, Finish, Ask and Receive. After
+// any of them Send has the frames that may go out.
+//
+// A Session is not safe for concurrent use.
+type Session struct {
+	agency codec.Agency
+	phase  phase
+
+	window        window
+	framesMax     int // the agency's own window
+	frameBytesMax int // the server's limit, of the last WELCOME
+
+	// stored is how many bets are known to be durable: what the last WELCOME
+	// said and what was acknowledged since. The window's queue begins there.
+	stored int64
+	// total is how many bets the input has, -1 until its end was seen.
+	total int64
+
+	// asking: GET_WINNERS is to be sent as soon as nothing is unacknowledged.
+	asking bool
+	// asked: it was sent on this connection and not answered. Nothing else is
+	// unanswered then.
+	asked bool
+}
+
+// phase is how far a connection has come.
+type phase uint8
+
+const (
+	phaseOffline   phase = iota // no connection
+	phaseConnected              // HELLO is to be sent
+	phaseGreeted                // HELLO was sent, WELCOME is awaited
+	phaseReady
+)
+
+const totalUnknown = -1
+
+// sendBytesMax is what Send appends at most, but for one frame more, in
+// bytes: enough to make system calls cheap, and a bound for the buffer.
+const sendBytesMax = 256 << 10
+
+// NewSession is an agency that is not connected. framesMax is its window, at
+// least 1.
+func NewSession(id codec.Agency, framesMax int) *Session {
+	return &Session{agency: id, framesMax: framesMax, window: window{framesMax: framesMax}, total: totalUnknown}
+}
+
+// EventKind tells what a reply meant.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	// EventWelcome: the session is ready on this connection.
+	EventWelcome EventKind = iota + 1
+	// EventAcked: Event.Batch is durable.
+	EventAcked
+	// EventWinners: the draw took place; Event.Winners.
+	EventWinners
+	// EventHold: the draw hasn't taken place. The server either closes now or
+	// has to be asked again, with Ask, after a while.
+	EventHold
+	// EventRetry: the server can't go on for now, Event.Err says why. Leave
+	// this connection and try another one later.
+	EventRetry
+)
+
+// Event is what a reply meant.
+type Event struct {
+	Kind EventKind
+	// Batch is the acknowledged batch; the session doesn't need it any more.
+	Batch *Batch
+	// Winners is the payload; it aliases what was received.
+	Winners []byte
+	Err     error
+}
+
+// Connect says that there is a new connection.
+func (s *Session) Connect() {
+	s.Disconnect()
+	s.phase = phaseConnected
+}
+
+// Disconnect says that the connection is gone. What was unanswered is kept
+// for the next one.
+func (s *Session) Disconnect() {
+	s.phase = phaseOffline
+	s.window.unsend()
+	s.asked = false
+}
+
+// Begin starts the input from its first bet. Unacknowledged bets of an earlier
+// input are forgotten, so there must be no connection that they were sent on.
+func (s *Session) Begin() {
+	if s.window.sent > 0 {
+		panic("agency: Session.Begin with unanswered batches")
+	}
+	s.window.clear()
+	s.total = totalUnknown
+	s.asking = false
+}
+
+// Wants reports whether a batch that is pushed now would be sent now. Pushing
+// only then keeps the queue as short as the window.
+func (s *Session) Wants() bool { return s.phase == phaseReady && s.window.roomy() }
+
+// Push takes the next batch of the input and owns it until it comes back with
+// EventAcked. Bets that are stored are dropped; batches have to follow each
+// other without gaps.
+func (s *Session) Push(b *Batch) {
+	end := s.stored
+	if n := len(s.window.queue); n > 0 {
+		end = s.window.queue[n-1].end()
+	}
+	switch {
+	case b.First > end:
+		panic(fmt.Sprintf("agency: Session.Push leaves bets %d to %d out", end, b.First))
+	case b.end() <= end:
+		return
+	case b.First < end:
+		b.skip(int(end - b.First))
+	}
+	if s.frameBytesMax == 0 { // never welcomed: the first WELCOME will split it
+		s.window.push(b)
+		return
+	}
+	for _, part := range b.split(s.frameBytesMax) {
+		s.window.push(part)
+	}
+}
+
+// Finish says that the input has total bets, all of which were pushed. The
+// error is ErrOtherBets.
+func (s *Session) Finish(total int64) error {
+	s.total = total
+	return s.checkTotal()
+}
+
+func (s *Session) checkTotal() error {
+	if s.total != totalUnknown && s.stored > s.total {
+		return fmt.Errorf("%w: %d stored for agency %d, %d in the input; use the file that was uploaded before, or another server",
+			ErrOtherBets, s.stored, s.agency, s.total)
+	}
+	return nil
+}
+
+// Ask wants the winners. It also tells the server that this agency has no
+// more bets. It is sent when everything pushed is acknowledged.
+func (s *Session) Ask() { s.asking = true }
+
+// Send appends the frames that may be sent now to dst, and takes them as sent.
+// It appends no more than about 256 kB: call it until it appends nothing.
+func (s *Session) Send(dst []byte) []byte {
+	switch s.phase {
+	case phaseConnected:
+		s.phase = phaseGreeted
+		return codec.AppendHello(dst, s.agency)
+	case phaseReady:
+	default:
+		return dst
+	}
+	for start := len(dst); len(dst)-start < sendBytesMax; {
+		b := s.window.next()
+		if b == nil {
+			break
+		}
+		dst = codec.AppendFrame(dst, b.payload())
+	}
+	if s.asking && !s.asked && len(s.window.queue) == 0 {
+		s.asked = true
+		dst = codec.AppendGetWinners(dst, s.agency)
+	}
+	return dst
+}
+
+// Receive takes the payload of a server's frame. An error is final: a
+// *RejectedError, ErrLostBets, ErrOtherBets, ErrFrameBytes or ErrProtocol.
+func (s *Session) Receive(payload []byte) (Event, error) {
+	reply, err := codec.ParseReply(payload)
+	if err != nil {
+		return Event{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	switch {
+	case reply.Kind == codec.ReplyError:
+		return s.receiveError(reply)
+	case reply.Kind == codec.ReplyWelcome && s.phase == phaseGreeted:
+		return s.receiveWelcome(reply.Welcome)
+	case reply.Kind == codec.ReplyAck && s.window.oldest() != nil:
+		b := s.window.answered()
+		s.stored = b.end()
+		return Event{Kind: EventAcked, Batch: b}, nil
+	case reply.Kind == codec.ReplyWinners && s.asked:
+		s.asking, s.asked = false, false
+		return Event{Kind: EventWinners, Winners: reply.Winners}, nil
+	}
+	return Event{}, fmt.Errorf("%w: %.64q answers nothing that was asked", ErrProtocol, payload)
+}
+
+func (s *Session) receiveWelcome(w codec.Welcome) (Event, error) {
+	switch {
+	case w.Stored < s.stored:
+		return Event{}, fmt.Errorf("%w: it has %d of agency %d, %d were acknowledged; check that it is the right server and what became of its data",
+			ErrLostBets, w.Stored, s.agency, s.stored)
+	case w.FrameBytesMax < codec.BetBytesMax:
+		return Event{}, fmt.Errorf("%w: %d bytes at most, a bet may have %d; raise SERVER_FRAME_BYTES_MAX",
+			ErrFrameBytes, w.FrameBytesMax, codec.BetBytesMax)
+	}
+	s.phase = phaseReady
+	s.stored = w.Stored
+	s.frameBytesMax = w.FrameBytesMax
+	s.window.framesMax = min(s.framesMax, w.Window)
+	s.window.refit(w.Stored, w.FrameBytesMax)
+	return Event{Kind: EventWelcome}, s.checkTotal()
+}
+
+func (s *Session) receiveError(reply codec.Reply) (Event, error) {
+	switch reply.Code {
+	case codec.CodeLotteryHasntEnded:
+		if s.asked {
+			s.asking, s.asked = false, false
+			return Event{Kind: EventHold}, nil
+		}
+		fallthrough // it is stopping
+	case codec.CodeTimeout, codec.CodeTooManyConnections, codec.CodeStorage:
+		return Event{Kind: EventRetry, Err: fmt.Errorf("server says %s", reply.Code)}, nil
+	}
+	rejected := &RejectedError{Code: reply.Code, Detail: reply.Detail}
+	if b := s.window.oldest(); b != nil && reply.Code == codec.CodeInvalidBatch {
+		line, reason, _ := strings.Cut(reply.Detail, "|")
+		if n, err := strconv.Atoi(line); err == nil && 1 <= n && n <= b.Count() {
+			rejected.Line, rejected.Detail = b.Rows[n-1], reason
+		}
+	}
+	return Event{}, rejected
+}
+
+// Ready reports whether this connection was welcomed.
+func (s *Session) Ready() bool { return s.phase == phaseReady }
+
+// Stored is how many of the agency's bets are known to be durable.
+func (s *Session) Stored() int64 { return s.stored }
+
+// Uploaded reports whether the input has ended and all of it is durable.
+func (s *Session) Uploaded() bool { return s.stored == s.total }
+
+// Unanswered is how many frames of this connection wait for an answer.
+func (s *Session) Unanswered() int {
+	n := s.window.sent
+	if s.asked || s.phase == phaseGreeted {
+		n++
+	}
+	return n
+}
+
+// Hurried reports whether an answer is due that doesn't take as long as it
+// takes: any but the winners, which come when all agencies are done.
+func (s *Session) Hurried() bool { return s.window.sent > 0 || s.phase == phaseGreeted }

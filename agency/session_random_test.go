@@ -1,0 +1,158 @@
+package agency
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"loteria/codec"
+)
+
+// modelServer is a server as simple as can be: a list of bets.
+type modelServer struct {
+	t        *testing.T
+	seed     uint64
+	stored   int64
+	total    int64
+	window   int
+	frameMax int
+}
+
+// answer takes a frame's payload. hold is a coin for polling.
+func (m *modelServer) answer(payload []byte, hold bool) []byte {
+	switch text := string(payload); {
+	case text == "HELLO|7":
+		_, welcome, _ := strings.Cut(string(codec.AppendWelcome(nil,
+			codec.Welcome{Stored: m.stored, Window: m.window, FrameBytesMax: m.frameMax})), "\n")
+		return []byte(welcome)
+	case text == "GET_WINNERS|7":
+		if m.stored != m.total {
+			m.t.Fatalf("seed %d: reported with %d of %d bets stored", m.seed, m.stored, m.total)
+		}
+		if hold {
+			return []byte(codec.CodeLotteryHasntEnded.String())
+		}
+		return testLine(0)
+	}
+	if len(payload) > m.frameMax {
+		m.t.Fatalf("seed %d: a payload of %d bytes, at most %d", m.seed, len(payload), m.frameMax)
+	}
+	for line := range strings.SplitSeq(string(payload), "\n") {
+		if got := testIndex(m.t, line); got != m.stored {
+			m.t.Fatalf("seed %d: stores bet %d, next is %d", m.seed, got, m.stored)
+		}
+		m.stored++
+	}
+	return []byte("ACK")
+}
+
+// Whatever breaks and whenever, each bet is stored once and in order: an
+// agency that is cut off and started again with other limits, against the
+// model server, step by random step.
+func TestSessionRandom(t *testing.T) {
+	const seeds = 5000
+	for seed := range uint64(seeds) {
+		runSession(t, seed)
+	}
+}
+
+func runSession(t *testing.T, seed uint64) {
+	const chaosSteps, stepsMax = 150, 5000
+	var (
+		rng      = rand.New(rand.NewPCG(seed, 1))
+		server   = &modelServer{t: t, seed: seed, total: rng.Int64N(60)}
+		session  *Session
+		next     int64 // bet of the input
+		online   bool
+		toServer [][]byte // payloads on the wire
+		toAgency [][]byte
+	)
+	restartAgency := func() {
+		session = NewSession(testAgency, 1+rng.IntN(5))
+		next, online, toServer, toAgency = 0, false, nil, nil
+	}
+	cut := func() {
+		session.Disconnect()
+		// What the server has received is stored, answered or not.
+		for range rng.IntN(len(toServer) + 1) {
+			server.answer(toServer[0], false)
+			toServer = toServer[1:]
+		}
+		online, toServer, toAgency = false, nil, nil
+	}
+	restartAgency()
+	for step := 0; ; step++ {
+		if step == stepsMax {
+			t.Fatalf("seed %d: no winners after %d steps; %d of %d stored", seed, step, server.stored, server.total)
+		}
+		if step < chaosSteps {
+			switch rng.IntN(40) {
+			case 0:
+				cut()
+				restartAgency()
+			case 1, 2, 3:
+				cut()
+			}
+		}
+		switch rng.IntN(3) {
+		case 0: // the agency
+			if !online {
+				online = true
+				server.window = 1 + rng.IntN(5)
+				server.frameMax = codec.BetBytesMax + rng.IntN(300)
+				session.Connect()
+			}
+			if session.Wants() && next < server.total {
+				n := min(1+rng.Int64N(30), server.total-next)
+				session.Push(testBatch(next, int(n)))
+				if next += n; next == server.total {
+					if err := session.Finish(next); err != nil {
+						t.Fatalf("seed %d: %v", seed, err)
+					}
+				}
+			}
+			if server.total == 0 && !session.Uploaded() {
+				if err := session.Finish(0); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+			}
+			if session.Uploaded() {
+				session.Ask()
+			}
+			for frames := session.Send(nil); len(frames) > 0; {
+				payload, rest, _, err := codec.SplitFrame(frames, codec.FrameBytesMaxLimit)
+				if err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				toServer, frames = append(toServer, payload), rest
+			}
+			if n := len(toServer) + len(toAgency); n > max(1, min(server.window, session.framesMax)) || n != session.Unanswered() {
+				t.Fatalf("seed %d: %d frames unanswered, the session says %d, windows are %d and %d",
+					seed, n, session.Unanswered(), server.window, session.framesMax)
+			}
+		case 1: // the server
+			if len(toServer) > 0 {
+				toAgency = append(toAgency, server.answer(toServer[0], rng.IntN(2) == 0))
+				toServer = toServer[1:]
+			}
+		case 2: // the wire
+			if len(toAgency) == 0 {
+				continue
+			}
+			ev, err := session.Receive(toAgency[0])
+			toAgency = toAgency[1:]
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			if ev.Kind == EventWinners {
+				if server.stored != server.total || session.Stored() != server.total {
+					t.Fatalf("seed %d: ends with %d of %d stored, the session says %d", seed, server.stored, server.total, session.Stored())
+				}
+				return
+			}
+			if session.Stored() > server.stored {
+				t.Fatalf("seed %d: the session says %d stored, there are %d", seed, session.Stored(), server.stored)
+			}
+		}
+	}
+}

@@ -1,0 +1,401 @@
+package agency
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"loteria/codec"
+)
+
+// Each script is a story: lines of "input => what the session does about it".
+// "bets 3-5" is a frame with the bets 3, 4 and 5.
+var sessionScripts = []struct{ name, script string }{
+	{"whole life", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		push 2 2 => send bets 2-3
+		finish 4 =>
+		ask =>
+		receive ACK => acked bets 0-1
+		receive ACK => acked bets 2-3; uploaded; send GET_WINNERS|7
+		receive  => winners "" uploaded
+	`},
+	{"own window", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 1 => send bets 0-0
+		push 1 1 => send bets 1-1
+		push 2 1 => send bets 2-2
+		push 3 1 =>
+		receive ACK => acked bets 0-0; send bets 3-3
+	`},
+	{"the server's window", `
+		connect => send HELLO|7
+		receive WELCOME|0|1|65536 => welcome
+		push 0 1 => send bets 0-0
+		push 1 1 =>
+		receive ACK => acked bets 0-0; send bets 1-1
+	`},
+	{"several frames at once", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 1 => send bets 0-0
+		disconnect =>
+		push 1 1 =>
+		push 2 1 =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome; send bets 0-0 bets 1-1 bets 2-2
+	`},
+	{"a server that knows nothing of a lost connection's frames", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		push 2 2 => send bets 2-3
+		receive ACK => acked bets 0-1
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|2|64|65536 => welcome; send bets 2-3
+	`},
+	{"a server that stored what it didn't acknowledge", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		push 2 2 => send bets 2-3
+		finish 4 =>
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|4|64|65536 => welcome; uploaded
+	`},
+	{"stored inside a batch", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 4 => send bets 0-3
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|3|64|65536 => welcome; send bets 3-3
+		push 4 2 => send bets 4-5
+	`},
+	{"stored ahead of what was sent", `
+		connect => send HELLO|7
+		receive WELCOME|5|64|65536 => welcome
+		push 0 2 =>
+		push 2 2 =>
+		push 4 2 => send bets 5-5
+		push 6 1 => send bets 6-6
+		finish 7 =>
+		receive ACK => acked bets 5-5
+		receive ACK => acked bets 6-6; uploaded
+	`},
+	{"another process went ahead meanwhile", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|5|64|65536 => welcome
+		push 2 2 =>
+		push 4 2 => send bets 5-5
+	`},
+	{"smaller frames after a restart", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 12 => send bets 0-11
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|1|64|309 => welcome; send bets 1-9 bets 10-11
+		push 12 12 => send bets 12-20
+		receive ACK => acked bets 1-9; send bets 21-23
+	`},
+	{"everything is stored already", `
+		connect => send HELLO|7
+		receive WELCOME|2|64|65536 => welcome
+		push 0 2 =>
+		finish 2 => uploaded
+		ask => uploaded; send GET_WINNERS|7
+	`},
+	{"no bets at all", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		finish 0 => uploaded
+	`},
+	{"lost while waiting for the draw", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		ask => send GET_WINNERS|7
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome; send GET_WINNERS|7
+		receive Ana|Paz|1|2000-01-01|7|7 => winners "Ana|Paz|1|2000-01-01|7|7"
+	`},
+	{"polling", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		ask => send GET_WINNERS|7
+		receive ERROR_LOTTERY_HASNT_ENDED => hold
+		ask => send GET_WINNERS|7
+		receive  => winners ""
+	`},
+	{"never less than was acknowledged", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		receive ACK => acked bets 0-1
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|1|64|65536 => error ErrLostBets
+	`},
+	{"never less than was stored", `
+		connect => send HELLO|7
+		receive WELCOME|9|64|65536 => welcome
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|8|64|65536 => error ErrLostBets
+	`},
+	{"more stored than there are", `
+		connect => send HELLO|7
+		receive WELCOME|3|64|65536 => welcome
+		push 0 2 =>
+		finish 2 => error ErrOtherBets
+	`},
+	{"more stored than there are, seen late", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		finish 2 =>
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|3|64|65536 => error ErrOtherBets
+	`},
+	{"a bet has to fit", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|308 => error ErrFrameBytes
+	`},
+	{"an ACK too many", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		receive ACK => error ErrProtocol
+	`},
+	{"an ACK before the welcome", `
+		connect => send HELLO|7
+		receive ACK => error ErrProtocol
+	`},
+	{"a second welcome", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		receive WELCOME|0|64|65536 => error ErrProtocol
+	`},
+	{"winners that nobody asked for", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		receive Ana|Paz|1|2000-01-01|7|7 => error ErrProtocol
+	`},
+	{"an unknown error", `
+		connect => send HELLO|7
+		receive ERROR_TEAPOT => error ErrProtocol
+	`},
+	{"a bad welcome", `
+		connect => send HELLO|7
+		receive WELCOME|x|64|65536 => error ErrProtocol
+	`},
+	{"a rejected row", `
+		connect => send HELLO|7
+		receive WELCOME|1|64|65536 => welcome
+		push 0 2 => send bets 1-1
+		push 2 3 => send bets 2-4
+		receive ACK => acked bets 1-1
+		receive ERROR_INVALID_BATCH|2|document: is empty => rejected ERROR_INVALID_BATCH "document: is empty" line 4
+	`},
+	{"a rejected row of a trimmed batch", `
+		connect => send HELLO|7
+		receive WELCOME|1|64|65536 => welcome
+		push 0 3 => send bets 1-2
+		receive ERROR_INVALID_BATCH|1|x => rejected ERROR_INVALID_BATCH "x" line 2
+	`},
+	{"a rejection without a line", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		receive ERROR_INVALID_BATCH => rejected ERROR_INVALID_BATCH "" line 0
+	`},
+	{"a rejection with a line that isn't there", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		receive ERROR_INVALID_BATCH|3|x => rejected ERROR_INVALID_BATCH "3|x" line 0
+	`},
+	{"stopping while bets are unanswered", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		receive ERROR_LOTTERY_HASNT_ENDED => retry
+	`},
+}
+
+func TestSessionScripts(t *testing.T) {
+	for _, test := range sessionScripts {
+		t.Run(test.name, func(t *testing.T) {
+			s := NewSession(testAgency, 3)
+			for line := range strings.Lines(strings.TrimSpace(test.script)) {
+				input, want, _ := strings.Cut(strings.TrimSpace(line), "=>")
+				if got, want := sessionStep(t, s, input), strings.TrimSpace(want); got != want {
+					t.Fatalf("%s=> %s\nwant %s", input, got, want)
+				}
+			}
+		})
+	}
+}
+
+// sessionStep gives the session an input and describes what comes of it.
+func sessionStep(t *testing.T, s *Session, input string) string {
+	t.Helper()
+	var out []string
+	verb, rest, _ := strings.Cut(strings.TrimSuffix(input, " "), " ")
+	var err error
+	switch verb {
+	case "connect":
+		s.Connect()
+	case "disconnect":
+		s.Disconnect()
+	case "push":
+		var first, count int
+		if _, err := fmt.Sscan(rest, &first, &count); err != nil {
+			t.Fatalf("%q: %v", input, err)
+		}
+		s.Push(testBatch(int64(first), count))
+	case "finish":
+		var total int64
+		if _, err := fmt.Sscan(rest, &total); err != nil {
+			t.Fatalf("%q: %v", input, err)
+		}
+		err = s.Finish(total)
+	case "ask":
+		s.Ask()
+	case "receive":
+		var ev Event
+		ev, err = s.Receive([]byte(rest))
+		if err == nil {
+			out = append(out, describeEvent(t, ev))
+		}
+	default:
+		t.Fatalf("unknown input %q", input)
+	}
+	if err != nil {
+		return describeError(err)
+	}
+	if s.Uploaded() {
+		if n := len(out); n > 0 && strings.HasPrefix(out[n-1], "winners") {
+			out[n-1] += " uploaded"
+		} else {
+			out = append(out, "uploaded")
+		}
+	}
+	if frames := describeFrames(t, s.Send(nil)); frames != "" {
+		out = append(out, "send "+frames)
+	}
+	return strings.Join(out, "; ")
+}
+
+func describeEvent(t *testing.T, ev Event) string {
+	switch ev.Kind {
+	case EventWelcome:
+		return "welcome"
+	case EventAcked:
+		checkBatch(t, ev.Batch)
+		return fmt.Sprintf("acked bets %d-%d", ev.Batch.First, ev.Batch.end()-1)
+	case EventWinners:
+		return fmt.Sprintf("winners %q", ev.Winners)
+	case EventHold:
+		return "hold"
+	case EventRetry:
+		return "retry"
+	}
+	return fmt.Sprintf("event %d", ev.Kind)
+}
+
+func describeError(err error) string {
+	if rejected := (*RejectedError)(nil); errors.As(err, &rejected) {
+		return fmt.Sprintf("rejected %v %q line %d", rejected.Code, rejected.Detail, rejected.Line)
+	}
+	for name, sentinel := range map[string]error{
+		"ErrLostBets": ErrLostBets, "ErrOtherBets": ErrOtherBets, "ErrFrameBytes": ErrFrameBytes, "ErrProtocol": ErrProtocol,
+	} {
+		if errors.Is(err, sentinel) {
+			return "error " + name
+		}
+	}
+	return "error " + err.Error()
+}
+
+func describeFrames(t *testing.T, frames []byte) string {
+	t.Helper()
+	var out []string
+	for len(frames) > 0 {
+		payload, rest, ok, err := codec.SplitFrame(frames, codec.FrameBytesMaxLimit)
+		if err != nil || !ok {
+			t.Fatalf("Send appended %q: not whole frames (%v)", frames, err)
+		}
+		frames = rest
+		if !strings.Contains(string(payload), "Ana") {
+			out = append(out, string(payload))
+			continue
+		}
+		lines := strings.Split(string(payload), "\n")
+		first := testIndex(t, lines[0])
+		for i, line := range lines {
+			if got := testIndex(t, line); got != first+int64(i) {
+				t.Fatalf("frame has bet %d behind bet %d", got, first+int64(i)-1)
+			}
+		}
+		out = append(out, fmt.Sprintf("bets %d-%d", first, first+int64(len(lines))-1))
+	}
+	return strings.Join(out, " ")
+}
+
+// testIndex is the index of a bet that testLine made.
+func testIndex(t *testing.T, line string) int64 {
+	t.Helper()
+	var document int64
+	if _, err := fmt.Sscanf(line, "Ana|Paz|%d|", &document); err != nil || string(testLine(document-10000000)) != line {
+		t.Fatalf("%q is no bet of the test's", line)
+	}
+	return document - 10000000
+}
+
+// Every error of the protocol's table is either tried again or final.
+func TestSessionErrors(t *testing.T) {
+	retried := map[codec.Code]bool{
+		codec.CodeTimeout: true, codec.CodeTooManyConnections: true, codec.CodeStorage: true, codec.CodeLotteryHasntEnded: true,
+	}
+	for _, code := range codec.Codes() {
+		t.Run(code.String(), func(t *testing.T) {
+			s := NewSession(testAgency, 1)
+			s.Connect()
+			s.Send(nil)
+			ev, err := s.Receive([]byte(code.String()))
+			if retried[code] {
+				if err != nil || ev.Kind != EventRetry || ev.Err == nil || !strings.Contains(ev.Err.Error(), code.String()) {
+					t.Errorf("got %+v, %v, want a retry", ev, err)
+				}
+				return
+			}
+			var rejected *RejectedError
+			if !errors.As(err, &rejected) || rejected.Code != code {
+				t.Errorf("got %+v, %v, want a RejectedError", ev, err)
+			}
+		})
+	}
+}
+
+func TestSessionPushGap(t *testing.T) {
+	s := NewSession(testAgency, 3)
+	s.Push(testBatch(0, 2))
+	defer func() {
+		if recover() == nil {
+			t.Error("a batch that leaves bet 2 out was taken")
+		}
+	}()
+	s.Push(testBatch(3, 1))
+}

@@ -1,0 +1,144 @@
+package agency
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"loteria/codec"
+)
+
+// sourceAhead is how many batches are read ahead of the window.
+const sourceAhead = 8
+
+// batchLimits bound the batches of a source.
+type batchLimits struct {
+	bets         int // at least 1
+	payloadBytes int // at least codec.BetBytesMax
+}
+
+// source reads an input into batches, in its own goroutine.
+type source struct {
+	rows   *rowReader
+	limits batchLimits
+	today  func() codec.Date
+
+	// batches is closed at the end of the input or after an error.
+	batches chan *Batch
+	// spare has batches whose room can be used again.
+	spare chan *Batch
+	quit  chan struct{}
+
+	// Valid when batches is closed:
+
+	total int64 // bets of the input
+	err   error // *RowError, or the input's own
+}
+
+// newSource doesn't start reading yet; window is how many batches are held
+// elsewhere at most.
+func newSource(rows *rowReader, limits batchLimits, window int, today func() codec.Date) *source {
+	return &source{
+		rows:    rows,
+		limits:  limits,
+		today:   today,
+		batches: make(chan *Batch, sourceAhead),
+		spare:   make(chan *Batch, sourceAhead+window),
+		quit:    make(chan struct{}),
+	}
+}
+
+// run reads until the end of the input, an error, or stop.
+func (s *source) run() {
+	defer close(s.batches)
+	var carry []byte // the row that didn't fit into the last batch
+	var carryRow int
+	for {
+		b := s.empty()
+		var err error
+		b.Lines = append(b.Lines, carry...)
+		if len(carry) > 0 {
+			b.Rows = append(b.Rows, carryRow)
+		}
+		carry, carryRow, err = s.fill(b, carry[:0])
+		if invalid := s.check(b); invalid != nil {
+			s.err = invalid
+			return
+		}
+		if err != nil && err != io.EOF {
+			s.err = err
+			return
+		}
+		if b.Count() > 0 {
+			s.total = b.end()
+			select {
+			case s.batches <- b:
+			case <-s.quit:
+				return
+			}
+		}
+		if err == io.EOF {
+			return
+		}
+	}
+}
+
+// fill appends rows to b until it is full or an error. A row too many for the
+// limit in bytes is appended to carry.
+func (s *source) fill(b *Batch, carry []byte) (carried []byte, carriedRow int, err error) {
+	for b.Count() < s.limits.bets {
+		before := len(b.Lines)
+		if b.Lines, err = s.rows.appendBet(b.Lines); err != nil {
+			return carry, 0, err
+		}
+		if len(b.Lines)-1 > s.limits.payloadBytes && before > 0 {
+			carry = append(carry, b.Lines[before:]...)
+			b.Lines = b.Lines[:before]
+			return carry, s.rows.line, nil
+		}
+		b.Rows = append(b.Rows, s.rows.line)
+	}
+	return carry, 0, nil
+}
+
+// check validates the batch's bets all at once, as the server will.
+func (s *source) check(b *Batch) error {
+	if b.Count() == 0 {
+		return nil
+	}
+	rules := codec.Rules{Today: s.today(), WinningNumber: numberNone}
+	_, _, err := codec.ParseBatch(b.payload(), rules, nil)
+	if err == nil {
+		return nil
+	}
+	var invalid *codec.Error
+	if !errors.As(err, &invalid) || invalid.Line < 1 || invalid.Line > b.Count() {
+		return fmt.Errorf("agency: batch of lines %d to %d: %w", b.Rows[0], b.Rows[b.Count()-1], err)
+	}
+	return &RowError{Name: s.rows.name, Line: b.Rows[invalid.Line-1], Reason: invalid.Reason}
+}
+
+// numberNone is the number of no bet: nothing wins here.
+const numberNone = codec.NumberMax + 1
+
+// empty is a batch to be filled.
+func (s *source) empty() *Batch {
+	select {
+	case b := <-s.spare:
+		*b = Batch{First: s.total, Lines: b.Lines[:0], Rows: b.Rows[:0]}
+		return b
+	default:
+		return &Batch{First: s.total}
+	}
+}
+
+// reuse takes a batch that nobody needs any more.
+func (s *source) reuse(b *Batch) {
+	select {
+	case s.spare <- b:
+	default:
+	}
+}
+
+// stop ends run as soon as it doesn't wait for its input.
+func (s *source) stop() { close(s.quit) }
