@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"loteria/agency"
+	"loteria/agency/dataset"
+	"loteria/codec"
+)
+
+const agencyHelp = `Upload an agency's bets, report, wait for the draw, and exit with the winners.
+
+The bets are a CSV file with five columns and no header (first name, last name,
+document, birthdate, number), or a zip or a folder that holds agency-<id>.csv.
+A lost connection is taken up again where the server's disk says; so is an
+upload that another process has begun.
+
+Exit codes: 0 done, or stopped by a signal; 1 configuration or input; 3 the
+server was not reachable for AGENCY_RETRY_FOR; 5 rejected by the server.`
+
+// agencyConfig is what `loteria agency` is started with.
+type agencyConfig struct {
+	ID         uint32        `env:"AGENCY_ID" help:"the agency's id; has to be set" legal:"1 to 100000"`
+	Server     string        `env:"AGENCY_SERVER" envDefault:"localhost:12345" help:"the server's address" legal:"HOST:PORT"`
+	Bets       string        `env:"AGENCY_BETS" help:"the bets: a CSV file, or a zip or a folder that holds agency-<id>.csv; has to be set" legal:"a path"`
+	BatchBets  int           `env:"AGENCY_BATCH_BETS" envDefault:"150" help:"most bets in a batch" legal:"1 or more"`
+	BatchBytes int           `env:"AGENCY_BATCH_BYTES" envDefault:"8192" help:"most bytes in a batch; the server may ask for less" legal:"309 to 16777216"`
+	Window     int           `env:"AGENCY_WINDOW" envDefault:"32" help:"batches that may be unanswered at once; the server may ask for less" legal:"1 to 1024"`
+	RetryFor   time.Duration `env:"AGENCY_RETRY_FOR" envDefault:"1m" help:"how long an unreachable server is tried again" legal:"a duration, such as 30s"`
+	Winners    string        `env:"AGENCY_WINNERS" help:"file to write the winners to, as they came; none if empty" legal:"a path"`
+}
+
+func (c agencyConfig) validate() error {
+	switch {
+	case c.ID < 1 || c.ID > 100_000:
+		return fmt.Errorf("%w: AGENCY_ID=%d is not legal: want 1 to 100000", errEnvironment, c.ID)
+	case c.Bets == "":
+		return fmt.Errorf("%w: AGENCY_BETS is not set: want a CSV file, or a zip or a folder that holds %s", errEnvironment, dataset.FileName(int(c.ID)))
+	case c.BatchBets < 1:
+		return fmt.Errorf("%w: AGENCY_BATCH_BETS=%d is not legal: want 1 or more", errEnvironment, c.BatchBets)
+	case c.BatchBytes < agency.BatchBytesMin || c.BatchBytes > agency.BatchBytesMax:
+		return fmt.Errorf("%w: AGENCY_BATCH_BYTES=%d is not legal: want %d to %d", errEnvironment, c.BatchBytes, agency.BatchBytesMin, agency.BatchBytesMax)
+	case c.Window < 1 || c.Window > agency.WindowMax:
+		return fmt.Errorf("%w: AGENCY_WINDOW=%d is not legal: want 1 to %d", errEnvironment, c.Window, agency.WindowMax)
+	case c.RetryFor < 0:
+		return fmt.Errorf("%w: AGENCY_RETRY_FOR=%v is not legal: want a duration, such as 30s", errEnvironment, c.RetryFor)
+	}
+	return nil
+}
+
+func newAgencyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "agency",
+		Short:   "Upload one agency's bets and wait for its winners",
+		Long:    agencyHelp + "\n\n" + environmentHelp(agencyConfig{}, logConfig{}),
+		Example: "  AGENCY_ID=1 AGENCY_BETS=testdata/dataset.zip loteria agency",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withLogger(cmd.OutOrStdout(), func(log *zap.Logger) error {
+				var cfg agencyConfig
+				if err := loadEnvironment(&cfg); err != nil {
+					return err
+				}
+				if err := cfg.validate(); err != nil {
+					return err
+				}
+				log.Info("config", append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
+				_, err := runAgency(cmd.Context(), cfg, log)
+				if errors.Is(err, context.Canceled) {
+					log.Info("shutdown", zap.String("result", "success"))
+				}
+				return err
+			})
+		},
+	}
+}
+
+// agencyRun is what an agency has at its end.
+type agencyRun struct {
+	uploaded agency.Progress
+	winners  agency.Winners
+}
+
+func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options ...agency.Option) (agencyRun, error) {
+	// Opened first: without bets there is no reason to trouble the server.
+	bets, name, err := dataset.Open(cfg.Bets, int(cfg.ID))
+	if err != nil {
+		return agencyRun{}, err
+	}
+	defer bets.Close()
+	options = append([]agency.Option{
+		agency.WithBatchBets(cfg.BatchBets),
+		agency.WithBatchBytes(cfg.BatchBytes),
+		agency.WithWindow(cfg.Window),
+		agency.WithRetryFor(cfg.RetryFor),
+		agency.WithLogger(log),
+	}, options...)
+	client, err := agency.Dial(ctx, cfg.Server, codec.Agency(cfg.ID), options...)
+	if err != nil {
+		return agencyRun{}, err
+	}
+	var run agencyRun
+	if run.uploaded, err = client.Upload(ctx, name, bets); err == nil {
+		run.winners, err = client.Winners(ctx)
+	}
+	if errClose := client.Close(); err == nil {
+		err = errClose
+	}
+	if err == nil && cfg.Winners != "" {
+		const readable = 0o644
+		err = os.WriteFile(cfg.Winners, run.winners.Bytes(), readable)
+	}
+	return run, err
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"loteria/agency"
+	"loteria/agency/dataset"
+	"loteria/engine"
+)
+
+const demoHelp = `Run a whole draw in one process: a real server and real agencies, over real
+sockets on the loopback interface, with real files. It ends with a table of
+what every agency uploaded and won, and says where bets.csv and winners.csv are.`
+
+const demoExample = `  loteria demo
+  loteria demo --agencies 3 --data-dir /tmp/draw
+  loteria dataset --out big --agencies 50 --bets 10000000 && loteria demo --agencies 50 --dataset big`
+
+// bundledDataset is where the dataset lies in a checkout. Elsewhere the demo
+// makes the same one.
+const bundledDataset = "testdata/dataset.zip"
+
+type demoOptions struct {
+	agencies int
+	dataset  string
+	dataDir  string
+}
+
+func newDemoCommand() *cobra.Command {
+	var options demoOptions
+	cmd := &cobra.Command{
+		Use:     "demo",
+		Short:   "Run a server and its agencies here and now, and show the draw",
+		Long:    demoHelp,
+		Example: demoExample,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runDemo(cmd.Context(), options, cmd.OutOrStdout())
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&options.agencies, "agencies", len(dataset.Default().Agencies), "how many agencies take part")
+	flags.StringVar(&options.dataset, "dataset", "", "zip or folder with agency-<id>.csv (default the bundled five agencies)")
+	flags.StringVar(&options.dataDir, "data-dir", "", "where the ledger, bets.csv and winners.csv go; a draw that stands there is gone on with (default a new temporary directory)")
+	return cmd
+}
+
+// participant is one agency of a demo.
+type participant struct {
+	config agencyConfig
+	bets   int64 // in its file
+	run    agencyRun
+	took   time.Duration
+}
+
+func runDemo(ctx context.Context, options demoOptions, stdout io.Writer) (err error) {
+	if options.agencies < 1 || options.agencies > dataset.AgenciesMax {
+		return fmt.Errorf("--agencies %d is not legal: want 1 to %d", options.agencies, dataset.AgenciesMax)
+	}
+	if options.dataDir == "" {
+		if options.dataDir, err = os.MkdirTemp("", "loteria-demo-"); err != nil {
+			return err
+		}
+	}
+	if options.dataset == "" {
+		if options.dataset, err = demoDataset(ctx, options); err != nil {
+			return err
+		}
+	}
+	participants, err := demoParticipants(options)
+	if err != nil {
+		return err
+	}
+
+	show, log, closeLog, err := demoDisplay(participants, stdout)
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	err = demoDraw(ctx, options, participants, show, log)
+	took := time.Since(started)
+	show.stop()
+	if errClose := closeLog(); err == nil {
+		err = errClose
+	}
+	if err != nil {
+		return err
+	}
+	return demoSummary(stdout, options, participants, took)
+}
+
+// demoDataset is the bundled dataset, if this is a checkout and it has enough
+// agencies; else one that is made in the data directory.
+func demoDataset(ctx context.Context, options demoOptions) (string, error) {
+	bundled := dataset.Default()
+	if options.agencies <= len(bundled.Agencies) {
+		if _, err := os.Stat(bundledDataset); err == nil {
+			return bundledDataset, nil
+		}
+	}
+	spec := bundled
+	if options.agencies > len(bundled.Agencies) {
+		// The same mean number of bets an agency.
+		bets := bundled.Totals().Bets / len(bundled.Agencies) * options.agencies
+		var err error
+		if spec, err = dataset.Sized(options.agencies, min(bets, dataset.BetsMax)); err != nil {
+			return "", err
+		}
+	}
+	if err := os.MkdirAll(options.dataDir, 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(options.dataDir, "dataset")
+	return path, spec.WriteDir(ctx, path, true)
+}
+
+func demoParticipants(options demoOptions) ([]*participant, error) {
+	var list []*participant
+	for id := 1; id <= options.agencies; id++ {
+		p := &participant{}
+		if err := loadEnvironment(&p.config); err != nil {
+			return nil, err
+		}
+		p.config.ID, p.config.Bets, p.config.Winners = uint32(id), options.dataset, ""
+		bets, err := countRows(options.dataset, id)
+		if err != nil {
+			return nil, err
+		}
+		p.bets = bets
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// countRows is how many rows an agency's file has: for the display only.
+func countRows(path string, id int) (int64, error) {
+	file, name, err := dataset.Open(path, id)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	var (
+		rows int64
+		last byte = '\n'
+		buf       = make([]byte, 256<<10)
+	)
+	for {
+		n, err := file.Read(buf)
+		if n > 0 {
+			rows += int64(bytes.Count(buf[:n], []byte{'\n'}))
+			last = buf[n-1]
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if last != '\n' {
+				rows++
+			}
+			return rows, nil
+		case err != nil:
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+}
+
+// demoDraw runs the server and the agencies until the draw is over.
+func demoDraw(ctx context.Context, options demoOptions, participants []*participant, show *display, log *zap.Logger) error {
+	cfg := engine.DefaultConfig()
+	cfg.Addr = "127.0.0.1:0"
+	cfg.Agencies = options.agencies
+	cfg.DataDir = options.dataDir
+	cfg.ExitGrace = 0 // all agencies are here; nobody will come back
+	server, err := engine.Open(cfg, log.Named("server"))
+	if err != nil {
+		return err
+	}
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error { return server.Serve(ctx) })
+	select {
+	case <-server.Ready():
+	case <-ctx.Done():
+		return all.Wait()
+	}
+	for _, p := range participants {
+		p.config.Server = server.Addr().String()
+		all.Go(func() error {
+			started := time.Now()
+			run, err := runAgency(ctx, p.config, log, agency.WithProgress(func(at agency.Progress) { show.set(p, at.Stored) }))
+			p.run, p.took = run, time.Since(started)
+			if err != nil {
+				return fmt.Errorf("agency %d: %w", p.config.ID, err)
+			}
+			return nil
+		})
+	}
+	return all.Wait()
+}
+
+// display shows how far the agencies are: bars on a terminal, else nothing,
+// since the log lines tell.
+type display struct {
+	bars     progress.Writer
+	trackers map[uint32]*progress.Tracker
+	rendered chan struct{}
+}
+
+// demoDisplay decides by stdout between bars with warnings only, and log lines.
+func demoDisplay(participants []*participant, stdout io.Writer) (*display, *zap.Logger, func() error, error) {
+	var cfg logConfig
+	if err := loadEnvironment(&cfg); err != nil {
+		return nil, nil, nil, err
+	}
+	terminal, ok := stdout.(*os.File)
+	bars := ok && term.IsTerminal(int(terminal.Fd()))
+	if bars {
+		cfg.Level = "warn"
+	}
+	log, closeLog, err := newLogger(cfg, stdout)
+	if err != nil || !bars {
+		return &display{}, log, closeLog, err
+	}
+	d := &display{bars: progress.NewWriter(), trackers: map[uint32]*progress.Tracker{}, rendered: make(chan struct{})}
+	d.bars.SetOutputWriter(terminal)
+	d.bars.SetAutoStop(false)
+	d.bars.SetUpdateFrequency(50 * time.Millisecond)
+	d.bars.SetTrackerPosition(progress.PositionRight)
+	d.bars.SetSortBy(progress.SortByIndex)
+	for _, p := range participants {
+		t := &progress.Tracker{
+			Message: "agency " + strconv.Itoa(int(p.config.ID)),
+			Total:   p.bets,
+			Index:   uint64(p.config.ID),
+		}
+		d.trackers[p.config.ID] = t
+		d.bars.AppendTracker(t)
+	}
+	go func() {
+		defer close(d.rendered)
+		d.bars.Render()
+	}()
+	return d, log, closeLog, nil
+}
+
+func (d *display) set(p *participant, stored int64) {
+	if d.bars != nil {
+		d.trackers[p.config.ID].SetValue(stored)
+	}
+}
+
+func (d *display) stop() {
+	if d.bars != nil {
+		d.bars.Stop()
+		<-d.rendered
+	}
+}
+
+func demoSummary(w io.Writer, options demoOptions, participants []*participant, took time.Duration) error {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	t.Style().Format.Footer = text.FormatDefault
+	right := []table.ColumnConfig{}
+	for n := 1; n <= 4; n++ {
+		right = append(right, table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight, AlignFooter: text.AlignRight})
+	}
+	t.SetColumnConfigs(right)
+	t.AppendHeader(table.Row{"agency", "bets", "winners", "time"})
+	var bets int64
+	var winners int
+	for _, p := range participants {
+		t.AppendRow(table.Row{p.config.ID, p.run.uploaded.Stored, p.run.winners.Count(), p.took.Round(time.Millisecond)})
+		bets += p.run.uploaded.Stored
+		winners += p.run.winners.Count()
+	}
+	t.AppendFooter(table.Row{"total", bets, winners, took.Round(time.Millisecond)})
+	_, err := fmt.Fprintf(w, "%s\nbets     %s\nwinners  %s\n", t.Render(),
+		filepath.Join(options.dataDir, engine.BetsFile), filepath.Join(options.dataDir, engine.WinnersFile))
+	return err
+}

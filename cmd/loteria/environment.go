@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// errEnvironment says that an environment variable can't be used.
+var errEnvironment = errors.New("configuration")
+
+// variable is an environment variable as the tags of a configuration describe
+// it: env, envDefault, help (what it means) and legal (which values are taken).
+type variable struct{ name, defaultValue, help, legal string }
+
+// variables lists those of configurations, which are structs, in their order.
+func variables(configurations ...any) []variable {
+	var list []variable
+	for _, c := range configurations {
+		for field := range reflect.TypeOf(c).Fields() {
+			if name := field.Tag.Get("env"); name != "" {
+				list = append(list, variable{name, field.Tag.Get("envDefault"), field.Tag.Get("help"), field.Tag.Get("legal")})
+			}
+		}
+	}
+	return list
+}
+
+// environmentHelp is the part of a command's help that lists its variables.
+func environmentHelp(configurations ...any) string {
+	var b strings.Builder
+	b.WriteString("Environment:\n")
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, v := range variables(configurations...) {
+		fmt.Fprintf(table, "  %s\t%s\t%s (%s)\n", v.name, v.defaultValue, v.help, v.legal)
+	}
+	_ = table.Flush() // a strings.Builder takes everything
+	return b.String()
+}
+
+// loadEnvironment fills the configuration that c points to from the process's
+// environment. An empty variable is as good as none. The error is one line
+// that names the variable, its value and what is legal.
+func loadEnvironment[C any](c *C) error {
+	values := map[string]string{}
+	for _, entry := range os.Environ() {
+		if name, value, ok := strings.Cut(entry, "="); ok && value != "" {
+			values[name] = value
+		}
+	}
+	err := env.ParseWithOptions(c, env.Options{Environment: values})
+	var wrong env.ParseError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	if field, ok := reflect.TypeFor[C]().FieldByName(wrong.Name); ok {
+		name := field.Tag.Get("env")
+		return fmt.Errorf("%w: %s=%s is not legal: want %s", errEnvironment, name, values[name], field.Tag.Get("legal"))
+	}
+	return err
+}

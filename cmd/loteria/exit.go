@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+
+	"loteria/agency"
+	"loteria/engine"
+	"loteria/engine/ledger"
+)
+
+// exitCode is the process's answer to an error of any subcommand.
+func exitCode(err error) int {
+	var (
+		rejected *agency.RejectedError
+		logged   *loggedError
+	)
+	if errors.As(err, &logged) {
+		err = logged.error
+	}
+	switch {
+	case err == nil || errors.Is(err, context.Canceled):
+		return exitDone
+	case errors.Is(err, engine.ErrStorage), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
+		return exitStorage
+	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, agency.ErrUnreachable):
+		return exitUnfinished
+	case errors.As(err, &rejected), errors.Is(err, agency.ErrLostBets), errors.Is(err, agency.ErrOtherBets),
+		errors.Is(err, agency.ErrProtocol), errors.Is(err, agency.ErrReplyTooLarge), errors.Is(err, agency.ErrFrameBytes):
+		return exitRejected
+	default:
+		return exitInput
+	}
+}
+
+// loggedError is an error that has been told to the user as a log line.
+type loggedError struct{ error }
+
+func (e *loggedError) Unwrap() error { return e.error }
+
+func reported(err error) bool {
+	var logged *loggedError
+	return errors.As(err, &logged)
+}
+
+// logExit writes a command's last line. The error it returns is not to be
+// printed again.
+func logExit(log *zap.Logger, err error) error {
+	code := exitCode(err)
+	switch {
+	case err == nil || errors.Is(err, context.Canceled):
+		log.Info("exit", zap.String("result", "success"), zap.Int("codigo", code))
+		return nil
+	default:
+		log.Error("exit", zap.String("result", "fail"), zap.Int("codigo", code), zap.Error(err))
+		return &loggedError{err}
+	}
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"loteria/engine"
+)
+
+const exportHelp = `Print a ledger's bets, or with --winners only the winning ones, as CSV: agency,
+first name, last name, document, birthdate, number; no header; CRLF line ends;
+in the order in which they were stored.
+
+It only reads, in constant memory, and may run beside the server at any time.
+The counts go to standard error.`
+
+// exportConfig is what `loteria export` needs of the server's configuration.
+type exportConfig struct {
+	DataDir string `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the server's ledger" legal:"a directory"`
+}
+
+func newExportCommand() *cobra.Command {
+	var winners bool
+	cmd := &cobra.Command{
+		Use:     "export",
+		Short:   "Print the stored bets or the winners as CSV",
+		Long:    exportHelp + "\n\n" + environmentHelp(exportConfig{}),
+		Example: "  SERVER_DATA_DIR=data loteria export > bets.csv\n  SERVER_DATA_DIR=data loteria export --winners",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var cfg exportConfig
+			if err := loadEnvironment(&cfg); err != nil {
+				return err
+			}
+			return runExport(cfg, winners, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().BoolVar(&winners, "winners", false, "only the winning bets")
+	return cmd
+}
+
+func runExport(cfg exportConfig, winners bool, stdout, stderr io.Writer) error {
+	out := bufio.NewWriter(stdout)
+	bets, wins := io.Writer(out), io.Writer(nil)
+	if winners {
+		bets, wins = nil, out
+	}
+	done, err := engine.Export(cfg.DataDir, bets, wins)
+	if err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	state := "before the draw"
+	if done.Drawn {
+		state = "after the draw"
+	}
+	_, err = fmt.Fprintf(stderr, "%d bets, %d winners, %s\n", done.Bets, done.Winners, state)
+	return err
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/buffer"
+	"go.uber.org/zap/zapcore"
+)
+
+// logConfig is how a server or an agency logs.
+type logConfig struct {
+	Level  string `env:"LOG_LEVEL" envDefault:"info" help:"least level that is logged" legal:"debug, info, warn or error"`
+	Format string `env:"LOG_FORMAT" envDefault:"line" help:"lines for people and existing tools, or JSON with the same keys" legal:"line or json"`
+}
+
+const (
+	logBufferBytes   = 256 << 10
+	logFlushInterval = 100 * time.Millisecond
+)
+
+// newLogger makes a logger that writes to w. Lines wait in a buffer, at most
+// logFlushInterval, except errors; close writes them out.
+func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error, err error) {
+	level, err := zapcore.ParseLevel(strings.ToLower(c.Level))
+	if err != nil || level > zapcore.ErrorLevel {
+		return nil, nil, fmt.Errorf("%w: LOG_LEVEL=%s is not legal: want debug, info, warn or error", errEnvironment, c.Level)
+	}
+	out := &zapcore.BufferedWriteSyncer{WS: plainSyncer{w}, Size: logBufferBytes, FlushInterval: logFlushInterval}
+	var core zapcore.Core
+	switch c.Format {
+	case "line":
+		core = &lineCore{LevelEnabler: level, out: out, clock: new(lineClock)}
+	case "json":
+		encoder := zap.NewProductionEncoderConfig()
+		encoder.MessageKey, encoder.TimeKey = "action", "time"
+		encoder.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+		encoder.EncodeDuration = zapcore.StringDurationEncoder
+		core = zapcore.NewCore(zapcore.NewJSONEncoder(encoder), out, level)
+	default:
+		return nil, nil, fmt.Errorf("%w: LOG_FORMAT=%s is not legal: want line or json", errEnvironment, c.Format)
+	}
+	return zap.New(core), out.Stop, nil
+}
+
+// plainSyncer is a writer that needs no sync: a terminal or a pipe.
+type plainSyncer struct{ io.Writer }
+
+func (plainSyncer) Sync() error { return nil }
+
+// lineCore writes entries as the field's tools parse them:
+//
+//	2026-11-23 10:00:00 INFO     action: apuesta_recibida | result: success | cantidad: 150
+//
+// The message is the action; fields follow in their order, so that result has
+// to be the first. A value never holds a '|', a control character or a line
+// end: one that would is quoted.
+type lineCore struct {
+	zapcore.LevelEnabler
+	out    zapcore.WriteSyncer
+	clock  *lineClock
+	fields []zapcore.Field // of With
+}
+
+var lines = buffer.NewPool()
+
+func (c *lineCore) With(fields []zapcore.Field) zapcore.Core {
+	with := *c
+	with.fields = append(append([]zapcore.Field(nil), c.fields...), fields...)
+	return &with
+}
+
+func (c *lineCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(entry.Level) {
+		return checked.AddCore(entry, c)
+	}
+	return checked
+}
+
+func (c *lineCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
+	line := lines.Get()
+	defer line.Free()
+	c.clock.append(line, entry.Time)
+	line.AppendByte(' ')
+	level := entry.Level.CapitalString()
+	line.AppendString(level)
+	const levelWidth = 8
+	for range levelWidth - len(level) {
+		line.AppendByte(' ')
+	}
+	line.AppendString(" action: ")
+	appendValue(line, entry.Message)
+	for i := range fields {
+		appendField(line, &fields[i])
+	}
+	for i := range c.fields {
+		appendField(line, &c.fields[i])
+	}
+	line.AppendByte('\n')
+	_, err := c.out.Write(line.Bytes())
+	if entry.Level > zapcore.WarnLevel {
+		err = errors.Join(err, c.out.Sync())
+	}
+	return err
+}
+
+func (c *lineCore) Sync() error { return c.out.Sync() }
+
+func appendField(line *buffer.Buffer, f *zapcore.Field) {
+	if f.Type == zapcore.SkipType {
+		return
+	}
+	line.AppendString(" | ")
+	line.AppendString(f.Key)
+	line.AppendString(": ")
+	switch f.Type {
+	case zapcore.StringType:
+		appendValue(line, f.String)
+	case zapcore.Int64Type, zapcore.Int32Type, zapcore.Int16Type, zapcore.Int8Type, zapcore.Uint32Type, zapcore.Uint16Type, zapcore.Uint8Type:
+		line.AppendInt(f.Integer)
+	case zapcore.BoolType:
+		line.AppendBool(f.Integer == 1)
+	case zapcore.DurationType:
+		line.AppendString(time.Duration(f.Integer).String())
+	default:
+		// Rare types take zap's way, through a map of one.
+		m := zapcore.NewMapObjectEncoder()
+		f.AddTo(m)
+		appendValue(line, fmt.Sprint(m.Fields[f.Key]))
+	}
+}
+
+// appendValue appends s so that it can't end the line or the value.
+func appendValue(line *buffer.Buffer, s string) {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '|' || c == 0x7f || c >= utf8.RuneSelf {
+			line.AppendString(strings.ReplaceAll(quoteUnlessPrintable(s), "|", `\x7c`))
+			return
+		}
+	}
+	line.AppendString(s)
+}
+
+func quoteUnlessPrintable(s string) string {
+	for _, r := range s {
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			return strconv.QuoteToASCII(s)
+		}
+	}
+	return s
+}
+
+// lineClock formats the time of lines, once a second.
+type lineClock struct {
+	mu     sync.Mutex
+	second int64
+	text   []byte
+}
+
+func (c *lineClock) append(line *buffer.Buffer, t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if second := t.Unix(); second != c.second || c.text == nil {
+		c.second, c.text = second, t.AppendFormat(c.text[:0], time.DateTime)
+	}
+	_, _ = line.Write(c.text) // a buffer takes everything
+}

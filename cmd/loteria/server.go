@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"loteria/engine"
+)
+
+const serverHelp = `Take bets from the agencies, hold the draw when the last of them has reported,
+send each its winners, and exit when every agency's socket has closed.
+
+An ACK means that the bets are on disk. A restart with the same SERVER_DATA_DIR
+goes on where the last one stopped. After the draw bets.csv and winners.csv
+stand in SERVER_DATA_DIR.
+
+Exit codes: 0 done, or stopped by a signal; 1 configuration; 3 agencies are
+missing, and the last line names them; 4 storage.`
+
+func newServerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "server",
+		Short:   "Run the server of one draw",
+		Long:    serverHelp + "\n\n" + environmentHelp(engine.Config{}, logConfig{}),
+		Example: "  SERVER_AGENCIES=2 SERVER_DATA_DIR=/tmp/draw loteria server",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withLogger(cmd.OutOrStdout(), func(log *zap.Logger) error {
+				var cfg engine.Config
+				if err := loadEnvironment(&cfg); err != nil {
+					return err
+				}
+				return runServer(cmd.Context(), cfg, log)
+			})
+		},
+	}
+}
+
+// withLogger runs a command that logs to w, and logs how it ended.
+func withLogger(w io.Writer, command func(*zap.Logger) error) error {
+	var cfg logConfig
+	if err := loadEnvironment(&cfg); err != nil {
+		return err
+	}
+	log, closeLog, err := newLogger(cfg, w)
+	if err != nil {
+		return err
+	}
+	err = logExit(log, command(log))
+	if errClose := closeLog(); err == nil {
+		err = errClose
+	}
+	return err
+}
+
+func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
+	s, err := engine.Open(cfg, log)
+	if err != nil {
+		return err
+	}
+	log.Info("config", append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
+	err = s.Serve(ctx)
+	if ctx.Err() != nil && err == nil {
+		log.Info("shutdown", zap.String("result", "success"))
+	}
+	return err
+}
