@@ -125,16 +125,16 @@ func checkName(field string, name []byte) error {
 }
 
 func checkDigits(field string, digits []byte, digitsMax int) error {
-	switch {
-	case len(digits) == 0:
+	if len(digits) == 0 {
 		return fmt.Errorf("%w: %s: is empty", ErrBet, field)
-	case len(digits) > digitsMax:
-		return fmt.Errorf("%w: %s: %d digits, at most %d", ErrBet, field, len(digits), digitsMax)
 	}
 	for _, c := range digits {
 		if c < '0' || c > '9' {
 			return fmt.Errorf("%w: %s: %s is not a number", ErrBet, field, quote(digits))
 		}
+	}
+	if len(digits) > digitsMax {
+		return fmt.Errorf("%w: %s: %d digits, at most %d", ErrBet, field, len(digits), digitsMax)
 	}
 	return nil
 }

@@ -33,6 +33,8 @@ var (
 // frame, header included. While b doesn't hold the whole header yet, header is
 // 0 and total is len(b)+1: the frame needs at least one more byte.
 //
+// payloadBytesMax is at most [math.MaxInt32].
+//
 // The header is judged digit by digit, so the error (ErrFrameHeader,
 // ErrFrameTooLarge) doesn't depend on how the bytes were cut on their way.
 func FrameLen(b []byte, payloadBytesMax int) (header, total int, err error) {
@@ -58,7 +60,8 @@ func FrameLen(b []byte, payloadBytesMax int) (header, total int, err error) {
 
 // SplitFrame takes the first frame off b and returns its payload and what is
 // left. ok is false, and rest is b, while the frame is not complete; that is
-// not an error. payload and rest alias b.
+// not an error. Errors and limits are those of [FrameLen]. payload and rest
+// alias b; payload has no spare capacity, so appending to it copies.
 func SplitFrame(b []byte, payloadBytesMax int) (payload, rest []byte, ok bool, err error) {
 	header, total, err := FrameLen(b, payloadBytesMax)
 	if err != nil || header == 0 || total > len(b) {

@@ -1,6 +1,6 @@
 package codec
 
-// dateLast is later than every birthdate.
+// dateLast is the last day that a birthdate can spell.
 const dateLast Date = 9999_12_31
 
 // ReplayBatch reads a batch that was validated before, as it stands in the

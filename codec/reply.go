@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -145,14 +146,19 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 }
 
 // ParseReply reads a server's payload. A payload that is no other reply is an
-// agency's winners: their lines are not checked here.
+// agency's winners: their lines are not checked here. A winning bet whose first
+// name looks like another reply is told from it by its six fields. The error
+// wraps ErrReply: an unknown error, or a WELCOME that is not three numbers.
 func ParseReply(payload []byte) (Reply, error) {
 	switch {
 	case string(payload) == payloadAck:
 		return Reply{Kind: ReplyAck}, nil
 	case bytes.HasPrefix(payload, []byte(prefixWelcome)) && !isBetLine(payload):
 		w, err := parseWelcome(string(payload[len(prefixWelcome):]))
-		return Reply{Kind: ReplyWelcome, Welcome: w}, err
+		if err != nil {
+			return Reply{}, err
+		}
+		return Reply{Kind: ReplyWelcome, Welcome: w}, nil
 	case bytes.HasPrefix(payload, []byte(prefixError)) && !isBetLine(payload):
 		name, detail, _ := strings.Cut(string(payload), "|")
 		for c := CodeNone + 1; c < codeEnd; c++ {
@@ -177,17 +183,23 @@ func parseWelcome(s string) (Welcome, error) {
 	if len(fields) != 3 {
 		return Welcome{}, fmt.Errorf("%w: WELCOME with %d fields, want 3", ErrReply, len(fields))
 	}
-	stored, err := strconv.ParseUint(fields[0], 10, 63)
-	if err != nil {
-		return Welcome{}, fmt.Errorf("%w: WELCOME stored: %w", ErrReply, err)
+	stored, ok := parseDecimal(fields[0], math.MaxInt64)
+	if !ok {
+		return Welcome{}, fmt.Errorf("%w: WELCOME stored is %.20q, want a number", ErrReply, fields[0])
 	}
-	window, err := strconv.ParseUint(fields[1], 10, 31)
-	if err != nil || window == 0 {
+	window, ok := parseDecimal(fields[1], math.MaxInt32)
+	if !ok || window == 0 {
 		return Welcome{}, fmt.Errorf("%w: WELCOME window is %.20q, want a positive number", ErrReply, fields[1])
 	}
-	frameBytesMax, err := strconv.ParseUint(fields[2], 10, 31)
-	if err != nil || frameBytesMax == 0 {
-		return Welcome{}, fmt.Errorf("%w: WELCOME frame bytes is %.20q, want a positive number", ErrReply, fields[2])
+	frameBytesMax, ok := parseDecimal(fields[2], math.MaxInt32)
+	if !ok || frameBytesMax == 0 {
+		return Welcome{}, fmt.Errorf("%w: WELCOME frame bytes max is %.20q, want a positive number", ErrReply, fields[2])
 	}
-	return Welcome{Stored: int64(stored), Window: int(window), FrameBytesMax: int(frameBytesMax)}, nil
+	return Welcome{Stored: stored, Window: int(window), FrameBytesMax: int(frameBytesMax)}, nil
+}
+
+// parseDecimal reads a number in its one spelling: no sign, no leading zeros.
+func parseDecimal(s string, most int64) (n int64, ok bool) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil && 0 <= n && n <= most && strconv.FormatInt(n, 10) == s
 }

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Agency is the id of an agency: 1 to 999,999,999 on the wire, in decimal
-// without leading zeros.
+// Agency is the id of an agency: 0 to 999,999,999 on the wire, in decimal
+// without leading zeros. No server expects 0, but it is a well-spelt id.
 type Agency uint32
 
 const agencyDigitsMax = 9
@@ -14,7 +14,8 @@ const agencyDigitsMax = 9
 // AppendAgency appends the id as it stands on the wire.
 func AppendAgency(dst []byte, a Agency) []byte { return strconv.AppendUint(dst, uint64(a), 10) }
 
-// ParseAgency reads an agency id. Which ids are expected is the server's to know.
+// ParseAgency reads an agency id; ok is false if b does not spell one. Which
+// ids are expected is the server's to know.
 func ParseAgency(b []byte) (a Agency, ok bool) {
 	if len(b) == 0 || len(b) > agencyDigitsMax || b[0] == '0' && len(b) > 1 {
 		return 0, false

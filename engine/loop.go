@@ -290,7 +290,7 @@ func (lp *loop) logReply(r *reply) {
 	case r.kind == lottery.Welcome:
 		log.Info("hello", zap.String("result", "success"), zap.Uint32("agencia", uint32(r.agency)), zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Winners:
-		log.Info("consulta_ganadores", zap.String("result", "success"), zap.Uint32("agencia", uint32(r.agency)), zap.Int("cant_ganadores", r.count))
+		log.Info("ganadores_enviados", zap.String("result", "success"), zap.Uint32("agencia", uint32(r.agency)), zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Reject && r.count > 0:
 		log.Info("apuesta_recibida", zap.String("result", "fail"), zap.Int("cantidad", r.count), zap.Uint32("agencia", uint32(r.agency)), zap.String("error", r.explanation()))
 	case r.kind == lottery.Reject:

@@ -105,7 +105,7 @@ func Open(cfg Config, log *zap.Logger) (*Server, error) {
 		}
 	}
 	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir), zap.Int64("apuestas", state.Bets()),
-		zap.Bool("sorteo_realizado", state.Drawn()), zap.Duration("duracion", time.Since(started)))
+		zap.Bool("realizado", state.Drawn()), zap.Duration("duracion", time.Since(started)))
 
 	s := &Server{
 		cfg:        cfg,

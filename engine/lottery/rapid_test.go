@@ -51,8 +51,9 @@ type pushed struct{ payload, then []byte }
 
 // The steps, as often as they are to be taken.
 var steps = []string{
-	"bets", "bets", "bets", "bets", "get winners", "get winners", "get winners", "get winners",
-	"hello", "hello", "hello", "leave", "leave", "stop", "kill",
+	"bets", "bets", "bets", "bets", "bets", "bets",
+	"get winners", "get winners", "get winners", "get winners", "get winners", "get winners",
+	"hello", "hello", "leave", "leave", "leave", "leave", "dismiss", "restart",
 }
 
 func (d *duel) step(t *rapid.T) {
@@ -65,40 +66,46 @@ func (d *duel) step(t *rapid.T) {
 		d.compare(t, bets(c.session, id, len(batch), winning(batch)...), entry, want)
 	case "get winners":
 		c := d.conn(t)
-		id := d.agency(t, c)
-		entry, want := d.model.getWinners(c, id)
-		d.compare(t, getWinners(c.session, id), entry, want)
+		d.getWinners(t, c, d.agency(t, c))
 	case "hello":
 		c := d.conn(t)
-		id := d.agency(t, c)
-		d.compare(t, hello(c.session, id), lottery.NoEntry, d.model.hello(c, id))
+		d.hello(t, c, d.agency(t, c))
 	case "leave":
 		c := d.conn(t)
 		c.closed = true
 		d.compare(t, leave(c.session), lottery.NoEntry, nil)
-	case "stop":
+	case "dismiss":
 		if got, want := describe(d.lottery.Dismiss(nil)), describe(d.model.dismiss()); got != want {
 			t.Fatalf("dismissed:\n%swant:\n%s", got, want)
 		}
-		d.restart(t)
-	case "kill":
+	case "restart":
 		d.restart(t)
 	}
 }
 
-// conn draws a connection: a new one, or any that has spoken before, also if
-// it is closed.
+func (d *duel) getWinners(t *rapid.T, c *conn, id codec.Agency) {
+	entry, want := d.model.getWinners(c, id)
+	d.compare(t, getWinners(c.session, id), entry, want)
+}
+
+func (d *duel) hello(t *rapid.T, c *conn, id codec.Agency) {
+	d.compare(t, hello(c.session, id), lottery.NoEntry, d.model.hello(c, id))
+}
+
+// conn draws a connection: often a new one, else any that has spoken before,
+// also if it is closed.
 func (d *duel) conn(t *rapid.T) *conn {
-	i := rapid.IntRange(0, len(d.conns)).Draw(t, "connection")
-	if i == len(d.conns) {
-		d.conns = append(d.conns, d.newConn())
+	if len(d.conns) == 0 || rapid.IntRange(0, 2).Draw(t, "new connection if 2") == 2 {
+		return d.newConn()
 	}
-	return d.conns[i]
+	return rapid.SampledFrom(d.conns).Draw(t, "connection")
 }
 
 func (d *duel) newConn() *conn {
 	d.named++
-	return &conn{session: session(fmt.Sprintf("connection %d", d.named))}
+	c := &conn{session: session(fmt.Sprintf("connection %d", d.named))}
+	d.conns = append(d.conns, c)
+	return c
 }
 
 // agency draws the agency that a message names: often the connection's own,
@@ -194,18 +201,30 @@ func (d *duel) checkState(t *rapid.T) {
 	}
 }
 
-// finish restarts and lets every agency come once more, on a new connection:
-// the draw must take place, if it hasn't, and everyone get their winners.
+// finish makes what is left come to light. Everyone who is still connected, and
+// a new connection of each agency, asks or is taken over; after a last restart
+// each agency comes once more. The draw must have been held, and everyone get
+// their winners.
 func (d *duel) finish(t *rapid.T) {
-	d.restart(t)
+	takeover := rapid.Bool().Draw(t, "take over at the end")
 	for id := range codec.Agency(d.model.rules.Agencies) {
-		c := d.newConn()
-		entry, want := d.model.getWinners(c, id+1)
-		d.compare(t, getWinners(c.session, id+1), entry, want)
-		d.conns = append(d.conns, c)
+		if takeover {
+			d.hello(t, d.newConn(), id+1)
+		}
+		for _, c := range d.model.open() {
+			if c.agency == id+1 {
+				d.getWinners(t, c, id+1)
+			}
+		}
+		d.getWinners(t, d.newConn(), id+1)
 	}
 	if !d.lottery.Drawn() {
 		t.Fatal("every agency has reported, and there was no draw")
+	}
+	d.checkState(t)
+	d.restart(t)
+	for id := range codec.Agency(d.model.rules.Agencies) {
+		d.getWinners(t, d.newConn(), id+1)
 	}
 	d.checkState(t)
 }
