@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"loteria/codec"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
@@ -18,10 +17,6 @@ type Log interface {
 	Commit(runs [][]byte) error
 }
 
-// deliver hands replies to a loop. It must not wait for the loop. The slice is
-// the loop's from then on.
-type deliver func(to *loop, replies []reply)
-
 // committer decides requests in one order, makes them durable as a group, and
 // only then lets their answers go. It is the lottery's one owner. It has no
 // goroutine of its own: run is called by the server's.
@@ -29,7 +24,6 @@ type committer struct {
 	log     Log
 	lottery *lottery.Lottery
 	exit    exitRule
-	welcome codec.Welcome // window and frame limit, as every WELCOME says them
 
 	runs    [][]byte // the group's records, adjacent ones merged
 	own     []byte   // packed records that no loop packed
