@@ -1,0 +1,47 @@
+// Package engine is the server of one draw: connections on a few event loops,
+// one committer, one ledger.
+//
+//	 gnet event loops (handler.go, loop.go)          the server's goroutine (server.go)
+//	┌──────────────────────────────────────┐        ┌────────────────────────────────────┐
+//	│ session: frames, window, time-outs   │ stage  │ committer: lottery decides, records │
+//	│ codec: validate, pack the record     ├───────▶│ of the group, ONE sync              │──▶ ledger
+//	│                                      │        │                                     │
+//	│ loop: answers, one write a session   │◀───────┤ answers, only once durable          │
+//	└──────────────────────────────────────┘ mailbox└────────────────────────────────────┘
+//
+// [Open] takes the ledger and replays it; [Server.Serve] listens and returns
+// when there is nothing left to do. [Export] reads a ledger as CSV.
+//
+// # What happens to a batch
+//
+// handler.OnTraffic gives the loop's read buffer to the session, which cuts it
+// into frames (session.go), validates each with codec, and packs valid bets as
+// a ledger record into its loop's stage (stage.go). The committer takes the
+// stages of all loops at once, lets lottery accept or reject each request in
+// order (committer.go), and commits what was accepted as one group. While a
+// group syncs, the next one fills the stages. Then the answers go to the loops'
+// mailboxes, and each loop writes them, one write a connection (loop.go).
+//
+// # Backpressure
+//
+// A connection may have as many frames unanswered as the window says; one more
+// ends it. A loop whose stage is full waits in OnTraffic, and TCP makes its
+// peers wait. That can't deadlock: the committer never waits for a loop, it
+// only puts things into mailboxes, and their size is bounded by what the
+// windows allow.
+//
+// # Who owns what
+//
+// A loop's goroutine owns its sessions, except session.lottery and
+// session.counted, which are the committer's. The committer alone touches the
+// lottery, the ledger and the exit rule, so none of them has a lock. What
+// crosses over goes through a stage, one way, or a mailbox, the other.
+//
+// # Closing
+//
+// An answer that closes is the session's last: what still comes in is dropped,
+// our side is shut once the answer is out, and the peer gets a moment to read
+// it and close (lingerTicksMax). A peer that has half-closed gets its answers
+// through a duplicate of its socket (halfclose.go). When the server itself may
+// end is the exit rule's to say (exit.go).
+package engine
