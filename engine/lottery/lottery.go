@@ -249,7 +249,7 @@ func (l *Lottery) winners(s *Session, a *agency) Effect {
 		lines, count = l.all, l.won
 	}
 	if len(lines) > 0 {
-		lines = lines[:len(lines)-1] // on the wire the last line has no '\n'
+		lines = lines[: len(lines)-1 : len(lines)-1] // on the wire the last line has no '\n'
 	}
 	return Effect{Kind: Winners, Session: s, Agency: s.agency, Count: count, Payload: lines}
 }
