@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -117,38 +118,42 @@ func TestParseBatchEveryByte(t *testing.T) {
 // once.
 func TestParseBatchEveryPairInNames(t *testing.T) {
 	for _, before := range []string{"Abc", "Abcdefg"} {
-		line := []byte(before + "??z|Pérez|12345678|1990-05-23|2311|1")
+		second, _ := amid(before + "??z|Pérez|12345678|1990-05-23|2311|1")
+		line := second[bytes.Index(second, []byte(before)):]
+		line = line[:bytes.IndexByte(line, '\n')]
 		for pair := range 1 << 16 {
 			line[len(before)], line[len(before)+1] = byte(pair>>8), byte(pair)
-			second, _ := amid(string(line))
-			got, want := parsed(t, second, testRules), CodeNone
-			if fields := strings.Split(string(line), "|"); !modelBet(fields, today) {
-				want = CodeInvalidBatch
-			}
-			if got.code != want {
-				t.Fatalf("ParseBatch with line %q: %v, want %v", line, got.code, want)
+			_, _, err := ParseBatch(second, testRules, nil)
+			if want := modelBet(strings.Split(string(line), "|"), today); (err == nil) != want {
+				t.Fatalf("ParseBatch with line %q: %v, model accepts: %v", line, err, want)
 			}
 		}
 	}
 }
 
-// Every day and every non-day of telling years.
-func TestParseBatchEveryBirthdate(t *testing.T) {
+// The days around each month's ends, in telling years.
+func TestParseBatchBirthdates(t *testing.T) {
+	check := func(year, month, day int) {
+		t.Helper()
+		second, last := amid(fmt.Sprintf("Ana|Paz|12345678|%04d-%02d-%02d|1|1", year, month, day))
+		for _, today := range []Date{today, 2024_02_28, dateLast} {
+			checkBatch(t, second, Rules{Today: today})
+			checkBatch(t, last, Rules{Today: today})
+		}
+	}
 	for _, year := range []int{0, 4, 100, 400, 1900, 1999, 2000, 2023, 2024, 2025, 2026, 2027, 9999} {
 		for month := range 15 {
-			for day := range 34 {
-				checkLine(t, fmt.Sprintf("Ana|Paz|12345678|%04d-%02d-%02d|1|1", year, month, day))
+			for _, day := range []int{0, 1, 9, 27, 28, 29, 30, 31, 32} {
+				check(year, month, day)
 			}
 		}
-		checkLine(t, fmt.Sprintf("Ana|Paz|12345678|%04d-99-99|1|1", year))
+		check(year, 99, 99)
 	}
 }
 
 // Random batches with random damage, against the model.
 func TestParseBatchRandom(t *testing.T) {
-	seed := rand.Uint64()
-	r := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(7574, 1)) // always the same; fuzzing looks further
 	const telling = "|\n\r\x00\x1f \x7e\x7f-09:/@}{ñ\u0080\u009f\u00a0€😀\xc2\xc3\xe1\xed\xf0\xff"
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	for range 3000 {

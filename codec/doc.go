@@ -7,7 +7,7 @@
 //
 //	 length     payload
 //	┌────────┬──┬─────────────────────────────────────────────┐
-//	│ "37"   │\n│ Juan|Pérez|12345678|1990-05-23|7574|1       │
+//	│ "38"   │\n│ Juan|Pérez|12345678|1990-05-23|7574|1       │
 //	└────────┴──┴─────────────────────────────────────────────┘
 //	 ASCII decimal, no sign, no spaces, no leading zeros; "0" is legal
 //
@@ -24,8 +24,8 @@
 //	resume         HELLO|<agency>
 //
 // [ParseRequest] reads them. A payload that begins with GET_WINNERS is never a
-// batch; one that begins with HELLO| is a batch only if its first line has the
-// six fields of a bet. An agency's id has one spelling, decimal without
+// batch; one that begins with HELLO| is a batch only if its first line has six
+// fields, as a bet has, or more. An agency's id has one spelling, decimal without
 // leading zeros; anything else in its place makes a bet or a message invalid,
 // while a well-spelt id that is not expected is the server's to reject, with
 // CodeInvalidAgency. If a batch has a line that is not a bet, that is what is

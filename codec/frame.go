@@ -33,7 +33,7 @@ var (
 // frame, header included. While b doesn't hold the whole header yet, header is
 // 0 and total is len(b)+1: the frame needs at least one more byte.
 //
-// payloadBytesMax is at most [math.MaxInt32].
+// payloadBytesMax is at most math.MaxInt/16.
 //
 // The header is judged digit by digit, so the error (ErrFrameHeader,
 // ErrFrameTooLarge) doesn't depend on how the bytes were cut on their way.

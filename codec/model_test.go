@@ -3,7 +3,6 @@ package codec
 import (
 	"bytes"
 	"errors"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,11 +54,12 @@ func model(payload string, rules Rules) outcome {
 	return o
 }
 
-var (
-	modelDocument = regexp.MustCompile(`^[0-9]{1,20}$`)
-	modelNumber   = regexp.MustCompile(`^[0-9]{1,9}$`)
-	modelAgency   = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})$`)
-)
+// modelDigits tells whether s is 1 to most ASCII digits.
+func modelDigits(s string, most int) bool {
+	return 1 <= len(s) && len(s) <= most && strings.Trim(s, "0123456789") == ""
+}
+
+func modelAgency(s string) bool { return modelDigits(s, 9) && (s == "0" || s[0] != '0') }
 
 func modelBet(fields []string, today Date) bool {
 	if len(fields) != 6 {
@@ -76,9 +76,9 @@ func modelBet(fields []string, today Date) bool {
 	}
 	compact, _ := strconv.Atoi(day.Format("20060102"))
 	return compact <= int(today) &&
-		modelDocument.MatchString(fields[2]) &&
-		modelNumber.MatchString(fields[4]) &&
-		modelAgency.MatchString(fields[5])
+		modelDigits(fields[2], 20) &&
+		modelDigits(fields[4], 9) &&
+		modelAgency(fields[5])
 }
 
 // parsed is ParseBatch's view in the model's terms.
@@ -152,7 +152,7 @@ func checkBatch(t testing.TB, payload []byte, rules Rules) {
 // the fast one as the second line, the careful one as the last.
 func amid(line string) (second, last []byte) {
 	const ordinary = "Juan|Pérez|12345678|1990-05-23|2311|1\n"
-	return []byte(ordinary + line + "\n" + strings.Repeat(ordinary, 3)), []byte(ordinary + line)
+	return []byte(ordinary + line + "\n" + strings.Repeat(ordinary, 2)), []byte(ordinary + line)
 }
 
 func checkLine(t testing.TB, line string) {

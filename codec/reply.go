@@ -148,7 +148,8 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 // ParseReply reads a server's payload. A payload that is no other reply is an
 // agency's winners: their lines are not checked here. A winning bet whose first
 // name looks like another reply is told from it by its six fields. The error
-// wraps ErrReply: an unknown error, or a WELCOME that is not three numbers.
+// wraps ErrReply: an unknown error, an empty detail, or a WELCOME that is not three
+// numbers.
 func ParseReply(payload []byte) (Reply, error) {
 	switch {
 	case string(payload) == payloadAck:
@@ -160,7 +161,10 @@ func ParseReply(payload []byte) (Reply, error) {
 		}
 		return Reply{Kind: ReplyWelcome, Welcome: w}, nil
 	case bytes.HasPrefix(payload, []byte(prefixError)) && !isBetLine(payload):
-		name, detail, _ := strings.Cut(string(payload), "|")
+		name, detail, more := strings.Cut(string(payload), "|")
+		if more && detail == "" {
+			return Reply{}, fmt.Errorf("%w: %.64q has a '|' and no detail", ErrReply, payload)
+		}
 		for c := CodeNone + 1; c < codeEnd; c++ {
 			if codePayloads[c] == name {
 				return Reply{Kind: ReplyError, Code: c, Detail: detail}, nil

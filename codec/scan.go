@@ -1,6 +1,9 @@
 package codec
 
-import "unicode/utf8"
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
 
 // scanBet validates the first five fields of the bet that b begins with. It
 // returns where the sixth begins and the bet's number, or 0 if the line is not
@@ -78,36 +81,27 @@ func scanDocument(b []byte, i int) int {
 // so that indexing needs no check.
 var daysOfMonth = [256]uint8{1: 31, 2: 28, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
 
-// scanBirthdate returns the index behind the '|' of the birthdate at b[i:], or 0.
+// scanBirthdate returns the index behind the '|' of the birthdate at b[i:], or
+// 0. b[i-1] is the '|' before it.
 func scanBirthdate(b []byte, i int, today Date) int {
-	if len(b)-i <= birthdateBytes || b[i+birthdateBytes] != '|' {
+	if len(b)-i <= birthdateBytes {
 		return 0
 	}
-	var date Date
-	for j, c := range b[i : i+birthdateBytes] {
-		switch {
-		case j == 4 || j == 7:
-			if c != '-' {
-				return 0
-			}
-		case c < '0' || c > '9':
-			return 0
-		default:
-			date = date*10 + Date(c-'0')
-		}
+	year, month, day, bad := birthdate(binary.LittleEndian.Uint64(b[i-1:]), binary.LittleEndian.Uint64(b[i+3:]))
+	if bad != 0 {
+		return 0
 	}
-	year, month, day := date/10000, date/100%100, date%100
-	days := Date(daysOfMonth[uint8(month)])
+	days := daysOfMonth[month]
 	if month == 2 && leap(year) {
 		days++
 	}
-	if day < 1 || day > days || date > today {
+	if day-1 >= days || Date(year*10000+uint32(month)*100+uint32(day)) > today { // day-1 wraps for 0
 		return 0
 	}
 	return i + birthdateBytes + 1
 }
 
-func leap(year Date) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }
+func leap(year uint32) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }
 
 // scanNumber returns the index behind the '|' of the number at b[i:], or 0,
 // and the number.

@@ -1,0 +1,64 @@
+package codec
+
+import (
+	"strings"
+	"testing"
+)
+
+// What the comment at the top of ordinary.go lists is what the fast way takes;
+// without this test it could stop taking anything and only be slow.
+func TestOrdinaryRun(t *testing.T) {
+	tests := []struct {
+		line string
+		want bool
+	}{
+		{maria, true},
+		{"A|B|12345678|1990-05-23|1|1", true},
+		{"}|~|12345678|1990-05-23|1|1", true},
+		{"Ñandú|Ÿž|12345678|1990-05-23|1234567|1", true},
+		{strings.Repeat("x", 37) + "|y|12345678|1990-05-23|1234567|1", true},
+		{"Ana|Paz|12345678|2024-02-28|1|1", true},
+		{"Ana|Paz|12345678|2025-12-31|1|1", true},
+
+		{strings.Repeat("x", 38) + "|y|12345678|1990-05-23|1234567|1", false},
+		{"Ana€|Paz|12345678|1990-05-23|1|1", false},
+		{"An\u00a0a|Paz|12345678|1990-05-23|1|1", false},
+		{"Ana|Paz|1234567|1990-05-23|1|1", false},
+		{"Ana|Paz|123456789|1990-05-23|1|1", false},
+		{"Ana|Paz|12345678|2024-02-29|1|1", false},
+		{"Ana|Paz|12345678|2026-01-01|1|1", false},
+		{"Ana|Paz|12345678|1990-05-23|12345678|1", false},
+		{"Ana|Paz|12345678|1990-05-23|7574|1", false},
+		{"Ana|Paz|12345678|1990-05-23|07574|1", false},
+		{"Ana|Paz|12345678|1990-05-23|1|2", false},
+		{"Ana|Paz|12345678|1990-05-23|1|11", false},
+		{"|Paz|12345678|1990-05-23|1|1", false},
+		{"Ana||12345678|1990-05-23|1|1", false},
+		{"Ana|12345678|1990-05-23|1|1", false},
+	}
+	run := newOrdinaryRun(testRules, []byte("1"))
+	for _, test := range tests {
+		p := []byte(test.line + "\n" + strings.Repeat("?", ordinaryWindow))
+		n, count := run.scan(p)
+		if got := count == 1; got != test.want || got && n != len(test.line)+1 {
+			t.Errorf("scan(%q) = %d, %d, want to take it: %v", test.line, n, count, test.want)
+		}
+		checkLine(t, test.line)
+	}
+
+	p := []byte(strings.Repeat(maria+"\n", 10))
+	if n, count := run.scan(p); count != 9 || n != 9*len(maria)+9 {
+		t.Errorf("scan of ten lines = %d, %d, want all but the last", n, count)
+	}
+	if n, count := new(ordinaryRun).scan(p); n != 0 || count != 0 {
+		t.Errorf("scan by the zero value = %d, %d, want nothing", n, count)
+	}
+	for _, agency := range []string{"0", "1234567", "12345678", "999999999"} {
+		run := newOrdinaryRun(testRules, []byte(agency))
+		p := []byte(strings.Repeat(maria[:len(maria)-1]+agency+"\n", 10))
+		if _, count := run.scan(p); (count > 0) != (len(agency) <= 7) {
+			t.Errorf("scan for agency %s takes %d lines", agency, count)
+		}
+		checkBatch(t, p, testRules)
+	}
+}

@@ -1,0 +1,195 @@
+package codec
+
+import (
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestParseReply(t *testing.T) {
+	welcome := func(stored int64, window, frameBytesMax int) Reply {
+		return Reply{Kind: ReplyWelcome, Welcome: Welcome{Stored: stored, Window: window, FrameBytesMax: frameBytesMax}}
+	}
+	tests := []struct {
+		payload string
+		want    Reply
+		err     string // a part of it; empty for none
+	}{
+		{"ACK", Reply{Kind: ReplyAck}, ""},
+
+		{"WELCOME|0|64|65536", welcome(0, 64, 65536), ""},
+		{"WELCOME|9223372036854775807|2147483647|2147483647", welcome(1<<63-1, 1<<31-1, 1<<31-1), ""},
+		{"WELCOME|9223372036854775808|64|65536", Reply{}, `stored is "9223372036854775808"`},
+		{"WELCOME|0|2147483648|65536", Reply{}, "window"},
+		{"WELCOME|0|64|2147483648", Reply{}, "frame bytes max"},
+		{"WELCOME|0|0|65536", Reply{}, "want a positive number"},
+		{"WELCOME|0|64|0", Reply{}, "want a positive number"},
+		{"WELCOME|-1|64|65536", Reply{}, "stored"},
+		{"WELCOME|+1|64|65536", Reply{}, "stored"},
+		{"WELCOME|00|64|65536", Reply{}, "stored"},
+		{"WELCOME|0|064|65536", Reply{}, "window"},
+		{"WELCOME||64|65536", Reply{}, "stored"},
+		{"WELCOME|", Reply{}, "with 1 fields, want 3"},
+		{"WELCOME|0|64", Reply{}, "with 2 fields, want 3"},
+		{"WELCOME|0|64|65536|", Reply{}, "with 4 fields, want 3"},
+		{"WELCOME|0|64|65536\n", Reply{}, "frame bytes max"},
+		{"WELCOME|0|64|" + strings.Repeat("9", 1000), Reply{}, "frame bytes max is \"" + strings.Repeat("9", 20) + `", want`},
+
+		{"ERROR_INVALID_BATCH", Reply{Kind: ReplyError, Code: CodeInvalidBatch}, ""},
+		{"ERROR_INVALID_BATCH|3|birthdate: 1990-02-30 is not a day", Reply{Kind: ReplyError, Code: CodeInvalidBatch, Detail: "3|birthdate: 1990-02-30 is not a day"}, ""},
+		{"ERROR_UNHEARD_OF", Reply{}, `unknown error "ERROR_UNHEARD_OF"`},
+		{"ERROR_STORAGE\n", Reply{}, "unknown error"},
+		{"ERROR_", Reply{}, "unknown error"},
+		{"ERROR_STORAGE|", Reply{}, "no detail"},
+
+		{"", Reply{Kind: ReplyWinners}, ""},
+		{juan, Reply{Kind: ReplyWinners, Winners: []byte(juan)}, ""},
+		{juan + "\n" + maria, Reply{Kind: ReplyWinners, Winners: []byte(juan + "\n" + maria)}, ""},
+	}
+	for _, name := range []string{"ACK", "WELCOME", "ERROR_X", "ERROR_STORAGE", "HELLO"} {
+		line := name + juan[len("Juan"):]
+		tests = append(tests, tests[len(tests)-1])
+		tests[len(tests)-1].payload, tests[len(tests)-1].want = line, Reply{Kind: ReplyWinners, Winners: []byte(line)}
+	}
+	for _, test := range tests {
+		got, err := ParseReply([]byte(test.payload))
+		if !sameReply(got, test.want) {
+			t.Errorf("ParseReply(%q) = %+v, want %+v", test.payload, got, test.want)
+		}
+		if test.err == "" && err != nil || test.err != "" && (!errors.Is(err, ErrReply) || !strings.Contains(err.Error(), test.err)) {
+			t.Errorf("ParseReply(%q): error %v, want an ErrReply with %q", test.payload, err, test.err)
+		}
+	}
+}
+
+func sameReply(a, b Reply) bool {
+	return a.Kind == b.Kind && a.Welcome == b.Welcome && a.Code == b.Code && a.Detail == b.Detail &&
+		string(a.Winners) == string(b.Winners)
+}
+
+// appendReply encodes what ParseReply read.
+func appendReply(r Reply) []byte {
+	switch r.Kind {
+	case ReplyAck:
+		return AppendAck(nil)
+	case ReplyWelcome:
+		return AppendWelcome(nil, r.Welcome)
+	case ReplyError:
+		return AppendError(nil, r.Code, r.Detail)
+	default:
+		return AppendFrame(nil, r.Winners)
+	}
+}
+
+func TestRepliesThereAndBack(t *testing.T) {
+	replies := []Reply{
+		{Kind: ReplyAck},
+		{Kind: ReplyWelcome, Welcome: Welcome{Stored: 0, Window: 1, FrameBytesMax: 1}},
+		{Kind: ReplyWelcome, Welcome: Welcome{Stored: 1<<63 - 1, Window: 1<<31 - 1, FrameBytesMax: 1<<31 - 1}},
+		{Kind: ReplyWinners},
+		{Kind: ReplyWinners, Winners: []byte(juan + "\n" + maria)},
+	}
+	for _, code := range Codes() {
+		replies = append(replies, Reply{Kind: ReplyError, Code: code}, Reply{Kind: ReplyError, Code: code, Detail: "3|why: it is so"})
+	}
+	for _, want := range replies {
+		frame := appendReply(want)
+		payload, rest, ok, err := SplitFrame(frame, ReplyBytesMaxDefault)
+		if !ok || err != nil || len(rest) != 0 {
+			t.Fatalf("%q is not one frame: rest %q, %v", frame, rest, err)
+		}
+		if got, err := ParseReply(payload); err != nil || !sameReply(got, want) {
+			t.Errorf("%+v comes back from %q as %+v, %v", want, frame, got, err)
+		}
+	}
+}
+
+func TestCodes(t *testing.T) {
+	// The protocol's table: the payload, and whether the connection is closed.
+	table := []struct {
+		payload string
+		closes  bool
+	}{
+		{"ERROR_INVALID_FRAME", true},
+		{"ERROR_FRAME_TOO_LARGE", true},
+		{"ERROR_EMPTY_BATCH", false},
+		{"ERROR_INVALID_BATCH", false},
+		{"ERROR_INVALID_AGENCY", false},
+		{"ERROR_INVALID_GET_WINNERS", false},
+		{"ERROR_INVALID_HELLO", false},
+		{"ERROR_BETS_CLOSED", false},
+		{"ERROR_LOTTERY_HASNT_ENDED", false},
+		{"ERROR_WINDOW_EXCEEDED", true},
+		{"ERROR_AGENCY_TAKEN_OVER", true},
+		{"ERROR_TOO_MANY_CONNECTIONS", true},
+		{"ERROR_TIMEOUT", true},
+		{"ERROR_STORAGE", true},
+	}
+	codes := Codes()
+	if len(codes) != len(table) {
+		t.Fatalf("%d codes, the protocol has %d", len(codes), len(table))
+	}
+	for i, row := range table {
+		if codes[i].String() != row.payload || codes[i].Closes() != row.closes {
+			t.Errorf("code %d is %v and closes: %v, want %+v", i, codes[i], codes[i].Closes(), row)
+		}
+	}
+	for _, c := range []Code{CodeNone, codeEnd, 255} {
+		if !regexp.MustCompile(`^Code\(\d+\)$`).MatchString(c.String()) || c.Closes() {
+			t.Errorf("code %d, which is none, is %v and closes: %v", uint8(c), c, c.Closes())
+		}
+	}
+}
+
+// The transcript of the protocol's text, in testdata, byte for byte.
+func TestTranscript(t *testing.T) {
+	text, err := os.ReadFile("testdata/transcript.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		direction, quoted, ok := strings.Cut(line, "  ")
+		if !ok {
+			t.Fatalf("transcript: no direction in %q", line)
+		}
+		frame := []byte(strings.ReplaceAll(quoted, `\n`, "\n"))
+		payload, rest, ok, err := SplitFrame(frame, FrameBytesMaxDefault)
+		if !ok || err != nil || len(rest) > 0 {
+			t.Errorf("%s: not one frame: ok %v, rest %q, %v", line, ok, rest, err)
+			continue
+		}
+		seen++
+		if strings.HasPrefix(direction, "S") {
+			reply, err := ParseReply(payload)
+			if again := appendReply(reply); err != nil || string(again) != string(frame) {
+				t.Errorf("%s: comes back as %q, %v", line, again, err)
+			}
+			continue
+		}
+		request, _, err := ParseRequest(payload, testRules, nil)
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+			continue
+		}
+		again := AppendFrame(nil, payload)
+		switch request.Kind {
+		case RequestHello:
+			again = AppendHello(nil, request.Agency)
+		case RequestGetWinners:
+			again = AppendGetWinners(nil, request.Agency)
+		}
+		if string(again) != string(frame) {
+			t.Errorf("%s: comes back as %q", line, again)
+		}
+	}
+	if seen != 11 {
+		t.Errorf("transcript has %d frames, want 11", seen)
+	}
+}
