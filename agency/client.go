@@ -204,6 +204,9 @@ func (c *Client) run(ctx context.Context, reached func() bool) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(c.closing, func() { cancel(ErrClosed) })()
+	if c.closing.Err() != nil {
+		return ErrClosed // AfterFunc takes its time
+	}
 	defer c.pollDue.Stop()
 	defer func() {
 		if err != nil {
@@ -326,8 +329,6 @@ func (c *Client) receive(in inbound) error {
 			return err
 		}
 	}
-	c.stored.Store(c.session.Stored())
-	c.progress.Stored = c.session.Stored()
 	if c.progress != before {
 		c.config.progress(c.progress)
 	}
@@ -336,6 +337,8 @@ func (c *Client) receive(in inbound) error {
 
 // handle deals with an event that leaves the connection as it is.
 func (c *Client) handle(ev Event) error {
+	c.stored.Store(c.session.Stored())
+	c.progress.Stored = c.session.Stored()
 	switch ev.Kind {
 	case EventWelcome:
 		c.welcomed = time.Now()

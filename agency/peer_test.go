@@ -84,15 +84,15 @@ type network interface {
 	// listen lets handle serve every connection until the returned function
 	// is called; that waits for the handlers.
 	listen(t *testing.T, handle func(*peer)) (stop func())
-	option() []Option
+	options() []Option
 	addr() string
 }
 
 // tcpNetwork is real sockets, one address for all its servers.
 type tcpNetwork struct{ address string }
 
-func (n *tcpNetwork) addr() string     { return n.address }
-func (n *tcpNetwork) option() []Option { return nil }
+func (n *tcpNetwork) addr() string      { return n.address }
+func (n *tcpNetwork) options() []Option { return nil }
 func (n *tcpNetwork) listen(t *testing.T, handle func(*peer)) (stop func()) {
 	t.Helper()
 	address := n.address
@@ -115,9 +115,9 @@ func (n *tcpNetwork) listen(t *testing.T, handle func(*peer)) (stop func()) {
 
 // memoryNetwork is pipes, so that a test in a synctest bubble owns the clock.
 type memoryNetwork struct {
-	accept    chan net.Conn
-	mu        sync.Mutex
-	listening chan struct{} // closed when nobody listens; nil before
+	accept  chan net.Conn
+	mu      sync.Mutex
+	stopped chan struct{} // closed when nobody listens any more; nil before anybody did
 }
 
 func newMemoryNetwork() *memoryNetwork { return &memoryNetwork{accept: make(chan net.Conn)} }
@@ -125,13 +125,13 @@ func newMemoryNetwork() *memoryNetwork { return &memoryNetwork{accept: make(chan
 var errRefused = errors.New("connection refused")
 
 func (n *memoryNetwork) addr() string { return "memory:1" }
-func (n *memoryNetwork) option() []Option {
+func (n *memoryNetwork) options() []Option {
 	return []Option{func(c *config) { c.dial = n.dial }}
 }
 
 func (n *memoryNetwork) dial(ctx context.Context, _ string) (net.Conn, error) {
 	n.mu.Lock()
-	stopped := n.listening
+	stopped := n.stopped
 	n.mu.Unlock()
 	if stopped == nil {
 		return nil, errRefused
@@ -150,7 +150,7 @@ func (n *memoryNetwork) dial(ctx context.Context, _ string) (net.Conn, error) {
 func (n *memoryNetwork) listen(t *testing.T, handle func(*peer)) (stop func()) {
 	stopped := make(chan struct{})
 	n.mu.Lock()
-	n.listening = stopped
+	n.stopped = stopped
 	n.mu.Unlock()
 	serving := serve(t, func() (net.Conn, error) {
 		select {
@@ -297,24 +297,33 @@ func testInput(rows int) (input string, lines []string) {
 	return b.String(), lines
 }
 
-// cutConn is a connection that breaks after so many bytes of either direction.
+// cutConn is a connection that breaks after so many bytes of a direction.
 type cutConn struct {
 	net.Conn
 	readLeft, writeLeft int
+	broken              bool
+}
+
+var errCut = errors.New("cut")
+
+func (c *cutConn) cut() error {
+	c.broken = true
+	return errors.Join(errCut, c.Close())
 }
 
 func (c *cutConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b[:min(len(b), c.readLeft)])
-	if c.readLeft -= n; c.readLeft == 0 {
-		err = errors.Join(err, c.Close())
+	if c.readLeft == 0 {
+		return 0, c.cut()
 	}
+	n, err := c.Conn.Read(b[:min(len(b), c.readLeft)])
+	c.readLeft -= n
 	return n, err
 }
 
 func (c *cutConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b[:min(len(b), c.writeLeft)])
-	if c.writeLeft -= n; c.writeLeft == 0 {
-		err = errors.Join(err, c.Close())
+	if c.writeLeft -= n; n < len(b) && err == nil {
+		err = c.cut()
 	}
 	return n, err
 }

@@ -63,7 +63,7 @@ func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
-		row := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})
+		row := withoutLineEnd(line)
 		if len(row) == 0 {
 			continue // encoding/csv skips empty lines, too
 		}
@@ -73,7 +73,7 @@ func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 		} else {
 			dst, err = r.appendQuoted(dst, line)
 		}
-		if err == nil && bytes.HasPrefix(dst[start:], []byte(reservedPrefix)) {
+		if err == nil && dst[start] == reservedPrefix[0] && bytes.HasPrefix(dst[start:], []byte(reservedPrefix)) {
 			err = r.rowError(columns[0] + ": " + reservedPrefix + " is a message of the protocol")
 		}
 		if err != nil {
@@ -105,20 +105,32 @@ func (r *rowReader) readLine() ([]byte, error) {
 	return line, nil
 }
 
-// appendPlain appends a row without quotes.
-func (r *rowReader) appendPlain(dst, row []byte) ([]byte, error) {
-	start, fields := len(dst), 1
-	dst = append(dst, row...)
-	for i, c := range dst[start:] {
-		switch c {
-		case ',':
-			dst[start+i] = '|'
-			fields++
-		case '|':
-			return dst, r.separatorError(fields - 1)
+// withoutLineEnd cuts a final "\n" or "\r\n" off, and a "\r" at the end of the
+// input, as encoding/csv does.
+func withoutLineEnd(line []byte) []byte {
+	for _, end := range [...]byte{'\n', '\r'} {
+		if n := len(line); n > 0 && line[n-1] == end {
+			line = line[:n-1]
 		}
 	}
-	return dst, r.checkFields(fields)
+	return line
+}
+
+// appendPlain appends a row without quotes.
+func (r *rowReader) appendPlain(dst, row []byte) ([]byte, error) {
+	if i := bytes.IndexByte(row, '|'); i >= 0 {
+		return dst, r.separatorError(bytes.Count(row[:i], []byte{','}))
+	}
+	start, fields := len(dst), 1
+	dst = append(dst, row...)
+	for rest := dst[start:]; ; fields++ {
+		i := bytes.IndexByte(rest, ',')
+		if i < 0 {
+			return dst, r.checkFields(fields)
+		}
+		rest[i] = '|'
+		rest = rest[i+1:]
+	}
 }
 
 // appendQuoted appends a row with quotes.

@@ -208,7 +208,7 @@ func TestSourceBadRow(t *testing.T) {
 	for _, test := range tests {
 		for before, want := range map[int]int{0: 0, 1: 0, 2: 1, 3: 1, 4: 2} {
 			input := strings.Repeat(good, before) + "\n" + test.row + "\n" + good
-			s, batches := readBatches(strings.NewReader(input), batchLimits{bets: 2, payloadBytes: BatchBytesMin})
+			s, batches := readBatches(strings.NewReader(input), batchLimits{bets: 2, payloadBytes: 1000})
 			var bad *RowError
 			if !errors.As(s.err, &bad) || bad.Line != before+2 || !strings.Contains(bad.Reason, test.reason) {
 				t.Errorf("%s after %d: ends with %v, want line %d: %s", test.name, before, s.err, before+2, test.reason)

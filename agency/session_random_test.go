@@ -50,7 +50,7 @@ func (m *modelServer) answer(payload []byte, hold bool) []byte {
 // agency that is cut off and started again with other limits, against the
 // model server, step by random step.
 func TestSessionRandom(t *testing.T) {
-	const seeds = 5000
+	const seeds = 3000
 	for seed := range uint64(seeds) {
 		runSession(t, seed)
 	}

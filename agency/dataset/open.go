@@ -44,6 +44,31 @@ func Open(path string, agency int) (io.ReadCloser, string, error) {
 	}
 }
 
+// OpenFirst opens the bets of one agency at the first of paths that has them,
+// each as [Open] takes it. It goes past a path that doesn't exist, or that holds
+// no file for the agency; any other error ends the search. If no path has them,
+// the error is every path's.
+func OpenFirst(paths []string, agency int) (io.ReadCloser, string, error) {
+	var missing error
+	for _, path := range paths {
+		bets, name, err := Open(path, agency)
+		switch {
+		case err == nil:
+			return bets, name, nil
+		case !errors.Is(err, ErrNoAgencyFile) && !errors.Is(err, os.ErrNotExist):
+			return nil, "", err
+		case missing == nil:
+			missing = err
+		default:
+			missing = fmt.Errorf("%w; %w", missing, err) // one line, as every error
+		}
+	}
+	if missing == nil {
+		missing = fmt.Errorf("no path: %w", os.ErrNotExist)
+	}
+	return nil, "", missing
+}
+
 func openFile(path string) (io.ReadCloser, string, error) {
 	file, err := os.Open(path)
 	if err != nil {
