@@ -12,8 +12,9 @@ import (
 func TestCrashAtEveryOperation(t *testing.T) {
 	for _, segmentBytes := range []int64{SegmentBytesMin, 3 * SegmentBytesMin} {
 		for failAt, done := 1, false; !done; failAt++ {
-			for seed := range uint64(8) {
-				done = crashRun(t, segmentBytes, failAt, seed)
+			done = true
+			for seed := range uint64(16) {
+				done = crashRun(t, segmentBytes, failAt, seed) && done
 			}
 		}
 	}
@@ -27,10 +28,8 @@ func crashRun(t *testing.T, segmentBytes int64, failAt int, seed uint64) (done b
 	o := Options{FS: fsys, SegmentBytes: segmentBytes}
 	var submitted []entry
 	acknowledged := 0
-	for life := 0; ; life++ {
-		if life == 4 {
-			return done
-		}
+	done = true
+	for life := range 4 {
 		if life < 3 { // the last life is a quiet one
 			fsys.failAt, fsys.dead = fsys.ops+failAt, seed%2 == 0
 		}
@@ -50,7 +49,11 @@ func crashRun(t *testing.T, segmentBytes int64, failAt int, seed uint64) (done b
 			for range 5 {
 				group := make([]entry, 1+rng.IntN(3))
 				for i := range group {
-					group[i] = bets(rng.IntN(1500), rng.IntN(1e8))
+					payloadBytes := rng.IntN(1500)
+					if rng.IntN(10) == 0 {
+						payloadBytes += SegmentBytesMin
+					}
+					group[i] = bets(payloadBytes, rng.IntN(1e8))
 				}
 				submitted = append(submitted, group...)
 				if err = commit(l, group...); err != nil {
@@ -59,13 +62,16 @@ func crashRun(t *testing.T, segmentBytes int64, failAt int, seed uint64) (done b
 				acknowledged = len(submitted)
 			}
 		}
-		done = fsys.failAt != 0 && fsys.ops < fsys.failAt
+		if life < 3 && fsys.ops >= fsys.failAt {
+			done = false
+		}
 		if rng.IntN(2) == 0 {
 			fsys.crash(rng)
 		} else {
 			fsys.kill() // only the process ended; the machine may follow later
 		}
 	}
+	return done
 }
 
 // A failed sync may leave records that only the operating system's memory holds, and that a later sync

@@ -209,9 +209,6 @@ func (l *Ledger) reopen(p *replayer) error {
 // because a sync failed, the operating system may hold that group in memory and
 // believe that it is on disk; only a new write makes it try again. For a group that is on disk, nothing changes.
 func (l *Ledger) rewrite(r *reader, from int64) error {
-	if from == segmentHeaderBytes {
-		from = 0 // the header may have had the same fate
-	}
 	if err := r.reset(l.live); err != nil {
 		return err
 	}
@@ -343,7 +340,7 @@ func (l *Ledger) makeRoom(recordBytes int64) error {
 		return err
 	}
 	l.size = size
-	return l.live.Sync()
+	return nil
 }
 
 // rotate seals the live segment and begins the next one. The old one is whole on disk before the new name exists: that is

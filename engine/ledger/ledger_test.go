@@ -192,7 +192,7 @@ func TestSegmentSizes(t *testing.T) {
 
 func TestVisitError(t *testing.T) {
 	fsys := newMemFS()
-	o := Options{FS: fsys}
+	o := Options{FS: fsys, SegmentBytes: SegmentBytesMin}
 	l, _ := mustOpen(t, testDir, o)
 	mustCommit(t, l, bets(10, 1), bets(10, 2))
 	mustClose(t, l)
@@ -264,19 +264,32 @@ func TestOptions(t *testing.T) {
 
 // With Durability OS a Commit doesn't sync, and Close does.
 func TestDurabilityOS(t *testing.T) {
-	fsys := newMemFS()
-	l, _ := mustOpen(t, testDir, Options{FS: fsys, Durability: OS})
-	before := fsys.ops
-	mustCommit(t, l, bets(10, 1))
-	mustCommit(t, l, bets(10, 2))
-	if got := fsys.ops - before; got != 2 {
-		t.Errorf("two commits took %d operations, want one write each", got)
+	for seed := range uint64(10) {
+		fsys := newMemFS()
+		o := Options{FS: fsys, SegmentBytes: SegmentBytesMin, Durability: OS}
+		l, _ := mustOpen(t, testDir, o)
+		before := fsys.ops
+		mustCommit(t, l, bets(700, 1))
+		mustCommit(t, l, bets(10, 2))
+		if got := fsys.ops - before; got != 2 {
+			t.Errorf("two commits took %d operations, want one write each", got)
+		}
+		mustClose(t, l)
+		fsys.crash(rand.New(rand.NewPCG(1, seed)))
+		l, found := mustOpen(t, testDir, o)
+		mustClose(t, l)
+		wantEntries(t, found, []entry{bets(700, 1), bets(10, 2)})
 	}
+}
+
+// A new ledger's directory may itself be new, and its name not yet durable.
+func TestCreationSyncsParent(t *testing.T) {
+	fsys := newMemFS()
+	l, _ := mustOpen(t, testDir, Options{FS: fsys, SegmentBytes: SegmentBytesMin})
 	mustClose(t, l)
-	fsys.crash(rand.New(rand.NewPCG(1, 1)))
-	l, found := mustOpen(t, testDir, Options{FS: fsys})
-	mustClose(t, l)
-	wantEntries(t, found, []entry{bets(10, 1), bets(10, 2)})
+	if !slices.Contains(fsys.synced, ".") || !slices.Contains(fsys.synced, testDir) {
+		t.Errorf("synced %q, want the directory and its parent", fsys.synced)
+	}
 }
 
 func TestLockedInProcess(t *testing.T) {
@@ -359,7 +372,7 @@ func TestFailureIsFinal(t *testing.T) {
 
 // After Close, nothing is committed; closing twice is harmless.
 func TestClosed(t *testing.T) {
-	l, _ := mustOpen(t, testDir, Options{FS: newMemFS()})
+	l, _ := mustOpen(t, testDir, Options{FS: newMemFS(), SegmentBytes: SegmentBytesMin})
 	mustClose(t, l)
 	mustClose(t, l)
 	if err := commit(l, bets(1, 1)); !errors.Is(err, ErrFailed) || !errors.Is(err, fs.ErrClosed) {
@@ -381,7 +394,7 @@ func TestMisusePanics(t *testing.T) {
 	}
 	for name, misuse := range cases {
 		t.Run(name, func(t *testing.T) {
-			l, _ := mustOpen(t, testDir, Options{FS: newMemFS()})
+			l, _ := mustOpen(t, testDir, Options{FS: newMemFS(), SegmentBytes: SegmentBytesMin})
 			defer func() {
 				if recover() == nil {
 					t.Error("no panic")

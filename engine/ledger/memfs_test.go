@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ type memFS struct {
 	names   map[string]*memInode // as a process sees them
 	durable map[string]*memInode // as they were at the last SyncDir
 	locked  map[string]bool
+	synced  []string // directories given to SyncDir, in order
 
 	ops    int    // operations that change something, so far
 	failAt int    // the operation that fails, from 1; 0: none
@@ -68,12 +70,10 @@ func (m *memFS) crash(rng *rand.Rand) {
 	}
 }
 
-func sortedKeys(maps ...map[string]*memInode) []string {
+func sortedKeys(inodes ...map[string]*memInode) []string {
 	var keys []string
-	for _, m := range maps {
-		for key := range m {
-			keys = append(keys, key)
-		}
+	for _, m := range inodes {
+		keys = slices.AppendSeq(keys, maps.Keys(m))
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)
@@ -102,7 +102,7 @@ func (m *memFS) OpenFile(name string, flag int) (File, error) {
 		if err := m.op("create"); err != nil {
 			return nil, err
 		}
-		inode = &memInode{dirty: map[int]bool{}}
+		inode = newMemInode(nil)
 		m.names[name] = inode
 	}
 	return &memFile{fs: m, inode: inode, writable: flag&os.O_RDWR != 0}, nil
@@ -120,6 +120,7 @@ func (m *memFS) SyncDir(dir string) error {
 	if err := m.op("sync directory"); err != nil {
 		return err
 	}
+	m.synced = append(m.synced, dir)
 	for _, name := range sortedKeys(m.names, m.durable) {
 		if filepath.Dir(name) != dir {
 			continue
@@ -157,49 +158,64 @@ type memInode struct {
 	data    []byte
 	durable []byte
 	dirty   map[int]bool // sectors written since they were last synced, or since their sync failed
-	low     int          // the smallest size since the last successful sync
+	cut     map[int]bool // sectors truncated since the last Sync, and not written since
+}
+
+func newMemInode(data []byte) *memInode {
+	return &memInode{data: slices.Clone(data), durable: slices.Clone(data), dirty: map[int]bool{}, cut: map[int]bool{}}
 }
 
 func (n *memInode) resize(size int) {
-	n.low = min(n.low, size)
+	for i := size / sectorBytes; i*sectorBytes < len(n.data); i++ {
+		if !n.dirty[i] || i*sectorBytes >= size {
+			delete(n.dirty, i)
+			n.cut[i] = true
+		}
+	}
 	n.data = resized(n.data, size)
 }
 
 func resized(b []byte, size int) []byte {
 	if size <= len(b) {
-		return b[:size:size]
+		return slices.Clone(b[:size])
 	}
 	return append(slices.Clone(b), make([]byte, size-len(b))...)
 }
 
+// persist makes a size durable, and those of some sectors that pick chooses.
+func (n *memInode) persist(size int, sectors map[int]bool, pick func() bool) {
+	n.durable = resized(n.durable, size)
+	for _, i := range slices.Sorted(maps.Keys(sectors)) {
+		from, to := i*sectorBytes, min((i+1)*sectorBytes, size)
+		if pick() && from < to {
+			clear(n.durable[from:to])
+			copy(n.durable[from:to], n.data[min(from, len(n.data)):])
+		}
+	}
+	clear(sectors)
+}
+
+func always() bool { return true }
+
 func (n *memInode) sync() {
-	n.settle(true, func() bool { return true })
+	n.persist(len(n.data), n.cut, always)
+	n.persist(len(n.data), n.dirty, always)
+}
+
+// syncData makes the file longer where that is needed, but not shorter.
+func (n *memInode) syncData() {
+	n.persist(max(len(n.data), len(n.durable)), n.dirty, always)
 }
 
 func (n *memInode) crash(rng *rand.Rand) {
-	n.settle(rng.IntN(2) == 0, func() bool { return rng.IntN(2) == 0 })
+	size := len(n.durable)
+	if rng.IntN(2) == 0 {
+		size = len(n.data)
+	}
+	pick := func() bool { return rng.IntN(2) == 0 }
+	n.persist(size, n.cut, pick)
+	n.persist(size, n.dirty, pick)
 	n.data = slices.Clone(n.durable)
-}
-
-// settle makes the size and some of the dirty sectors durable.
-func (n *memInode) settle(size bool, sector func() bool) {
-	if size {
-		n.durable = resized(resized(n.durable, min(n.low, len(n.durable))), len(n.data))
-	}
-	n.durable = slices.Clone(n.durable)
-	sectors := make([]int, 0, len(n.dirty))
-	for i := range n.dirty {
-		sectors = append(sectors, i)
-	}
-	slices.Sort(sectors)
-	for _, i := range sectors {
-		start := i * sectorBytes
-		if sector() && start < len(n.data) && start < len(n.durable) {
-			copy(n.durable[start:], n.data[start:min(start+sectorBytes, len(n.data))])
-		}
-	}
-	clear(n.dirty)
-	n.low = len(n.durable)
 }
 
 type memFile struct {
@@ -235,6 +251,7 @@ func (f *memFile) WriteAt(p []byte, offset int64) (int, error) {
 	copy(f.inode.data[start:], p)
 	for i := start / sectorBytes; i*sectorBytes < end; i++ {
 		f.inode.dirty[i] = true
+		delete(f.inode.cut, i)
 	}
 	return len(p), err
 }
@@ -257,16 +274,16 @@ func (f *memFile) Allocate(size int64) error {
 	return nil
 }
 
-func (f *memFile) SyncData() error { return f.sync("sync data") }
+func (f *memFile) SyncData() error { return f.sync("sync data", f.inode.syncData) }
 
-func (f *memFile) Sync() error { return f.sync("sync") }
+func (f *memFile) Sync() error { return f.sync("sync", f.inode.sync) }
 
-func (f *memFile) sync(what string) error {
+func (f *memFile) sync(what string, do func()) error {
 	if err := f.fs.op(what); err != nil {
 		clear(f.inode.dirty)
 		return err
 	}
-	f.inode.sync()
+	do()
 	return nil
 }
 

@@ -55,3 +55,52 @@ func TestScanBesideWriter(t *testing.T) {
 		t.Fatalf("at the end: %+v, %v", tail, err)
 	}
 }
+
+// racingFS lets something happen right after a scan's first read of the live segment.
+type racingFS struct {
+	*memFS
+	afterRead func()
+}
+
+func (r *racingFS) OpenFile(name string, flag int) (File, error) {
+	file, err := r.memFS.OpenFile(name, flag)
+	return &racingFile{file, r}, err
+}
+
+type racingFile struct {
+	File
+	fs *racingFS
+}
+
+func (f *racingFile) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := f.File.ReadAt(p, offset)
+	if hook := f.fs.afterRead; hook != nil {
+		f.fs.afterRead = nil
+		hook()
+	}
+	return n, err
+}
+
+// What a scan has in its buffer may be older than what it reads next: groups that were written in between don't make the
+// buffer's zeros a damage. Nor does it matter that the segment is sealed meanwhile.
+func TestScanWithStaleBuffer(t *testing.T) {
+	for _, groups := range []int{1, 60, 200} { // within the buffer, beyond it, into the next segment
+		fsys := newMemFS()
+		l, _ := mustOpen(t, testDir, Options{FS: fsys, SegmentBytes: 4 * readBytes})
+		want := []entry{bets(10, 0)}
+		mustCommit(t, l, want...)
+		racing := &racingFS{memFS: fsys, afterRead: func() {
+			for i := range groups {
+				want = append(want, bets(8000, i+1))
+				mustCommit(t, l, want[len(want)-1])
+			}
+		}}
+		var found []entry
+		if _, err := Scan(testDir, Options{FS: racing}, collect(t, &found)); err != nil {
+			t.Fatalf("%d groups: %v", groups, err)
+		}
+		if len(found) == 0 || agreement(found, want) != len(found) {
+			t.Fatalf("%d groups: found %d records, %d agree", groups, len(found), agreement(found, want))
+		}
+	}
+}

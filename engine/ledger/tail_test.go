@@ -31,7 +31,7 @@ func (files image) clone() image {
 func (files image) fs() *memFS {
 	m := newMemFS()
 	for name, data := range files {
-		inode := &memInode{data: slices.Clone(data), durable: slices.Clone(data), low: len(data), dirty: map[int]bool{}}
+		inode := newMemInode(data)
 		m.names[filepath.Join(testDir, name)] = inode
 		m.durable[filepath.Join(testDir, name)] = inode
 	}
@@ -262,8 +262,9 @@ func TestEveryBit(t *testing.T) {
 	}
 	refused, repaired := 0, 0
 	for name, data := range files {
+		end := files.end(name)
 		for bit := range 8 * len(data) {
-			if free := bit/8 - files.end(name); free > sectorBytes && bit%61 != 0 {
+			if free := bit/8 - end; free > sectorBytes && bit%61 != 0 {
 				continue // far behind the end, one place is like another
 			}
 			damaged := image{}

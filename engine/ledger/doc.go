@@ -1,0 +1,114 @@
+/*
+Package ledger is the durable log of a draw: records are appended in groups, each group is made durable with one
+sync, and a restart replays them all, in order. An acknowledged bet is a record here.
+
+# Use
+
+	l, err := ledger.Open(dir, ledger.Options{}, func(r ledger.Record) error { ... }) // replays
+	run = ledger.AppendRecord(run, ledger.Bets, agency, count, payload)               // any goroutine, any number of times
+	err = l.Commit([][]byte{run, ...})                                                // one goroutine; durable when it returns
+	err = l.Close()
+
+Event loops pack records into runs of their own, checksums included, in parallel. Commit fills in what
+depends on a record's place in the log, writes the runs and syncs once. [Scan] reads a ledger without opening it, beside a
+running server, too. Records are never changed or removed. What they mean is not this package's concern.
+
+# Directory
+
+	LOCK                          held with flock(2) while a Ledger is open
+	00000000000000000001.ledger   a sealed segment
+	00000000000000081313.ledger   the live segment: the one with the highest name
+
+A segment's name is the sequence number of its first record. Other files are left alone. A ledger's segments
+all belong together: to copy or move one, stop the server and take them all.
+
+# Format, version 1
+
+All numbers are little endian; checksums are CRC-32C (Castagnoli). A segment is a header, records, and, if it is the live
+one, zeros up to its reserved size.
+
+	0               8       12              28          36      40          60      64
+	+---------------+-------+---------------+-----------+-------+-----------+-------+
+	| "LOTERIA\n"   |version| ledger id     | first seq | chain | zeros     | crc   |  segment header
+	+---------------+-------+---------------+-----------+-------+-----------+-------+
+
+The ledger id is random, made with the first segment and the same in all. First seq is the sequence number of the
+segment's first record. Chain is the chain value (below) before that record. The checksum
+covers the 60 bytes before it. In every version the magic, the version and the checksum stand here.
+
+	0       4    5      8        16      20      24      28      32
+	+-------+----+------+--------+-------+-------+-------+-------+------------+-----+
+	|length |kind|group | seq    |agency |count  |payload|chain  | payload    | pad |  record
+	|       |    |index |        |       |       |crc    |       |            |     |
+	+-------+----+------+--------+-------+-------+-------+-------+------------+-----+
+
+What stands in it:
+
+  - Length: bytes of payload, at most 16 MiB. Zeros pad the record to a multiple of 8 bytes.
+  - Kind: what the record means, not zero. Agency and count are the caller's, too, but not both zero.
+  - Seq: the sequence number, from 1, without gaps.
+  - Group index: how many records lie between this one and the last sync of its segment. Usually that is
+    its place in the group that was committed; a rotation begins anew with 0, and with durability [OS] it goes on counting.
+  - Payload crc: begins with 0x4c4f5445 instead of 0, so that it isn't zero for an empty payload.
+  - Chain: the checksum of the header's first 28 bytes, continued from the chain value of the record before. The chain
+    begins with the checksum of the ledger id. So a header is proved, together with the whole history of
+    headers, before its length is believed; a payload is proved by its header.
+
+A record never spans segments. One that is larger than a segment gets a larger segment.
+
+# The tail rule
+
+A crash may leave the last group half written: any of its sectors (512 bytes, aligned) may still be what they
+were before, which is zeros, because space is reserved and zero before it is written. An intact record has
+something in each of its 8-byte words: in the header by the rules above, in the payload because it is text
+without NUL bytes, which is the caller's duty. That makes an unwritten sector recognisable. When a replay
+comes to bytes that are not the next record:
+
+ 1. In a sealed segment, it is corruption: sealed segments were synced whole before their successor was created.
+ 2. Only zeros up to the end of the file: a clean end.
+ 3. What surely belongs to the record (its 32 bytes of header, or all of it if the header is intact) runs past the end of the
+    file, or its part in some sector is all zero: a torn write, unless 4 applies. Else it is corruption.
+ 4. A record header behind it, of a group that began after the expected record: that group was written after the expected one
+    had been synced. What is damaged here was acknowledged: corruption.
+
+A torn write is cut off: the file is truncated, reserved again and synced before anything is appended. What was cut was
+never acknowledged. Corruption is refused with a [CorruptError], and nothing is changed.
+
+A last segment without an intact header and with nothing but zeros behind it is what an interrupted rotation leaves; it is removed.
+
+# Writing
+
+	commit    write the runs, fdatasync.
+	rotate    truncate the old segment to what is used, fsync; create the new one, reserve it, write its
+	          header, fsync; fsync the directory. Only then are records written to it.
+	open      take the lock, replay; remove what an interrupted rotation left; fsync the directory; cut a
+	          torn tail; write the newest group once more; reserve; fsync.
+
+Opening syncs even if nothing was torn: a server that was killed between a write and its sync leaves
+records that are whole in the operating system's memory but not on the disk, and after a replay they
+count as stored. It even writes the newest group again, because after a failed sync Linux keeps the pages and takes
+them for clean: another sync alone would succeed without writing them.
+
+Any error of a write or a sync is final. A failed sync is never tried again: nobody knows what it left behind.
+
+# What is promised
+
+  - When Commit returns nil, the group survives a crash of the process and of the machine (with durability [OS]: of the process).
+  - When Open returns nil, so does all that it replayed.
+  - A group that was not acknowledged is found as a whole, or as a beginning of whole records, or not at all.
+  - A replay returns records as they were written, in order, without gaps; or it says where it can't.
+  - Any single bit that flips in an acknowledged record is noticed.
+  - Replay takes memory for one buffer and the largest record, however long the log is.
+
+# What is assumed of the disk, and what is not noticed
+
+  - When fsync and fdatasync return, the data is on stable storage; drives don't lie about it.
+  - A sector of 512 bytes is written whole or not at all; neighbours of a written sector stay as they are.
+  - Reserved space reads as zeros until it is written.
+  - A rename or a new name is durable once its directory is synced. (Nothing is ever renamed here.)
+  - flock works: true of local file systems; of network file systems, ask their manual.
+  - Damage is random. The checksums are no protection against somebody who forges records.
+  - Damage that looks just like a crash is taken for one: if whole sectors of the very last group turn to zero, or the live
+    segment is cut short, or the newest segments disappear altogether, after they were acknowledged, nothing that is left can prove it.
+*/
+package ledger
