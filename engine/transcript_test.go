@@ -1,0 +1,179 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"loteria/codec"
+)
+
+// cutsAtOnce is how many servers run beside each other in one draw's cuts.
+const cutsAtOnce = 4
+
+// cutStrideShort is the distance of the cuts that are tried with -short.
+const cutStrideShort = 9
+
+// TestTranscripts plays every transcript against real servers over real
+// sockets: everything that is sent as one write, byte by byte, and cut in two
+// at every place. However it arrives, every byte of every answer and the
+// ledger have to be the same.
+func TestTranscripts(t *testing.T) {
+	verifyNoLeaks(t)
+	for _, d := range transcripts(t) {
+		t.Run(d.file+"/"+d.name, func(t *testing.T) {
+			t.Parallel()
+			t.Run("whole", func(t *testing.T) { playOnce(t, &d, manner{split: whole, patience: patience}) })
+			// What the disk does doesn't depend on cuts, and takes most of the time.
+			t.Run("bytes", func(t *testing.T) {
+				playOnce(t, &d, manner{split: everyByte, volatile: true, patience: patience})
+			})
+			t.Run("cuts", func(t *testing.T) {
+				playCuts(t, &d, manner{volatile: true, patience: patience})
+			})
+		})
+	}
+}
+
+func playOnce(t *testing.T, d *draw, m manner) {
+	t.Helper()
+	dir, remove, err := tempDir(t.TempDir())
+	if err == nil {
+		err = errors.Join(d.run(dir, m), remove())
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// playCuts plays the draw once for every offset at which one of its sends can
+// be cut; all of its sends that are long enough are cut there.
+func playCuts(t *testing.T, d *draw, m manner) {
+	longest := 0
+	for _, s := range d.steps {
+		if s.verb == sends {
+			longest = max(longest, len(s.bytes))
+		}
+	}
+	stride := 1
+	if testing.Short() {
+		stride = cutStrideShort
+	}
+	parent := t.TempDir()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, cutsAtOnce)
+	for offset := 1; offset < longest && !t.Failed(); offset += stride {
+		slots <- struct{}{}
+		m := m
+		m.split = cutAt(offset)
+		wg.Go(func() {
+			defer func() { <-slots }()
+			dir, remove, err := tempDir(parent)
+			if err == nil {
+				err = errors.Join(d.run(dir, m), remove())
+			}
+			if err != nil {
+				t.Errorf("cut at %d: %v", offset, err)
+			}
+		})
+	}
+}
+
+// TestTranscriptsHaveEveryError: every row of the protocol's table of errors
+// has a transcript. That the connection is closed or kept as the table says is
+// checked when a transcript is read.
+func TestTranscriptsHaveEveryError(t *testing.T) {
+	seen := make(map[codec.Code]bool)
+	for _, d := range transcripts(t) {
+		for _, s := range d.steps {
+			if s.verb != receives {
+				continue
+			}
+			codes, err := codesIn(s.bytes)
+			if err != nil {
+				t.Fatalf("%s.txt:%d: %v", d.file, s.line, err)
+			}
+			for _, c := range codes {
+				seen[c] = true
+			}
+		}
+	}
+	for _, c := range codec.Codes() {
+		if !seen[c] {
+			t.Errorf("no transcript says %s", c)
+		}
+	}
+}
+
+// TestTranscriptsNotice: a transcript that says something else than what
+// happens fails, where it differs.
+func TestTranscriptsNotice(t *testing.T) {
+	verifyNoLeaks(t)
+	const right = `
+		draw example SERVER_AGENCIES=1
+		A -> S  27\nAna|Paz|1|1990-01-01|7574|1
+		S -> A  3\nACK
+		A -> S  13\nGET_WINNERS|1
+		S -> A  27\nAna|Paz|1|1990-01-01|7574|1
+		A closes
+		S exits 0
+		stored Ana|Paz|1|1990-01-01|7574|1
+		drawn`
+	for _, tt := range []struct {
+		name, old, new string
+		want           string // in the error
+	}{
+		{"right", "", "", ""},
+		{"another answer", `S -> A  3\nACK`, `S -> A  3\nACC`, `got "3\nACK"`},
+		{"a close that doesn't come", `A closes`, "S closes A", "timeout"},
+		{"an answer that is not expected", `S -> A  27\nAna|Paz|1|1990-01-01|7574|1`, ``, `want nothing more`},
+		{"an answer that doesn't come", `S -> A  3\nACK`, `S -> A  3\nACK3\nACK`, `got "3\nACK"`},
+		{"another exit code", `S exits 0`, `S exits 3`, "exit code is 0"},
+		{"an open connection", `A closes`, ``, `leaves ["A"] open`},
+		{"fewer bets", `stored Ana|Paz|1|1990-01-01|7574|1`, ``, "the ledger holds"},
+		{"another bet", `stored Ana`, `stored Eva`, "the ledger holds"},
+		{"no draw", `		drawn`, ``, "drawn: true"},
+		{"half a frame", `S -> A  3\nACK`, `S -> A  3\nAC`, "is not whole"},
+		{"an error that doesn't close", `S -> A  3\nACK`, `S -> A  13\nERROR_TIMEOUT`, "is closed after"},
+		{"an error that closes", `S -> A  3\nACK`, "S -> A  19\\nERROR_INVALID_BATCH\nS closes A", "is kept after"},
+		{"an unknown line", `S exits 0`, `S sleeps`, "not a line"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			text := strings.Replace(right, tt.old, tt.new, 1)
+			err := playText(t.TempDir(), text)
+			switch {
+			case tt.want == "" && err != nil:
+				t.Error(err)
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("the error is %v, want one that says %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// patienceShort is for answers that are known not to come.
+const patienceShort = time.Second
+
+func playText(dir, text string) error {
+	draws, err := parseTranscript("example", text)
+	if err != nil {
+		return err
+	}
+	if len(draws) != 1 {
+		return fmt.Errorf("%d draws", len(draws))
+	}
+	return draws[0].run(dir, manner{split: whole, patience: patienceShort})
+}
+
+// verifyNoLeaks fails t if it ends with more goroutines than it began with.
+func verifyNoLeaks(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+}
