@@ -30,8 +30,26 @@ type committer struct {
 	effects []lottery.Effect
 	replies []reply // of the group, in order
 	drawn   bool    // the group holds the draw
+	total   totals
 
 	onDraw func(bets int64, won int)
+}
+
+// totals are what was committed since the start.
+type totals struct {
+	groups        int64
+	bytes         int64 // of records
+	groupBytesMax int64
+}
+
+func (t *totals) add(runs [][]byte) {
+	var size int64
+	for _, run := range runs {
+		size += int64(len(run))
+	}
+	t.groups++
+	t.bytes += size
+	t.groupBytesMax = max(t.groupBytesMax, size)
 }
 
 // group commits what the loops have handed over, as one group. On return every
@@ -47,6 +65,7 @@ func (c *committer) group(batches []*batch, now time.Time) error {
 		if err := c.log.Commit(c.runs); err != nil {
 			return fmt.Errorf("%w: %w", ErrStorage, err)
 		}
+		c.total.add(c.runs)
 	}
 	if c.drawn {
 		c.exit.drawn = true

@@ -41,6 +41,10 @@ type Config struct {
 	ConnectionsMax int           `env:"SERVER_CONNECTIONS_MAX" envDefault:"16384" help:"connections at once; lowered, with a warning, to what the descriptor limit allows" legal:"1 to 1000000"`
 	ReadTimeout    time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, and a frame stay half sent" legal:"a duration, 50ms to 24h"`
 	EventLoops     int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" legal:"0 to 256"`
+
+	// NoExport leaves bets.csv and winners.csv out: `loteria bench` measures the
+	// server, and has no use for gigabytes of CSV. No variable sets it.
+	NoExport bool
 }
 
 // The values of the settings that are words.
@@ -74,7 +78,7 @@ func DefaultConfig() Config {
 // Validate checks every setting and opens nothing. The error wraps ErrConfig
 // and names the first variable that is wrong.
 func (c Config) Validate() error {
-	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+	if !LegalAddr(c.Addr) {
 		return illegal("SERVER_ADDR", c.Addr, "HOST:PORT or :PORT")
 	}
 	if c.DataDir == "" {
@@ -117,6 +121,17 @@ func (c Config) Validate() error {
 		}
 	}
 	return nil
+}
+
+// LegalAddr reports whether addr is HOST:PORT or :PORT, with a port that can be
+// a number or a service's name. It asks no name server.
+func LegalAddr(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "" {
+		return false
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err == nil
 }
 
 func illegal(name string, value any, legal string) error {

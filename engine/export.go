@@ -24,6 +24,9 @@ const (
 // ErrNoLedger says that a directory holds no ledger to export.
 var ErrNoLedger = errors.New("no ledger here")
 
+// LedgerDir is where the ledger of a server's SERVER_DATA_DIR is.
+func LedgerDir(dataDir string) string { return filepath.Join(dataDir, ledgerDir) }
+
 // Exported counts what an export has written.
 type Exported struct {
 	Bets    int64
@@ -40,7 +43,7 @@ type Exported struct {
 // complete when it came by. Memory is constant. Errors wrap ErrNoLedger,
 // ledger.ErrCorrupt, or are the file system's or the writers'.
 func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
-	dir := filepath.Join(dataDir, ledgerDir)
+	dir := LedgerDir(dataDir)
 	if _, err := os.Stat(dir); err != nil {
 		return Exported{}, fmt.Errorf("%w: %w: SERVER_DATA_DIR is the directory that the server was started with", ErrNoLedger, err)
 	}

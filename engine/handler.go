@@ -19,6 +19,10 @@ import (
 // they are refused. More than that are closed without a word.
 const refusedMax = 64
 
+// healthFrame is all that a health check says: an empty payload. See
+// `loteria health`.
+const healthFrame = "0\n"
+
 // handler is what gnet calls: OnBoot once, the others on the event loops.
 type handler struct {
 	gnet.BuiltinEventEngine
@@ -64,14 +68,12 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	c.SetContext(sess)
 	lp.add(sess)
 	open := s.connOpened()
-	if entry := s.log.Check(zapcore.InfoLevel, "accept_connections"); entry != nil {
-		entry.Write(zap.String("result", "success"), zap.String("ip", host(c.RemoteAddr())))
-	}
 	switch {
 	case s.stopping.Load() || open > s.cfg.ConnectionsMax+refusedMax:
 		return nil, gnet.Close
 	case open > s.cfg.ConnectionsMax:
 		s.log.Warn("accept_connections", zap.String("result", "fail"), zap.Stringer("error", codec.CodeTooManyConnections), zap.Int("conexiones", open-1))
+		sess.announced = true
 		sess.deaf, sess.lastSaid = true, true // a tick will shut it
 		return codec.AppendError(nil, codec.CodeTooManyConnections, ""), gnet.None
 	}
@@ -85,10 +87,26 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 		h.server.log.Error("recv", zap.String("result", "fail"), zap.Error(err))
 		return gnet.Close
 	}
+	if !sess.announced {
+		sess.announced = true
+		h.announce(c, in)
+	}
 	if !sess.deaf && !h.server.stopping.Load() {
 		sess.receive(in, &sess.loop.box)
 	}
 	return gnet.None
+}
+
+// announce writes a connection's line when its first bytes come. A health check
+// comes every few seconds, says an empty frame, and is not worth a line.
+func (h *handler) announce(c gnet.Conn, in []byte) {
+	level := zapcore.InfoLevel
+	if string(in) == healthFrame {
+		level = zapcore.DebugLevel
+	}
+	if entry := h.server.log.Check(level, "accept_connections"); entry != nil {
+		entry.Write(zap.String("result", "success"), zap.String("ip", host(c.RemoteAddr())))
+	}
 }
 
 func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {

@@ -293,6 +293,8 @@ func (lp *loop) logReply(r *reply) {
 		log.Info("ganadores_enviados", zap.String("result", "success"), zap.Uint32("agencia", uint32(r.agency)), zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Reject && r.count > 0:
 		log.Info("apuesta_recibida", zap.String("result", "fail"), zap.Int("cantidad", r.count), zap.Uint32("agencia", uint32(r.agency)), zap.String("error", r.explanation()))
+	case r.kind == lottery.Reject && r.code == codec.CodeEmptyBatch && r.agency == 0:
+		log.Debug("solicitud", zap.String("result", "fail"), zap.String("error", r.explanation())) // a health check
 	case r.kind == lottery.Reject:
 		log.Info("solicitud", zap.String("result", "fail"), zap.Uint32("agencia", uint32(r.agency)), zap.String("error", r.explanation()))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -54,6 +53,7 @@ type Server struct {
 	welcome      codec.Welcome
 	timeoutTicks int32
 	tickPeriod   time.Duration
+	now          func() time.Time // the clock of all decisions; a simulation has its own
 
 	ledger    *ledger.Ledger
 	committer committer
@@ -81,6 +81,12 @@ type Server struct {
 // Errors wrap ErrConfig, ErrSettings, ledger.ErrLocked, ledger.ErrCorrupt,
 // ErrStorage, or are the file system's.
 func Open(cfg Config, log *zap.Logger) (*Server, error) {
+	return open(cfg, log, ledger.Options{})
+}
+
+// open is Open with a ledger of other segments, or on another file system. The
+// durability is cfg's.
+func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -89,13 +95,12 @@ func Open(cfg Config, log *zap.Logger) (*Server, error) {
 	state := lottery.New(rules)
 	want := settings{agencies: cfg.Agencies, winningNumber: cfg.WinningNumber}
 	hist := replayInto(state, want)
-	options := ledger.Options{}
 	if cfg.Durability == DurabilityOS {
 		options.Durability = ledger.OS
 		log.Warn("config", zap.String("result", "success"), zap.String("SERVER_DURABILITY", cfg.Durability),
 			zap.String("aviso", "an ACK does not wait for the disk: a crash of the machine can lose acknowledged bets"))
 	}
-	led, err := ledger.Open(filepath.Join(cfg.DataDir, ledgerDir), options, hist.visit)
+	led, err := ledger.Open(LedgerDir(cfg.DataDir), options, hist.visit)
 	if err != nil {
 		return nil, fmt.Errorf("ledger in %s: %w", cfg.DataDir, err)
 	}
@@ -114,6 +119,7 @@ func Open(cfg Config, log *zap.Logger) (*Server, error) {
 		tickPeriod: min(cfg.ReadTimeout/ticksInTimeout, tickPeriodMax),
 		ledger:     led,
 		wake:       make(chan struct{}, 1),
+		now:        time.Now,
 		ready:      make(chan struct{}),
 		drained:    make(chan struct{}, 1),
 	}
@@ -169,6 +175,11 @@ func (s *Server) Addr() net.Addr { return s.addr }
 // ErrListen or ErrEngine.
 func (s *Server) Serve(ctx context.Context) error {
 	err := s.serve(ctx)
+	// How well groups fill is the first thing to look at when throughput
+	// disappoints. `loteria bench` reads this line.
+	total := s.committer.total
+	s.log.Info("ledger", zap.String("result", "success"), zap.Int64("apuestas", s.committer.lottery.Bets()),
+		zap.Int64("grupos", total.groups), zap.Int64("bytes", total.bytes), zap.Int64("grupo_bytes_max", total.groupBytesMax))
 	if errClose := s.ledger.Close(); errClose != nil && !errors.Is(err, ErrStorage) {
 		err = errors.Join(err, fmt.Errorf("%w: %w", ErrStorage, errClose))
 	}
@@ -233,7 +244,7 @@ func (s *Server) commitUntilDone(ctx context.Context, ended <-chan error) error 
 	ticks := time.NewTicker(s.tickPeriod)
 	defer ticks.Stop()
 	for {
-		now := time.Now()
+		now := s.now()
 		done, wait := s.committer.exit.verdict(now)
 		if done {
 			return s.committer.exit.result(s.committer.lottery.Reported)
@@ -275,7 +286,7 @@ func (s *Server) commit() error {
 		s.taken[i].reset()
 		s.taken[i] = lp.box.stage.take(s.taken[i])
 	}
-	if err := s.committer.group(s.taken, time.Now()); err != nil {
+	if err := s.committer.group(s.taken, s.now()); err != nil {
 		return err
 	}
 	s.deliver(s.committer.replies)
@@ -408,11 +419,14 @@ func (s *Server) drawn(bets int64, won int) {
 	s.startExport()
 }
 
-func (s *Server) today() codec.Date { return codec.DateOf(time.Now().UTC()) }
+func (s *Server) today() codec.Date { return codec.DateOf(s.now().UTC()) }
 
 // startExport writes bets.csv and winners.csv beside the event loops. After the
 // draw the ledger doesn't change any more.
 func (s *Server) startExport() {
+	if s.cfg.NoExport {
+		return
+	}
 	s.exports = make(chan error, 1)
 	go func() {
 		start := time.Now()

@@ -36,13 +36,14 @@ type session struct {
 	// the window, and one for the message that breaks it.
 	unanswered int32
 
-	spoke    bool // a whole frame has come
-	hello    bool // said HELLO, so rejections of batches carry their reason
-	deaf     bool // what still comes is dropped: the last answer is on its way
-	lastSaid bool // the last answer has been written; the peer's close is awaited
-	shut     bool // our side of the connection is shut
-	closed   bool // the connection is gone; nobody can be told anything
-	owesOut  bool // winners are in conn's buffer but not in the socket yet
+	announced bool // its accept_connections line is written
+	spoke     bool // a whole frame has come
+	hello     bool // said HELLO, so rejections of batches carry their reason
+	deaf      bool // what still comes is dropped: the last answer is on its way
+	lastSaid  bool // the last answer has been written; the peer's close is awaited
+	shut      bool // our side of the connection is shut
+	closed    bool // the connection is gone; nobody can be told anything
+	owesOut   bool // winners are in conn's buffer but not in the socket yet
 
 	lottery lottery.Session
 	counted bool // the exit rule counts this socket as an agency's

@@ -36,6 +36,8 @@ func (b *batch) reset() {
 // can't deadlock, since the committer never waits for a loop.
 type stage struct {
 	wake chan<- struct{} // the committer's; holds one
+	// bytesMax and requestsMax bound the batch; smaller ones are for tests.
+	bytesMax, requestsMax int
 
 	mu      sync.Mutex
 	room    sync.Cond
@@ -44,7 +46,7 @@ type stage struct {
 }
 
 func newStage(wake chan<- struct{}) *stage {
-	s := &stage{wake: wake, filling: new(batch)}
+	s := &stage{wake: wake, bytesMax: stageBytesMax, requestsMax: stageRequestsMax, filling: new(batch)}
 	s.room.L = &s.mu
 	return s
 }
@@ -88,7 +90,7 @@ func (s *stage) add(r request, payload, winners []byte) bool {
 
 func (s *stage) full(need int) bool {
 	b := s.filling
-	return len(b.requests) >= stageRequestsMax || len(b.records) > 0 && len(b.records)+need > stageBytesMax
+	return len(b.requests) >= s.requestsMax || len(b.records) > 0 && len(b.records)+need > s.bytesMax
 }
 
 // take swaps the filling batch for empty. The committer alone may call it.

@@ -174,3 +174,57 @@ func TestReadingADamagedEntryFails(t *testing.T) {
 		t.Error("a flipped bit was read without an error")
 	}
 }
+
+func TestOpenFirstGoesPastWhatHasNoBets(t *testing.T) {
+	spec := small(t)
+	root := t.TempDir()
+	full, own, archive := filepath.Join(root, "full"), filepath.Join(root, "own"), filepath.Join(root, "set.zip")
+	if err := spec.WriteDir(t.Context(), full, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := spec.WriteZipFile(t.Context(), archive, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(own, "agency-2.csv"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	damaged := filepath.Join(root, "damaged.zip")
+	if err := os.WriteFile(damaged, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := filepath.Join(root, "nowhere")
+	for _, test := range []struct {
+		paths  []string
+		agency int
+		name   string // "" if there is an error
+		err    error
+	}{
+		{[]string{own, archive}, 2, filepath.Join(own, "agency-2.csv"), nil},
+		{[]string{own, archive}, 1, archive + ":agency-1.csv", nil},
+		{[]string{nowhere, full}, 1, filepath.Join(full, "agency-1.csv"), nil},
+		{[]string{damaged, full}, 1, "", dataset.ErrNotZip},
+		{[]string{own, archive}, 77, "", dataset.ErrNoAgencyFile},
+		{[]string{own, nowhere}, 1, "", dataset.ErrNoAgencyFile},
+		{[]string{own, nowhere}, 1, "", fs.ErrNotExist},
+		{nil, 1, "", fs.ErrNotExist},
+	} {
+		bets, name, err := dataset.OpenFirst(test.paths, test.agency)
+		if name != test.name || !errors.Is(err, test.err) {
+			t.Errorf("%q, agency %d: %q %v, want %q %v", test.paths, test.agency, name, err, test.name, test.err)
+		}
+		if err == nil {
+			if err := bets.Close(); err != nil {
+				t.Errorf("close: %v", err)
+			}
+			continue
+		}
+		for _, path := range test.paths {
+			if test.err != dataset.ErrNotZip && !strings.Contains(err.Error(), path) {
+				t.Errorf("%q: the error names not all of them: %v", test.paths, err)
+			}
+		}
+	}
+}

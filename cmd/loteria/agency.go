@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,12 +14,15 @@ import (
 	"loteria/agency"
 	"loteria/agency/dataset"
 	"loteria/codec"
+	"loteria/engine"
 )
 
 const agencyHelp = `Upload an agency's bets, report, wait for the draw, and exit with the winners.
 
 The bets are a CSV file with five columns and no header (first name, last name,
 document, birthdate, number), or a zip or a folder that holds agency-<id>.csv.
+AGENCY_BETS may name several of these, separated by a colon: the first that has
+the agency's bets counts.
 A lost connection is taken up again where the server's disk says; so is an
 upload that another process has begun.
 
@@ -29,7 +33,7 @@ server was not reachable for AGENCY_RETRY_FOR; 5 rejected by the server.`
 type agencyConfig struct {
 	ID         uint32        `env:"AGENCY_ID" help:"the agency's id; has to be set" legal:"1 to 100000"`
 	Server     string        `env:"AGENCY_SERVER" envDefault:"localhost:12345" help:"the server's address" legal:"HOST:PORT"`
-	Bets       string        `env:"AGENCY_BETS" help:"the bets: a CSV file, or a zip or a folder that holds agency-<id>.csv; has to be set" legal:"a path"`
+	Bets       string        `env:"AGENCY_BETS" help:"the bets: a CSV file, or a zip or a folder that holds agency-<id>.csv; has to be set" legal:"a path, or several separated by a colon: the first that has the bets counts"`
 	BatchBets  int           `env:"AGENCY_BATCH_BETS" envDefault:"150" help:"most bets in a batch" legal:"1 or more"`
 	BatchBytes int           `env:"AGENCY_BATCH_BYTES" envDefault:"8192" help:"most bytes in a batch; the server may ask for less" legal:"309 to 16777216"`
 	Window     int           `env:"AGENCY_WINDOW" envDefault:"32" help:"batches that may be unanswered at once; the server may ask for less" legal:"1 to 1024"`
@@ -41,6 +45,8 @@ func (c agencyConfig) validate() error {
 	switch {
 	case c.ID < 1 || c.ID > 100_000:
 		return fmt.Errorf("%w: AGENCY_ID=%d is not legal: want 1 to 100000", errEnvironment, c.ID)
+	case !engine.LegalAddr(c.Server):
+		return fmt.Errorf("%w: AGENCY_SERVER=%s is not legal: want HOST:PORT", errEnvironment, c.Server)
 	case c.Bets == "":
 		return fmt.Errorf("%w: AGENCY_BETS is not set: want a CSV file, or a zip or a folder that holds %s", errEnvironment, dataset.FileName(int(c.ID)))
 	case c.BatchBets < 1:
@@ -90,7 +96,7 @@ type agencyRun struct {
 
 func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options ...agency.Option) (agencyRun, error) {
 	// Opened first: without bets there is no reason to trouble the server.
-	bets, name, err := dataset.Open(cfg.Bets, int(cfg.ID))
+	bets, name, err := dataset.OpenFirst(filepath.SplitList(cfg.Bets), int(cfg.ID))
 	if err != nil {
 		return agencyRun{}, err
 	}

@@ -184,7 +184,6 @@ func demoDraw(ctx context.Context, options demoOptions, participants []*particip
 	cfg.Addr = "127.0.0.1:0"
 	cfg.Agencies = options.agencies
 	cfg.DataDir = options.dataDir
-	cfg.ExitGrace = 0 // all agencies are here; nobody will come back
 	server, err := engine.Open(cfg, log.Named("server"))
 	if err != nil {
 		return err

@@ -21,7 +21,8 @@ Exit codes: 0 done, or stopped by a signal; 1 configuration; 3 agencies are
 missing, and the last line names them; 4 storage.`
 
 func newServerCommand() *cobra.Command {
-	return &cobra.Command{
+	var noExport bool
+	cmd := &cobra.Command{
 		Use:     "server",
 		Short:   "Run the server of one draw",
 		Long:    serverHelp + "\n\n" + environmentHelp(engine.Config{}, logConfig{}),
@@ -33,11 +34,19 @@ func newServerCommand() *cobra.Command {
 				if err := loadEnvironment(&cfg); err != nil {
 					return err
 				}
+				cfg.NoExport = noExport
 				return runServer(cmd.Context(), cfg, log)
 			})
 		},
 	}
+	// People configure the server by environment only; this is for `loteria bench`.
+	cmd.Flags().BoolVar(&noExport, noExportFlag, false, "write no bets.csv and winners.csv")
+	_ = cmd.Flags().MarkHidden(noExportFlag) // fails only for flags that don't exist
+	return cmd
 }
+
+// noExportFlag is the hidden flag that sets engine.Config.NoExport.
+const noExportFlag = "no-export"
 
 // withLogger runs a command that logs to w, and logs how it ended.
 func withLogger(w io.Writer, command func(*zap.Logger) error) error {

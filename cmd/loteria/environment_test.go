@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"loteria/engine"
+)
+
+// clearEnvironment unsets every variable of the program for the test.
+func clearEnvironment(t *testing.T) {
+	t.Helper()
+	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
+		t.Setenv(v.name, "") // an empty variable is as good as none
+	}
+}
+
+// anyPath lists the variables whose every value is a path: whether something
+// is there shows only when it is used.
+var anyPath = map[string]bool{"AGENCY_BETS": true, "AGENCY_WINNERS": true, "SERVER_DATA_DIR": true}
+
+// illegalValues has, for every other variable, values that are not legal.
+var illegalValues = map[string][]string{
+	"SERVER_ADDR":            {"localhost", "1:2:3", "localhost:99999", ":-1", "localhost:"},
+	"SERVER_AGENCIES":        {"cinco", "0", "-1", "100001", "1.5", "99999999999999999999"},
+	"SERVER_WINNING_NUMBER":  {"siete", "-1", "1000000000", "99999999999"},
+	"SERVER_DURABILITY":      {"none", "FSYNC", " fsync"},
+	"SERVER_WINNERS":         {"pull", "Push"},
+	"SERVER_WINNERS_SCOPE":   {"everyone", "ALL"},
+	"SERVER_EXIT_GRACE":      {"10", "-1s", "25h", "soon"},
+	"SERVER_WINDOW":          {"0", "4097", "-1", "many"},
+	"SERVER_FRAME_BYTES_MAX": {"308", "16777217", "64k"},
+	"SERVER_CONNECTIONS_MAX": {"0", "1000001", "all"},
+	"SERVER_READ_TIMEOUT":    {"0s", "49ms", "25h", "30"},
+	"SERVER_EVENT_LOOPS":     {"-1", "257", "two"},
+	"AGENCY_ID":              {"0", "100001", "-1", "one"},
+	"AGENCY_SERVER":          {"localhost", "1:2:3", "localhost:99999", "localhost:-1", "localhost:"},
+	"AGENCY_BATCH_BETS":      {"0", "-1", "all"},
+	"AGENCY_BATCH_BYTES":     {"308", "16777217", "8k"},
+	"AGENCY_WINDOW":          {"0", "1025", "wide"},
+	"AGENCY_RETRY_FOR":       {"-1s", "60", "ever"},
+	"LOG_LEVEL":              {"loud", "fatal", "panic"},
+	"LOG_FORMAT":             {"xml", "Line"},
+}
+
+// Issue 2, point 6: a wrong variable is one clear line that names the variable,
+// its value and what is legal, and exit code 1. Nothing is opened.
+func TestIllegalValues(t *testing.T) {
+	legal := map[string]string{}
+	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
+		legal[v.name] = v.legal
+		if !anyPath[v.name] && len(illegalValues[v.name]) == 0 {
+			t.Errorf("%s has no illegal value here", v.name)
+		}
+	}
+	for name, values := range illegalValues {
+		for _, value := range values {
+			t.Run(name+"="+value, func(t *testing.T) {
+				clearEnvironment(t)
+				dir := t.TempDir()
+				t.Setenv("SERVER_DATA_DIR", filepath.Join(dir, "data"))
+				t.Setenv("AGENCY_ID", "1")
+				t.Setenv("AGENCY_BETS", filepath.Join(dir, "bets.csv"))
+				t.Setenv(name, value)
+				command := "server"
+				if strings.HasPrefix(name, "AGENCY_") {
+					command = "agency"
+				}
+				var stdout, stderr bytes.Buffer
+				code := run([]string{command}, &stdout, &stderr)
+				said := stdout.String() + stderr.String()
+				if code != exitInput {
+					t.Errorf("exit code %d, want %d", code, exitInput)
+				}
+				if strings.Count(said, "\n") != 1 || !strings.HasSuffix(said, "\n") {
+					t.Errorf("want one line")
+				}
+				shown := value
+				if d, err := time.ParseDuration(value); err == nil && strings.ContainsAny(value, "smh") {
+					shown = d.String() // 25h is shown as 25h0m0s
+				}
+				if !strings.Contains(said, name+"="+shown+" is not legal: want ") {
+					t.Errorf("the line doesn't name %s=%s", name, shown)
+				}
+				// What help says is legal is what the error says.
+				_, want, _ := strings.Cut(said, "want ")
+				for word := range strings.FieldsSeq(strings.TrimPrefix(legal[name], "a duration, ")) {
+					if !strings.Contains(want, strings.Trim(word, ",")) {
+						t.Errorf("the line doesn't say %q of %q", word, legal[name])
+					}
+				}
+				if t.Failed() {
+					t.Log(said)
+				}
+				if _, err := os.Stat(filepath.Join(dir, "data")); err == nil {
+					t.Error("the data directory was made")
+				}
+			})
+		}
+	}
+}
+
+// The defaults stand twice, in the tags and in code: for processes and for
+// those who import the package.
+func TestServerDefaults(t *testing.T) {
+	clearEnvironment(t)
+	var got engine.Config
+	if err := loadEnvironment(&got); err != nil {
+		t.Fatal(err)
+	}
+	if want := engine.DefaultConfig(); got != want {
+		t.Errorf("defaults of the variables:\n%+v\nof DefaultConfig:\n%+v", got, want)
+	}
+}
+
+func TestLoadEnvironment(t *testing.T) {
+	clearEnvironment(t)
+	t.Setenv("AGENCY_ID", "7")
+	t.Setenv("AGENCY_BETS", "a=b|c") // a value may have anything in it
+	t.Setenv("AGENCY_RETRY_FOR", "1m30s")
+	t.Setenv("AGENCY_WINDOW", "") // the default
+	var got agencyConfig
+	if err := loadEnvironment(&got); err != nil {
+		t.Fatal(err)
+	}
+	want := agencyConfig{ID: 7, Server: "localhost:12345", Bets: "a=b|c", BatchBets: 150, BatchBytes: 8192, Window: 32, RetryFor: 90e9}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// An error of the library that is not about a value is passed on as it is.
+func TestLoadEnvironmentOtherError(t *testing.T) {
+	config := struct {
+		Missing string `env:"LOTERIA_TEST_MISSING,required"`
+	}{}
+	err := loadEnvironment(&config)
+	if err == nil || !strings.Contains(err.Error(), "LOTERIA_TEST_MISSING") {
+		t.Errorf("error %v", err)
+	}
+	if _, ok := err.(env.AggregateError); !ok {
+		t.Errorf("error of type %T", err)
+	}
+}
+
+// Every variable is documented where it is declared: help and README rely on it.
+func TestVariablesAreDocumented(t *testing.T) {
+	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
+		if v.help == "" || v.legal == "" {
+			t.Errorf("%s has no help or doesn't say what is legal", v.name)
+		}
+	}
+}

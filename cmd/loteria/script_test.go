@@ -1,0 +1,348 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"loteria/agency/dataset"
+	"loteria/engine"
+)
+
+// TestMain lets this test binary be the program, too: the scripts run server
+// and agencies as processes of their own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"loteria": main})
+}
+
+// TestScript runs testdata/script/*.txtar, one theme a file. A single one:
+//
+//	go test ./cmd/loteria -run 'TestScript/^export$' -v
+//
+// Beside testscript's own commands a script has these:
+//
+//	port VAR                             set VAR to a port that is free
+//	start NAME [VAR=VALUE...] PROGRAM [ARG...]
+//	                                     start a process in the background
+//	await NAME PATTERN [COUNT]           wait until its output matches so often
+//	quiet NAME DURATION                  it must say nothing more for so long
+//	signal NAME KILL|TERM|INT
+//	ends NAME CODE                       wait for its end; stdout and stderr are now its,
+//	                                     and its log lines have to be as they should
+//	exits CODE [VAR=VALUE...] PROGRAM [ARG...]
+//	                                     run a process to its end
+//	proxy NAME PORT TARGETPORT           pass frames on; its output is `> HELLO|1`, `< ACK`, ...
+//	write FILE STRING                    write exactly these bytes, with Go's escapes
+//	holds BETS.CSV DATASET AGENCIES      the export has each of their bets once, in their order
+//
+// $DATASET is the bundled dataset. Variables of the program that are set with
+// env hold for every process that is started after it.
+func TestScript(t *testing.T) {
+	bundled, err := filepath.Abs(filepath.Join("..", "..", bundledDataset))
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("DATASET", bundled)
+			if e.Getenv("GORACE") == "" {
+				e.Setenv("GORACE", "atexit_sleep_ms=10") // else every process of a race test ends a second late
+			}
+			s := &script{backgrounds: map[string]background{}}
+			e.Values[scriptKey{}] = s
+			e.Defer(s.close)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"port":   cmdPort,
+			"start":  cmdStart,
+			"await":  cmdAwait,
+			"quiet":  cmdQuiet,
+			"signal": cmdSignal,
+			"ends":   cmdEnds,
+			"exits":  cmdExits,
+			"proxy":  cmdProxy,
+			"write":  cmdWrite,
+			"holds":  cmdHolds,
+		},
+	})
+}
+
+// script is what a script has in the background.
+type script struct{ backgrounds map[string]background }
+
+type scriptKey struct{}
+
+// background is a process or a proxy.
+type background struct {
+	process *process // nil if it is a proxy
+	proxy   *proxy
+}
+
+// said is its output, and a channel that is closed at its end.
+func (b background) said() (*output, <-chan struct{}) {
+	if b.process == nil {
+		return b.proxy.said, nil
+	}
+	return b.process.stdout, b.process.ended
+}
+
+func (s *script) close() {
+	for _, b := range s.backgrounds {
+		if b.process != nil {
+			b.process.kill()
+		}
+	}
+	for _, b := range s.backgrounds {
+		if b.proxy != nil {
+			b.proxy.close()
+		}
+	}
+}
+
+func scriptOf(ts *testscript.TestScript) *script { return ts.Value(scriptKey{}).(*script) }
+
+func backgroundOf(ts *testscript.TestScript, name string) background {
+	b, ok := scriptOf(ts).backgrounds[name]
+	if !ok {
+		ts.Fatalf("%s was not started", name)
+	}
+	return b
+}
+
+func processOf(ts *testscript.TestScript, name string) *process {
+	p := backgroundOf(ts, name).process
+	if p == nil {
+		ts.Fatalf("%s is not a process", name)
+	}
+	return p
+}
+
+// usage ends the script unless it has the right number of arguments and no `!`.
+func usage(ts *testscript.TestScript, neg bool, args []string, least, most int, text string) {
+	if neg || len(args) < least || len(args) > most {
+		ts.Fatalf("usage: %s", text)
+	}
+}
+
+const anyNumber = 1 << 10
+
+// Ports of scripts lie below those that the system gives to outgoing
+// connections, so that no connection can take one between `port` and `start`.
+const (
+	portMin = 10_000
+	portMax = 32_000
+)
+
+var ports struct {
+	mu    sync.Mutex
+	taken map[int]bool
+}
+
+// freePort finds a port that nobody listens on. It asks by connecting: a
+// listener of its own would live on, after its close, in whatever process is
+// being forked at that moment.
+func freePort() (int, error) {
+	ports.mu.Lock()
+	defer ports.mu.Unlock()
+	if ports.taken == nil {
+		ports.taken = map[int]bool{}
+	}
+	for range 1000 {
+		port := portMin + rand.IntN(portMax-portMin)
+		if ports.taken[port] {
+			continue
+		}
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
+			ports.taken[port] = true
+			return port, nil
+		case err == nil:
+			_ = c.Close() // somebody else's
+		}
+	}
+	return 0, fmt.Errorf("no port from %d to %d is free", portMin, portMax)
+}
+
+func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 1, 1, "port VAR")
+	port, err := freePort()
+	ts.Check(err)
+	ts.Setenv(args[0], strconv.Itoa(port))
+}
+
+// start starts `[VAR=VALUE...] PROGRAM [ARG...]` with the script's environment,
+// as far as the program knows it.
+func start(ts *testscript.TestScript, args []string) *process {
+	names := []string{"PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR"}
+	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
+		names = append(names, v.name)
+	}
+	var environment []string
+	for _, name := range names {
+		if value := ts.Getenv(name); value != "" {
+			environment = append(environment, name+"="+value)
+		}
+	}
+	for len(args) > 0 && strings.Contains(args[0], "=") {
+		environment, args = append(environment, args[0]), args[1:]
+	}
+	if len(args) == 0 {
+		ts.Fatalf("no program")
+	}
+	p, err := startProcess(ts.MkAbs("."), environment, args[0], args[1:]...)
+	ts.Check(err)
+	return p
+}
+
+func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, anyNumber, "start NAME [VAR=VALUE...] PROGRAM [ARG...]")
+	s := scriptOf(ts)
+	if b, ok := s.backgrounds[args[0]]; ok {
+		if b.process == nil {
+			ts.Fatalf("%s is a proxy", args[0])
+		}
+		select {
+		case <-b.process.ended:
+		default:
+			ts.Fatalf("%s runs", args[0])
+		}
+	}
+	s.backgrounds[args[0]] = background{process: start(ts, args[1:])}
+}
+
+func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 3, "await NAME PATTERN [COUNT]")
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	count := 1
+	if len(args) == 3 {
+		count, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
+	said, ended := backgroundOf(ts, args[0]).said()
+	if err := said.await(pattern, count, ended); err != nil {
+		ts.Fatalf("%s: %v; it said:\n%s", args[0], err, said)
+	}
+}
+
+func cmdQuiet(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2, "quiet NAME DURATION")
+	while, err := time.ParseDuration(args[1])
+	ts.Check(err)
+	said, _ := backgroundOf(ts, args[0]).said()
+	before, changed := said.look()
+	select {
+	case <-changed:
+		ts.Fatalf("%s is not quiet: after\n%s\nit said\n%s", args[0], before, strings.TrimPrefix(said.String(), before))
+	case <-time.After(while): // the observation itself
+	}
+}
+
+var signals = map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2, "signal NAME KILL|TERM|INT")
+	s, ok := signals[args[1]]
+	if !ok {
+		ts.Fatalf("unknown signal %s", args[1])
+	}
+	ts.Check(processOf(ts, args[0]).cmd.Process.Signal(s))
+}
+
+func cmdEnds(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2, "ends NAME CODE")
+	end(ts, processOf(ts, args[0]), args[1])
+}
+
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, anyNumber, "exits CODE [VAR=VALUE...] PROGRAM [ARG...]")
+	p := start(ts, args[1:])
+	defer p.kill()
+	end(ts, p, args[0])
+}
+
+func end(ts *testscript.TestScript, p *process, want string) {
+	code, err := p.wait()
+	_, errOut := io.WriteString(ts.Stdout(), p.stdout.String())
+	ts.Check(errOut)
+	_, errOut = io.WriteString(ts.Stderr(), p.stderr.String())
+	ts.Check(errOut)
+	ts.Check(err)
+	if strconv.Itoa(code) != want {
+		ts.Fatalf("exit code %d, want %s; it said:\n%s%s", code, want, p.stdout, p.stderr)
+	}
+	// Issue 4, point 5: the field's tools can parse every line.
+	for line := range strings.Lines(p.stdout.String()) {
+		if code < 0 || !strings.Contains(line, "action:") {
+			continue // who is killed may leave half a line
+		}
+		if _, _, _, err := parseLine(strings.TrimSuffix(line, "\n")); err != nil {
+			ts.Fatalf("%v: %q", err, line)
+		}
+	}
+}
+
+func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, 3, "proxy NAME PORT TARGETPORT")
+	p, err := startProxy("127.0.0.1:"+args[1], "127.0.0.1:"+args[2])
+	ts.Check(err)
+	scriptOf(ts).backgrounds[args[0]] = background{proxy: p}
+}
+
+func cmdWrite(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2, "write FILE STRING")
+	content, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(content), 0o644))
+}
+
+func cmdHolds(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, 3, "holds BETS.CSV DATASET AGENCIES")
+	agencies, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	exported, err := csv.NewReader(strings.NewReader(ts.ReadFile(args[0]))).ReadAll()
+	ts.Check(err)
+	stored := map[string][]byte{} // by agency, as its file would be
+	for _, bet := range exported {
+		stored[bet[0]] = append(append(stored[bet[0]], strings.Join(bet[1:], ",")...), '\n')
+	}
+	total := 0
+	for id := 1; id <= agencies; id++ {
+		file, name, err := dataset.Open(ts.MkAbs(args[1]), id)
+		ts.Check(err)
+		rows, err := csv.NewReader(file).ReadAll()
+		ts.Check(err)
+		ts.Check(file.Close())
+		total += len(rows)
+		var want []byte
+		for _, row := range rows {
+			want = append(append(want, strings.Join(row, ",")...), '\n')
+		}
+		if got := stored[strconv.Itoa(id)]; !bytes.Equal(got, want) {
+			ts.Fatalf("%s has %d bets of agency %d that are not the %d of %s, in order", args[0], bytes.Count(got, []byte{'\n'}), id, len(rows), name)
+		}
+	}
+	if total != len(exported) {
+		ts.Fatalf("%s has %d bets, want %d: some are of other agencies", args[0], len(exported), total)
+	}
+}

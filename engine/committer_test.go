@@ -1,0 +1,420 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"loteria/codec"
+	"loteria/engine/ledger"
+	"loteria/engine/lottery"
+)
+
+// fakeLog keeps what was committed.
+type fakeLog struct {
+	groups   [][]byte // by group: its records, back to back
+	runs     []int    // by group: in how many runs they came
+	err      error    // of the next commits
+	onCommit func()
+}
+
+func (l *fakeLog) Commit(runs [][]byte) error {
+	if l.onCommit != nil {
+		l.onCommit()
+	}
+	if l.err != nil {
+		return l.err
+	}
+	l.groups = append(l.groups, bytes.Join(runs, nil))
+	l.runs = append(l.runs, len(runs))
+	return nil
+}
+
+// commits is a committer with a fake log, and stages of several loops.
+type commits struct {
+	committer
+	log    *fakeLog
+	loops  []*loop
+	drawns int
+	now    time.Time
+}
+
+func newCommits(rules lottery.Rules) *commits {
+	c := &commits{log: new(fakeLog), now: time.Unix(1_000_000, 0)}
+	c.committer = committer{
+		log:     c.log,
+		lottery: lottery.New(rules),
+		exit:    newExitRule(rules.Agencies, time.Second, false),
+		onDraw:  func(int64, int) { c.drawns++ },
+	}
+	for range 2 {
+		st, _ := newTestStage()
+		c.loops = append(c.loops, &loop{box: inbox{stage: st}})
+	}
+	return c
+}
+
+// session is a new connection on a loop.
+func (c *commits) session(loop int) *session {
+	s := &session{loop: c.loops[loop]}
+	s.lottery.Peer = s
+	return s
+}
+
+func (c *commits) bets(s *session, agency codec.Agency, payload, winners string) []byte {
+	count := codec.Lines([]byte(payload))
+	s.loop.box.stage.add(request{session: s, kind: requestBets, agency: agency, count: count}, []byte(payload), []byte(winners))
+	return ledger.AppendRecord(nil, ledger.Bets, uint32(agency), uint32(count), []byte(payload))
+}
+
+func (c *commits) getWinners(s *session, agency codec.Agency) []byte {
+	s.loop.box.stage.add(request{session: s, kind: requestGetWinners, agency: agency}, nil, nil)
+	return ledger.AppendRecord(nil, ledger.Reported, uint32(agency), 0, nil)
+}
+
+func (c *commits) say(s *session, kind requestKind, agency codec.Agency) {
+	s.loop.box.stage.add(request{session: s, kind: kind, agency: agency}, nil, nil)
+}
+
+// commit takes the stages' batches as a group, loop 0 first.
+func (c *commits) commit() error {
+	var batches []*batch
+	for _, lp := range c.loops {
+		batches = append(batches, lp.box.stage.take(new(batch)))
+	}
+	return c.group(batches, c.now)
+}
+
+// answers are the group's replies in words, with the names of their sessions.
+func (c *commits) answers(names map[*session]string) []string {
+	var words []string
+	for _, r := range c.replies {
+		w := names[r.session] + ": "
+		switch r.kind {
+		case lottery.Ack:
+			w += fmt.Sprintf("ack %d", r.count)
+		case lottery.Welcome:
+			w += fmt.Sprintf("welcome %d", r.stored)
+		case lottery.Winners:
+			w += fmt.Sprintf("winners %d %q", r.count, r.payload)
+		case lottery.Reject:
+			w += fmt.Sprintf("%v of %d", r.code, r.count)
+		}
+		words = append(words, w)
+	}
+	return words
+}
+
+func wantAnswers(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("answers %q, want %q", got, want)
+	}
+}
+
+// The log has what was decided, in the order in which it was decided; records
+// that lie behind one another are one write.
+func TestCommitterMergesRuns(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		fill func(c *commits, one, two *session) [][]byte // the records expected
+		runs int
+	}{
+		{"nothing", func(c *commits, one, two *session) [][]byte { return nil }, 0},
+		{"three batches of a loop", func(c *commits, one, two *session) [][]byte {
+			return [][]byte{c.bets(one, 1, "a", ""), c.bets(one, 1, "b\nc", ""), c.bets(one, 1, "d", "")}
+		}, 1},
+		{"batches of two loops", func(c *commits, one, two *session) [][]byte {
+			b := c.bets(two, 2, "b", "")
+			a := c.bets(one, 1, "a", "") // loop 0 is taken first
+			return [][]byte{a, b}
+		}, 2},
+		{"a rejected one between", func(c *commits, one, two *session) [][]byte {
+			a := c.bets(one, 1, "a", "")
+			c.bets(one, 9, "no such agency", "")
+			return [][]byte{a, c.bets(one, 1, "b", "")}
+		}, 2},
+		{"a refused one between", func(c *commits, one, two *session) [][]byte {
+			a := c.bets(one, 1, "a", "")
+			one.loop.box.stage.add(refusal(one, codec.CodeEmptyBatch, ""), nil, nil)
+			return [][]byte{a, c.bets(one, 1, "b", "")}
+		}, 1},
+		{"a report behind bets", func(c *commits, one, two *session) [][]byte {
+			return [][]byte{c.bets(one, 1, "a", ""), c.getWinners(one, 1)}
+		}, 2},
+		{"a report between bets of others", func(c *commits, one, two *session) [][]byte {
+			third := c.session(0)
+			return [][]byte{c.bets(one, 1, "a", ""), c.getWinners(one, 1), c.bets(third, 3, "b", ""), c.bets(third, 3, "c", "")}
+		}, 3},
+		{"a report twice", func(c *commits, one, two *session) [][]byte {
+			r := c.getWinners(one, 1)
+			c.getWinners(one, 1)
+			return [][]byte{r}
+		}, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCommits(lottery.Rules{Agencies: 3})
+			want := test.fill(c, c.session(0), c.session(1))
+			if err := c.commit(); err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				if len(c.log.groups) != 0 {
+					t.Error("an empty group was committed: that costs a sync")
+				}
+				return
+			}
+			if len(c.log.groups) != 1 {
+				t.Fatalf("%d commits, want one a group", len(c.log.groups))
+			}
+			if got := c.log.groups[0]; !bytes.Equal(got, bytes.Join(want, nil)) {
+				t.Errorf("records\n%q, want\n%q", got, want)
+			}
+			if c.log.runs[0] != test.runs {
+				t.Errorf("in %d runs, want %d", c.log.runs[0], test.runs)
+			}
+		})
+	}
+}
+
+// Many reports in one group outgrow the committer's own buffer: those before
+// must not get lost.
+func TestCommitterManyReports(t *testing.T) {
+	const agencies = 1000
+	c := newCommits(lottery.Rules{Agencies: agencies})
+	var want []byte
+	for id := codec.Agency(1); id <= agencies; id++ {
+		want = append(want, c.getWinners(c.session(0), id)...)
+	}
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(c.log.groups[0], want) {
+		t.Error("the log has other records")
+	}
+	if c.drawns != 1 || len(c.replies) != agencies {
+		t.Errorf("%d draws, %d answers", c.drawns, len(c.replies))
+	}
+}
+
+// Answers come in the order of the requests, and the draw answers those who
+// wait, the request that brought it included.
+func TestCommitterAnswers(t *testing.T) {
+	c := newCommits(lottery.Rules{Agencies: 2})
+	one, two := c.session(0), c.session(1)
+	names := map[*session]string{one: "one", two: "two"}
+	c.say(one, requestHello, 1)
+	c.bets(one, 1, "a\nb", "b\n")
+	one.loop.box.stage.add(request{session: one, kind: requestRefuse, code: codec.CodeInvalidBatch, count: 3, detail: "2|why"}, nil, nil)
+	c.bets(one, 2, "x", "")
+	c.getWinners(one, 1)
+	c.bets(one, 1, "late\nlate", "")
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswers(t, c.answers(names), "one: welcome 0", "one: ack 2", "one: ERROR_INVALID_BATCH of 3", "one: ERROR_INVALID_AGENCY of 1", "one: ERROR_BETS_CLOSED of 2")
+	if got := c.replies[2]; got.detail != "2|why" || got.agency != 1 {
+		t.Errorf("the refusal became %+v", got)
+	}
+
+	c.getWinners(two, 2)
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswers(t, c.answers(names), `one: winners 1 "b"`, `two: winners 0 ""`)
+	if c.drawns != 1 || !c.exit.drawn {
+		t.Errorf("%d draws, exit rule knows %v", c.drawns, c.exit.drawn)
+	}
+
+	// Asked again, on another connection: no record, no draw.
+	again := c.session(0)
+	names[again] = "again"
+	c.getWinners(again, 1)
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswers(t, c.answers(names), `again: winners 1 "b"`)
+	if c.drawns != 1 || len(c.log.groups) != 2 {
+		t.Errorf("%d draws, %d commits", c.drawns, len(c.log.groups))
+	}
+}
+
+// A HELLO on another loop takes the agency over: what was queued before it
+// counts as stored, what comes after it on the older connection is dropped.
+func TestCommitterTakeoverBetweenLoops(t *testing.T) {
+	c := newCommits(lottery.Rules{Agencies: 2})
+	older, newer := c.session(0), c.session(1)
+	names := map[*session]string{older: "older", newer: "newer"}
+	c.say(older, requestHello, 1)
+	before := c.bets(older, 1, "a\nb", "")
+	c.say(newer, requestHello, 1)
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswers(t, c.answers(names), "older: welcome 0", "older: ack 2", "older: ERROR_AGENCY_TAKEN_OVER of 0", "newer: welcome 2")
+
+	c.bets(older, 1, "c", "")
+	c.getWinners(older, 1)
+	older.loop.box.stage.add(refusal(older, codec.CodeEmptyBatch, ""), nil, nil)
+	after := c.bets(newer, 1, "c", "")
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswers(t, c.answers(names), "newer: ack 1")
+	if got := bytes.Join(c.log.groups, nil); !bytes.Equal(got, append(before, after...)) {
+		t.Errorf("the log has %q", got)
+	}
+	if c.lottery.Stored(1) != 3 || c.lottery.Reported(1) {
+		t.Errorf("%d stored, reported %v", c.lottery.Stored(1), c.lottery.Reported(1))
+	}
+
+	// Both sockets count until they close.
+	if c.exit.open != 2 {
+		t.Errorf("%d sockets are open, want 2", c.exit.open)
+	}
+	c.say(older, requestLeave, 0)
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	if c.exit.open != 1 {
+		t.Errorf("%d sockets are open, want 1", c.exit.open)
+	}
+}
+
+// The exit rule counts sockets that named an agency, once each, until the peer
+// closes its side.
+func TestCommitterCountsSockets(t *testing.T) {
+	c := newCommits(lottery.Rules{Agencies: 2})
+	stranger, agency := c.session(0), c.session(0)
+	for _, step := range []struct {
+		name string
+		do   func()
+		open int
+		came bool
+	}{
+		{"a stranger leaves", func() { c.say(stranger, requestLeave, 0) }, 0, false},
+		{"an id that isn't expected", func() { c.getWinners(agency, 3) }, 0, false},
+		{"a message of nobody", func() { agency.loop.box.stage.add(refusal(agency, codec.CodeEmptyBatch, ""), nil, nil) }, 0, false},
+		{"the first bets", func() { c.bets(agency, 1, "a", "") }, 1, true},
+		{"more bets", func() { c.bets(agency, 1, "b", "") }, 1, true},
+		{"the peer half-closes", func() { c.say(agency, requestHalfClose, 0) }, 0, true},
+		{"and is gone", func() { c.say(agency, requestLeave, 0) }, 0, true},
+	} {
+		step.do()
+		if err := c.commit(); err != nil {
+			t.Fatal(err)
+		}
+		if c.exit.open != step.open || c.exit.came != step.came {
+			t.Errorf("%s: %d open, came %v; want %d, %v", step.name, c.exit.open, c.exit.came, step.open, step.came)
+		}
+	}
+	if !c.exit.closedAt.Equal(c.now) {
+		t.Errorf("closed at %v, want %v", c.exit.closedAt, c.now)
+	}
+}
+
+// Served is who has the winners in their socket.
+func TestCommitterServed(t *testing.T) {
+	c := newCommits(lottery.Rules{Agencies: 2})
+	one, two := c.session(0), c.session(1)
+	c.getWinners(one, 1)
+	c.getWinners(two, 2)
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	if c.exit.unserved != 2 {
+		t.Fatalf("%d unserved before anything was written", c.exit.unserved)
+	}
+	c.say(one, requestServed, 0)
+	c.say(one, requestServed, 0)
+	c.say(two, requestLeave, 0)
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	if c.exit.unserved != 1 || !c.exit.served[0] {
+		t.Errorf("%d unserved, served %v", c.exit.unserved, c.exit.served)
+	}
+}
+
+// newCommitServer is as much of a server as committing needs: there are no
+// event loops, so what is delivered stays in the mailboxes.
+func newCommitServer(rules lottery.Rules) (*Server, *commits) {
+	c := newCommits(rules)
+	s := &Server{log: zap.NewNop(), now: time.Now, loops: c.loops, taken: []*batch{new(batch), new(batch)}}
+	s.committer = c.committer
+	return s, c
+}
+
+func delivered(c *commits) (n int) {
+	for _, lp := range c.loops {
+		n += len(lp.mail.replies)
+	}
+	return n
+}
+
+// An ACK is a promise: no answer leaves before the group is durable, and none
+// leaves if it can't be made so. Not even those that need no record, since they
+// may tell of what is in the group.
+func TestNothingIsReleasedBeforeItIsDurable(t *testing.T) {
+	s, c := newCommitServer(lottery.Rules{Agencies: 2})
+	one, two := c.session(0), c.session(1)
+	early := -1
+	c.log.onCommit = func() { early = delivered(c) }
+	c.bets(one, 1, "a", "")
+	c.say(two, requestHello, 1)
+	if err := s.commit(); err != nil {
+		t.Fatal(err)
+	}
+	if early != 0 {
+		t.Errorf("%d answers had left when the group was committed", early)
+	}
+	if n := delivered(c); n != 3 { // ACK, taken over, WELCOME
+		t.Errorf("%d answers left, want 3", n)
+	}
+
+	broken := errors.New("the disk is broken")
+	c.log.err = broken
+	c.bets(two, 1, "b", "")
+	c.getWinners(two, 1)
+	c.getWinners(c.session(0), 2) // the draw
+	c.say(c.session(0), requestHello, 9)
+	err := s.commit()
+	if !errors.Is(err, ErrStorage) || !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+	if n := delivered(c); n != 3 {
+		t.Errorf("%d answers left after a failed commit", n-3)
+	}
+	if c.drawns != 0 || s.committer.exit.drawn {
+		t.Error("a draw that isn't durable was announced")
+	}
+}
+
+// Every loop gets the answers of its own sessions, in order.
+func TestDeliverToLoops(t *testing.T) {
+	s, c := newCommitServer(lottery.Rules{Agencies: 3})
+	one, two, three := c.session(0), c.session(1), c.session(0)
+	c.getWinners(one, 1)
+	c.getWinners(two, 2)
+	if err := s.commit(); err != nil {
+		t.Fatal(err)
+	}
+	c.getWinners(three, 3) // the draw answers by agency: loops 0, 1, 0
+	if err := s.commit(); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range [][]*session{{one, three}, {two}} {
+		var got []*session
+		for _, r := range c.loops[i].mail.replies {
+			got = append(got, r.session)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("loop %d got answers of %v, want %v", i, got, want)
+		}
+	}
+}

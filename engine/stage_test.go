@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"loteria/codec"
+	"loteria/engine/ledger"
+)
+
+// newTestStage is a stage and its committer's wake channel.
+func newTestStage() (*stage, <-chan struct{}) {
+	wake := make(chan struct{}, 1)
+	return newStage(wake), wake
+}
+
+func bets(s *session, agency codec.Agency, count int) request {
+	return request{session: s, kind: requestBets, agency: agency, count: count}
+}
+
+// What is handed over comes out in its order, copied.
+func TestStageKeepsOrderAndBytes(t *testing.T) {
+	st, wake := newTestStage()
+	s := new(session)
+	payload, winners := []byte("first payload"), []byte("winner 1\n")
+	st.add(bets(s, 1, 2), payload, winners)
+	copy(payload, "XXXXXXXXXXXXX")
+	copy(winners, "XXXXXXXXX")
+	st.add(refusal(s, codec.CodeEmptyBatch, "why"), nil, nil)
+	st.add(bets(s, 3, 4), []byte("second"), nil)
+
+	select {
+	case <-wake:
+	default:
+		t.Error("the committer wasn't woken")
+	}
+	b := st.take(new(batch))
+	if len(b.requests) != 3 {
+		t.Fatalf("%d requests", len(b.requests))
+	}
+	for i, want := range []struct {
+		record  []byte
+		winners string
+	}{
+		{ledger.AppendRecord(nil, ledger.Bets, 1, 2, []byte("first payload")), "winner 1\n"},
+		{nil, ""},
+		{ledger.AppendRecord(nil, ledger.Bets, 3, 4, []byte("second")), ""},
+	} {
+		r := b.requests[i]
+		if got := r.records.of(b.records); !bytes.Equal(got, want.record) {
+			t.Errorf("request %d: record %q, want %q", i, got, want.record)
+		}
+		if got := r.winners.of(b.winners); string(got) != want.winners {
+			t.Errorf("request %d: winners %q, want %q", i, got, want.winners)
+		}
+	}
+	if r := b.requests[1]; r.kind != requestRefuse || r.code != codec.CodeEmptyBatch || r.detail != "why" {
+		t.Errorf("refusal became %+v", r)
+	}
+	if next := st.take(b); len(next.requests) != 0 {
+		t.Errorf("taken twice: %d requests", len(next.requests))
+	}
+}
+
+// A batch that is used again forgets what it held, pointers too.
+func TestBatchReset(t *testing.T) {
+	st, _ := newTestStage()
+	st.add(bets(new(session), 1, 1), []byte("payload"), []byte("winner\n"))
+	b := st.take(new(batch))
+	b.reset()
+	if len(b.requests)+len(b.records)+len(b.winners) != 0 {
+		t.Errorf("not empty: %+v", b)
+	}
+	if b.requests[:1][0].session != nil {
+		t.Error("the session is still referred to")
+	}
+}
+
+// The committer is woken once for any number of requests, and again after a
+// take.
+func TestStageWakes(t *testing.T) {
+	st, wake := newTestStage()
+	for range 2 {
+		for range 3 {
+			st.add(refusal(nil, codec.CodeEmptyBatch, ""), nil, nil)
+		}
+		<-wake
+		select {
+		case <-wake:
+			t.Error("woken twice")
+		default:
+		}
+		st.take(new(batch))
+	}
+}
+
+// fillings fill a stage up to the last thing that goes in without waiting, and
+// try one more.
+var fillings = []struct {
+	name string
+	fill func(*stage)
+	more func(*stage) bool
+}{
+	{
+		"requests",
+		func(st *stage) {
+			for range stageRequestsMax {
+				st.add(refusal(nil, codec.CodeEmptyBatch, ""), nil, nil)
+			}
+		},
+		func(st *stage) bool { return st.add(refusal(nil, codec.CodeInvalidBatch, ""), nil, nil) },
+	},
+	{
+		"bytes",
+		func(st *stage) {
+			payload := make([]byte, 64<<10)
+			for n := ledger.RecordBytes(len(payload)); n <= stageBytesMax; n += ledger.RecordBytes(len(payload)) {
+				st.add(bets(nil, 1, 1), payload, nil)
+			}
+		},
+		func(st *stage) bool { return st.add(bets(nil, 2, 1), make([]byte, 64<<10), nil) },
+	},
+	{
+		"one record that is larger than the limit",
+		func(st *stage) { st.add(bets(nil, 1, 1), make([]byte, stageBytesMax+1), nil) },
+		func(st *stage) bool { return st.add(bets(nil, 2, 1), []byte{1}, nil) },
+	},
+}
+
+// A full stage makes its loop wait until the committer takes the batch.
+func TestStageWaitsForTake(t *testing.T) {
+	for _, test := range fillings {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st, _ := newTestStage()
+				test.fill(st)
+				filled := len(st.filling.requests)
+				added := make(chan bool, 1)
+				go func() { added <- test.more(st) }()
+				synctest.Wait()
+				select {
+				case <-added:
+					t.Fatal("a full stage took one more")
+				default:
+				}
+				if full := st.take(new(batch)); len(full.requests) != filled {
+					t.Errorf("%d requests taken, want %d", len(full.requests), filled)
+				}
+				if !<-added {
+					t.Error("the stage refused, want it taken")
+				}
+				if next := st.take(new(batch)); len(next.requests) != 1 {
+					t.Errorf("%d requests in the next batch, want the one that waited", len(next.requests))
+				}
+			})
+		})
+	}
+}
+
+// Requests without bytes go in beside a batch that is full of bytes: their
+// number is bounded on its own.
+func TestStageFullOfBytesTakesOthers(t *testing.T) {
+	st, _ := newTestStage()
+	st.add(bets(nil, 1, 1), make([]byte, stageBytesMax-ledger.RecordBytes(0)), nil)
+	if len(st.filling.records) != stageBytesMax {
+		t.Fatalf("%d bytes, want the limit", len(st.filling.records))
+	}
+	synctest.Test(t, func(t *testing.T) { // a bubble ends a wait that nobody can end
+		if !st.add(request{kind: requestLeave}, nil, nil) {
+			t.Error("refused")
+		}
+	})
+}
+
+// Closing ends the waiting, and nothing more is taken.
+func TestStageClose(t *testing.T) {
+	for _, test := range fillings {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st, _ := newTestStage()
+				test.fill(st)
+				added := make(chan bool, 1)
+				go func() { added <- test.more(st) }()
+				synctest.Wait()
+				st.close()
+				if <-added {
+					t.Error("a closed stage took what waited")
+				}
+				st.take(new(batch))
+				if test.more(st) {
+					t.Error("a closed stage with room took one more")
+				}
+			})
+		})
+	}
+}
+
+// A loop that is faster than the committer: everything comes through once, in
+// order, and never more at once than the bounds say.
+func TestStageConcurrently(t *testing.T) {
+	const total = 5*stageRequestsMax + 7
+	st, wake := newTestStage()
+	go func() {
+		s := new(session)
+		payload := make([]byte, 300)
+		for i := range total {
+			st.add(bets(s, 1, i), append(payload, fmt.Sprint(i)...), nil)
+		}
+	}()
+	spare := new(batch)
+	for next := 0; next < total; {
+		<-wake
+		spare.reset()
+		spare = st.take(spare)
+		if len(spare.requests) > stageRequestsMax || len(spare.records) > stageBytesMax {
+			t.Fatalf("%d requests, %d bytes at once", len(spare.requests), len(spare.records))
+		}
+		for i := range spare.requests {
+			r := &spare.requests[i]
+			if r.count != next {
+				t.Fatalf("request %d came as number %d", r.count, next)
+			}
+			if record := r.records.of(spare.records); !bytes.Contains(record, fmt.Append(nil, next)) {
+				t.Fatalf("request %d has another's record", next)
+			}
+			next++
+		}
+	}
+}
