@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"loteria/codec"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
@@ -28,11 +29,14 @@ type committer struct {
 	runs    [][]byte // the group's records, adjacent ones merged
 	own     []byte   // packed records that no loop packed
 	effects []lottery.Effect
-	replies []reply // of the group, in order
-	drawn   bool    // the group holds the draw
+	replies []reply        // of the group, in order
+	reports []codec.Agency // of the group: who has reported
+	drawn   bool           // the group holds the draw
 	total   totals
 
-	onDraw func(bets int64, won int)
+	// Called when what they tell of is durable, before any answer leaves.
+	onReport func(codec.Agency)
+	onDraw   func(bets int64, won int)
 }
 
 // totals are what was committed since the start.
@@ -56,6 +60,7 @@ func (t *totals) add(runs [][]byte) {
 // answer of the group is in c.replies; with an error none of them may leave.
 func (c *committer) group(batches []*batch, now time.Time) error {
 	c.runs, c.own, c.effects, c.replies, c.drawn = c.runs[:0], c.own[:0], c.effects[:0], c.replies[:0], false
+	c.reports = c.reports[:0]
 	for _, b := range batches {
 		for i := range b.requests {
 			c.decide(b, &b.requests[i], now)
@@ -66,6 +71,9 @@ func (c *committer) group(batches []*batch, now time.Time) error {
 			return fmt.Errorf("%w: %w", ErrStorage, err)
 		}
 		c.total.add(c.runs)
+	}
+	for _, id := range c.reports {
+		c.onReport(id)
 	}
 	if c.drawn {
 		c.exit.drawn = true
@@ -110,6 +118,7 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 		start := len(c.own)
 		c.own = ledger.AppendRecord(c.own, ledger.Reported, uint32(r.agency), 0, nil)
 		c.append(c.own[start:])
+		c.reports = append(c.reports, r.agency)
 	}
 	for i := range c.effects {
 		if e := &c.effects[i]; e.Kind == lottery.Reject && e.Session == request.Session {

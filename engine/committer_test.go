@@ -41,16 +41,18 @@ type commits struct {
 	log    *fakeLog
 	loops  []*loop
 	drawns int
+	report []codec.Agency // in the order in which they became durable
 	now    time.Time
 }
 
 func newCommits(rules lottery.Rules) *commits {
 	c := &commits{log: new(fakeLog), now: time.Unix(1_000_000, 0)}
 	c.committer = committer{
-		log:     c.log,
-		lottery: lottery.New(rules),
-		exit:    newExitRule(rules.Agencies, time.Second, false),
-		onDraw:  func(int64, int) { c.drawns++ },
+		log:      c.log,
+		lottery:  lottery.New(rules),
+		exit:     newExitRule(rules.Agencies, time.Second, false),
+		onReport: func(id codec.Agency) { c.report = append(c.report, id) },
+		onDraw:   func(int64, int) { c.drawns++ },
 	}
 	for range 2 {
 		st, _ := newTestStage()
@@ -197,8 +199,8 @@ func TestCommitterManyReports(t *testing.T) {
 	if !bytes.Equal(c.log.groups[0], want) {
 		t.Error("the log has other records")
 	}
-	if c.drawns != 1 || len(c.replies) != agencies {
-		t.Errorf("%d draws, %d answers", c.drawns, len(c.replies))
+	if c.drawns != 1 || len(c.replies) != agencies || len(c.report) != agencies {
+		t.Errorf("%d draws, %d answers, %d reports", c.drawns, len(c.replies), len(c.report))
 	}
 }
 

@@ -124,7 +124,7 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 		drained:    make(chan struct{}, 1),
 	}
 	s.timeoutTicks = int32(cfg.ReadTimeout / s.tickPeriod)
-	s.committer = committer{log: led, lottery: state, exit: newExitRule(cfg.Agencies, cfg.ExitGrace, state.Drawn()), onDraw: s.drawn}
+	s.committer = committer{log: led, lottery: state, exit: newExitRule(cfg.Agencies, cfg.ExitGrace, state.Drawn()), onReport: s.reported, onDraw: s.drawn}
 	loops := cfg.EventLoops
 	if loops == 0 {
 		loops = runtime.NumCPU()
@@ -411,6 +411,13 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	s.attached++
 	lp.attach(el)
 	return lp
+}
+
+// reported is called by the committer when an agency's report is durable.
+func (s *Server) reported(id codec.Agency) {
+	state := s.committer.lottery
+	s.log.Info("fin_apuestas", zap.String("result", "success"), zap.Uint32("agencia", uint32(id)),
+		zap.Int64("apuestas", state.Stored(id)), zap.Int("faltan", state.Missing()))
 }
 
 // drawn is called by the committer when the draw is durable.

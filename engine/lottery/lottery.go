@@ -311,6 +311,9 @@ func (l *Lottery) Reported(id codec.Agency) bool {
 	return a != nil && a.reported
 }
 
+// Missing is how many agencies have not reported yet.
+func (l *Lottery) Missing() int { return len(l.agencies) - l.reported }
+
 // Agencies is how many agencies are expected.
 func (l *Lottery) Agencies() int { return len(l.agencies) }
 
