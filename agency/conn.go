@@ -161,7 +161,7 @@ func (c *conn) lostReason(err error) error {
 		return fmt.Errorf("the server doesn't take what is sent: %w", c.writeErr)
 	case c.writeErr != nil:
 		return c.writeErr
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return errClosedByServer
 	}
 	return err

@@ -91,10 +91,10 @@ func (r *rowReader) readLine() ([]byte, error) {
 		r.line++
 	}
 	switch {
-	case err == bufio.ErrBufferFull:
+	case errors.Is(err, bufio.ErrBufferFull):
 		return nil, r.rowError(fmt.Sprintf("longer than %d bytes", rowBytesMax))
-	case err == io.EOF && len(line) > 0:
-	case err == io.EOF:
+	case errors.Is(err, io.EOF) && len(line) > 0:
+	case errors.Is(err, io.EOF):
 		return nil, io.EOF
 	case err != nil:
 		return nil, fmt.Errorf("%s, after line %d: %w", r.name, r.line, err)

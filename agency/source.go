@@ -65,7 +65,7 @@ func (s *source) run() {
 			s.err = invalid
 			return
 		}
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			s.err = err
 			return
 		}
@@ -77,7 +77,7 @@ func (s *source) run() {
 				return
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 	}

@@ -106,7 +106,7 @@ func TestSessionCutEverywhere(t *testing.T) {
 			t.Errorf("message %d: understood %q, want %q", i, whole[i], want)
 		}
 	}
-	for at := range len(conversation) {
+	for at := range conversation {
 		if got := hear(at); !slices.Equal(got, whole) {
 			t.Errorf("cut at %d: understood %q", at, got)
 		}

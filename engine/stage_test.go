@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -206,7 +207,7 @@ func TestStageConcurrently(t *testing.T) {
 		s := new(session)
 		payload := make([]byte, 300)
 		for i := range total {
-			st.add(bets(s, 1, i), append(payload, fmt.Sprint(i)...), nil)
+			st.add(bets(s, 1, i), slices.Concat(payload, []byte(fmt.Sprint(i))), nil)
 		}
 	}()
 	spare := new(batch)

@@ -6,17 +6,17 @@ import (
 )
 
 var (
-	// ErrLocked: another Ledger, of this process or of another one, has the directory open.
+	// ErrLocked says that another Ledger, of this process or of another one, has the directory open.
 	ErrLocked = errors.New("ledger: directory is in use by another server: stop it, or use another directory")
 
-	// ErrCorrupt: bytes that were promised to be durable are damaged or missing.
+	// ErrCorrupt says that bytes that were promised to be durable are damaged or missing.
 	// Every error that matches it is a [*CorruptError].
 	ErrCorrupt = errors.New("ledger: corrupt")
 
-	// ErrVersion: the ledger was written in a format that this package doesn't read.
+	// ErrVersion says that the ledger was written in a format that this package doesn't read.
 	ErrVersion = errors.New("ledger: unknown format version: use the program that wrote it")
 
-	// ErrFailed: a write or a sync failed, or the ledger was closed. It is final: what reached the
+	// ErrFailed says that a write or a sync failed, or the ledger was closed. It is final: what reached the
 	// disk is unknown until the directory is opened anew.
 	ErrFailed = errors.New("ledger: failed for good, nothing more is durable: open the directory anew")
 )

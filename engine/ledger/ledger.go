@@ -15,9 +15,9 @@ import (
 type Durability int
 
 const (
-	// Fsync: a committed group survives a crash of the machine. The default.
+	// Fsync means that a committed group survives a crash of the machine. The default.
 	Fsync Durability = iota
-	// OS: a committed group survives a crash of the process only; the operating system writes
+	// OS means that a committed group survives a crash of the process only; the operating system writes
 	// it to the disk when it likes. After a crash of the machine, the log ends
 	// somewhere after the last rotation.
 	OS

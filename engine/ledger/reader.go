@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -61,7 +62,7 @@ func (r *reader) fill(n int) ([]byte, error) {
 		r.end += got
 		switch {
 		case int64(got) == want:
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			r.size = at + int64(got) // it was cut while we read
 		default:
 			return nil, fmt.Errorf("read at offset %d: %w", at, err)
