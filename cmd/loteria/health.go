@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"loteria/codec"
+)
+
+const healthHelp = `Ask the server at SERVER_ADDR whether it takes requests. It is meant to be run
+where the server runs, with the same environment, as a health check that needs
+no shell.
+
+The question is an empty batch. The server rejects it, and the rejection takes
+the way of every answer, behind what the disk has to do first. It names no
+agency, so the draw and the server's end don't know of it, and it is not logged
+above debug.
+
+Exit codes: 0 healthy; 1 not.`
+
+// healthTimeout bounds the whole question. It leaves a disk that is busy with
+// a large group its time.
+const healthTimeout = 2 * time.Second
+
+// errUnhealthy says that the server doesn't answer as a healthy one does.
+var errUnhealthy = errors.New("unhealthy")
+
+// healthConfig is what `loteria health` needs of the server's configuration.
+type healthConfig struct {
+	Addr string `env:"SERVER_ADDR" envDefault:":12345" help:"address that the server listens on" legal:"HOST:PORT or :PORT"`
+}
+
+func newHealthCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "health",
+		Short:   "Tell whether the server here is alive",
+		Long:    healthHelp + "\n\n" + environmentHelp(healthConfig{}),
+		Example: "  SERVER_ADDR=:12345 loteria health",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var cfg healthConfig
+			if err := loadEnvironment(&cfg); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
+			defer cancel()
+			return askHealth(ctx, cfg)
+		},
+	}
+}
+
+// askHealth returns nil if the server answers an empty batch as it should. Its
+// errors wrap errUnhealthy.
+func askHealth(ctx context.Context, cfg healthConfig) error {
+	answer, err := exchange(ctx, cfg.Addr, codec.AppendFrame(nil, nil))
+	if err != nil {
+		return fmt.Errorf("%w: SERVER_ADDR=%s: %w: does the server run, and with this address?", errUnhealthy, cfg.Addr, err)
+	}
+	switch answer {
+	case codec.CodeEmptyBatch.String():
+		return nil
+	case codec.CodeTooManyConnections.String():
+		return nil // it serves as many as it may: full is not dead
+	}
+	return fmt.Errorf("%w: SERVER_ADDR=%s answers %q: is it the lottery's server? its log says more", errUnhealthy, cfg.Addr, answer)
+}
+
+// answerBytesMax is more than the rejection of an empty batch takes, with its
+// header.
+const answerBytesMax = 256
+
+// exchange sends one frame and returns the payload of the first one that comes
+// back. An addr without a host means this machine, as net.Dial has it.
+func exchange(ctx context.Context, addr string, frame []byte) (payload string, err error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return "", err
+		}
+	}
+	if _, err := conn.Write(frame); err != nil {
+		return "", err
+	}
+	in := make([]byte, 0, answerBytesMax)
+	for {
+		n, errRead := conn.Read(in[len(in):cap(in)])
+		in = in[:len(in)+n]
+		payload, _, ok, err := codec.SplitFrame(in, answerBytesMax)
+		switch {
+		case err != nil:
+			return "", err
+		case ok:
+			return string(payload), nil
+		case len(in) == cap(in):
+			return "", codec.ErrFrameTooLarge
+		case errors.Is(errRead, io.EOF):
+			return "", io.ErrUnexpectedEOF
+		case errRead != nil:
+			return "", errRead
+		}
+	}
+}

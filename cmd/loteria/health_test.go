@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"loteria/engine"
+)
+
+// A health check is no agency: a server without any grace would end after one
+// that counted. And it is not worth a line.
+func TestHealthOfAServer(t *testing.T) {
+	core, logs := observer.New(zapcore.InfoLevel)
+	cfg := engine.DefaultConfig()
+	cfg.Addr, cfg.DataDir, cfg.ExitGrace = "localhost:0", t.TempDir(), 0
+	server, err := engine.Open(cfg, zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	select {
+	case <-server.Ready():
+	case <-time.After(eventTimeout):
+		t.Fatal("the server doesn't listen")
+	}
+
+	addr := server.Addr().String()
+	for range 3 {
+		asking, cancel := context.WithTimeout(ctx, eventTimeout)
+		if err := askHealth(asking, healthConfig{addr}); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+	connected := func() int {
+		return logs.FilterMessage("accept_connections").FilterField(zap.String("result", "success")).Len()
+	}
+	if n := connected() + logs.FilterMessage("solicitud").Len(); n > 0 {
+		t.Errorf("three health checks are worth %d lines, want none", n)
+	}
+
+	// Whoever says something else is logged.
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() }) // after the server's end, for which an agency that leaves counts
+	if _, err := conn.Write([]byte("7\nHELLO|1")); err != nil {
+		t.Fatal(err)
+	}
+	welcome := make([]byte, 64)
+	if n, err := conn.Read(welcome); err != nil || !bytes.Contains(welcome[:n], []byte("WELCOME|0|")) {
+		t.Fatalf("%q %v", welcome[:n], err)
+	}
+	if n := connected(); n != 1 {
+		t.Errorf("an agency's connection has %d lines, want 1", n)
+	}
+}
+
+// Whatever answers, only a server that takes requests is healthy.
+func TestHealthOfOthers(t *testing.T) {
+	for _, test := range []struct {
+		name, answer string
+		healthy      bool
+		want         string // in the error
+	}{
+		{"rejects an empty batch", "17\nERROR_EMPTY_BATCH", true, ""},
+		{"is full", "26\nERROR_TOO_MANY_CONNECTIONS", true, ""},
+		{"can't write", "13\nERROR_STORAGE", false, `"ERROR_STORAGE"`},
+		{"takes everything", "3\nACK", false, `"ACK"`},
+		{"says nothing", "", false, "EOF"},
+		{"says half", "17\nERROR_EM", false, "EOF"},
+		{"speaks another protocol", "HTTP/1.1 400 Bad Request\r\n\r\n", false, "not a length"},
+		{"says too much", "9999\n" + strings.Repeat("x", 9999), false, "too large"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			addr := answering(t, test.answer, true)
+			ctx, cancel := context.WithTimeout(t.Context(), eventTimeout)
+			defer cancel()
+			err := askHealth(ctx, healthConfig{addr})
+			switch {
+			case test.healthy && err != nil:
+				t.Error(err)
+			case !test.healthy && (!errors.Is(err, errUnhealthy) || !strings.Contains(err.Error(), test.want) || exitCode(err) != exitInput):
+				t.Errorf("error %v, exit code %d; want %s, exit code 1", err, exitCode(err), test.want)
+			}
+		})
+	}
+	t.Run("hangs", func(t *testing.T) {
+		addr := answering(t, "", false)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := askHealth(ctx, healthConfig{addr}); !errors.Is(err, errUnhealthy) {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("is not there", func(t *testing.T) {
+		t.Setenv("SERVER_ADDR", "localhost:1")
+		var stdout, stderr bytes.Buffer
+		code := run([]string{"health"}, &stdout, &stderr)
+		if code != 1 || stdout.Len() > 0 || strings.Count(stderr.String(), "\n") != 1 || !strings.Contains(stderr.String(), "SERVER_ADDR=localhost:1") {
+			t.Errorf("exit code %d, said %q %q", code, stdout.String(), stderr.String())
+		}
+	})
+}
+
+// answering listens for one connection, reads a frame and answers. Then it
+// closes the connection, or leaves it open.
+func answering(t *testing.T, answer string, closes bool) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	over := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := listener.Accept()
+		if err != nil {
+			return // the test ended before anybody came
+		}
+		defer conn.Close()
+		question := make([]byte, 2)
+		if n, err := conn.Read(question); err != nil || string(question[:n]) != "0\n" {
+			t.Errorf("was asked %q %v", question[:n], err)
+		}
+		if _, err := conn.Write([]byte(answer)); err != nil {
+			t.Error(err)
+		}
+		if !closes {
+			<-over
+		}
+	}()
+	t.Cleanup(func() {
+		close(over)
+		if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
+		<-done
+	})
+	return listener.Addr().String()
+}

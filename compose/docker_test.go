@@ -1,0 +1,280 @@
+package compose
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	// project is not the one that compose/.env names: these tests throw volumes
+	// away.
+	project = "loteria-test"
+	// buildTimeout is for a first build on a slow network.
+	buildTimeout = 10 * time.Minute
+	// upTimeout bounds everything else that has to end by itself.
+	upTimeout = 2 * time.Minute
+)
+
+// requireDocker skips a test that nobody asked for. Once asked for, a missing
+// Docker is a failure: a skipped test would look like a passed one.
+func requireDocker(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CI") != "true" && os.Getenv("LOTERIA_COMPOSE") != "1" {
+		t.Skip("NOT TESTED: the draw in containers takes Docker and minutes; run it with LOTERIA_COMPOSE=1 (CI=true does, too)")
+	}
+	for _, args := range [][]string{{"version"}, {"compose", "version"}} {
+		if out, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput(); err != nil {
+			t.Fatalf("docker %s: %v: the draw in containers can't be tested: install and start Docker with Compose v2\n%s", args, err, out)
+		}
+	}
+}
+
+// stack is a compose project: a file, in a checkout of its own, and settings.
+// Its containers and volumes are gone when the test is over.
+type stack struct {
+	t        *testing.T
+	root     string   // the checkout
+	file     string   // the compose file, seen from root
+	settings []string // of the environment
+}
+
+func newStack(t *testing.T, root, file string, settings ...string) *stack {
+	t.Helper()
+	s := &stack{t: t, root: root, file: file, settings: append([]string{"COMPOSE_PROJECT_NAME=" + project}, settings...)}
+	s.down()
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, err := s.run(context.Background(), "logs", "--no-color", "--tail", "30")
+			t.Logf("the last of the logs: %v\n%s", err, out)
+		}
+		s.down()
+	})
+	return s
+}
+
+// down removes everything of the project, also what its file doesn't name.
+func (s *stack) down() {
+	s.t.Helper()
+	// A cleanup: the test's own context is done by then.
+	ctx, cancel := context.WithTimeout(context.Background(), upTimeout)
+	defer cancel()
+	if out, err := s.run(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "1"); err != nil {
+		s.t.Errorf("docker compose down: %v\n%s", err, out)
+	}
+}
+
+// command is `docker compose` in the checkout's root.
+func (s *stack) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "docker", append([]string{"compose", "-f", s.file}, args...)...)
+	cmd.Dir = s.root
+	for _, variable := range os.Environ() {
+		// The developer's own settings are not this test's.
+		if !strings.HasPrefix(variable, "SERVER_") && !strings.HasPrefix(variable, "AGENCY_") && !strings.HasPrefix(variable, "LOG_") {
+			cmd.Env = append(cmd.Env, variable)
+		}
+	}
+	cmd.Env = append(cmd.Env, s.settings...)
+	return cmd
+}
+
+// run runs docker compose and returns all that it wrote.
+func (s *stack) run(ctx context.Context, args ...string) (out string, err error) {
+	raw, err := s.command(ctx, args...).CombinedOutput()
+	return string(raw), err
+}
+
+// must is run for what has to succeed, and to end in time.
+func (s *stack) must(args ...string) (out string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), upTimeout)
+	defer cancel()
+	out, err := s.run(ctx, args...)
+	if err != nil {
+		s.t.Fatalf("docker compose %s: %v\n%s", strings.Join(args, " "), err, tail(out))
+	}
+	return out
+}
+
+// up runs `docker compose up` until it returns by itself, and holds its log
+// lines to their grammar.
+func (s *stack) up(args ...string) (out string) {
+	s.t.Helper()
+	out = s.must(append([]string{"up"}, args...)...)
+	checkLines(s.t, out)
+	return out
+}
+
+// export is what the documented command prints: the stored bets, or with
+// --winners the winning ones, as CSV.
+func (s *stack) export(flags ...string) (csv string) {
+	s.t.Helper()
+	var said bytes.Buffer
+	cmd := s.command(s.t.Context(), append([]string{"run", "--rm", "-T", "server", "export"}, flags...)...)
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("export: %v\n%s", err, said.String())
+	}
+	return string(out)
+}
+
+// docker runs the docker command itself.
+func docker(t *testing.T, args ...string) (out string) {
+	t.Helper()
+	raw, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, tail(string(raw)))
+	}
+	return strings.TrimSpace(string(raw))
+}
+
+// exitCode waits until a container has ended.
+func exitCode(t *testing.T, container string) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "docker", "wait", container).CombinedOutput()
+	code, errCode := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err := errors.Join(err, errCode); err != nil {
+		t.Fatalf("docker wait %s: %v\n%s", container, err, out)
+	}
+	return code
+}
+
+// awaitLog waits until a container's log, all its starts together, has text
+// count times.
+func awaitLog(t *testing.T, container, text string, count int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
+	defer cancel()
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		found := strings.Count(docker(t, "logs", container), text)
+		if found >= count {
+			return
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			t.Fatalf("%s said %q %d times, want %d", container, text, found, count)
+		}
+	}
+}
+
+// containers are the names of the project's containers, with the server's first.
+func containers(agencies int) []string {
+	names := []string{"server"}
+	for i := 1; i <= agencies; i++ {
+		names = append(names, fmt.Sprintf("client%d", i))
+	}
+	return names
+}
+
+// checkExits holds `up` to its promise: every container has said that it
+// ended with 0, once, and there is no other one.
+func checkExits(t *testing.T, out string, agencies int) {
+	t.Helper()
+	for _, name := range containers(agencies) {
+		if n := strings.Count(out, name+" exited with code 0\n"); n != 1 {
+			t.Errorf("%q stands there %d times, want once\n%s", name+" exited with code 0", n, tail(out))
+		}
+	}
+	if n := strings.Count(out, " exited with code "); n != agencies+1 {
+		t.Errorf("%d containers exited, want %d\n%s", n, agencies+1, tail(out))
+	}
+	mine := docker(t, "ps", "--all", "--filter", "label=com.docker.compose.project="+project, "--format", "{{.Names}}")
+	if n := len(strings.Fields(mine)); n != agencies+1 {
+		t.Errorf("there are %d containers, want %d: %s", n, agencies+1, mine)
+	}
+	for _, name := range containers(agencies) {
+		if n := docker(t, "inspect", "--format", "{{.RestartCount}}", name); n != "0" {
+			t.Errorf("%s was restarted %s times", name, n)
+		}
+	}
+}
+
+func tail(out string) string {
+	const most = 4000
+	return out[max(0, len(out)-most):]
+}
+
+// checkLines reads every line with an action as the field's tools do.
+func checkLines(t *testing.T, out string) {
+	t.Helper()
+	seen := 0
+	for line := range strings.Lines(out) {
+		if !strings.Contains(line, "action:") {
+			continue
+		}
+		seen++
+		if reason := misread(strings.TrimSuffix(line, "\n")); reason != "" {
+			t.Errorf("%s: %q", reason, line)
+		}
+	}
+	if seen == 0 {
+		t.Errorf("no line has an action\n%s", tail(out))
+	}
+}
+
+// misread says what is wrong with a line, if anything is:
+//
+//	source | [text] action: NAME | result: success|fail|in_progress | key: value ...
+func misread(line string) string {
+	if strings.ContainsAny(line, "\x1b\r") {
+		return "control characters"
+	}
+	parts := strings.Split(line, "|")
+	at := 0
+	for at < len(parts) && !strings.Contains(parts[at], "action:") {
+		at++
+	}
+	switch {
+	case at > 1:
+		return "more than a source before the action"
+	case len(parts) < at+2:
+		return "no result"
+	}
+	_, name, _ := strings.Cut(parts[at], "action:")
+	if name = strings.TrimSpace(name); name == "" || strings.ContainsAny(name, " :") {
+		return "not a name of an action"
+	}
+	switch strings.TrimSpace(parts[at+1]) {
+	case "result: success", "result: fail", "result: in_progress":
+	default:
+		return "not a result"
+	}
+	for _, part := range parts[at+2:] {
+		key, _, ok := strings.Cut(strings.TrimSpace(part), ":")
+		if !ok || key == "" || key == "action" || key == "result" || key == "source" {
+			return "not a key with a value: " + part
+		}
+	}
+	return ""
+}
+
+func TestMisread(t *testing.T) {
+	for line, good := range map[string]bool{
+		"server  | 2026-11-23 10:00:00 INFO     action: apuesta_recibida | result: success | cantidad: 150": true,
+		"2026-11-23 10:00:00 INFO     action: exit | result: fail | error: dial: refused":                   true,
+		"client1  | x action: a | result: success | no value":                                               false,
+		"client1  | x action: a | cantidad: 1 | result: success":                                            false,
+		"client1  | x action: a":                                     false,
+		"client1  | x action: a | result: maybe":                     false,
+		"client1  | x action: a | result: success | result: success": false,
+		"client1  | x \x1b[32maction: a | result: success":           false,
+		"a | b | action: a | result: success":                        false,
+	} {
+		if reason := misread(line); (reason == "") != good {
+			t.Errorf("%q: %q", line, reason)
+		}
+	}
+}

@@ -1,0 +1,249 @@
+#!/usr/bin/env bash
+# Writes a compose file for one server and N agencies, and gives the agencies
+# their bets in .data/. Needs bash, and Docker for more agencies than the
+# dataset has.
+set -euo pipefail
+
+readonly agencies_default=5
+readonly agencies_max=1000      # a Docker bridge takes no more than 1023 containers
+readonly dataset_agencies=5     # how many testdata/dataset.zip has
+readonly image=loteria
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+readonly root
+readonly data=$root/.data
+
+usage() {
+	cat >&2 <<-EOF
+		usage: ./generar-compose.sh FILE [N]
+
+		Writes a compose file for N agencies (1 to $agencies_max; $agencies_default if not given) to FILE,
+		and unpacks the dataset into .data/. Then: docker compose -f FILE up --build
+	EOF
+}
+
+bad_arguments() {
+	printf 'generar-compose.sh: %s\n' "$1" >&2
+	usage
+	exit 2
+}
+
+fail() {
+	printf 'generar-compose.sh: %s\n' "$1" >&2
+	exit 1
+}
+
+say() { printf '%s\n' "$1" >&2; }
+
+# compose_file N writes the file to standard output.
+compose_file() {
+	local n=$1 i
+	cat <<-EOF
+		# One server and $n of its agencies. Written by
+		#
+		#   ./generar-compose.sh FILE $n
+		#
+		# Every \${NAME:-default} can be set in the environment, or in a file .env
+		# beside this one; compose/.env lists them all, and the README's table says
+		# what they mean. LOTERIA_ROOT is the checkout: the folder of this file, unless
+		# compose/.env says otherwise.
+
+		x-log: &log
+		  LOG_LEVEL: "\${LOG_LEVEL:-info}" # debug, info, warn or error
+		  LOG_FORMAT: "\${LOG_FORMAT:-line}" # line or json
+
+		x-agency-settings: &agency-settings
+		  <<: *log
+		  AGENCY_SERVER: "\${AGENCY_SERVER:-server:12345}"
+		  # The first of these that has the agency's bets.
+		  AGENCY_BETS: /bets:/dataset.zip
+		  AGENCY_BATCH_BETS: "\${AGENCY_BATCH_BETS:-150}"
+		  AGENCY_BATCH_BYTES: "\${AGENCY_BATCH_BYTES:-8192}"
+		  AGENCY_WINDOW: "\${AGENCY_WINDOW:-32}" # batches that may be unanswered at once
+		  AGENCY_RETRY_FOR: "\${AGENCY_RETRY_FOR:-1m}" # how long an unreachable server is tried again
+		  AGENCY_WINNERS: "\${AGENCY_WINNERS:-}" # a file to write the winners to, such as /data/winners.csv
+
+		x-agency: &agency
+		  image: $image
+		  command: [agency]
+		  networks: [loteria]
+		  volumes:
+		    - "\${LOTERIA_ROOT:-.}/.data:/bets:ro"
+		    - "\${LOTERIA_ROOT:-.}/testdata/dataset.zip:/dataset.zip:ro"
+		  depends_on: # not needed: an agency tries again for AGENCY_RETRY_FOR
+		    server:
+		      condition: service_healthy
+		  restart: "no"
+
+		services:
+		  server:
+		    container_name: server
+		    image: $image
+		    build:
+		      context: "\${LOTERIA_ROOT:-.}"
+		      dockerfile: compose/Dockerfile
+		      args:
+		        - GOPROXY # as in the environment, if it is set there
+		    command: [server]
+		    networks: [loteria]
+		    volumes:
+		      - ledger:/data
+		    environment:
+		      <<: *log
+		      SERVER_ADDR: "\${SERVER_ADDR:-:12345}"
+		      SERVER_AGENCIES: "\${SERVER_AGENCIES:-$n}" # their ids are 1 to this number
+		      SERVER_WINNING_NUMBER: "\${SERVER_WINNING_NUMBER:-7574}"
+		      # A draw of other agencies is another draw, with a ledger of its own.
+		      SERVER_DATA_DIR: "/data/agencies-\${SERVER_AGENCIES:-$n}"
+		      SERVER_DURABILITY: "\${SERVER_DURABILITY:-fsync}" # fsync or os
+		      SERVER_WINNERS: "\${SERVER_WINNERS:-push}" # push or poll
+		      SERVER_WINNERS_SCOPE: "\${SERVER_WINNERS_SCOPE:-agency}" # agency or all
+		      SERVER_EXIT_GRACE: "\${SERVER_EXIT_GRACE:-10s}" # how long to wait for agencies to come back
+		      SERVER_WINDOW: "\${SERVER_WINDOW:-64}" # an agency's frames that may be unanswered at once
+		      SERVER_FRAME_BYTES_MAX: "\${SERVER_FRAME_BYTES_MAX:-65536}"
+		      SERVER_CONNECTIONS_MAX: "\${SERVER_CONNECTIONS_MAX:-16384}"
+		      SERVER_READ_TIMEOUT: "\${SERVER_READ_TIMEOUT:-30s}" # for a connection that says nothing
+		      SERVER_EVENT_LOOPS: "\${SERVER_EVENT_LOOPS:-0}" # 0: one per core
+		    healthcheck:
+		      test: ["CMD", "/loteria", "health"]
+		      interval: 2s
+		      timeout: 3s
+		      retries: 5
+		      start_period: 1m # a large ledger takes its time to be read
+		    stop_grace_period: 30s # it takes well under a second, unless the disk is slow
+		    restart: "no"
+	EOF
+	for ((i = 1; i <= n; i++)); do
+		cat <<-EOF
+
+			  client$i:
+			    <<: *agency
+			    container_name: client$i
+			    environment:
+			      <<: *agency-settings
+			      AGENCY_ID: $i
+		EOF
+	done
+	cat <<-EOF
+
+		volumes:
+		  ledger:
+
+		networks:
+		  loteria:
+	EOF
+}
+
+# missing FIRST LAST lists the agencies, of these, that have no file in .data/.
+missing() {
+	local i
+	for ((i = $1; i <= $2; i++)); do
+		[[ -e $data/agency-$i.csv ]] || printf '%d\n' "$i"
+	done
+}
+
+# unpack DIR unpacks the dataset's zip with whatever can, or fails.
+unpack() {
+	local zip=$root/testdata/dataset.zip
+	if command -v unzip >/dev/null; then
+		unzip -q "$zip" -d "$1"
+	elif command -v bsdtar >/dev/null; then
+		bsdtar -xf "$zip" -C "$1"
+	elif command -v busybox >/dev/null && busybox unzip -l "$zip" >/dev/null 2>&1; then
+		busybox unzip -q "$zip" -d "$1"
+	else
+		return 1
+	fi
+}
+
+# make_bets DIR N makes a dataset of N agencies with the program in the image.
+# The dataset of five agencies is the same that stands in the zip.
+make_bets() {
+	local dir=$1 n=$2
+	command -v docker >/dev/null || return 1
+	docker version >/dev/null 2>&1 || return 1
+	# An image of before will do: the same numbers have always made the same bets.
+	if ! docker image inspect "$image" >/dev/null 2>&1; then
+		say "building the image, to make the bets with"
+		docker build --file "$root/compose/Dockerfile" --tag "$image" ${GOPROXY:+--build-arg "GOPROXY=$GOPROXY"} "$root" >&2 ||
+			fail "the image can't be built: see above"
+	fi
+	# Files that are copied out belong to whoever runs this. In a mounted folder
+	# they would be the container's user's.
+	container=$(docker create "$image" dataset --out /data/bets --agencies "$n")
+	if ! docker start --attach "$container" >/dev/null 2>"$dir/log" || ! docker cp "$container:/data/bets/." "$dir" >/dev/null; then
+		cat "$dir/log" >&2
+		fail "the bets can't be made: see above"
+	fi
+	docker rm "$container" >/dev/null
+	container=''
+}
+
+# clean_up removes what is half done.
+clean_up() {
+	[[ -z $fresh ]] || rm -rf -- "$fresh"
+	[[ -z $written ]] || rm -f -- "$written"
+	[[ -z $container ]] || docker rm --force "$container" >/dev/null
+}
+
+# provide N sees to it that .data/ has the bets of N agencies. Files that are
+# there already stay as they are.
+provide() {
+	local n=$1 i of_dataset rest
+	of_dataset=$(missing 1 "$((n < dataset_agencies ? n : dataset_agencies))")
+	rest=$(missing "$((dataset_agencies + 1))" "$n")
+	[[ -n $of_dataset$rest ]] || return 0
+
+	# Docker makes a folder that it has to mount and that isn't there, as root. The
+	# checkout's owner may remove it as long as it is empty.
+	[[ ! -d $data || -w $data ]] || rmdir -- "$data" 2>/dev/null || true
+	if ! mkdir -p "$data" || [[ ! -w $data ]]; then
+		fail "$data can't be written: take it over or remove it, then run this again"
+	fi
+	fresh=$(mktemp -d "$data/new.XXXXXX")
+	if [[ -n $of_dataset ]]; then
+		unpack "$fresh" || make_bets "$fresh" "$dataset_agencies" ||
+			fail "nothing here can unpack testdata/dataset.zip: install unzip, or start Docker"
+		keep "$of_dataset"
+	fi
+	if [[ -n $rest ]]; then
+		make_bets "$fresh" "$n" ||
+			fail "no bets for agency $(printf '%s' "$rest" | tr '\n' ' '): the dataset has $dataset_agencies agencies, and Docker, which would make the rest, doesn't answer: start it, or put agency-<id>.csv into .data/"
+		keep "$rest"
+	fi
+}
+
+# keep IDS moves the new files of these agencies to their place.
+keep() {
+	local i
+	for i in $1; do
+		mv -- "$fresh/agency-$i.csv" "$data/"
+		chmod a+r "$data/agency-$i.csv"
+	done
+}
+
+(($# >= 1 && $# <= 2)) || bad_arguments "one or two arguments are wanted, not $#"
+file=$1
+n=${2:-$agencies_default}
+[[ -n $file && $file != -* ]] || bad_arguments "'$file' is not the name of a file"
+[[ ! -d $file ]] || bad_arguments "$file is a folder"
+if [[ ! $n =~ ^[1-9][0-9]{0,3}$ ]] || ((n > agencies_max)); then
+	bad_arguments "'$n' is not a number of agencies: want 1 to $agencies_max"
+fi
+folder=$(cd -- "$(dirname -- "$file")" 2>/dev/null && pwd) || bad_arguments "the folder of $file doesn't exist"
+
+fresh=''
+written=''
+container=''
+trap clean_up EXIT
+provide "$n"
+
+# Nobody sees a file half written.
+written=$(mktemp "$folder/.generar-compose.XXXXXX") || fail "$folder can't be written"
+compose_file "$n" >"$written"
+chmod 644 "$written"
+mv -f -- "$written" "$file"
+written=''
+say "$file: a server and $n agencies. Start them: docker compose -f $file up --build"
+if [[ $folder != "$root" && $folder != "$root/compose" ]]; then
+	say "It is not in the checkout's root: set LOTERIA_ROOT=$root for docker compose."
+fi
