@@ -200,9 +200,16 @@ func liveConfig(t *testing.T) Config {
 // runs then, and must leave no goroutine behind.
 func serveLive(t *testing.T, cfg Config) *liveServer {
 	t.Helper()
+	return serveLiveOn(t, cfg, ledger.Options{})
+}
+
+// serveLiveOn is serveLive with a ledger of other segments, or on another file
+// system.
+func serveLiveOn(t *testing.T, cfg Config, options ledger.Options) *liveServer {
+	t.Helper()
 	before := goleak.IgnoreCurrent()
 	core, logs := observer.New(zapcore.InfoLevel)
-	s, err := Open(cfg, zap.New(core))
+	s, err := open(cfg, zap.New(core), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,14 +5,13 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"unicode/utf8"
 
 	"loteria/codec"
-	"loteria/engine/ledger"
 )
 
 // Names of the exports in SERVER_DATA_DIR.
@@ -43,10 +42,6 @@ type Exported struct {
 // complete when it came by. Memory is constant. Errors wrap ErrNoLedger,
 // ledger.ErrCorrupt, or are the file system's or the writers'.
 func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
-	dir := LedgerDir(dataDir)
-	if _, err := os.Stat(dir); err != nil {
-		return Exported{}, fmt.Errorf("%w: %w: SERVER_DATA_DIR is the directory that the server was started with", ErrNoLedger, err)
-	}
 	betsCSV, winnersCSV := newCSVWriter(bets), newCSVWriter(winners)
 	var (
 		done     Exported
@@ -68,27 +63,29 @@ func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
 		reported++
 		return nil
 	}
-	if _, err := ledger.Scan(dir, ledger.Options{}, hist.visit); err != nil {
+	if _, err := scan(dataDir, hist.visit); err != nil {
 		return done, err
-	}
-	if !hist.opened {
-		return done, fmt.Errorf("%w: %s is empty: SERVER_DATA_DIR is the directory that the server was started with", ErrNoLedger, dir)
 	}
 	done.Drawn = reported == hist.settings.agencies
 	return done, errors.Join(betsCSV.flush(), winnersCSV.flush())
 }
 
+const exportBufferBytes = 256 << 10
+
 // csvWriter writes lines of bets as CSV; nil writes nothing.
 type csvWriter struct {
+	out    *bufio.Writer // csv's too: it takes a bufio.Writer as its own buffer
 	csv    *csv.Writer
 	fields [6]string
+	row    []byte
 }
 
 func newCSVWriter(w io.Writer) *csvWriter {
 	if w == nil {
 		return nil
 	}
-	c := &csvWriter{csv: csv.NewWriter(w)}
+	out := bufio.NewWriterSize(w, exportBufferBytes)
+	c := &csvWriter{out: out, csv: csv.NewWriter(out)}
 	c.csv.UseCRLF = true
 	return c
 }
@@ -102,15 +99,38 @@ func (w *csvWriter) lines(b []byte) error {
 		if err != nil {
 			return err
 		}
-		w.fields = [...]string{
-			strconv.Itoa(int(bet.Agency)), string(bet.FirstName), string(bet.LastName),
-			string(bet.Document), string(bet.Birthdate), string(bet.Number),
-		}
-		if err := w.csv.Write(w.fields[:]); err != nil {
+		if err := w.bet(bet); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// bet writes one row. Only names can need quotes, and hardly any does: without
+// the short way encoding/csv takes most of an export: 3 million bets in 1.5 s
+// instead of 0.6 s, side by side.
+func (w *csvWriter) bet(bet codec.Bet) error {
+	if mayNeedQuotes(bet.FirstName) || mayNeedQuotes(bet.LastName) {
+		w.fields = [...]string{
+			strconv.Itoa(int(bet.Agency)), string(bet.FirstName), string(bet.LastName),
+			string(bet.Document), string(bet.Birthdate), string(bet.Number),
+		}
+		return w.csv.Write(w.fields[:])
+	}
+	row := codec.AppendAgency(w.row[:0], bet.Agency)
+	for _, field := range [...][]byte{bet.FirstName, bet.LastName, bet.Document, bet.Birthdate, bet.Number} {
+		row = append(append(row, ','), field...)
+	}
+	w.row = append(row, "\r\n"...)
+	_, err := w.out.Write(w.row)
+	return err
+}
+
+// mayNeedQuotes reports whether a name could be one that encoding/csv quotes:
+// it says yes too often rather than once too little.
+func mayNeedQuotes(name []byte) bool {
+	return len(name) == 0 || name[0] <= ' ' || name[0] == '\\' || name[0] >= utf8.RuneSelf ||
+		bytes.IndexByte(name, ',') >= 0 || bytes.IndexByte(name, '"') >= 0
 }
 
 func (w *csvWriter) flush() error {
@@ -140,33 +160,33 @@ func exportFiles(dataDir string) error {
 
 // exportFile is a file that is written under a temporary name.
 type exportFile struct {
-	*bufio.Writer
-	file *os.File
+	*os.File
 	path string
 }
 
-const exportBufferBytes = 256 << 10
-
 func newExportFile(path string) (*exportFile, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	// Always the same name: a server that is killed while it exports leaves the
+	// file behind, and the next one, alone in the directory, writes over it.
+	const secret = 0o600 // until it is published
+	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, secret)
 	if err != nil {
 		return nil, err
 	}
-	return &exportFile{Writer: bufio.NewWriterSize(f, exportBufferBytes), file: f, path: path}, nil
+	return &exportFile{File: f, path: path}, nil
 }
 
 func (e *exportFile) publish() error {
 	const readable = 0o644
-	err := errors.Join(e.Flush(), e.file.Chmod(readable), e.file.Sync())
+	err := errors.Join(e.Chmod(readable), e.Sync())
 	if err != nil {
 		return errors.Join(err, e.abandon())
 	}
-	if err := e.file.Close(); err != nil {
+	if err := e.Close(); err != nil {
 		return err
 	}
-	return os.Rename(e.file.Name(), e.path)
+	return os.Rename(e.Name(), e.path)
 }
 
 func (e *exportFile) abandon() error {
-	return errors.Join(e.file.Close(), os.Remove(e.file.Name()))
+	return errors.Join(e.Close(), os.Remove(e.Name()))
 }

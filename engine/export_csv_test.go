@@ -117,6 +117,10 @@ func TestExportFilesReplace(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, BetsFile), []byte("older, and longer than what is exported now"), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		// What a server leaves that was killed while it exported.
+		if err := os.WriteFile(filepath.Join(dir, BetsFile+".tmp"), []byte("half of what was to be exported then"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if err := exportFiles(dir); err != nil {
 			t.Fatal(err)
 		}

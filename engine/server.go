@@ -79,7 +79,7 @@ type Server struct {
 // replays it. It listens on nothing yet. The log is used from many goroutines.
 //
 // Errors wrap ErrConfig, ErrSettings, ledger.ErrLocked, ledger.ErrCorrupt,
-// ErrStorage, or are the file system's.
+// ErrDamaged, ErrStorage, or are the file system's.
 func Open(cfg Config, log *zap.Logger) (*Server, error) {
 	return open(cfg, log, ledger.Options{})
 }
@@ -102,7 +102,7 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	}
 	led, err := ledger.Open(LedgerDir(cfg.DataDir), options, hist.visit)
 	if err != nil {
-		return nil, fmt.Errorf("ledger in %s: %w", cfg.DataDir, err)
+		return nil, startError(cfg.DataDir, err)
 	}
 	if !hist.opened {
 		if err := led.Commit([][]byte{want.record()}); err != nil {
@@ -317,15 +317,7 @@ func (s *Server) stop(reason error, ended <-chan error) error {
 	} else if err := s.commitRest(); err != nil {
 		reason, code = errors.Join(reason, err), codec.CodeStorage
 	}
-	if code == codec.CodeNone {
-		s.committer.replies = s.committer.replies[:0]
-		s.committer.take(s.committer.lottery.Dismiss(nil))
-		s.deliver(s.committer.replies)
-	}
-	for _, lp := range s.loops {
-		lp.box.stage.close() // nothing that is said from here on is stored
-		lp.post(func(m *mailbox) { m.farewell = &farewell{code: code} })
-	}
+	s.dismiss(code)
 	s.awaitDrained()
 
 	cancelled, cancel := context.WithCancel(context.Background())
@@ -339,6 +331,20 @@ func (s *Server) stop(reason error, ended <-chan error) error {
 		reason = errors.Join(reason, fmt.Errorf("%w: %w", ErrEngine, err))
 	}
 	return reason
+}
+
+// dismiss ends all sessions. Without a code, those who wait for the draw are
+// told that it has not taken place; with one, everybody is told that.
+func (s *Server) dismiss(code codec.Code) {
+	if code == codec.CodeNone {
+		s.committer.replies = s.committer.replies[:0]
+		s.committer.take(s.committer.lottery.Dismiss(nil))
+		s.deliver(s.committer.replies)
+	}
+	for _, lp := range s.loops {
+		lp.box.stage.close() // nothing that is said from here on is stored
+		lp.post(func(m *mailbox) { m.farewell = &farewell{code: code} })
+	}
 }
 
 // commitRest commits until every loop has handed over all that it had taken in

@@ -23,7 +23,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return exitDone
-	case errors.Is(err, engine.ErrStorage), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
+	case errors.Is(err, engine.ErrStorage), errors.Is(err, engine.ErrDamaged), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
 		return exitStorage
 	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, agency.ErrUnreachable):
 		return exitUnfinished

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 
@@ -43,16 +42,12 @@ func newExportCommand() *cobra.Command {
 }
 
 func runExport(cfg exportConfig, winners bool, stdout, stderr io.Writer) error {
-	out := bufio.NewWriter(stdout)
-	bets, wins := io.Writer(out), io.Writer(nil)
+	bets, wins := stdout, io.Writer(nil)
 	if winners {
-		bets, wins = nil, out
+		bets, wins = nil, stdout
 	}
 	done, err := engine.Export(cfg.DataDir, bets, wins)
 	if err != nil {
-		return err
-	}
-	if err := out.Flush(); err != nil {
 		return err
 	}
 	state := "before the draw"

@@ -57,6 +57,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(), newDatasetCommand())
+	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(), newLedgerCommand(), newDatasetCommand(), newBenchCommand(), newYardstickCommand(), newHealthCommand())
 	return root
 }

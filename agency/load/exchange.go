@@ -1,0 +1,73 @@
+package load
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+
+	"loteria/codec"
+)
+
+// exchange says one thing and reads one answer.
+func exchange(conn net.Conn, frame []byte) (codec.Reply, error) {
+	if _, err := conn.Write(frame); err != nil {
+		return codec.Reply{}, err
+	}
+	return readReply(conn)
+}
+
+func readReply(conn io.Reader) (codec.Reply, error) { return readReplyAfter(nil, conn) }
+
+// readReplyAfter reads one answer, of which begun has come already.
+func readReplyAfter(begun []byte, conn io.Reader) (codec.Reply, error) {
+	in := begun
+	for {
+		payload, rest, ok, err := codec.SplitFrame(in, codec.ReplyBytesMaxDefault)
+		switch {
+		case err != nil:
+			return codec.Reply{}, err
+		case ok && len(rest) > 0:
+			return codec.Reply{}, fmt.Errorf("%w: more than one answer: %.80q", ErrServer, in)
+		case ok:
+			return codec.ParseReply(payload)
+		}
+		if len(in) == cap(in) {
+			// No more than what has come: thousands of agencies wait at once.
+			in = append(make([]byte, 0, max(2*cap(in), 64)), in...)
+		}
+		n, err := conn.Read(in[len(in):cap(in)])
+		in = in[:len(in)+n]
+		if err != nil && n == 0 {
+			return codec.Reply{}, err
+		}
+	}
+}
+
+// describe is an answer, for messages.
+func describe(r codec.Reply) string {
+	switch r.Kind {
+	case codec.ReplyAck:
+		return "it answered ACK"
+	case codec.ReplyWelcome:
+		return "it answered WELCOME"
+	case codec.ReplyError:
+		if r.Detail != "" {
+			return "it answered " + r.Code.String() + "|" + r.Detail
+		}
+		return "it answered " + r.Code.String()
+	}
+	return fmt.Sprintf("it answered %.80q", r.Winners)
+}
+
+// checkWinners compares an agency's winners with the lines that it expects.
+func checkWinners(id codec.Agency, reply codec.Reply, want []byte) (count int, err error) {
+	if reply.Kind != codec.ReplyWinners {
+		return 0, fmt.Errorf("%w: winners of agency %d: %s", ErrServer, id, describe(reply))
+	}
+	if !bytes.Equal(reply.Winners, want) {
+		return 0, fmt.Errorf("%w: agency %d got %d lines, want %d: is the server's winning number %d, and its scope the agency?",
+			ErrWinners, id, codec.Lines(reply.Winners), codec.Lines(want), WinningNumber)
+	}
+	return codec.Lines(want), nil
+}

@@ -1,0 +1,247 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"loteria/codec"
+)
+
+var (
+	// ErrServer says that the server answered something that the load doesn't
+	// call for. The message has the answer.
+	ErrServer = errors.New("load: the server's answer is not the expected one")
+	// ErrWinners says that an agency's winners are not the winning bets that it
+	// had sent.
+	ErrWinners = errors.New("load: winners differ from the winning bets that were sent")
+	// ErrBacklog says that a paced load is more than the server takes.
+	ErrBacklog = errors.New("load: the server can't keep up with --rate")
+)
+
+// backlogMax is how many batches of a lane may be due and not sent.
+const backlogMax = 1 << 20
+
+// lane is one agency on one connection. Its goroutine reads answers and, in a
+// closed loop, sends; in a paced load the pacer sends, too.
+type lane struct {
+	run    *run
+	id     codec.Agency
+	index  int // in run.lanes
+	share  share
+	window int
+	conn   net.Conn
+
+	mu      sync.Mutex
+	sent    int     // frames
+	acked   int     // frames; sent-acked <= window
+	begun   []int64 // by frame modulo window: when its latency began, after the start
+	due     []int64 // paced: of the frames that are due and not sent, the next first
+	lastACK time.Duration
+	acks    ackCounter
+	answer  []int64 // scratch: latencies of one read
+}
+
+func newLane(r *run, index int, s share) *lane {
+	return &lane{run: r, id: codec.Agency(index + 1), index: index, share: s, window: r.options.Window}
+}
+
+// connect dials and, if the options say so, says HELLO.
+func (l *lane) connect() (err error) {
+	if l.conn, err = l.run.dial(); err != nil || !l.run.options.helloes() || l.run.target.Bare {
+		l.begun = make([]int64, l.window)
+		return err
+	}
+	reply, err := exchange(l.conn, codec.AppendHello(nil, l.id))
+	if err != nil {
+		return fmt.Errorf("HELLO of agency %d: %w", l.id, err)
+	}
+	if reply.Kind != codec.ReplyWelcome {
+		return fmt.Errorf("%w: HELLO of agency %d: %s: for servers without HELLO there is --stop-and-wait", ErrServer, l.id, describe(reply))
+	}
+	w := reply.Welcome
+	if w.FrameBytesMax < l.run.options.BatchBytes {
+		return fmt.Errorf("%w: it takes frames of %d bytes: set --batch-bytes to that or less", ErrServer, w.FrameBytesMax)
+	}
+	if w.Stored > 0 {
+		return fmt.Errorf("%w: it has %d bets of agency %d already: bench needs a fresh data directory", ErrServer, w.Stored, l.id)
+	}
+	l.window = min(l.window, w.Window)
+	l.begun = make([]int64, l.window)
+	return nil
+}
+
+// upload sends the lane's share and returns when all that was sent is
+// acknowledged.
+func (l *lane) upload() error {
+	buf := make([]byte, readBytes)
+	if err := l.pump(); err != nil {
+		return err
+	}
+	for !l.drained() {
+		n, err := l.conn.Read(buf)
+		if err != nil {
+			return l.lost(err)
+		}
+		if other, err := l.take(buf[:n]); err != nil {
+			return err
+		} else if other != nil {
+			return l.unexpected(other)
+		}
+	}
+	return nil
+}
+
+// drained reports whether nothing more is sent and nothing awaited.
+func (l *lane) drained() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acked == l.share.frames || l.acked == l.sent && l.run.over.Load()
+}
+
+// take counts the ACKs of a read and sends what the window then allows.
+func (l *lane) take(in []byte) (other []byte, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	acks, other := l.acks.take(in)
+	if acks > l.sent-l.acked {
+		return nil, fmt.Errorf("%w: agency %d has %d ACKs for %d batches", ErrServer, l.id, l.acked+acks, l.sent)
+	}
+	if acks > 0 {
+		now := l.run.sinceStart()
+		l.lastACK = now
+		l.answer = l.answer[:0]
+		var bets int64
+		for n := l.acked; n < l.acked+acks; n++ {
+			l.answer = append(l.answer, int64(now)-l.begun[n%l.window])
+			bets += int64(l.share.betsOf(n))
+		}
+		l.acked += acks
+		l.run.recorder.record(l.index, l.answer)
+		l.run.meter.bets.Add(bets)
+	}
+	if other != nil {
+		return other, nil
+	}
+	return nil, l.send()
+}
+
+// pump sends what may be sent.
+func (l *lane) pump() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.send()
+}
+
+// offer is the pacer's: one more batch is due. It is sent at once if the window
+// allows; if not, as soon as it does.
+func (l *lane) offer(due time.Duration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.due) == backlogMax {
+		return fmt.Errorf("%w: %d batches of agency %d wait to be sent", ErrBacklog, len(l.due), l.id)
+	}
+	l.due = append(l.due, int64(due))
+	return l.send()
+}
+
+// send needs l.mu. A write may wait for the server, but never for ever: the
+// server doesn't wait for us to read our ACKs.
+func (l *lane) send() error {
+	paced := l.run.options.Rate > 0
+	n := min(l.window-(l.sent-l.acked), l.share.frames-l.sent)
+	switch {
+	case paced:
+		n = min(n, len(l.due))
+	case l.run.over.Load():
+		n = 0
+	}
+	if n <= 0 {
+		return nil
+	}
+	now := int64(l.run.sinceStart())
+	for i := range n {
+		begun := now
+		if paced {
+			begun = l.due[i]
+		}
+		l.begun[(l.sent+i)%l.window] = begun
+	}
+	if paced {
+		l.due = l.due[n:]
+	}
+	for n > 0 {
+		stream, frames := l.share.next(l.sent, n)
+		if _, err := l.conn.Write(stream); err != nil {
+			return l.lost(err)
+		}
+		l.run.meter.bytes.Add(int64(len(stream)))
+		l.sent += frames
+		n -= frames
+	}
+	return nil
+}
+
+// sentBets is how many bets were acknowledged, once the lane is drained.
+func (l *lane) sentBets() (bets int64) {
+	for n := range l.acked {
+		bets += int64(l.share.betsOf(n))
+	}
+	return bets
+}
+
+// report says that the agency has no more bets.
+func (l *lane) report() error {
+	_, err := l.conn.Write(codec.AppendGetWinners(nil, l.id))
+	return err
+}
+
+// winners waits for the agency's winners and checks them. A server that doesn't
+// push is asked again and again, as its agencies do.
+func (l *lane) winners() (count int, err error) {
+	for {
+		reply, err := readReply(l.conn)
+		if err != nil {
+			return 0, l.lost(err)
+		}
+		if reply.Kind != codec.ReplyError || reply.Code != codec.CodeLotteryHasntEnded {
+			return checkWinners(l.id, reply, l.share.winningLines(l.acked))
+		}
+		if err := l.run.beforeNextPoll(); err != nil {
+			return 0, err
+		}
+		if err := l.report(); err != nil {
+			return 0, l.lost(err)
+		}
+	}
+}
+
+func (l *lane) batches() int { return l.acked }
+
+func (l *lane) lastAnswer() time.Duration { return l.lastACK }
+
+func (l *lane) close() error {
+	if l.conn == nil {
+		return nil
+	}
+	return l.conn.Close()
+}
+
+// unexpected is the error of an answer that is no ACK; begin is its beginning.
+func (l *lane) unexpected(begin []byte) error {
+	reply, err := readReplyAfter(begin, l.conn)
+	if err != nil {
+		return fmt.Errorf("%w: agency %d: %.80q: %w", ErrServer, l.id, begin, err)
+	}
+	return fmt.Errorf("%w: agency %d: %s", ErrServer, l.id, describe(reply))
+}
+
+func (l *lane) lost(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("connection of agency %d: %w", l.id, err)
+}

@@ -1,0 +1,103 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"loteria/codec"
+)
+
+// messenger is one agency in the oldest manner: every message on a connection
+// of its own, one after the other.
+type messenger struct {
+	run     *run
+	id      codec.Agency
+	index   int
+	share   share
+	sent    int // frames, all acknowledged
+	lastACK time.Duration
+	asking  net.Conn // waits for the winners
+}
+
+func newMessenger(r *run, index int, s share) *messenger {
+	return &messenger{run: r, id: codec.Agency(index + 1), index: index, share: s}
+}
+
+func (*messenger) connect() error { return nil }
+
+func (m *messenger) upload() error {
+	for ; m.sent < m.share.frames && !m.run.over.Load(); m.sent++ {
+		frame, _ := m.share.next(m.sent, 1)
+		begun := m.run.sinceStart()
+		reply, err := m.say(frame)
+		if err != nil {
+			return fmt.Errorf("batch of agency %d: %w", m.id, err)
+		}
+		if reply.Kind != codec.ReplyAck {
+			return fmt.Errorf("%w: batch of agency %d: %s", ErrServer, m.id, describe(reply))
+		}
+		m.lastACK = m.run.sinceStart()
+		m.run.recorder.record(m.index, []int64{int64(m.lastACK - begun)})
+		m.run.meter.bets.Add(int64(m.share.betsOf(m.sent)))
+		m.run.meter.bytes.Add(int64(len(frame)))
+	}
+	return nil
+}
+
+// say sends one message on a connection of its own and returns the answer.
+func (m *messenger) say(frame []byte) (reply codec.Reply, err error) {
+	conn, err := m.run.dial()
+	if err != nil {
+		return codec.Reply{}, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	return exchange(conn, frame)
+}
+
+func (m *messenger) report() (err error) {
+	if m.asking, err = m.run.dial(); err != nil {
+		return err
+	}
+	_, err = m.asking.Write(codec.AppendGetWinners(nil, m.id))
+	return err
+}
+
+func (m *messenger) winners() (count int, err error) {
+	for {
+		reply, err := readReply(m.asking)
+		if err != nil {
+			return 0, fmt.Errorf("winners of agency %d: %w", m.id, err)
+		}
+		if reply.Kind != codec.ReplyError || reply.Code != codec.CodeLotteryHasntEnded {
+			return checkWinners(m.id, reply, m.share.winningLines(m.sent))
+		}
+		if err := errors.Join(m.close(), m.run.beforeNextPoll()); err != nil {
+			return 0, err
+		}
+		if err := m.report(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (m *messenger) sentBets() (bets int64) {
+	for n := range m.sent {
+		bets += int64(m.share.betsOf(n))
+	}
+	return bets
+}
+
+func (m *messenger) batches() int { return m.sent }
+
+func (m *messenger) lastAnswer() time.Duration { return m.lastACK }
+
+func (m *messenger) close() error {
+	if m.asking == nil {
+		return nil
+	}
+	err := m.asking.Close()
+	m.asking = nil
+	return err
+}

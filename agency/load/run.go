@@ -1,0 +1,472 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"loteria/codec"
+)
+
+const (
+	// dialsMax is how many connections are made at once: a listener's queue is
+	// short.
+	dialsMax = 64
+	// dialTimeout bounds one of them.
+	dialTimeout = 10 * time.Second
+	// stallTimeout is how long the server may acknowledge nothing, or not draw,
+	// before the load gives up.
+	stallTimeout = 30 * time.Second
+	// pollPeriod is between the questions to a server that doesn't push.
+	pollPeriod = 50 * time.Millisecond
+)
+
+// ErrStalled says that the server stopped answering.
+var ErrStalled = errors.New("load: the server has not answered for " + stallTimeout.String())
+
+// Target is the server that is measured.
+type Target struct {
+	// Addr is where it listens.
+	Addr string
+	// PID is its process, for processor time and memory; 0 if not known.
+	PID int
+	// Bare is a Yardstick: it knows ACKs and nothing else.
+	Bare bool
+}
+
+// Meter tells how far a load is, while it runs. Any goroutine may read it.
+type Meter struct {
+	bets, bytes atomic.Int64
+	phase       atomic.Pointer[string]
+}
+
+// Bets is how many bets are acknowledged.
+func (m *Meter) Bets() int64 { return m.bets.Load() }
+
+// Phase is what the load is doing, in words.
+func (m *Meter) Phase() string {
+	if p := m.phase.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
+
+// Enter says what is done now.
+func (m *Meter) Enter(phase string) { m.phase.Store(&phase) }
+
+// sender is a lane or a messenger.
+type sender interface {
+	connect() error
+	upload() error
+	report() error
+	winners() (int, error)
+	sentBets() int64
+	batches() int
+	lastAnswer() time.Duration
+	close() error
+}
+
+// run is one load.
+type run struct {
+	ctx      context.Context
+	options  Options
+	target   Target
+	meter    *Meter
+	recorder *recorder
+	start    time.Time
+	over     atomic.Bool // nothing more is sent
+
+	senders []sender
+	lanes   []*lane // the senders, if they are lanes
+	waiters []*waiter
+
+	connsMu sync.Mutex
+	conns   map[net.Conn]struct{} // to be closed when ctx is done
+}
+
+// Run puts the load on the target and measures it. It returns when every
+// connection is closed. The meter may be nil. Everything it starts has ended
+// when it returns.
+//
+// Errors wrap ErrOptions, ErrServer, ErrWinners, ErrBacklog or ErrStalled, or
+// are the network's.
+func Run(ctx context.Context, o Options, t Target, m *Meter) (Result, error) {
+	if err := o.Validate(); err != nil {
+		return Result{}, err
+	}
+	if m == nil {
+		m = new(Meter)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &run{ctx: ctx, options: o, target: t, meter: m, recorder: newRecorder(), start: time.Now(), conns: map[net.Conn]struct{}{}}
+	// Closing is what ends a read that waits.
+	unhook := context.AfterFunc(ctx, r.closeAll)
+	defer unhook()
+	result, err := r.do(cancel)
+	err = errors.Join(err, r.close())
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause // what follows from closing is of no interest
+	}
+	return result, err
+}
+
+func (r *run) sinceStart() time.Duration { return time.Since(r.start) }
+
+func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
+	r.meter.Enter("making bets")
+	if err := r.prepare(); err != nil {
+		return Result{}, err
+	}
+	r.meter.Enter("connecting")
+	if err := each(dialsMax, r.senders, sender.connect); err != nil {
+		return Result{}, err
+	}
+	stopWatching := r.watch(cancel)
+	defer stopWatching()
+
+	var result Result
+	if r.options.Waiting > 0 {
+		w, err := r.connectWaiters()
+		if err != nil {
+			return Result{}, err
+		}
+		result.Waiting = w
+	}
+	r.meter.Enter("sending")
+	if err := r.upload(&result); err != nil || r.target.Bare {
+		return result, err
+	}
+	r.meter.Enter("draw")
+	return result, r.draw(&result)
+}
+
+// prepare makes the frames and who sends them.
+func (r *run) prepare() error {
+	o := r.options
+	shares := make([]share, o.Agencies)
+	makers := new(errgroup.Group)
+	makers.SetLimit(4)
+	for i := range shares {
+		makers.Go(func() error {
+			ring, err := newRing(codec.Agency(i+1), o, o.ringBytes())
+			if err != nil {
+				return err
+			}
+			if o.Bets == 0 {
+				shares[i] = endless(ring)
+				return nil
+			}
+			bets := o.Bets / int64(o.Agencies)
+			if int64(i) < o.Bets%int64(o.Agencies) {
+				bets++
+			}
+			shares[i], err = exactly(ring, bets)
+			return err
+		})
+	}
+	if err := makers.Wait(); err != nil {
+		return err
+	}
+	if o.Rate > 0 && o.Bets == 0 {
+		schedule{rate: o.Rate}.until(o.Duration, shares)
+	}
+	for i := range shares {
+		if o.ConnectionPerMessage {
+			r.senders = append(r.senders, newMessenger(r, i, shares[i]))
+			continue
+		}
+		l := newLane(r, i, shares[i])
+		r.lanes = append(r.lanes, l)
+		r.senders = append(r.senders, l)
+	}
+	for i := range o.Waiting {
+		w, err := newWaiter(r, i)
+		if err != nil {
+			return err
+		}
+		r.waiters = append(r.waiters, w)
+	}
+	return nil
+}
+
+// upload sends everything and fills in what that cost.
+func (r *run) upload(result *Result) error {
+	server, errServer := r.serverUsage()
+	client := ownCPU()
+	r.start = time.Now()
+	if r.options.Bets == 0 && r.options.Rate == 0 {
+		end := time.AfterFunc(r.options.Duration, func() { r.over.Store(true) })
+		defer end.Stop()
+	}
+	all := r.together()
+	for _, s := range r.senders {
+		all.Go(s.upload)
+	}
+	if r.options.Rate > 0 {
+		all.Go(r.pace)
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	result.Client.CPUSeconds = (ownCPU() - client).Seconds()
+	var last time.Duration
+	for _, s := range r.senders {
+		result.Bets += s.sentBets()
+		result.Batches += int64(s.batches())
+		last = max(last, s.lastAnswer())
+	}
+	result.Bytes = r.meter.bytes.Load()
+	result.Seconds = last.Seconds()
+	result.BetsPerSecond = perSecond(result.Bets, last)
+	result.ACK = r.recorder.latency()
+	result.Client.PerMillionBets = perMillion(result.Client.CPUSeconds, result.Bets)
+	if errServer == nil {
+		now, err := r.serverUsage()
+		if err != nil {
+			return err
+		}
+		cpu := (now.cpu - server.cpu).Seconds()
+		result.Server = &Server{
+			CPUSeconds:      cpu,
+			PerMillionBets:  perMillion(cpu, result.Bets),
+			MemoryPeakBytes: now.memoryPeak,
+		}
+	}
+	return nil
+}
+
+// draw lets every agency report and waits for the winners of all.
+func (r *run) draw(result *Result) error {
+	var (
+		winners  atomic.Int64
+		received atomic.Int64 // when the last winners came, since the start
+	)
+	got := func(n int, err error) error {
+		if err == nil {
+			winners.Add(int64(n))
+			now := int64(r.sinceStart())
+			for before := received.Load(); before < now && !received.CompareAndSwap(before, now); {
+				before = received.Load()
+			}
+		}
+		return err
+	}
+	all := r.together()
+	for _, w := range r.waiters {
+		all.Go(func() error { return got(w.winners()) })
+	}
+	err := each(dialsMax, r.senders, sender.report)
+	reported := r.sinceStart()
+	if err != nil {
+		r.closeAll()
+		return errors.Join(err, all.Wait())
+	}
+	for _, s := range r.senders {
+		all.Go(func() error { return got(s.winners()) })
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	result.Draw = &Draw{
+		Winners: winners.Load(),
+		// A draw may be so quick that the last answer is there before the
+		// last report's time was taken.
+		Seconds: max(time.Duration(received.Load())-reported, 0).Seconds(),
+	}
+	return nil
+}
+
+// connectWaiters connects those who wait, and measures what they cost.
+func (r *run) connectWaiters() (*Waiting, error) {
+	r.meter.Enter("connecting those who wait")
+	before, err := r.settledMemory()
+	if err != nil {
+		return nil, err
+	}
+	if err := each(dialsMax, r.waiters, (*waiter).connect); err != nil {
+		return nil, err
+	}
+	after, err := r.settledMemory()
+	if err != nil {
+		return nil, err
+	}
+	return &Waiting{
+		Agencies:       len(r.waiters),
+		BytesPerAgency: float64(after-before) / float64(len(r.waiters)),
+	}, nil
+}
+
+const (
+	// Memory counts as settled when it has been the same in settledSamples
+	// samples, settledPeriod apart; after settledTries it is taken as it is.
+	settledSamples = 5
+	settledPeriod  = 20 * time.Millisecond
+	settledTries   = 100
+)
+
+// settledMemory is the server's resident memory, in bytes, once it stands
+// still; 0 if the server's process is not known.
+func (r *run) settledMemory() (int64, error) {
+	if r.target.PID == 0 {
+		return 0, nil
+	}
+	ticks := time.NewTicker(settledPeriod)
+	defer ticks.Stop()
+	var memory int64
+	for same, tries := 0, 0; same < settledSamples && tries < settledTries; tries++ {
+		now, err := usageOf(r.target.PID)
+		if err != nil {
+			return 0, err
+		}
+		if same++; now.memory != memory {
+			memory, same = now.memory, 0
+		}
+		select {
+		case <-ticks.C:
+		case <-r.ctx.Done():
+			return 0, r.ctx.Err()
+		}
+	}
+	return memory, nil
+}
+
+func (r *run) serverUsage() (usage, error) {
+	if r.target.PID == 0 {
+		return usage{}, errProc
+	}
+	return usageOf(r.target.PID)
+}
+
+// watch ends a load whose server has stopped answering.
+func (r *run) watch(cancel context.CancelCauseFunc) (stop func()) {
+	const period = time.Second
+	done := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		ticks := time.NewTicker(period)
+		defer ticks.Stop()
+		seen, quiet := "", time.Duration(0)
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticks.C:
+			}
+			if now := fmt.Sprint(r.meter.Phase(), r.meter.Bets()); now != seen {
+				seen, quiet = now, 0
+			} else if quiet += period; quiet >= stallTimeout {
+				cancel(fmt.Errorf("%w (%s): does it expect exactly %d agencies?", ErrStalled, r.meter.Phase(), r.options.Agencies+r.options.Waiting))
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		watcher.Wait()
+	}
+}
+
+// together is a group whose first error ends the others' reads and writes.
+func (r *run) together() *errgroup.Group {
+	group, ctx := errgroup.WithContext(r.ctx)
+	context.AfterFunc(ctx, func() {
+		// A group that ends well cancels its context, too.
+		if !errors.Is(context.Cause(ctx), context.Canceled) {
+			r.closeAll()
+		}
+	})
+	return group
+}
+
+func (r *run) beforeNextPoll() error {
+	timer := time.NewTimer(pollPeriod)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-r.ctx.Done():
+		return r.ctx.Err()
+	}
+}
+
+// dial connects to the target. The connection is closed when the load fails.
+func (r *run) dial() (net.Conn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	c, err := dialer.DialContext(r.ctx, "tcp", r.target.Addr)
+	if err != nil {
+		return nil, err
+	}
+	conn := &trackedConn{Conn: c, run: r}
+	r.connsMu.Lock()
+	defer r.connsMu.Unlock()
+	r.conns[conn] = struct{}{}
+	return conn, nil
+}
+
+// trackedConn leaves its run's list when it is closed.
+type trackedConn struct {
+	net.Conn
+	run *run
+}
+
+func (c *trackedConn) Close() error {
+	c.run.connsMu.Lock()
+	defer c.run.connsMu.Unlock()
+	if _, open := c.run.conns[c]; !open {
+		return nil
+	}
+	delete(c.run.conns, c)
+	return c.Conn.Close()
+}
+
+// closeAll ends every read and write that waits. Their errors tell.
+func (r *run) closeAll() {
+	r.connsMu.Lock()
+	defer r.connsMu.Unlock()
+	for c := range r.conns {
+		_ = c.(*trackedConn).Conn.Close()
+	}
+	clear(r.conns)
+}
+
+func (r *run) close() error {
+	var errs []error
+	for _, s := range r.senders {
+		errs = append(errs, s.close())
+	}
+	for _, w := range r.waiters {
+		errs = append(errs, w.close())
+	}
+	return errors.Join(errs...)
+}
+
+// each calls do for all, limit of them at once, and returns the first error.
+func each[T any](limit int, all []T, do func(T) error) error {
+	var group errgroup.Group
+	group.SetLimit(limit)
+	for _, one := range all {
+		group.Go(func() error { return do(one) })
+	}
+	return group.Wait()
+}
+
+func perSecond(n int64, d time.Duration) float64 {
+	if d <= 0 {
+		return 0
+	}
+	return float64(n) / d.Seconds()
+}
+
+func perMillion(seconds float64, bets int64) float64 {
+	if bets == 0 {
+		return 0
+	}
+	return seconds / float64(bets) * 1e6
+}

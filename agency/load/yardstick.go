@@ -1,0 +1,256 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Yardstick is the least that any server of this load has to do: receive the
+// frames, append their bytes to a file, sync, acknowledge. It reads the
+// frames' lengths, since it has to count them, and nothing else. Its groups form as
+// a server's do: what comes while one group syncs is the next.
+type Yardstick struct {
+	// Dir is where the file is, while it serves.
+	Dir string
+	// Connections is how many it serves. It ends when all of them are closed.
+	Connections int
+	// Sync says that an ACK waits for the disk.
+	Sync bool
+	// GroupBytes is how large a group grows, about; 0 stands for
+	// GroupBytesDefault. A server's mean group makes groups of its size.
+	GroupBytes int
+}
+
+// GroupBytesDefault is what loteria's server lets wait for the disk with two
+// event loops.
+const GroupBytesDefault = 4 << 20
+
+const (
+	// Each connection has two buffers, one that is read into and one that is
+	// written to the file. All of them take at most about yardstickBytes.
+	yardstickBytes  = 64 << 20
+	pieceBytesMax   = 256 << 10
+	pieceBytesMin   = 8 << 10
+	buffersPerPiece = 2
+)
+
+// piece is what one read of a connection brought.
+type piece struct {
+	from   *yardstickConn
+	bytes  []byte
+	frames int // that end in it
+}
+
+// yardstickConn is one connection.
+type yardstickConn struct {
+	conn net.Conn
+	free chan []byte // buffers
+}
+
+// yardstick is one that serves.
+type yardstick struct {
+	log        *appendLog
+	groupBytes int
+	pending    chan piece // of all connections, one for each buffer at most
+	acks       []byte     // scratch
+
+	groups, bytes, bytesMax int64
+}
+
+// Serve takes the connections, closes l, and returns what it wrote when all
+// connections are closed.
+func (y Yardstick) Serve(ctx context.Context, l net.Listener) (_ *Groups, err error) {
+	log, err := newAppendLog(y.Dir, y.Sync)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, log.remove()) }()
+	defer func() { err = errors.Join(err, closeOnce(l)) }()
+	unhook := context.AfterFunc(ctx, func() { _ = closeOnce(l) }) // Accept tells
+	defer unhook()
+
+	groupBytes := y.GroupBytes
+	if groupBytes == 0 {
+		groupBytes = GroupBytesDefault
+	}
+	s := &yardstick{log: log, groupBytes: groupBytes, pending: make(chan piece, buffersPerPiece*y.Connections)}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	readers, ctx := errgroup.WithContext(ctx)
+	bufferBytes := min(max(yardstickBytes/buffersPerPiece/y.Connections, pieceBytesMin), pieceBytesMax)
+	for range y.Connections {
+		conn, err := l.Accept()
+		if err != nil {
+			cancel()
+			return nil, errors.Join(err, readers.Wait())
+		}
+		c := &yardstickConn{conn: conn, free: make(chan []byte, buffersPerPiece)}
+		for range buffersPerPiece {
+			c.free <- make([]byte, bufferBytes)
+		}
+		context.AfterFunc(ctx, func() { _ = conn.Close() }) // the read tells
+		readers.Go(func() error { return s.receive(ctx, c) })
+	}
+	var committer errgroup.Group
+	committer.Go(func() error {
+		err := s.commit()
+		if err != nil {
+			cancel() // nobody takes what is read any more
+		}
+		return err
+	})
+	errRead := readers.Wait()
+	close(s.pending)
+	if err := errors.Join(errRead, committer.Wait()); err != nil {
+		return nil, err
+	}
+	return NewGroups(s.groups, s.bytes, s.bytesMax), nil
+}
+
+// receive hands over what a connection brings, until it is closed.
+func (s *yardstick) receive(ctx context.Context, c *yardstickConn) (err error) {
+	defer func() { err = errors.Join(err, closeOnce(c.conn)) }()
+	var frames frameCounter
+	for {
+		var buf []byte
+		select {
+		case buf = <-c.free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		n, err := c.conn.Read(buf)
+		if n > 0 {
+			ended, err := frames.count(buf[:n])
+			if err != nil {
+				return err
+			}
+			s.pending <- piece{from: c, bytes: buf[:n], frames: ended}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// closeOnce closes what may be closed already, because ctx is done.
+func closeOnce(c io.Closer) error {
+	if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// commit takes all that is pending as one group, syncs it, and lets another
+// goroutine acknowledge it while the next one is written.
+func (s *yardstick) commit() error {
+	durable := make(chan []piece, 1)
+	spare := make(chan []piece, 2)
+	spare <- nil
+	spare <- nil
+	var acknowledger sync.WaitGroup
+	acknowledger.Go(func() {
+		for group := range durable {
+			s.acknowledge(group)
+			spare <- group[:0]
+		}
+	})
+	defer acknowledger.Wait()
+	defer close(durable)
+	var writes [][]byte
+	for first := range s.pending {
+		group := s.gather(append(<-spare, first))
+		writes = writes[:0]
+		var size int64
+		for _, p := range group {
+			writes = append(writes, p.bytes)
+			size += int64(len(p.bytes))
+		}
+		if err := s.log.commit(writes); err != nil {
+			return fmt.Errorf("yardstick: %w", err)
+		}
+		s.groups++
+		s.bytes += size
+		s.bytesMax = max(s.bytesMax, size)
+		durable <- group
+	}
+	return nil
+}
+
+// gather adds to a group, which has one piece, what else is pending.
+func (s *yardstick) gather(group []piece) []piece {
+	for size := len(group[0].bytes); size < s.groupBytes; {
+		select {
+		case p, ok := <-s.pending:
+			if !ok {
+				return group
+			}
+			group = append(group, p)
+			size += len(p.bytes)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+func (s *yardstick) acknowledge(group []piece) {
+	for _, p := range group {
+		p.from.free <- p.bytes[:cap(p.bytes)]
+		s.acks = s.acks[:0]
+		for range p.frames {
+			s.acks = append(s.acks, ackFrame...)
+		}
+		if len(s.acks) > 0 {
+			// A peer that is gone needs no ACK; its reader tells.
+			_, _ = p.from.conn.Write(s.acks)
+		}
+	}
+}
+
+// frameCounter finds where frames end in a stream that is cut anywhere.
+type frameCounter struct {
+	length  int // of the header that is being read
+	digits  int // of it
+	payload int // bytes of the frame that are still to come
+}
+
+// errFrame says that what came is no frame.
+var errFrame = errors.New("yardstick: no frame")
+
+// lengthDigitsMax bounds a header.
+const lengthDigitsMax = 9
+
+func (c *frameCounter) count(b []byte) (ended int, err error) {
+	for len(b) > 0 {
+		if c.payload > 0 {
+			n := min(c.payload, len(b))
+			b = b[n:]
+			if c.payload -= n; c.payload == 0 {
+				ended++
+			}
+			continue
+		}
+		switch digit := b[0]; {
+		case '0' <= digit && digit <= '9' && c.digits < lengthDigitsMax:
+			c.length, c.digits = c.length*10+int(digit-'0'), c.digits+1
+		case digit == '\n' && c.digits > 0:
+			c.payload, c.length, c.digits = c.length, 0, 0
+			if c.payload == 0 {
+				ended++
+			}
+		default:
+			return ended, fmt.Errorf("%w: %.20q", errFrame, b)
+		}
+		b = b[1:]
+	}
+	return ended, nil
+}

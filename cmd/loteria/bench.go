@@ -1,0 +1,295 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"loteria/agency/load"
+	"loteria/engine"
+)
+
+const benchHelp = `Measure a server: many agencies send bets as fast as their windows allow, or at
+a given rate, then report, and get their winners.
+
+Without --addr the server is this program in a process of its own, durable, on
+a new directory that is removed at the end. SERVER_ and LOG_ variables reach it
+as far as no flag stands for them. At the end the bench checks that the ledger
+holds exactly the bets that were acknowledged, that every agency got its
+winners, and that the server exited with 0.
+
+The first two lines are bets per second and the 99th percentile of the ACK
+latency. With --rate a batch's latency begins when it is due, so that stalls
+count; without, when it is handed to the socket.
+
+--limit measures a yardstick beside it: receive the same frames, append and
+sync the same bytes, and never look at them. --plot measures once for every
+window and every number of agencies, and draws.`
+
+const benchExample = `  loteria bench
+  loteria bench --repeat 5 --limit
+  loteria bench --rate 1000000 --duration 10s
+  loteria bench --agencies 5 --window 1 --batch-bets 150
+  loteria bench --waiting 10000
+  loteria bench --plot bench.svg
+  loteria bench --addr localhost:12345 --agencies 5 --bets 100000 --stop-and-wait`
+
+// repeatMax bounds --repeat.
+const repeatMax = 1000
+
+// Points of a plot, unless flags say otherwise.
+var (
+	plotWindows  = []int{1, 2, 4, 8, 16, 32, 64}
+	plotAgencies = []int{1, 5, 10, 50, 200, 1000}
+)
+
+// plotDuration is how long each point is measured, unless a flag says.
+const plotDuration = time.Second
+
+type benchOptions struct {
+	load       load.Options
+	durability string
+	addr       string
+	dir        string
+	repeat     int
+	limit      bool
+	json       bool
+	plot       string
+	windows    []int
+	agencies   []int
+}
+
+func newBenchCommand() *cobra.Command {
+	options := benchOptions{load: load.DefaultOptions()}
+	cmd := &cobra.Command{
+		Use:     "bench",
+		Short:   "Measure how many bets a second a server takes, and how soon it answers",
+		Long:    benchHelp,
+		Example: benchExample,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			changed := cmd.Flags().Changed
+			if !changed("window") && (options.load.StopAndWait || options.load.ConnectionPerMessage) {
+				options.load.Window = 1
+			}
+			if changed("bets") && changed("duration") {
+				return errors.New("--bets and --duration: choose one of them")
+			}
+			if options.plot != "" && !changed("duration") {
+				options.load.Duration = plotDuration
+			}
+			if options.load.Bets > 0 {
+				options.load.Duration = 0
+			}
+			if err := options.validate(); err != nil {
+				return err
+			}
+			return runBench(cmd.Context(), options, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	flags := cmd.Flags()
+	o := &options.load
+	flags.IntVar(&o.Agencies, "agencies", o.Agencies, "agencies that send, each on a connection")
+	flags.Int64Var(&o.Bets, "bets", o.Bets, "how many bets in all, instead of --duration")
+	flags.DurationVar(&o.Duration, "duration", o.Duration, "how long to send")
+	flags.IntVar(&o.Window, "window", o.Window, "batches of an agency that may be unanswered")
+	flags.IntVar(&o.BatchBets, "batch-bets", o.BatchBets, "most bets in a batch (default as many as fit)")
+	flags.IntVar(&o.BatchBytes, "batch-bytes", o.BatchBytes, "most bytes in a batch")
+	flags.Float64Var(&o.Rate, "rate", o.Rate, "bets a second over all agencies (default as fast as it goes)")
+	flags.IntVar(&o.Waiting, "waiting", o.Waiting, "agencies more that only wait for the draw: what they cost")
+	flags.BoolVar(&o.StopAndWait, "stop-and-wait", false, "agencies that know no HELLO and wait for every answer")
+	flags.BoolVar(&o.ConnectionPerMessage, "connection-per-message", false, "as --stop-and-wait, on a new connection for every message")
+	flags.StringVar(&options.durability, "durability", engine.DurabilityFsync, "what an ACK waits for: fsync or os")
+	flags.StringVar(&options.addr, "addr", "", "measure the server that listens there; it has to expect exactly these agencies")
+	flags.StringVar(&options.dir, "dir", "", "where the server's directory is made: the disk that is measured (default the temporary directory)")
+	flags.IntVar(&options.repeat, "repeat", 1, "measure so often and show the median")
+	flags.BoolVar(&options.limit, "limit", false, "measure the yardstick, too")
+	flags.BoolVar(&options.json, "json", false, "write the report as JSON")
+	flags.StringVar(&options.plot, "plot", "", "measure over window and agencies, and draw into this .svg or .html")
+	flags.IntSliceVar(&options.windows, "plot-windows", plotWindows, "windows of the plot")
+	flags.IntSliceVar(&options.agencies, "plot-agencies", plotAgencies, "numbers of agencies of the plot")
+	return cmd
+}
+
+func (o benchOptions) validate() error {
+	if err := o.load.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case o.durability != engine.DurabilityFsync && o.durability != engine.DurabilityOS:
+		return fmt.Errorf("--durability %s is not legal: want %s or %s", o.durability, engine.DurabilityFsync, engine.DurabilityOS)
+	case o.repeat < 1 || o.repeat > repeatMax:
+		return fmt.Errorf("--repeat %d is not legal: want 1 to %d", o.repeat, repeatMax)
+	case o.addr != "" && (o.repeat > 1 || o.plot != ""):
+		return errors.New("--addr with --repeat or --plot: a server holds one draw, and these need many")
+	case o.plot != "" && plotWriter(o.plot) == nil:
+		return fmt.Errorf("--plot %s: name a file that ends in .svg or .html", o.plot)
+	case o.plot != "" && o.load.Waiting > 0:
+		return errors.New("--plot and --waiting: choose one of them")
+	}
+	for _, p := range o.points() {
+		if err := p.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plotWriter is how a plot goes into a file of that name; nil if it can't.
+func plotWriter(name string) func(load.Report, io.Writer) error {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".svg":
+		return load.Report.WriteSVG
+	case ".html":
+		return load.Report.WriteHTML
+	}
+	return nil
+}
+
+// points are the loads of the plot: all windows with the given agencies, and
+// all numbers of agencies with the given window.
+func (o benchOptions) points() []load.Options {
+	if o.plot == "" {
+		return nil
+	}
+	var points []load.Options
+	for _, window := range withValue(o.windows, o.load.Window) {
+		p := o.load
+		p.Window = window
+		points = append(points, p)
+	}
+	for _, agencies := range withValue(o.agencies, o.load.Agencies) {
+		if agencies != o.load.Agencies { // measured among the windows
+			p := o.load
+			p.Agencies = agencies
+			points = append(points, p)
+		}
+	}
+	return points
+}
+
+// withValue is the list, sorted, with v in it.
+func withValue(list []int, v int) []int {
+	list = append(slices.Clone(list), v)
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func runBench(ctx context.Context, o benchOptions, stdout, stderr io.Writer) (err error) {
+	b := &bench{options: o, show: newBenchDisplay(stderr)}
+	defer b.show.stop()
+	report := load.Report{
+		Version:    load.Version,
+		Date:       time.Now().UTC().Format(time.RFC3339),
+		Machine:    load.ThisMachine(),
+		Options:    o.load,
+		Durability: o.durability,
+	}
+	if o.addr != "" {
+		report.Durability = "unknown"
+	}
+	if err := b.measureAll(ctx, &report); err != nil {
+		return err
+	}
+	if o.plot != "" {
+		if err := b.sweep(ctx, &report); err != nil {
+			return err
+		}
+	}
+	b.show.stop()
+	if o.json {
+		return report.WriteJSON(stdout)
+	}
+	return report.WriteSummary(stdout)
+}
+
+// bench measures.
+type bench struct {
+	options benchOptions
+	show    *benchDisplay
+}
+
+// measureAll measures as often as was asked for, server and yardstick by turns.
+func (b *bench) measureAll(ctx context.Context, report *load.Report) error {
+	var results, limits []load.Result
+	for n := range b.options.repeat {
+		b.show.run = fmt.Sprintf("run %d of %d", n+1, b.options.repeat)
+		result, err := b.measure(ctx, b.options.load)
+		if err != nil {
+			return err
+		}
+		if result.Waiting != nil && b.options.addr == "" {
+			alone := b.options.load
+			alone.Waiting = 0
+			reference, err := b.measure(ctx, alone)
+			if err != nil {
+				return err
+			}
+			result.Waiting.ThroughputRatio = result.BetsPerSecond / reference.BetsPerSecond
+		}
+		results = append(results, result)
+		if b.options.limit {
+			result, err := b.measureLimit(ctx, result.Groups)
+			if err != nil {
+				return fmt.Errorf("yardstick: %w", err)
+			}
+			limits = append(limits, result)
+		}
+	}
+	report.Result = load.Median(results)
+	if len(results) > 1 {
+		report.Runs = results
+	}
+	if limits != nil {
+		limit := load.Median(limits)
+		report.Limit = &load.Limit{Result: limit, Ratio: report.Result.BetsPerSecond / limit.BetsPerSecond}
+	}
+	if g := report.Result.Groups; g != nil && report.Durability == engine.DurabilityFsync {
+		return b.probe(report, int(math.Round(g.Mean)))
+	}
+	return nil
+}
+
+const (
+	probeSyncs  = 2000
+	probeBudget = time.Second
+)
+
+// probe measures the disk alone with groups as the server had them.
+func (b *bench) probe(report *load.Report, groupBytes int) (err error) {
+	dir, err := os.MkdirTemp(b.options.dir, "loteria-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	report.DiskSync, err = load.ProbeSync(dir, groupBytes, probeSyncs, probeBudget)
+	return err
+}
+
+// sweep measures every point of the plot and draws it.
+func (b *bench) sweep(ctx context.Context, report *load.Report) (err error) {
+	points := b.options.points()
+	for n, p := range points {
+		b.show.run = fmt.Sprintf("point %d of %d", n+1, len(points))
+		result, err := b.measure(ctx, p)
+		if err != nil {
+			return fmt.Errorf("%d agencies, window %d: %w", p.Agencies, p.Window, err)
+		}
+		report.Sweep = append(report.Sweep, load.Point{Agencies: p.Agencies, Window: p.Window, Result: result})
+	}
+	file, err := os.Create(b.options.plot)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return plotWriter(b.options.plot)(*report, file)
+}

@@ -1,0 +1,337 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"loteria/agency/load"
+	"loteria/engine"
+	"loteria/engine/ledger"
+)
+
+const (
+	// benchListenTimeout is how long the server may take until it listens.
+	benchListenTimeout = 10 * time.Second
+	// benchListenPeriod is between two looks whether it does.
+	benchListenPeriod = 10 * time.Millisecond
+	// benchKillDelay is how long an interrupted server may take to end.
+	benchKillDelay = 5 * time.Second
+	// benchConnectionsSpare is how many connections the server takes beside the agencies'.
+	benchConnectionsSpare = 64
+	// benchLogTailBytes is enough for a server's last lines.
+	benchLogTailBytes = 64 << 10
+)
+
+// errBench says that the server did not do what it has to.
+var errBench = errors.New("bench")
+
+// measure runs one load against the server that was asked for.
+func (b *bench) measure(ctx context.Context, o load.Options) (_ load.Result, err error) {
+	meter := b.show.begin(o)
+	if b.options.addr != "" {
+		return load.Run(ctx, o, load.Target{Addr: b.options.addr}, meter)
+	}
+	dir, err := os.MkdirTemp(b.options.dir, "loteria-bench-")
+	if err != nil {
+		return load.Result{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	server, err := b.startServer(ctx, o, dir)
+	if err != nil {
+		return load.Result{}, err
+	}
+	result, err := load.Run(ctx, o, load.Target{Addr: server.addr, PID: server.cmd.Process.Pid}, meter)
+	if err != nil {
+		// A server that failed says more than the connections that it cut.
+		return load.Result{}, errors.Join(err, server.end(ctx))
+	}
+	meter.Enter("checking the ledger")
+	if err := server.cmd.Wait(); err != nil {
+		return load.Result{}, server.failed(err)
+	}
+	result.Groups = server.groups()
+	return result, checkStored(dir, o, &result)
+}
+
+// benchServer is a server in a process of its own.
+type benchServer struct {
+	cmd  *exec.Cmd
+	addr string
+	log  *os.File // its standard output and error
+}
+
+// startServer returns when the server listens.
+func (b *bench) startServer(ctx context.Context, o load.Options, dir string) (*benchServer, error) {
+	addr, err := freeAddr(ctx)
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "server.log"))
+	if err != nil {
+		return nil, err
+	}
+	defaults := engine.DefaultConfig()
+	agencies := o.Agencies + o.Waiting
+	cmd, err := selfCommand(ctx, "server", "--"+noExportFlag)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(),
+		"SERVER_ADDR="+addr,
+		"SERVER_DATA_DIR="+dir,
+		"SERVER_DURABILITY="+b.options.durability,
+		"SERVER_AGENCIES="+strconv.Itoa(agencies),
+		"SERVER_WINNING_NUMBER="+strconv.Itoa(load.WinningNumber),
+		"SERVER_WINNERS="+engine.WinnersPush,
+		"SERVER_WINNERS_SCOPE="+engine.ScopeAgency,
+		"SERVER_WINDOW="+strconv.Itoa(max(o.Window, defaults.Window)),
+		"SERVER_FRAME_BYTES_MAX="+strconv.Itoa(max(o.BatchBytes, defaults.FrameBytesMax)),
+		"SERVER_CONNECTIONS_MAX="+strconv.Itoa(max(agencies+benchConnectionsSpare, defaults.ConnectionsMax)),
+	)
+	s := &benchServer{cmd: cmd, addr: addr, log: log}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	if err := s.awaitListening(ctx); err != nil {
+		return nil, errors.Join(err, s.end(ctx))
+	}
+	return s, nil
+}
+
+// selfCommand is this program with other arguments. It ends when ctx is done.
+func selfCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Args[0] = "loteria"
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = benchKillDelay
+	return cmd, nil
+}
+
+// freeAddr is an address on the loopback interface that nobody listens on.
+func freeAddr(ctx context.Context) (string, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// awaitListening tries to connect until the server listens. Such a connection
+// says nothing, so the draw doesn't know of it.
+func (s *benchServer) awaitListening(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, benchListenTimeout)
+	defer cancel()
+	ticks := time.NewTicker(benchListenPeriod)
+	defer ticks.Stop()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.addr)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ticks.C:
+			if s.hasEnded() {
+				return fmt.Errorf("%w: the server ended before it listened", errBench)
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%w: the server does not listen: %w", errBench, err)
+		}
+	}
+}
+
+// hasEnded looks at the process without waiting for it.
+func (s *benchServer) hasEnded() bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/stat")
+	if err != nil {
+		return false // no /proc: the timeout will tell
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	return len(fields) > 0 && string(fields[0]) == "Z"
+}
+
+// end stops a server that is not needed any more. The error is what it said
+// if it failed by itself.
+func (s *benchServer) end(ctx context.Context) error {
+	if ctx.Err() != nil {
+		// It has been told to end, by us and perhaps by the terminal, too. How it
+		// does is of no interest.
+		_ = s.cmd.Wait()
+		return s.log.Close()
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // an error is a process that has ended
+	timer := time.AfterFunc(benchKillDelay, func() { _ = s.cmd.Process.Kill() })
+	defer timer.Stop()
+	if err := s.cmd.Wait(); err != nil {
+		return s.failed(err)
+	}
+	return s.log.Close()
+}
+
+// failed is the error of a server that did not exit with 0, with its last line.
+func (s *benchServer) failed(err error) error {
+	tail, errLog := s.lastLines()
+	lines := bytes.Split(bytes.TrimSpace(tail), []byte{'\n'})
+	return errors.Join(fmt.Errorf("%w: server: %w: %s", errBench, err, lines[len(lines)-1]), errLog, s.log.Close())
+}
+
+func (s *benchServer) lastLines() ([]byte, error) {
+	size, err := s.log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	tail := make([]byte, min(size, benchLogTailBytes))
+	_, err = s.log.ReadAt(tail, size-int64(len(tail)))
+	return tail, err
+}
+
+// groupsLine matches the server's line about its commits, in both formats.
+var groupsLine = regexp.MustCompile(`\bgrupos"?: ?(\d+)(?: \| |,")bytes"?: ?(\d+)(?: \| |,")grupo_bytes_max"?: ?(\d+)`)
+
+// groups reads the commits off the log of a server that has ended; nil if
+// LOG_LEVEL hides them.
+func (s *benchServer) groups() *load.Groups {
+	tail, err := s.lastLines()
+	if errors.Join(err, s.log.Close()) != nil {
+		return nil
+	}
+	found := groupsLine.FindSubmatch(tail)
+	if found == nil {
+		return nil
+	}
+	var numbers [3]int64
+	for i := range numbers {
+		if numbers[i], err = strconv.ParseInt(string(found[i+1]), 10, 64); err != nil {
+			return nil
+		}
+	}
+	return load.NewGroups(numbers[0], numbers[1], numbers[2])
+}
+
+// checkStored reads the ledger and compares it with what was acknowledged.
+func checkStored(dir string, o load.Options, result *load.Result) error {
+	var stored int64
+	_, err := ledger.Scan(engine.LedgerDir(dir), ledger.Options{}, func(r ledger.Record) error {
+		if r.Kind == ledger.Bets && int(r.Agency) <= o.Agencies {
+			stored += int64(r.Count)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: ledger: %w", errBench, err)
+	}
+	if stored != result.Bets {
+		return fmt.Errorf("%w: the ledger holds %d bets, acknowledged are %d", errBench, stored, result.Bets)
+	}
+	result.StoredBets = &stored
+	return nil
+}
+
+// yardstickCommand is the name of the hidden command that is the yardstick's
+// process.
+const yardstickCommand = "bench-yardstick"
+
+func newYardstickCommand() *cobra.Command {
+	var y load.Yardstick
+	cmd := &cobra.Command{
+		Use:    yardstickCommand,
+		Short:  "What `loteria bench --limit` measures: says where it listens, then what it wrote",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var lc net.ListenConfig
+			l, err := lc.Listen(cmd.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), l.Addr()); err != nil {
+				return errors.Join(err, l.Close())
+			}
+			groups, err := y.Serve(cmd.Context(), l)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(groups)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&y.Dir, "dir", "", "where its file is made")
+	flags.IntVar(&y.Connections, "connections", 1, "how many it serves before it ends")
+	flags.BoolVar(&y.Sync, "sync", true, "whether an ACK waits for the disk")
+	flags.IntVar(&y.GroupBytes, "group-bytes", load.GroupBytesDefault, "how large a group grows")
+	return cmd
+}
+
+// measureLimit runs the load against the yardstick, with groups as the server's.
+func (b *bench) measureLimit(ctx context.Context, groups *load.Groups) (_ load.Result, err error) {
+	o := b.options.load
+	o.Waiting = 0
+	meter := b.show.begin(o)
+	dir, err := os.MkdirTemp(b.options.dir, "loteria-bench-")
+	if err != nil {
+		return load.Result{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	groupBytes := load.GroupBytesDefault
+	if groups != nil {
+		groupBytes = int(math.Ceil(groups.Mean))
+	}
+	cmd, err := selfCommand(ctx, yardstickCommand, "--dir", dir,
+		"--connections", strconv.Itoa(o.Agencies),
+		"--group-bytes", strconv.Itoa(groupBytes),
+		"--sync="+strconv.FormatBool(b.options.durability == engine.DurabilityFsync))
+	if err != nil {
+		return load.Result{}, err
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return load.Result{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return load.Result{}, err
+	}
+	lines := bufio.NewReader(out)
+	result, err := runAgainst(ctx, o, lines, cmd.Process.Pid, meter)
+	if err != nil {
+		_ = cmd.Process.Kill() // an error is a process that has ended
+	} else {
+		result.Groups = new(load.Groups)
+		err = json.NewDecoder(lines).Decode(result.Groups)
+	}
+	if errWait := cmd.Wait(); err == nil && errWait != nil {
+		err = fmt.Errorf("%w: %s", errWait, strings.TrimSpace(said.String()))
+	}
+	return result, err
+}
+
+func runAgainst(ctx context.Context, o load.Options, lines *bufio.Reader, pid int, meter *load.Meter) (load.Result, error) {
+	addr, err := lines.ReadString('\n')
+	if err != nil {
+		return load.Result{}, err
+	}
+	return load.Run(ctx, o, load.Target{Addr: strings.TrimSpace(addr), PID: pid, Bare: true}, meter)
+}

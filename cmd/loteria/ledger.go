@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"loteria/codec"
+	"loteria/engine"
+	"loteria/engine/ledger"
+)
+
+const (
+	ledgerHelp = `Look into the ledger of SERVER_DATA_DIR. These commands only read, take no lock,
+and may run beside the server.`
+
+	verifyHelp = `Walk every record of the ledger, checksums and meaning, as a restart of the
+server would, and say what it holds: records, bets, the agencies that have
+reported, whether the draw was held, and the first damage if there is any.
+
+A torn write at the very end is no damage: it was never acknowledged, and the
+next start of the server cuts it off.
+
+Exit codes: 0 whole; 1 no ledger, or one of another version; 4 damaged.`
+
+	dumpHelp = `Print the ledger's records, one a line: sequence number, kind, agency, count of
+bets, bytes of payload, and the payload as a quoted string, cut after
+--payload bytes. Records before a damage are printed; then the exit code is 4.
+
+Bets are personal data: mind where you send them. --payload 0 leaves them out.`
+)
+
+// Limits of what is printed.
+const (
+	agenciesNamedMax     = 40 // by verify
+	payloadShownDefault  = 80 // bytes, by dump
+	recordsPrintedNoStop = 0  // --limit: all
+)
+
+// ledgerConfig is what `loteria ledger` needs of the server's configuration.
+type ledgerConfig struct {
+	DataDir string `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the server's ledger" legal:"a directory"`
+}
+
+func newLedgerCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ledger",
+		Short: "Verify or print the ledger",
+		Long:  ledgerHelp,
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(newLedgerVerifyCommand(), newLedgerDumpCommand())
+	return cmd
+}
+
+func newLedgerVerifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "verify",
+		Short:   "Walk every record and say what there is, and the first damage",
+		Long:    verifyHelp + "\n\n" + environmentHelp(ledgerConfig{}),
+		Example: "  SERVER_DATA_DIR=data loteria ledger verify",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var cfg ledgerConfig
+			if err := loadEnvironment(&cfg); err != nil {
+				return err
+			}
+			found, err := engine.Verify(cfg.DataDir)
+			if err != nil && !errors.Is(err, engine.ErrDamaged) {
+				return err
+			}
+			return errors.Join(err, printVerified(cmd.OutOrStdout(), found, err))
+		},
+	}
+}
+
+// printVerified says what stands in a ledger, before the damage if there is one.
+func printVerified(w io.Writer, v engine.Verified, damage error) error {
+	settings, draw, end := "not readable", "not held", "whole"
+	if v.Agencies > 0 {
+		settings = fmt.Sprintf("%d agencies, winning number %d", v.Agencies, v.WinningNumber)
+	}
+	if v.Drawn {
+		draw = "held"
+	}
+	if v.Torn {
+		end = fmt.Sprintf("torn write in %s at offset %d (%s): never acknowledged, the next start cuts it off", v.File, v.Offset, v.Reason)
+	}
+	if damage != nil {
+		end = "DAMAGED: all of the above stands before the damage"
+	}
+	_, err := fmt.Fprintf(w, `settings  %s
+records   %d in %d segments, %d bytes
+bets      %d, %d of them win
+reported  %s
+draw      %s
+end       %s
+`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners, agencyList(v.Reported, v.Agencies), draw, end)
+	return err
+}
+
+// agencyList is "2 of 5: 1, 4", with a limit to how many are named.
+func agencyList(ids []codec.Agency, of int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d", len(ids), of)
+	separator := ": "
+	for i, id := range ids {
+		if i == agenciesNamedMax {
+			fmt.Fprintf(&b, " and %d more", len(ids)-i)
+			break
+		}
+		b.WriteString(separator + strconv.Itoa(int(id)))
+		separator = ", "
+	}
+	return b.String()
+}
+
+// dumpFlags are what `loteria ledger dump` prints.
+type dumpFlags struct {
+	from, to, limit uint64
+	payloadBytes    int
+}
+
+// errDumpFlags says that flags contradict each other.
+var errDumpFlags = errors.New("nothing to print")
+
+func newLedgerDumpCommand() *cobra.Command {
+	var flags dumpFlags
+	cmd := &cobra.Command{
+		Use:     "dump",
+		Short:   "Print the records as lines",
+		Long:    dumpHelp + "\n\n" + environmentHelp(ledgerConfig{}),
+		Example: "  loteria ledger dump --from 100 --limit 10\n  loteria ledger dump --to 1 --payload 1000",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var cfg ledgerConfig
+			if err := loadEnvironment(&cfg); err != nil {
+				return err
+			}
+			return runDump(cfg, flags, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().Uint64Var(&flags.from, "from", 1, "sequence number of the first record")
+	cmd.Flags().Uint64Var(&flags.to, "to", 0, "sequence number of the last record (default the ledger's last)")
+	cmd.Flags().Uint64Var(&flags.limit, "limit", recordsPrintedNoStop, "how many records at most (default all)")
+	cmd.Flags().IntVar(&flags.payloadBytes, "payload", payloadShownDefault, "how many bytes of each payload")
+	return cmd
+}
+
+func runDump(cfg ledgerConfig, flags dumpFlags, stdout io.Writer) error {
+	if flags.to != 0 && flags.to < flags.from {
+		return fmt.Errorf("%w: --from %d is behind --to %d", errDumpFlags, flags.from, flags.to)
+	}
+	if flags.payloadBytes < 0 {
+		return fmt.Errorf("%w: --payload %d: use 0 or more", errDumpFlags, flags.payloadBytes)
+	}
+	to := flags.to
+	if last := max(flags.from, 1) + flags.limit - 1; flags.limit != recordsPrintedNoStop && last >= flags.from && (to == 0 || last < to) {
+		to = last
+	}
+	out := bufio.NewWriter(stdout)
+	err := engine.Dump(cfg.DataDir, flags.from, to, func(r ledger.Record) error {
+		shown, cut := r.Payload, ""
+		if len(shown) > flags.payloadBytes {
+			shown, cut = shown[:flags.payloadBytes], "..."
+		}
+		_, err := fmt.Fprintf(out, "%d %v agency=%d count=%d bytes=%d %q%s\n", r.Seq, r.Kind, r.Agency, r.Count, len(r.Payload), shown, cut)
+		return err
+	})
+	return errors.Join(err, out.Flush())
+}
