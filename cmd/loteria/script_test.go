@@ -320,29 +320,49 @@ func cmdHolds(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 3, 3, "holds BETS.CSV DATASET AGENCIES")
 	agencies, err := strconv.Atoi(args[2])
 	ts.Check(err)
-	exported, err := csv.NewReader(strings.NewReader(ts.ReadFile(args[0]))).ReadAll()
-	ts.Check(err)
+	if err := holds(ts.ReadFile(args[0]), ts.MkAbs(args[1]), agencies); err != nil {
+		ts.Fatalf("%s: %v", args[0], err)
+	}
+}
+
+// holds checks that an export has each bet of a dataset once, in its agency's
+// order, and no others.
+func holds(betsCSV, bets string, agencies int) error {
+	exported, err := csv.NewReader(strings.NewReader(betsCSV)).ReadAll()
+	if err != nil {
+		return err
+	}
 	stored := map[string][]byte{} // by agency, as its file would be
 	for _, bet := range exported {
 		stored[bet[0]] = append(append(stored[bet[0]], strings.Join(bet[1:], ",")...), '\n')
 	}
 	total := 0
 	for id := 1; id <= agencies; id++ {
-		file, name, err := dataset.Open(ts.MkAbs(args[1]), id)
-		ts.Check(err)
-		rows, err := csv.NewReader(file).ReadAll()
-		ts.Check(err)
-		ts.Check(file.Close())
+		rows, name, err := datasetRows(bets, id)
+		if err != nil {
+			return err
+		}
 		total += len(rows)
 		var want []byte
 		for _, row := range rows {
 			want = append(append(want, strings.Join(row, ",")...), '\n')
 		}
 		if got := stored[strconv.Itoa(id)]; !bytes.Equal(got, want) {
-			ts.Fatalf("%s has %d bets of agency %d that are not the %d of %s, in order", args[0], bytes.Count(got, []byte{'\n'}), id, len(rows), name)
+			return fmt.Errorf("%d bets of agency %d that are not the %d of %s, in order", bytes.Count(got, []byte{'\n'}), id, len(rows), name)
 		}
 	}
 	if total != len(exported) {
-		ts.Fatalf("%s has %d bets, want %d: some are of other agencies", args[0], len(exported), total)
+		return fmt.Errorf("%d bets, want %d: some are of other agencies", len(exported), total)
 	}
+	return nil
+}
+
+// datasetRows are an agency's bets in a dataset, and the name of their file.
+func datasetRows(bets string, id int) (rows [][]string, name string, err error) {
+	file, name, err := dataset.Open(bets, id)
+	if err != nil {
+		return nil, "", err
+	}
+	rows, err = csv.NewReader(file).ReadAll()
+	return rows, name, errors.Join(err, file.Close())
 }

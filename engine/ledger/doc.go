@@ -110,5 +110,36 @@ Any error of a write or a sync is final. A failed sync is never tried again: nob
   - Damage is random. The checksums are no protection against somebody who forges records.
   - Damage that looks just like a crash is taken for one: if whole sectors of the very last group turn to zero, or the live
     segment is cut short, or the newest segments disappear altogether, after they were acknowledged, nothing that is left can prove it.
+
+# What is tested
+
+  - Crash, process or machine, at every operation of four lives in a row, and a failure of every operation: package ledgertest, whose
+    checks are themselves tested with ledgers that skip a sync, hide an error or forget a record.
+  - Every subset of the last group's sectors lost; a cut at every byte of it; zeros from every byte on: tail_test.go.
+  - Every bit of a log of two segments, and each part of the first, a middle and the last record of both: tail_test.go, damage_test.go.
+  - Missing, renamed, swapped, cut and foreign segments, interrupted rotations: one row each, tail_test.go.
+  - Arbitrary damage, and arbitrary bytes as a segment: the fuzz targets.
+  - A disk that is full, can't be read, or fails to sync: fault_test.go, and with the whole server in package engine
+    and (on a small file system, if run by root) in cmd/loteria.
+  - Ledgers of all format versions in testdata/ledgers: what is there stays readable for ever.
+  - The whole draw, with crashes of all sides: the simulation in package engine; with real processes and kill -9 in cmd/loteria.
+
+# How long a restart takes
+
+A ledger of 10 million bets (457 MB, 66,675 records, 7 segments) on 2 cores, from the operating system's cache: Scan alone takes 0.25 s;
+the server, which also looks for the winning bets, serves after 0.4 s, 1.0 s at worst beside other work, with 19 MB of memory, most of it
+not the ledger's. To see it again:
+
+	loteria dataset --out big --bets 10000000
+	loteria demo --dataset big --data-dir draw >/dev/null
+	SERVER_DATA_DIR=draw loteria server        # the line "action: ledger" has the time
+	SERVER_DATA_DIR=draw loteria ledger verify
+
+# What is not tested
+
+  - Power cuts of real drives, and drives that lie about a flush or write sectors that were not asked for.
+  - A file system's own bugs, network file systems, and systems other than Linux, where space isn't reserved.
+  - Sectors smaller than 512 bytes or torn within. (Larger ones are whole multiples, and covered.)
+  - Damage to several places at once is tested by fuzzing only; CRC-32C notices it with a probability, not for sure.
 */
 package ledger

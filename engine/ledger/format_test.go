@@ -1,60 +1,111 @@
-package ledger
+package ledger_test
 
 import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
 )
 
-var update = flag.Bool("update", false, "write testdata/v1 anew: only for a new version of the format")
+var update = flag.Bool("update", false, "write testdata/ledgers anew: only for a new version of the format")
 
-// A ledger that an earlier build wrote is read, and the same records are still written as the same bytes.
+// ledgers is where ledgers of all format versions are kept.
+var ledgers = filepath.Join("..", "..", "testdata", "ledgers")
+
+// goldenBets is a batch of so many bets of agency 2.
+func goldenBets(count int) entry {
+	var lines strings.Builder
+	for i := range count {
+		fmt.Fprintf(&lines, "Lucía|Martínez|%08d|1995-09-30|%d|2\n", 11223344+i, i)
+	}
+	return entry{Kind: ledger.Bets, Agency: 2, Count: uint32(count), Payload: lines.String()}
+}
+
+// A ledger that an earlier build wrote is read for ever, and the same records are still written as the same bytes.
 func TestFormatIsStable(t *testing.T) {
-	golden := filepath.Join("testdata", "v1", segmentName(1))
 	want := []entry{
-		{Opened, 0, 5, "7574"},
-		{Bets, 1, 2, "Juan|Pérez|12345678|1990-05-23|7574|1\nMaría|Gómez|87654321|1985-07-10|2311|1"},
-		{Bets, 2, 1, "Carlos|López|99887766|1982-02-17|7574|2\n"},
-		{Reported, 1, 0, ""},
+		opened("version=1 agencies=2 winning_number=7574"),
+		{Kind: ledger.Bets, Agency: 1, Count: 2, Payload: "Juan|Pérez|12345678|1990-05-23|7574|1\nMaría|Gómez|87654321|1985-07-10|2311|1"},
+		{Kind: ledger.Bets, Agency: 2, Count: 1, Payload: "Carlos|López|99887766|1982-02-17|7574|2\n"},
+		reported(1),
+		goldenBets(60),
+		goldenBets(60), // begins the second segment
+		reported(2),
 	}
-	id := ledgerID([]byte("a golden ledger."))
-	h := segmentHeader{version: formatVersion, id: id, first: 1, chain: id.chainStart()}
-	fsys := image{segmentName(1): h.encode()}.fs()
-	l, _ := mustOpen(t, testDir, Options{FS: fsys, SegmentBytes: SegmentBytesMin})
+	header := ledger.EncodeSegmentHeader(ledger.FormatVersion, [16]byte([]byte("a golden ledger.")))
+	fsys := image{ledger.SegmentName(1): header}.fs()
+	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
 	mustCommit(t, l, want[0])
-	mustCommit(t, l, want[1:]...)
+	mustCommit(t, l, want[1:3]...)
+	mustCommit(t, l, want[3:6]...)
+	mustCommit(t, l, want[6])
 	mustClose(t, l)
-	got := fsys.image()[segmentName(1)][:l.offset]
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	written, err := os.ReadFile(golden)
+
+	dir := filepath.Join(ledgers, "v1")
+	names, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got, written) {
-		t.Errorf("wrote\n%x\nwant\n%x", got, written)
+	files := imageOf(fsys)
+	if !*update && len(names) != len(files) {
+		t.Errorf("%s holds %d files, want %d", dir, len(names), len(files))
+	}
+	for name, got := range files {
+		got = got[:files.end(name)] // what follows in the live segment is reserved
+		path := filepath.Join(dir, name)
+		if *update {
+			if err := os.WriteFile(path, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, written) {
+			t.Errorf("%s: wrote\n%x\nwant\n%x", name, got, written)
+		}
 	}
 	var found []entry
-	if _, err := Scan(filepath.Dir(golden), Options{}, collect(t, &found)); err != nil {
-		t.Fatal(err)
+	if tail, err := ledger.Scan(dir, ledger.Options{}, ledgertest.Collect(&found)); err != nil || tail.Torn {
+		t.Fatalf("%+v, %v", tail, err)
 	}
 	wantEntries(t, found, want)
 }
 
+// A ledger of a version that doesn't exist yet is refused, and isn't taken for a damaged one.
 func TestUnknownVersion(t *testing.T) {
-	h := segmentHeader{version: formatVersion + 1, first: 1}
-	fsys := image{segmentName(1): h.encode()}.fs()
-	_, err := Open(testDir, Options{FS: fsys}, nil)
-	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "version 2, this one reads 1") {
-		t.Fatalf("Open returned %v", err)
+	const version = 99
+	dir := filepath.Join(ledgers, "v99")
+	path := filepath.Join(dir, ledger.SegmentName(1))
+	if *update {
+		header := ledger.EncodeSegmentHeader(version, [16]byte([]byte("not yet invented")))
+		if err := os.WriteFile(path, append(header, "whatever this version has here"...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys := image{ledger.SegmentName(1): data}.fs()
+	_, openErr := ledger.Open(testDir, ledger.Options{FS: fsys}, nil)
+	_, scanErr := ledger.Scan(dir, ledger.Options{}, nil)
+	for _, err := range []error{openErr, scanErr} {
+		if !errors.Is(err, ledger.ErrVersion) || errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "version 99, this one reads 1") {
+			t.Errorf("got %v, want ErrVersion", err)
+		}
+	}
+	if got := imageOf(fsys)[ledger.SegmentName(1)]; !bytes.Equal(got, data) {
+		t.Error("the refused ledger was changed")
 	}
 }
 
@@ -62,12 +113,12 @@ func TestUnknownVersion(t *testing.T) {
 func TestAppendRecord(t *testing.T) {
 	for n := range 50 {
 		e := bets(n, n)
-		clean := e.appendTo(nil)
-		if len(clean) != RecordBytes(n) || len(clean)%recordAlignBytes != 0 {
-			t.Fatalf("payload of %d: %d bytes, RecordBytes says %d", n, len(clean), RecordBytes(n))
+		clean := e.AppendTo(nil)
+		if len(clean) != ledger.RecordBytes(n) || len(clean)%ledger.RecordAlignBytes != 0 {
+			t.Fatalf("payload of %d: %d bytes, RecordBytes says %d", n, len(clean), ledger.RecordBytes(n))
 		}
 		dirty := bytes.Repeat([]byte{0xff}, 300)
-		run := e.appendTo(e.appendTo(dirty[:0]))
+		run := e.AppendTo(e.AppendTo(dirty[:0]))
 		if !slices.Equal(run, slices.Concat(clean, clean)) || &run[0] != &dirty[0] {
 			t.Fatalf("payload of %d: packed twice into a used buffer, it is not the same twice", n)
 		}
@@ -76,11 +127,11 @@ func TestAppendRecord(t *testing.T) {
 
 // The format promises that every 8 bytes of a record, so every part in a sector, hold something.
 func TestNoZeroWords(t *testing.T) {
-	entries := []entry{{Opened, 0, 1, "x"}, bets(1, 1), bets(8, 2), bets(9, 3), {Reported, 1, 0, ""}, {255, 0, 1 << 31, ""}}
+	entries := []entry{opened("x"), bets(1, 1), bets(8, 2), bets(9, 3), reported(1), {Kind: 255, Count: 1 << 31}}
 	files := written(t, entries, entries)
-	name := segmentName(1)
-	for at := segmentHeaderBytes; at < files.end(name); at += recordAlignBytes {
-		if allZero(files[name][at : at+recordAlignBytes]) {
+	name := ledger.SegmentName(1)
+	for at := ledger.SegmentHeaderBytes; at < files.end(name); at += ledger.RecordAlignBytes {
+		if bytes.Equal(files[name][at:at+ledger.RecordAlignBytes], make([]byte, ledger.RecordAlignBytes)) {
 			t.Errorf("the 8 bytes at %d are zero", at)
 		}
 	}
@@ -88,12 +139,12 @@ func TestNoZeroWords(t *testing.T) {
 
 func TestSegmentNames(t *testing.T) {
 	for _, first := range []uint64{1, 42, 1<<64 - 1} {
-		if got, ok := segmentFirst(segmentName(first)); !ok || got != first {
-			t.Errorf("%s was read as %d, %v", segmentName(first), got, ok)
+		if got, ok := ledger.SegmentFirst(ledger.SegmentName(first)); !ok || got != first {
+			t.Errorf("%s was read as %d, %v", ledger.SegmentName(first), got, ok)
 		}
 	}
 	for _, name := range []string{"", ".ledger", "LOCK", "1.ledger", "99999999999999999999.ledger", "+0000000000000000001.ledger", "00000000000000000001.ledger~"} {
-		if first, ok := segmentFirst(name); ok {
+		if first, ok := ledger.SegmentFirst(name); ok {
 			t.Errorf("%q was read as segment %d", name, first)
 		}
 	}

@@ -1,19 +1,22 @@
-package ledger
+package ledger_test
 
 import (
 	"encoding/binary"
 	"errors"
 	"slices"
 	"testing"
+
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
 )
 
 // fuzzLog is the log that FuzzDamage damages: two segments, groups of one and of several records.
 func fuzzLog(t testing.TB) (image, []entry) {
 	groups := [][]entry{
-		{{Opened, 0, 5, "7574"}, bets(1400, 1)},
+		{opened("7574"), bets(1400, 1)},
 		{bets(2500, 2)},
-		{bets(700, 3), {Reported, 3, 0, ""}, bets(13, 4)},
-		{bets(1100, 5), {Reported, 5, 0, ""}},
+		{bets(700, 3), reported(3), bets(13, 4)},
+		{bets(1100, 5), reported(5)},
 	}
 	return written(t, groups...), slices.Concat(groups...)
 }
@@ -22,16 +25,8 @@ func fuzzLog(t testing.TB) (image, []entry) {
 // to do, two the offset and two the length or the new bytes. Whatever is done, a ledger that
 // opens holds a beginning of what was written.
 func FuzzDamage(f *testing.F) {
-	edit := func(file, what byte, offset, argument uint16) []byte {
-		return binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16([]byte{what<<1 | file}, offset), argument)
-	}
-	f.Add([]byte{})
-	f.Add(edit(0, 0, 100, 0x0100))
-	f.Add(edit(1, 1, 512, 512))
-	f.Add(slices.Concat(edit(1, 1, 64, 8), edit(1, 2, 900, 0)))
-	f.Add(edit(1, 3, 64, 1536))
 	pristine, want := fuzzLog(f)
-	names := []string{segmentName(1), ""}
+	names := []string{ledger.SegmentName(1), ""}
 	for name := range pristine {
 		names[1] = max(names[1], name)
 	}
@@ -57,41 +52,47 @@ func FuzzDamage(f *testing.F) {
 				copy(data[offset:end], other[min(offset, len(other)):])
 			}
 		}
-		if _, err := reopen(t, files, want); err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
+		if _, err := reopen(t, files, want); err != nil && !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, ledger.ErrVersion) {
 			t.Fatal(err)
 		}
 	})
 }
 
+// fuzzSegment is a segment of the ledger with that id: groups of one and of several records, and some of what is reserved.
+func fuzzSegment(t testing.TB, id [16]byte) []byte {
+	name := ledger.SegmentName(1)
+	fsys := image{name: ledger.EncodeSegmentHeader(ledger.FormatVersion, id)}.fs()
+	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
+	mustCommit(t, l, opened("7574"))
+	mustCommit(t, l, bets(700, 1), reported(3), bets(13, 2))
+	mustCommit(t, l, bets(400, 3))
+	mustClose(t, l)
+	files := imageOf(fsys)
+	return files[name][:files.end(name)+2*ledgertest.SectorBytes]
+}
+
 // FuzzSegment replays arbitrary bytes as a ledger's only segment. There is no panic, and what is
 // accepted is exactly what AppendRecord and Commit would have written.
 func FuzzSegment(f *testing.F) {
-	files, _ := fuzzLog(f)
-	for _, data := range files {
-		f.Add(data)
-	}
-	f.Add([]byte{})
-	f.Add(make([]byte, 600))
+	id := [16]byte([]byte("fuzzed segments."))
+	f.Add(fuzzSegment(f, id))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		id := ledgerID([]byte("fuzzed segments."))
-		if len(data) >= segmentHeaderBytes { // fuzzing rarely finds a checksum, so give it the header's
-			h := segmentHeader{version: formatVersion, id: id, first: 1, chain: id.chainStart()}
-			data = append(h.encode(), data[segmentHeaderBytes:]...)
+		if len(data) >= ledger.SegmentHeaderBytes { // fuzzing rarely finds a checksum, so give it the header's
+			data = append(ledger.EncodeSegmentHeader(ledger.FormatVersion, id), data[ledger.SegmentHeaderBytes:]...)
 		}
-		fsys := image{segmentName(1): data}.fs()
+		fsys := image{ledger.SegmentName(1): data}.fs()
 		var again []byte
-		at, chain := segmentHeaderBytes, id.chainStart()
-		tail, err := Scan(testDir, Options{FS: fsys}, func(r Record) error {
-			again = AppendRecord(again[:0], r.Kind, r.Agency, r.Count, r.Payload)
-			index := decodeRecordHeader(data[at:]).groupIndex
-			chain = seal(again, index, r.Seq, chain)
+		at, chain := ledger.SegmentHeaderBytes, ledger.ChainStart(id)
+		tail, err := ledger.Scan(testDir, ledger.Options{FS: fsys}, func(r ledger.Record) error {
+			again = ledger.AppendRecord(again[:0], r.Kind, r.Agency, r.Count, r.Payload)
+			chain = ledger.Seal(again, ledger.GroupIndex(data[at:]), r.Seq, chain)
 			if got := data[at : at+len(again)]; !slices.Equal(got, again) {
 				t.Fatalf("record %d is accepted, but is written otherwise", r.Seq)
 			}
 			at += len(again)
 			return nil
 		})
-		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
+		if err != nil && !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, ledger.ErrVersion) {
 			t.Fatal(err)
 		}
 		if err == nil && tail.Segments == 1 && tail.Offset != int64(at) {

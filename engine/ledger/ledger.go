@@ -190,7 +190,11 @@ func (l *Ledger) reopen(p *replayer) error {
 			return err
 		}
 	}
-	if err := l.rewrite(&p.r, p.groupOffset); err != nil {
+	newest := p.groupOffset
+	if newest == segmentHeaderBytes {
+		newest = 0 // the header may be no older: it gets to disk before any record behind it
+	}
+	if err := l.rewrite(&p.r, newest); err != nil {
 		return err
 	}
 	if l.size, err = live.Size(); err != nil {
@@ -205,7 +209,7 @@ func (l *Ledger) reopen(p *replayer) error {
 	return live.Sync()
 }
 
-// rewrite writes the newest group once more, with the bytes it has. If the process before us ended
+// rewrite writes the newest group, which begins at from, once more, with the bytes it has. If the process before us ended
 // because a sync failed, the operating system may hold that group in memory and
 // believe that it is on disk; only a new write makes it try again. For a group that is on disk, nothing changes.
 func (l *Ledger) rewrite(r *reader, from int64) error {

@@ -48,6 +48,7 @@ func (r *reader) peek(n int) ([]byte, error) {
 }
 
 func (r *reader) fill(n int) ([]byte, error) {
+	n = min(n, int(max(r.size-r.offset, 0))) // a short file needs no large buffer
 	if n > len(r.buf) {
 		grown := make([]byte, (n+readBytes-1)/readBytes*readBytes)
 		r.end = copy(grown, r.buf[r.pos:r.end])

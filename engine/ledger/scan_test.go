@@ -1,14 +1,17 @@
-package ledger
+package ledger_test
 
 import (
 	"sync/atomic"
 	"testing"
+
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
 )
 
 // Scans beside a writer see what was durable when they began, and never take what is being written for damage.
 func TestScanBesideWriter(t *testing.T) {
 	dir := t.TempDir()
-	o := Options{SegmentBytes: 64 << 10, Durability: OS}
+	o := ledger.Options{SegmentBytes: 64 << 10, Durability: ledger.OS}
 	l, _ := mustOpen(t, dir, o)
 	const groups = 400
 	var durable atomic.Uint64
@@ -34,11 +37,11 @@ func TestScanBesideWriter(t *testing.T) {
 		}
 		before := durable.Load()
 		var seq uint64
-		tail, err := Scan(dir, o, func(r Record) error {
+		tail, err := ledger.Scan(dir, o, func(r ledger.Record) error {
 			seq++
 			i := int(r.Seq-1) / 3
 			want := []entry{bets(i*7%3000, i), bets(i*13%9000, i), bets(0, i)}[(r.Seq-1)%3]
-			if got := (entry{r.Kind, r.Agency, r.Count, string(r.Payload)}); got != want || r.Seq != seq {
+			if got := (entry{Kind: r.Kind, Agency: r.Agency, Count: r.Count, Payload: string(r.Payload)}); got != want || r.Seq != seq {
 				t.Errorf("record %d, expected number %d, is wrong", r.Seq, seq)
 			}
 			return nil
@@ -51,24 +54,24 @@ func TestScanBesideWriter(t *testing.T) {
 		}
 	}
 	mustClose(t, l)
-	if tail, err := Scan(dir, o, nil); err != nil || tail.Seq != 3*groups || tail.Torn {
+	if tail, err := ledger.Scan(dir, o, nil); err != nil || tail.Seq != 3*groups || tail.Torn {
 		t.Fatalf("at the end: %+v, %v", tail, err)
 	}
 }
 
 // racingFS lets something happen right after a scan's first read of the live segment.
 type racingFS struct {
-	*memFS
+	*ledgertest.FS
 	afterRead func()
 }
 
-func (r *racingFS) OpenFile(name string, flag int) (File, error) {
-	file, err := r.memFS.OpenFile(name, flag)
+func (r *racingFS) OpenFile(name string, flag int) (ledger.File, error) {
+	file, err := r.FS.OpenFile(name, flag)
 	return &racingFile{file, r}, err
 }
 
 type racingFile struct {
-	File
+	ledger.File
 	fs *racingFS
 }
 
@@ -85,22 +88,22 @@ func (f *racingFile) ReadAt(p []byte, offset int64) (int, error) {
 // buffer's zeros a damage. Nor does it matter that the segment is sealed meanwhile.
 func TestScanWithStaleBuffer(t *testing.T) {
 	for _, groups := range []int{1, 60, 200} { // within the buffer, beyond it, into the next segment
-		fsys := newMemFS()
-		l, _ := mustOpen(t, testDir, Options{FS: fsys, SegmentBytes: 4 * readBytes})
+		fsys := ledgertest.NewFS(1)
+		l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: 4 * ledger.ReadBytes})
 		want := []entry{bets(10, 0)}
 		mustCommit(t, l, want...)
-		racing := &racingFS{memFS: fsys, afterRead: func() {
+		racing := &racingFS{FS: fsys, afterRead: func() {
 			for i := range groups {
 				want = append(want, bets(8000, i+1))
 				mustCommit(t, l, want[len(want)-1])
 			}
 		}}
 		var found []entry
-		if _, err := Scan(testDir, Options{FS: racing}, collect(t, &found)); err != nil {
+		if _, err := ledger.Scan(testDir, ledger.Options{FS: racing}, ledgertest.Collect(&found)); err != nil {
 			t.Fatalf("%d groups: %v", groups, err)
 		}
-		if len(found) == 0 || agreement(found, want) != len(found) {
-			t.Fatalf("%d groups: found %d records, %d agree", groups, len(found), agreement(found, want))
+		if len(found) == 0 || ledgertest.Agreement(found, want) != len(found) {
+			t.Fatalf("%d groups: found %d records, %d agree", groups, len(found), ledgertest.Agreement(found, want))
 		}
 	}
 }

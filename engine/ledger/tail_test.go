@@ -1,91 +1,32 @@
-package ledger
+package ledger_test
 
 import (
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
 )
-
-// image is a ledger's files, by name.
-type image map[string][]byte
-
-func (m *memFS) image() image {
-	files := image{}
-	for name, inode := range m.names {
-		files[filepath.Base(name)] = slices.Clone(inode.data)
-	}
-	return files
-}
-
-func (files image) clone() image {
-	c := image{}
-	for name, data := range files {
-		c[name] = slices.Clone(data)
-	}
-	return c
-}
-
-// fs puts the files on a new file system.
-func (files image) fs() *memFS {
-	m := newMemFS()
-	for name, data := range files {
-		inode := newMemInode(data)
-		m.names[filepath.Join(testDir, name)] = inode
-		m.durable[filepath.Join(testDir, name)] = inode
-	}
-	return m
-}
-
-// written makes a ledger of groups and returns its files.
-func written(t testing.TB, groups ...[]entry) image {
-	t.Helper()
-	fsys := newMemFS()
-	l, _ := mustOpen(t, testDir, Options{FS: fsys, SegmentBytes: SegmentBytesMin})
-	for _, group := range groups {
-		mustCommit(t, l, group...)
-	}
-	mustClose(t, l)
-	return fsys.image()
-}
-
-// place is where a segment's n-th record begins, from 0. Behind the last record, it is where the next one would begin.
-func (files image) place(name string, n int) int {
-	at := segmentHeaderBytes
-	for range n {
-		h := decodeRecordHeader(files[name][at:])
-		at += h.recordBytes()
-	}
-	return at
-}
-
-// end is where a segment's records end.
-func (files image) end(name string) int {
-	n := 0
-	for at := files.place(name, n); at+recordHeaderBytes <= len(files[name]) && files[name][at+4] != 0; at = files.place(name, n) {
-		n++
-	}
-	return files.place(name, n)
-}
 
 // reopen opens the files, checks that what was found is a beginning of want and that a
 // repaired ledger stays as it is and takes more, and returns how many records there were. Scan must agree with Open.
 func reopen(t testing.TB, files image, want []entry) (int, error) {
 	t.Helper()
 	fsys := files.fs()
-	o := Options{FS: fsys, SegmentBytes: SegmentBytesMin}
+	o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
 	var scanned, found []entry
-	tail, scanErr := Scan(testDir, o, collect(t, &scanned))
-	l, err := Open(testDir, o, collect(t, &found))
+	tail, scanErr := ledger.Scan(testDir, o, ledgertest.Collect(&scanned))
+	l, err := ledger.Open(testDir, o, ledgertest.Collect(&found))
 	if !slices.Equal(scanned, found) || (err == nil) != (scanErr == nil) {
 		t.Fatalf("Scan found %d records and %v, Open %d and %v", len(scanned), scanErr, len(found), err)
 	}
-	if agreement(found, want) != len(found) {
-		t.Fatalf("record %d of %d is not what was written", agreement(found, want)+1, len(found))
+	if ledgertest.Agreement(found, want) != len(found) {
+		t.Fatalf("record %d of %d is not what was written", ledgertest.Agreement(found, want)+1, len(found))
 	}
 	if err != nil {
-		if corrupt := (*CorruptError)(nil); errors.As(err, &corrupt) != errors.Is(err, ErrCorrupt) {
+		if corrupt := (*ledger.CorruptError)(nil); errors.As(err, &corrupt) != errors.Is(err, ledger.ErrCorrupt) {
 			t.Fatalf("neither a CorruptError nor without ErrCorrupt: %v", err)
 		}
 		return len(found), err
@@ -178,7 +119,7 @@ func TestTail(t *testing.T) {
 		// An interrupted rotation leaves the last segment without records.
 		{"last segment empty", twoSegments, replace(tail, nil), 2, ""},
 		{"last segment short", twoSegments, cut(tail, 0, -1), 2, ""},
-		{"last segment allocated", twoSegments, replace(tail, make([]byte, SegmentBytesMin)), 2, ""},
+		{"last segment allocated", twoSegments, replace(tail, make([]byte, ledger.SegmentBytesMin)), 2, ""},
 		{"last segment not there yet", twoSegments, remove(tail), 2, ""},
 		{"last segment without records", twoSegments, cut(tail, 0, 0), 2, ""},
 		{"interrupted, and its predecessor damaged", twoSegments, func(files image) {
@@ -218,13 +159,13 @@ func TestTail(t *testing.T) {
 		{"segment of another copy of the ledger", twoSegments, func(files image) {
 			diverged := files.clone()
 			delete(diverged, tail)
-			diverged[sealed] = diverged[sealed][:segmentHeaderBytes]
+			diverged[sealed] = diverged[sealed][:ledger.SegmentHeaderBytes]
 			fsys := diverged.fs()
-			l, _ := mustOpen(t, testDir, Options{FS: fsys, SegmentBytes: SegmentBytesMin})
+			l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
 			mustCommit(t, l, bets(1800, 8), bets(1800, 9))
 			mustCommit(t, l, bets(1000, 3))
 			mustClose(t, l)
-			files[tail] = fsys.image()[tail]
+			files[tail] = imageOf(fsys)[tail]
 		}, 2, "does not continue the one before"},
 	}
 	for _, c := range cases {
@@ -238,7 +179,7 @@ func TestTail(t *testing.T) {
 			switch {
 			case c.refused == "" && err != nil:
 				t.Errorf("refused: %v", err)
-			case c.refused != "" && (!errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), c.refused)):
+			case c.refused != "" && (!errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), c.refused)):
 				t.Errorf("got %v, want ErrCorrupt because %q", err, c.refused)
 			}
 		})
@@ -249,11 +190,11 @@ func TestTail(t *testing.T) {
 // records are there.
 func TestEveryBit(t *testing.T) {
 	groups := [][]entry{
-		{{Opened, 0, 5, "7574|1,2,3,4,5"}},
-		{bets(900, 1), bets(1, 2), {Reported, 2, 0, ""}},
-		{bets(2600, 3), {Reported, 3, 0, ""}},
+		{opened("7574|1,2,3,4,5")},
+		{bets(900, 1), bets(1, 2), reported(2)},
+		{bets(2600, 3), reported(3)},
 		{bets(444, 4), bets(17, 5), bets(600, 6)},
-		{{Reported, 5, 0, ""}},
+		{reported(5)},
 	}
 	want := slices.Concat(groups...)
 	files := written(t, groups...)
@@ -264,7 +205,7 @@ func TestEveryBit(t *testing.T) {
 	for name, data := range files {
 		end := files.end(name)
 		for bit := range 8 * len(data) {
-			if free := bit/8 - end; free > sectorBytes && bit%61 != 0 {
+			if free := bit/8 - end; free > ledgertest.SectorBytes && bit%61 != 0 {
 				continue // far behind the end, one place is like another
 			}
 			damaged := image{}
@@ -275,7 +216,7 @@ func TestEveryBit(t *testing.T) {
 			damaged[name][bit/8] ^= 1 << (bit % 8)
 			survived, err := reopen(t, damaged, want)
 			switch {
-			case errors.Is(err, ErrCorrupt):
+			case errors.Is(err, ledger.ErrCorrupt):
 				refused++
 			case err != nil:
 				t.Fatalf("%s, bit %d: %v", name, bit, err)
@@ -293,7 +234,7 @@ func TestEveryBit(t *testing.T) {
 
 // A log that ends anywhere in its last group keeps the groups before, and whole records of that group.
 func TestTruncationAtEveryByte(t *testing.T) {
-	groups := [][]entry{{bets(500, 1), bets(100, 2)}, {bets(700, 3), {Reported, 1, 0, ""}, bets(15, 4)}}
+	groups := [][]entry{{bets(500, 1), bets(100, 2)}, {bets(700, 3), reported(1), bets(15, 4)}}
 	want := slices.Concat(groups...)
 	files := written(t, groups...)
 	const live = "00000000000000000001.ledger"
@@ -309,7 +250,7 @@ func TestTruncationAtEveryByte(t *testing.T) {
 				t.Fatalf("cut to %d bytes: %d of %d whole records, %v", size, survived, whole, err)
 			}
 			// Zeros from within a sector on are no torn write, unless nothing of the sector's part is left.
-			if zeros != 0 && size%sectorBytes == 0 && (err != nil || survived != whole) {
+			if zeros != 0 && size%ledgertest.SectorBytes == 0 && (err != nil || survived != whole) {
 				t.Fatalf("zeros from %d on: %d of %d whole records, %v", size, survived, whole, err)
 			}
 		}
@@ -323,7 +264,7 @@ func TestEverySubsetOfSectors(t *testing.T) {
 		{bets(2800, 4)},
 		{bets(300, 4), bets(1000, 5), bets(1200, 6)},
 		{bets(280, 4), bets(480, 5), bets(480, 6), bets(480, 7), bets(480, 8), bets(476, 9)},
-		slices.Repeat([]entry{{Reported, 3, 0, ""}}, 90),
+		slices.Repeat([]entry{reported(3)}, 90),
 		slices.Repeat([]entry{bets(8, 5)}, 70),
 	} {
 		const live = "00000000000000000001.ledger"
@@ -333,12 +274,12 @@ func TestEverySubsetOfSectors(t *testing.T) {
 		from := full.place(live, 3)
 		old := slices.Clone(full[live])
 		clear(old[from:])
-		first, end := from/sectorBytes, (full.place(live, 3+len(last))+sectorBytes-1)/sectorBytes
+		first, end := from/ledgertest.SectorBytes, (full.place(live, 3+len(last))+ledgertest.SectorBytes-1)/ledgertest.SectorBytes
 		for subset := range 1 << (end - first) {
 			data := slices.Clone(old)
 			for i := first; i < end; i++ {
 				if subset>>(i-first)&1 == 1 {
-					copy(data[i*sectorBytes:(i+1)*sectorBytes], full[live][i*sectorBytes:])
+					copy(data[i*ledgertest.SectorBytes:(i+1)*ledgertest.SectorBytes], full[live][i*ledgertest.SectorBytes:])
 				}
 			}
 			survived, err := reopen(t, image{live: data}, slices.Concat(all...))

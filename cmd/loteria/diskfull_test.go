@@ -1,0 +1,152 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"loteria/engine"
+)
+
+// The sizes of a draw whose first segment of the ledger fits on a disk, and
+// whose second one doesn't.
+const (
+	diskFullBets     = 1_600_000 // more than a segment of 64 MB holds
+	diskFullAgencies = 2
+)
+
+// smallDisk mounts an empty file system of so many MB. It needs to be root's.
+func smallDisk(t *testing.T, mb int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mb))
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
+		t.Skipf("mounting a small file system is root's: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// Issue 3: the disk is full. Without room for a segment the server doesn't
+// start. When it fills up in a draw, nothing more is acknowledged, the server
+// ends with 4, and the agencies go on trying; when there is space, the server
+// goes on where the ledger ends and the draw comes out right.
+func TestDiskFull(t *testing.T) {
+	disk := smallDisk(t, 10)
+	bets := t.TempDir()
+	if _, _, err := datasetCommand(t, "--out", bets, "--force", "--agencies", strconv.Itoa(diskFullAgencies), "--bets", strconv.Itoa(diskFullBets)); err != nil {
+		t.Fatal(err)
+	}
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	dataDir := filepath.Join(disk, "data")
+	run := func(args []string, variables ...string) *process {
+		environment := append([]string{"PATH=" + os.Getenv("PATH"), "LOG_LEVEL=warn", "SERVER_ADDR=" + addr, "AGENCY_SERVER=" + addr,
+			"SERVER_DATA_DIR=" + dataDir, "SERVER_AGENCIES=" + strconv.Itoa(diskFullAgencies), "AGENCY_BETS=" + bets}, variables...)
+		p, err := startProcess(t.TempDir(), environment, "loteria", args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.kill)
+		return p
+	}
+	ends := func(p *process, want int, says string) {
+		t.Helper()
+		code, err := p.wait()
+		if said := p.stdout.String() + p.stderr.String(); err != nil || code != want || !strings.Contains(said, says) {
+			t.Fatalf("it ends with %d, %v, want %d and %q:\n%.2000s", code, err, want, says, said)
+		}
+	}
+	resize := func(mb int) {
+		t.Helper()
+		if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%dm", mb)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := []string{"server"}
+
+	ends(run(server), exitStorage, syscall.ENOSPC.Error())
+
+	resize(65)
+	first := run(server)
+	var agencies []*process
+	for id := 1; id <= diskFullAgencies; id++ {
+		agencies = append(agencies, run([]string{"agency"}, "AGENCY_ID="+strconv.Itoa(id)))
+	}
+	ends(first, exitStorage, syscall.ENOSPC.Error())
+	before, err := engine.Verify(dataDir)
+	if err != nil || before.Bets == 0 || before.Drawn {
+		t.Fatalf("after the disk was full: %+v, %v", before, err)
+	}
+
+	resize(400)
+	second := run(server)
+	for _, p := range agencies {
+		ends(p, exitDone, "")
+	}
+	ends(second, exitDone, "")
+	after, err := engine.Verify(dataDir)
+	if err != nil || after.Bets != diskFullBets || !after.Drawn {
+		t.Fatalf("after the draw: %+v, %v", after, err)
+	}
+	if err := streamsHold(filepath.Join(dataDir, engine.BetsFile), bets); err != nil {
+		t.Error(err)
+	}
+}
+
+// streamsHold checks that an export has each agency's bets once, in their
+// order, without keeping any of them.
+func streamsHold(betsCSV, bets string) (err error) {
+	export, err := os.Open(betsCSV)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, export.Close()) }()
+	rows := map[string]*bufio.Reader{}
+	for id := 1; id <= diskFullAgencies; id++ {
+		file, errOpen := os.Open(filepath.Join(bets, fmt.Sprintf("agency-%d.csv", id)))
+		if errOpen != nil {
+			return errOpen
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		rows[strconv.Itoa(id)] = bufio.NewReader(file)
+	}
+	lines := bufio.NewScanner(export)
+	for n := 1; lines.Scan(); n++ {
+		id, bet, _ := strings.Cut(lines.Text(), ",")
+		if rows[id] == nil {
+			return fmt.Errorf("%s:%d: agency %q", betsCSV, n, id)
+		}
+		if want, errRead := rows[id].ReadString('\n'); errRead != nil || strings.TrimRight(want, "\r\n") != strings.TrimRight(bet, "\r") {
+			return fmt.Errorf("%s:%d: %q of agency %s, want %q (%v)", betsCSV, n, bet, id, want, errRead)
+		}
+	}
+	for id, r := range rows {
+		if _, errRead := r.ReadByte(); errRead != io.EOF {
+			return fmt.Errorf("%s lacks bets of agency %s (%v)", betsCSV, id, errRead)
+		}
+	}
+	return lines.Err()
+}

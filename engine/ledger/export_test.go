@@ -1,0 +1,26 @@
+package ledger
+
+// What the tests know of the format.
+const (
+	FormatVersion      = formatVersion
+	SegmentHeaderBytes = segmentHeaderBytes
+	RecordHeaderBytes  = recordHeaderBytes
+	RecordAlignBytes   = recordAlignBytes
+	ReadBytes          = readBytes
+)
+
+var (
+	SegmentName  = segmentName
+	SegmentFirst = segmentFirst
+	Seal         = seal
+)
+
+// EncodeSegmentHeader makes the header of a ledger's first segment.
+func EncodeSegmentHeader(version uint32, id [16]byte) []byte {
+	h := segmentHeader{version: version, id: id, first: 1, chain: ChainStart(id)}
+	return h.encode()
+}
+
+func ChainStart(id [16]byte) uint32 { return ledgerID(id).chainStart() }
+
+func GroupIndex(record []byte) uint32 { h := decodeRecordHeader(record); return h.groupIndex }

@@ -1,0 +1,265 @@
+package ledger_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
+)
+
+// The checks that every ledger must pass, with segments that their large records don't fit in, and with larger ones.
+func TestLedger(t *testing.T) {
+	for name, segmentBytes := range map[string]int64{"small segments": ledger.SegmentBytesMin, "larger segments": 3 * ledger.SegmentBytesMin} {
+		t.Run(name, func(t *testing.T) {
+			ledgertest.Check(t, func(seed uint64) ledgertest.Store {
+				return &ledgertest.Local{FS: ledgertest.NewFS(seed), Dir: testDir, Options: ledger.Options{SegmentBytes: segmentBytes}}
+			})
+		})
+	}
+}
+
+// A failed sync may leave records that only the operating system's memory holds, and that a later sync
+// doesn't write. A restart replays them, so it must make them durable after all.
+func TestRestartAfterFailedSync(t *testing.T) {
+	for _, groupsBefore := range []int{0, 1, 5} {
+		for seed := range uint64(20) {
+			fsys := ledgertest.NewFS(seed)
+			o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
+			l, _ := mustOpen(t, testDir, o)
+			for i := range groupsBefore {
+				mustCommit(t, l, bets(900, i))
+			}
+			fsys.Break(ledgertest.Fault{Op: ledgertest.SyncData, N: 1})
+			if err := commit(l, bets(100, 77)); !errors.Is(err, ledger.ErrFailed) || !errors.Is(err, syscall.EIO) {
+				t.Fatalf("the sync failed, Commit returned %v", err)
+			}
+			fsys.Kill()
+			l, replayed := mustOpen(t, testDir, o)
+			if l.Stats().Seq != uint64(groupsBefore+1) {
+				t.Fatalf("Stats %+v after %d groups and one that failed", l.Stats(), groupsBefore)
+			}
+			fsys.Crash()
+			l, found := mustOpen(t, testDir, o)
+			mustClose(t, l)
+			wantEntries(t, found, replayed)
+		}
+	}
+}
+
+// The same for the header of a new segment: whose sync failed, a restart finds it in the operating system's memory. It must be on
+// disk before the segment gets its first record, or else a crash leaves records without a header.
+func TestRestartAfterFailedRotation(t *testing.T) {
+	for seed := range uint64(100) {
+		fsys := ledgertest.NewFS(seed)
+		o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
+		l, _ := mustOpen(t, testDir, o)
+		mustCommit(t, l, bets(3000, 1))
+		fsys.Break(ledgertest.Fault{Op: ledgertest.Sync, N: 2}) // the first one seals the old segment
+		if err := commit(l, bets(3000, 2)); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("the sync failed, Commit returned %v", err)
+		}
+		fsys.Kill()
+		l, acknowledged := mustOpen(t, testDir, o)
+		fsys.Break(ledgertest.Fault{Op: ledgertest.SyncData, N: 1})
+		if err := commit(l, bets(3000, 3)); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("the sync failed, Commit returned %v", err)
+		}
+		fsys.Crash()
+		l, found := mustOpen(t, testDir, o)
+		mustClose(t, l)
+		if ledgertest.Agreement(found, acknowledged) != len(acknowledged) {
+			t.Fatalf("seed %d: found %d records, %d were acknowledged", seed, len(found), len(acknowledged))
+		}
+	}
+}
+
+// A full disk: the group that finds no room is not acknowledged, nor is anything after it. Nothing starts on a full disk that needs
+// room. When there is some, the ledger goes on with all that was acknowledged.
+func TestDiskFull(t *testing.T) {
+	for seed := range uint64(50) {
+		fsys := ledgertest.NewFS(seed)
+		o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
+		fsys.LimitSpace(ledger.SegmentBytesMin - 1)
+		if _, err := ledger.Open(testDir, o, nil); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("seed %d: Open without room for a segment returned %v", seed, err)
+		}
+		fsys.LimitSpace(3*ledger.SegmentBytesMin + int64(seed)*61)
+		l, _ := mustOpen(t, testDir, o)
+		var acknowledged []entry
+		var err error
+		for i := 0; err == nil; i++ {
+			if e := bets(700+i, i); fsys.UsedBytes() > 4*ledger.SegmentBytesMin {
+				t.Fatalf("seed %d: %d bytes are in use", seed, fsys.UsedBytes())
+			} else if err = commit(l, e); err == nil {
+				acknowledged = append(acknowledged, e)
+			}
+		}
+		if !errors.Is(err, ledger.ErrFailed) || !errors.Is(err, syscall.ENOSPC) || len(acknowledged) < 8 {
+			t.Fatalf("seed %d: after %d commits: %v", seed, len(acknowledged), err)
+		}
+		fsys.LimitSpace(0) // what was given back meanwhile is gone again
+		if again := commit(l, bets(1, 1)); again != err {
+			t.Fatalf("seed %d: a later commit returned %v", seed, again)
+		}
+		if seed%2 == 0 {
+			fsys.Kill()
+		} else {
+			fsys.Crash()
+		}
+		if l, err := ledger.Open(testDir, o, nil); err == nil { // it needed no room
+			mustClose(t, l)
+		} else if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("seed %d: Open on a full disk returned %v", seed, err)
+		}
+		fsys.LimitSpace(-1)
+		l, found := mustOpen(t, testDir, o)
+		if ledgertest.Agreement(found, acknowledged) != len(acknowledged) || len(found) > len(acknowledged)+1 {
+			t.Fatalf("seed %d: found %d records, %d were acknowledged", seed, len(found), len(acknowledged))
+		}
+		mustCommit(t, l, bets(3000, 1))
+		mustClose(t, l)
+	}
+}
+
+// A disk that can't be read isn't taken for a damaged or an empty ledger, and nothing is changed.
+func TestReadError(t *testing.T) {
+	for n := 1; ; n++ {
+		fsys := ledgertest.NewFS(uint64(n))
+		o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
+		l, _ := mustOpen(t, testDir, o)
+		var want []entry
+		for i := range 10 {
+			want = append(want, bets(900, i))
+			mustCommit(t, l, want[i])
+		}
+		mustClose(t, l)
+		before := imageOf(fsys)
+		fsys.Break(ledgertest.Fault{Op: ledgertest.Read | ledgertest.OpenOld | ledgertest.List, N: n})
+		l, err := ledger.Open(testDir, o, nil)
+		if err == nil {
+			if mustClose(t, l); fsys.Broken() != 0 || n < 6 {
+				t.Fatalf("read %d failed (%v), Open didn't", n, fsys.Broken())
+			}
+			return
+		}
+		if !errors.Is(err, syscall.EIO) || errors.Is(err, ledger.ErrCorrupt) {
+			t.Fatalf("read %d failed: %v", n, err)
+		}
+		if fsys.OpenFiles() != 0 {
+			t.Fatalf("read %d failed, %d files are left open", n, fsys.OpenFiles())
+		}
+		for name, data := range imageOf(fsys) {
+			if !slices.Equal(data, before[name]) {
+				t.Fatalf("read %d failed, and %s was changed", n, name)
+			}
+		}
+		fsys.Kill()
+		l, found := mustOpen(t, testDir, o)
+		mustClose(t, l)
+		wantEntries(t, found, want)
+	}
+}
+
+// An Open that the replay's visitor refuses has changed nothing and left nothing open.
+func TestRefusedOpenChangesNothing(t *testing.T) {
+	fsys := ledgertest.NewFS(1)
+	o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
+	l, _ := mustOpen(t, testDir, o)
+	mustCommit(t, l, bets(10, 1))
+	mustClose(t, l)
+	before := fsys.Count(ledgertest.Changes &^ ledgertest.Mkdir)
+	stop := errors.New("stop")
+	if _, err := ledger.Open(testDir, o, func(ledger.Record) error { return stop }); err != stop {
+		t.Fatalf("Open returned %v", err)
+	}
+	if _, err := ledger.Scan(testDir, o, func(ledger.Record) error { return stop }); err != stop {
+		t.Fatalf("Scan returned %v", err)
+	}
+	if changes := fsys.Count(ledgertest.Changes&^ledgertest.Mkdir) - before; changes != 0 || fsys.OpenFiles() != 0 {
+		t.Fatalf("%d operations changed something, %d files are left open", changes, fsys.OpenFiles())
+	}
+}
+
+// What each durability costs: a commit is one write, and with Fsync one sync.
+func TestSyncsPerCommit(t *testing.T) {
+	for durability, syncs := range map[ledger.Durability]int{ledger.Fsync: 2, ledger.OS: 0} {
+		for seed := range uint64(20) {
+			fsys := ledgertest.NewFS(seed)
+			o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin, Durability: durability}
+			l, _ := mustOpen(t, testDir, o)
+			changes, before := fsys.Count(ledgertest.Changes), fsys.Count(ledgertest.AnySync)
+			mustCommit(t, l, bets(700, 1))
+			mustCommit(t, l, bets(10, 2))
+			if got := fsys.Count(ledgertest.AnySync) - before; got != syncs {
+				t.Errorf("%v: two commits took %d syncs, want %d", durability, got, syncs)
+			}
+			if got := fsys.Count(ledgertest.Changes) - changes; got != syncs+2 {
+				t.Errorf("%v: two commits took %d operations, want %d", durability, got, syncs+2)
+			}
+			mustClose(t, l) // makes durable what was not
+			fsys.Crash()
+			l, found := mustOpen(t, testDir, o)
+			mustClose(t, l)
+			wantEntries(t, found, []entry{bets(700, 1), bets(10, 2)})
+		}
+	}
+}
+
+// With Durability OS, a crash of the process loses nothing; one of the machine loses what was not synced, and the ledger opens.
+func TestCrashWithoutSync(t *testing.T) {
+	lost := 0
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(2, seed))
+		fsys := ledgertest.NewFS(seed)
+		o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin, Durability: ledger.OS}
+		var submitted []entry
+		killed := false
+		for range 4 {
+			l, found := mustOpen(t, testDir, o)
+			if agree := ledgertest.Agreement(found, submitted); agree != len(found) || killed && agree != len(submitted) {
+				t.Fatalf("seed %d: found %d records, of %d that were written %d agree", seed, len(found), len(submitted), agree)
+			}
+			lost += len(submitted) - len(found)
+			submitted = found
+			for range rng.IntN(12) {
+				e := bets(rng.IntN(900), rng.IntN(1e8))
+				mustCommit(t, l, e)
+				submitted = append(submitted, e)
+			}
+			if killed = rng.IntN(2) == 0; killed {
+				fsys.Kill()
+			} else {
+				fsys.Crash()
+			}
+		}
+	}
+	if lost == 0 {
+		t.Error("no crash has lost anything: the test tests nothing")
+	}
+}
+
+// A process may end between creating the ledger's directory and syncing its name. The next one finds it, and makes sure of it before
+// it promises anything.
+func TestDirectoryIsDurable(t *testing.T) {
+	for seed := range uint64(50) {
+		fsys := ledgertest.NewFS(seed)
+		dir := filepath.Join("new", "ledger")
+		o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
+		fsys.Break(ledgertest.Fault{Op: ledgertest.Mkdir, N: 1})
+		if _, err := ledger.Open(dir, o, nil); !errors.Is(err, ledgertest.ErrInjected) {
+			t.Fatalf("Open returned %v", err)
+		}
+		fsys.Kill()
+		l, _ := mustOpen(t, dir, o)
+		mustCommit(t, l, bets(10, 1))
+		fsys.Crash()
+		l, found := mustOpen(t, dir, o)
+		mustClose(t, l)
+		wantEntries(t, found, []entry{bets(10, 1)})
+	}
+}

@@ -1,0 +1,176 @@
+package ledgertest
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"testing"
+
+	"loteria/engine/ledger"
+)
+
+// lyingStore is a local ledger on a disk that doesn't do all it says, or that is itself broken.
+type lyingStore struct {
+	*Local
+	lies       Op   // operations that do nothing and succeed
+	unlocked   bool // anybody may open it
+	optimistic bool // Commit hides its errors
+	forgetful  bool // every replay ends before the last record
+}
+
+func (s *lyingStore) Open(visit func(ledger.Record) error) (Ledger, error) {
+	var held *ledger.Record
+	replay := visit
+	if s.forgetful {
+		replay = func(r ledger.Record) (err error) {
+			if held != nil {
+				err = visit(*held)
+			}
+			r.Payload = append([]byte(nil), r.Payload...)
+			held = &r
+			return err
+		}
+	}
+	o := s.Options
+	o.FS = &lyingFS{s.FS, s}
+	l, err := ledger.Open(s.Dir, o, replay)
+	if err != nil {
+		return nil, err
+	}
+	return &lyingLedger{l, s}, nil
+}
+
+type lyingLedger struct {
+	*ledger.Ledger
+	store *lyingStore
+}
+
+func (l *lyingLedger) Commit(runs [][]byte) error {
+	err := l.Ledger.Commit(runs)
+	if l.store.optimistic {
+		return nil
+	}
+	return err
+}
+
+type lyingFS struct {
+	*FS
+	store *lyingStore
+}
+
+func (m *lyingFS) Lock(name string) (io.Closer, error) {
+	if m.store.unlocked {
+		return io.NopCloser(nil), nil
+	}
+	return m.FS.Lock(name)
+}
+
+func (m *lyingFS) SyncDir(dir string) error {
+	if m.store.lies&SyncDir != 0 {
+		return nil
+	}
+	return m.FS.SyncDir(dir)
+}
+
+func (m *lyingFS) OpenFile(name string, flag int) (ledger.File, error) {
+	f, err := m.FS.OpenFile(name, flag)
+	if err != nil {
+		return nil, err
+	}
+	return &lyingFile{f, m.store}, nil
+}
+
+type lyingFile struct {
+	ledger.File
+	store *lyingStore
+}
+
+func (f *lyingFile) SyncData() error {
+	if f.store.lies&SyncData != 0 {
+		return nil
+	}
+	return f.File.SyncData()
+}
+
+func (f *lyingFile) Sync() error {
+	if f.store.lies&Sync != 0 {
+		return nil
+	}
+	return f.File.Sync()
+}
+
+// recorder is a testing.TB that notes the first fatal failure.
+type recorder struct {
+	testing.TB
+	failure error
+}
+
+func (r *recorder) Helper() {}
+
+func (r *recorder) Fatal(args ...any) { r.Fatalf("%s", fmt.Sprint(args...)) }
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.failure = fmt.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+// failure runs a check and returns how it failed.
+func failure(t *testing.T, check func(t testing.TB)) error {
+	r := &recorder{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		check(r)
+	}()
+	<-done
+	return r.failure
+}
+
+// The checks notice a ledger that breaks its promises, and nothing in one that doesn't.
+func TestCheckNotices(t *testing.T) {
+	crashes := func(t testing.TB, newStore func(seed uint64) Store) {
+		for at := 1; at < 40; at++ {
+			for seed := range uint64(crashSeeds) {
+				checkCrash(t, newStore(seed), seed, at)
+			}
+		}
+	}
+	failures := func(t testing.TB, newStore func(seed uint64) Store) {
+		for n := 1; !checkFailure(t, newStore(uint64(n)), n); n++ {
+		}
+	}
+	lock := func(t testing.TB, newStore func(seed uint64) Store) { checkLock(t, newStore(1)) }
+	roundTrip := func(t testing.TB, newStore func(seed uint64) Store) { checkRoundTrip(t, newStore(1)) }
+	for _, test := range []struct {
+		name  string
+		spoil func(*lyingStore)
+		check func(t testing.TB, newStore func(seed uint64) Store)
+	}{
+		{"no data sync", func(s *lyingStore) { s.lies = SyncData }, crashes},
+		{"no sync", func(s *lyingStore) { s.lies = Sync }, crashes},
+		{"no directory sync", func(s *lyingStore) { s.lies = SyncDir }, crashes},
+		{"errors hidden", func(s *lyingStore) { s.optimistic = true }, failures},
+		{"no lock", func(s *lyingStore) { s.unlocked = true }, lock},
+		{"last record not replayed", func(s *lyingStore) { s.forgetful = true }, roundTrip},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			newStore := func(broken bool) func(seed uint64) Store {
+				return func(seed uint64) Store {
+					s := &lyingStore{Local: &Local{FS: NewFS(seed), Dir: "data", Options: ledger.Options{SegmentBytes: ledger.SegmentBytesMin}}}
+					if broken {
+						test.spoil(s)
+					}
+					return s
+				}
+			}
+			if err := failure(t, func(t testing.TB) { test.check(t, newStore(false)) }); err != nil {
+				t.Errorf("an honest ledger fails: %v", err)
+			}
+			err := failure(t, func(t testing.TB) { test.check(t, newStore(true)) })
+			if err == nil {
+				t.Error("it isn't noticed")
+			}
+			t.Log(err)
+		})
+	}
+}

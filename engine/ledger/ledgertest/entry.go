@@ -1,0 +1,64 @@
+package ledgertest
+
+import (
+	"fmt"
+	"strings"
+
+	"loteria/engine/ledger"
+)
+
+// Entry is a ledger.Record whose payload outlives the visit. Entries can be compared.
+type Entry struct {
+	Kind    ledger.Kind
+	Agency  uint32
+	Count   uint32
+	Payload string
+}
+
+// Bets makes a record of one bet with a payload of that many bytes. Records of different numbers below 1e8 differ, if their
+// payloads are long enough to hold the number.
+func Bets(payloadBytes, number int) Entry {
+	line := fmt.Sprintf("Juan|Pérez|%08d|1990-05-23|7574|1\n", number)
+	return Entry{ledger.Bets, uint32(number%5 + 1), 1, strings.Repeat(line, payloadBytes/len(line)+1)[:payloadBytes]}
+}
+
+// Opened makes a ledger's first record.
+func Opened(settings string) Entry { return Entry{ledger.Opened, 0, 1, settings} }
+
+// Reported makes a record that says that an agency has no more bets.
+func Reported(agency uint32) Entry { return Entry{ledger.Reported, agency, 0, ""} }
+
+// AppendTo packs the entry onto a run, as ledger.AppendRecord does.
+func (e Entry) AppendTo(run []byte) []byte {
+	return ledger.AppendRecord(run, e.Kind, e.Agency, e.Count, []byte(e.Payload))
+}
+
+// Run packs entries as one run.
+func Run(entries ...Entry) []byte {
+	var run []byte
+	for _, e := range entries {
+		run = e.AppendTo(run)
+	}
+	return run
+}
+
+// Collect returns a visitor that appends the records to *into. It ends the replay with an error if a sequence number is not the
+// next one.
+func Collect(into *[]Entry) func(ledger.Record) error {
+	return func(r ledger.Record) error {
+		*into = append(*into, Entry{r.Kind, r.Agency, r.Count, string(r.Payload)})
+		if r.Seq != uint64(len(*into)) {
+			return fmt.Errorf("ledgertest: record %d was visited as number %d", r.Seq, len(*into))
+		}
+		return nil
+	}
+}
+
+// Agreement is how many entries two logs have in common from their beginning on.
+func Agreement(a, b []Entry) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
