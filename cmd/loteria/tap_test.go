@@ -1,0 +1,141 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"sync"
+)
+
+// tap stands between agencies and a server and passes bytes on. Where a chosen
+// number of them has passed in one direction, wherever that is in a frame, it
+// stops and calls an event.
+type tap struct {
+	listener net.Listener
+	target   string
+	passing  sync.WaitGroup
+
+	// flow is held while bytes pass, in either direction, so that they are in
+	// one order and stand still while an event happens. It guards the meters.
+	flow     sync.Mutex
+	up, down meter
+
+	mu     sync.Mutex
+	open   map[net.Conn]bool
+	closed bool
+}
+
+// meter counts the bytes of one direction.
+type meter struct {
+	passed int
+	// marks are where events are, in order. The event gets the two ends of the
+	// connection whose byte was the last to pass.
+	marks []int
+	event func(from, to net.Conn)
+}
+
+func startTap(addr, target string, up, down meter) (*tap, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	t := &tap{listener: l, target: target, up: up, down: down, open: map[net.Conn]bool{}}
+	t.passing.Go(t.accept)
+	return t, nil
+}
+
+func (t *tap) accept() {
+	for {
+		agency, err := t.listener.Accept()
+		if err != nil {
+			return // close has been called
+		}
+		t.passing.Go(func() { t.connect(agency) })
+	}
+}
+
+func (t *tap) connect(agency net.Conn) {
+	if !t.keep(agency) {
+		return
+	}
+	defer t.drop(agency)
+	server, err := net.Dial("tcp", t.target)
+	if err != nil || !t.keep(server) {
+		return // as if the server had closed at once
+	}
+	defer t.drop(server)
+	var both sync.WaitGroup
+	// Whoever closes first takes the other connection along.
+	both.Go(func() { defer server.Close(); t.pass(&t.up, agency, server) })
+	both.Go(func() { defer agency.Close(); t.pass(&t.down, server, agency) })
+	both.Wait()
+}
+
+func (t *tap) pass(m *meter, from, to net.Conn) {
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := from.Read(buf)
+		if errWrite := t.write(m, buf[:n], from, to); err != nil || errWrite != nil {
+			return
+		}
+	}
+}
+
+func (t *tap) write(m *meter, b []byte, from, to net.Conn) error {
+	t.flow.Lock()
+	defer t.flow.Unlock()
+	for len(b) > 0 {
+		n := len(b)
+		if len(m.marks) > 0 {
+			n = min(n, m.marks[0]-m.passed)
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+		m.passed += n
+		if len(m.marks) > 0 && m.passed == m.marks[0] {
+			m.marks = m.marks[1:]
+			m.event(from, to)
+		}
+	}
+	return nil
+}
+
+func (t *tap) keep(c net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		_ = c.Close() // nobody is there to be told
+		return false
+	}
+	t.open[c] = true
+	return true
+}
+
+func (t *tap) drop(c net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, c)
+	_ = c.Close() // an error is a connection that is closed
+}
+
+// close ends every connection and waits for its goroutines.
+func (t *tap) close() error {
+	t.mu.Lock()
+	t.closed = true
+	var errs []error
+	for c := range t.open {
+		errs = append(errs, ignoreClosed(c.Close()))
+	}
+	t.mu.Unlock()
+	errs = append(errs, t.listener.Close())
+	t.passing.Wait()
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// mutationsEnv turns TestMutations on: each mutation is compiled, which takes
+// seconds. CI does it.
+//
+//	LOTERIA_MUTATIONS=1 go test ./engine -run Mutations -v
+const mutationsEnv = "LOTERIA_MUTATIONS"
+
+// mutation is the program with one mistake. The simulation has to find it
+// within seeds runs.
+type mutation struct {
+	name     string
+	file     string // from this directory
+	old, new string // old stands there exactly once
+	seeds    int
+}
+
+var mutations = []mutation{
+	{
+		name:  "ack before sync",
+		file:  "ledger/ledger.go",
+		old:   "if l.durability == Fsync {\n\t\tif err := l.sync()",
+		new:   "if l.durability == Fsync+9 {\n\t\tif err := l.sync()",
+		seeds: 500,
+	},
+	{
+		name:  "no directory sync at rotation",
+		file:  "ledger/ledger.go",
+		old:   "if err := l.fsys.SyncDir(l.dir); err != nil {\n\t\treturn err\n\t}\n\tl.offset, l.groupFirst = ",
+		new:   "l.offset, l.groupFirst = ",
+		seeds: 2000,
+	},
+	{
+		name:  "no sync of a sealed segment",
+		file:  "ledger/ledger.go",
+		old:   "if err := l.live.Sync(); err != nil {\n\t\treturn err\n\t}\n\tsealed := ",
+		new:   "sealed := ",
+		seeds: 2000,
+	},
+	{
+		name:  "a restart believes a sync that failed",
+		file:  "ledger/ledger.go",
+		old:   "if err := l.rewrite(&p.r, newest); err != nil {\n\t\treturn err\n\t}",
+		new:   "_ = newest",
+		seeds: 5000,
+	},
+	{
+		name:  "a restart believes a directory that was not synced",
+		file:  "ledger/ledger.go",
+		old:   "if err := l.fsys.SyncDir(l.dir); err != nil {\n\t\treturn err\n\t}\n\tl.next, l.chain",
+		new:   "l.next, l.chain",
+		seeds: 20000,
+	},
+	{
+		name:  "remains of a torn write stay",
+		file:  "ledger/ledger.go",
+		old:   "if err := live.Truncate(l.offset); err != nil {",
+		new:   "if err := error(nil); err != nil {",
+		seeds: 20000,
+	},
+	{
+		name:  "tail rule that cuts an acknowledged record of the last group",
+		file:  "ledger/tail.go",
+		old:   "return judgement{refused, d.reason}, nil",
+		new:   "return judgement{torn, d.reason}, nil",
+		seeds: 500,
+	},
+	{
+		name:  "tail rule that cuts an acknowledged record of an earlier group",
+		file:  "ledger/tail.go",
+		old:   "if later != 0 {",
+		new:   "if later == 1<<63 {",
+		seeds: 500,
+	},
+	{
+		name:  "no fencing of a session that was taken over",
+		file:  "lottery/lottery.go",
+		old:   "l.unbind(older)\n\t\t\teffects",
+		new:   "effects",
+		seeds: 500,
+	},
+	{
+		name: "stored counted before it is durable",
+		file: "committer.go",
+		old:  "\tif len(c.runs) > 0 {",
+		new: `	late := c.replies[:0:0]
+	for _, r := range c.replies {
+		if r.kind == lottery.Welcome {
+			r.session.loop.deliver([]reply{r})
+		} else {
+			late = append(late, r)
+		}
+	}
+	c.replies = late
+	if len(c.runs) > 0 {`,
+		seeds: 5000,
+	},
+	{
+		name:  "winners count as served while the socket has not taken them",
+		file:  "loop.go",
+		old:   "if buffered > 0 {",
+		new:   "if buffered > 1<<30 {",
+		seeds: 5000,
+	},
+	{
+		name:  "an agency sends again what WELCOME has counted",
+		file:  "../agency/window.go",
+		old:   "b.skip(int(stored - b.First))",
+		new:   "_ = stored",
+		seeds: 500,
+	},
+}
+
+// The simulation is worth what it would notice.
+func TestMutations(t *testing.T) {
+	if os.Getenv(mutationsEnv) == "" {
+		t.Skipf("compiles the package %d times: set %s=1", len(mutations), mutationsEnv)
+	}
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			dir := t.TempDir()
+			program := filepath.Join(dir, "mutant.test")
+			build := exec.Command("go", "test", "-c", "-overlay", m.overlay(t, dir), "-o", program, ".")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("the mutant doesn't compile: %v\n%s", err, out)
+			}
+			run := exec.Command(program, "-test.run", "^TestSimulation$", "-test.timeout", "5m")
+			run.Env = append(os.Environ(), fmt.Sprintf("%s=%d", seedsEnv, m.seeds))
+			out, err := run.CombinedOutput()
+			found := regexp.MustCompile(`seed \d+: ` + errViolation.Error() + `.*`).Find(out)
+			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || found == nil {
+				t.Fatalf("not noticed in %d seeds: %v\n%s", m.seeds, err, out)
+			}
+			t.Logf("%.200s", found)
+		})
+	}
+}
+
+// overlay writes the mutated file and what tells the go command to use it.
+func (m mutation) overlay(t *testing.T, dir string) (name string) {
+	t.Helper()
+	file, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), m.old); n != 1 {
+		t.Fatalf("%s has %d places to mutate, want 1; it has changed, so change the mutation:\n%s", m.file, n, m.old)
+	}
+	mutant := filepath.Join(dir, filepath.Base(file))
+	if err := os.WriteFile(mutant, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{file: mutant}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name = filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(name, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}

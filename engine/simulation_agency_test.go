@@ -1,0 +1,388 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"loteria/agency"
+	"loteria/codec"
+)
+
+// simAgency is an agency and what is known of its bets. A new one speaks the
+// extension and may have two processes at once; an old one has one process
+// that waits for every answer.
+type simAgency struct {
+	world     *world
+	id        codec.Agency
+	old       bool
+	bets      [][]byte // lines with their '\n'; a bet is told by its document
+	won       []byte   // the winning ones, as they have to arrive
+	processes []process
+	done      bool   // a process has had the winners
+	winners   []byte // what it got
+
+	// promised is how many bets the server has said are stored, ACK or WELCOME:
+	// noted when the answer leaves the server, whether it arrives or not. An
+	// old agency's are in acked.
+	promised int
+	// reportRead says that the server has read GET_WINNERS; reportPromised that it
+	// has answered it.
+	reportRead, reportPromised bool
+	// Of an old agency, how often each bet was sent, and how often acknowledged.
+	sent, acked []int
+}
+
+// process is a process of an agency.
+type process interface {
+	fmt.Stringer
+	owner() *simAgency
+	// act does what the process can do by itself.
+	act()
+	// receive takes what the server said.
+	receive(b []byte)
+	// lost says that the connection is gone.
+	lost()
+	// end ends the process.
+	end()
+}
+
+func newSimAgency(w *world, id codec.Agency) *simAgency {
+	a := &simAgency{world: w, id: id, old: w.chance(25)}
+	for i := range w.rng.IntN(simBetsMax) {
+		number := w.rng.IntN(60)
+		name := bytes.Repeat([]byte{'a' + byte(i%26)}, w.between(1, codec.NameBytesMax))
+		line := codec.AppendBet(nil, codec.Bet{
+			FirstName: name,
+			LastName:  []byte("Pérez"),
+			Document:  strconv.AppendInt(nil, simDocument+int64(i), 10),
+			Birthdate: []byte("1990-05-23"),
+			Number:    strconv.AppendInt(nil, int64(number), 10),
+			Agency:    id,
+		})
+		if number == simWinning {
+			a.won = append(append(a.won, line...), '\n')
+		}
+		a.bets = append(a.bets, append(line, '\n'))
+	}
+	a.won = bytes.TrimSuffix(a.won, []byte{'\n'})
+	a.sent, a.acked = make([]int, len(a.bets)), make([]int, len(a.bets))
+	return a
+}
+
+func (a *simAgency) String() string {
+	return fmt.Sprintf("agency %d: done %v, %d of %d promised, %v", a.id, a.done, a.promised, len(a.bets), a.processes)
+}
+
+// act starts a process if there is none and one is needed, or lets one go on.
+func (a *simAgency) act() {
+	switch {
+	case len(a.processes) > 0:
+		pick(a.world, a.processes).act()
+	case a.done:
+	case a.old:
+		a.processes = append(a.processes, newOldProcess(a))
+	default:
+		a.processes = append(a.processes, newNewProcess(a))
+	}
+}
+
+// crashProcess kills a process of the agency. Old agencies don't crash: they
+// have no way to go on afterwards.
+func (a *simAgency) crashProcess() {
+	if a.old || len(a.processes) == 0 {
+		return
+	}
+	p := pick(a.world, a.processes)
+	a.world.tracef("%v crashes", p)
+	a.world.seen[seenAgencyCrash]++
+	p.end()
+}
+
+// takeOver starts a second process beside the first.
+func (a *simAgency) takeOver() {
+	if a.old || len(a.processes) != 1 {
+		return
+	}
+	a.world.seen[seenTakeover]++
+	a.processes = append(a.processes, newNewProcess(a))
+}
+
+func (a *simAgency) remove(p process) {
+	a.processes = slices.DeleteFunc(a.processes, func(other process) bool { return other == p })
+}
+
+// lines are the bets from first on, count of them.
+func (a *simAgency) lines(first, count int) []byte {
+	return bytes.Join(a.bets[first:first+count], nil)
+}
+
+// processEnd is a process's end of its connection, if it has one.
+type processEnd struct {
+	agency *simAgency
+	link   *simLink
+	in     []byte // received, not yet a frame
+	number int    // tells the agency's processes apart
+}
+
+func newProcessEnd(a *simAgency) processEnd {
+	a.world.linkCount++
+	return processEnd{agency: a, number: a.world.linkCount}
+}
+
+func (c *processEnd) owner() *simAgency { return c.agency }
+
+// frame takes the next whole frame's payload.
+func (c *processEnd) frame() (payload []byte, ok bool) {
+	payload, rest, ok, err := codec.SplitFrame(c.in, codec.ReplyBytesMaxDefault)
+	if err != nil {
+		c.agency.world.failf("agency %d: %v", c.agency.id, err)
+	}
+	c.in = rest
+	return payload, ok
+}
+
+func (c *processEnd) hangUp() {
+	if c.link != nil {
+		c.link.hangUp()
+	}
+	c.link, c.in = nil, nil
+}
+
+// newProcess drives agency.Session as agency.Client does.
+type newProcess struct {
+	processEnd
+	session *agency.Session
+	// The limits of batches, which differ from one process to the next.
+	batchBets, batchBytes int
+
+	next     int  // bet of the input
+	finished bool // the input's end was seen
+	asking   bool // all is uploaded
+	hold     bool // the server wants to be asked again
+}
+
+func newNewProcess(a *simAgency) *newProcess {
+	w := a.world
+	p := &newProcess{
+		processEnd: newProcessEnd(a),
+		session:    agency.NewSession(a.id, w.between(1, 6)),
+		batchBets:  w.between(1, 12),
+		batchBytes: w.between(codec.BetBytesMax, 1000),
+	}
+	p.session.Begin()
+	return p
+}
+
+func (p *newProcess) String() string { return fmt.Sprintf("process %d.%d", p.agency.id, p.number) }
+
+func (p *newProcess) act() {
+	w := p.agency.world
+	if p.link == nil {
+		if p.link = w.connect(p); p.link == nil {
+			return
+		}
+		p.session.Connect()
+	}
+	for !p.asking && p.session.Wants() && w.chance(80) {
+		p.push()
+	}
+	if !p.asking && p.session.Uploaded() {
+		p.asking = true
+		p.session.Begin()
+		p.session.Ask()
+	}
+	if p.hold && w.chance(20) {
+		p.hold = false
+		p.session.Ask()
+	}
+	for {
+		out := p.session.Send(nil)
+		if len(out) == 0 {
+			return
+		}
+		w.tracef("%v sends %q", p, out)
+		p.link.toServer.write(out)
+	}
+}
+
+// push reads another batch of the input.
+func (p *newProcess) push() {
+	if p.next == len(p.agency.bets) {
+		if p.finished {
+			return
+		}
+		p.finished = true
+		if err := p.session.Finish(int64(p.next)); err != nil {
+			p.agency.world.failf("%v: %v", p, err)
+		}
+		return
+	}
+	b := &agency.Batch{First: int64(p.next)}
+	for p.next < len(p.agency.bets) && len(b.Rows) < p.batchBets {
+		line := p.agency.bets[p.next]
+		if len(b.Rows) > 0 && len(b.Lines)+len(line)-1 > p.batchBytes {
+			break
+		}
+		p.next++
+		b.Lines, b.Rows = append(b.Lines, line...), append(b.Rows, p.next)
+	}
+	p.session.Push(b)
+}
+
+func (p *newProcess) receive(in []byte) {
+	w := p.agency.world
+	p.in = append(p.in, in...)
+	for {
+		payload, ok := p.frame()
+		if !ok {
+			return
+		}
+		ev, err := p.session.Receive(payload)
+		if rejected := (*agency.RejectedError)(nil); errors.As(err, &rejected) && rejected.Code == codec.CodeAgencyTakenOver {
+			w.seen[seenTakenOverTold]++
+			w.tracef("%v was taken over", p)
+			p.end()
+			return
+		}
+		if err != nil {
+			w.failf("%v: %v", p, err)
+		}
+		switch ev.Kind {
+		case agency.EventHold:
+			w.seen[seenHold]++
+			p.hold = true
+		case agency.EventRetry:
+			w.tracef("%v: %v", p, ev.Err)
+			p.lost()
+			return
+		case agency.EventWinners:
+			p.agency.got(ev.Winners)
+			p.end()
+			return
+		}
+	}
+}
+
+func (p *newProcess) lost() {
+	p.hangUp()
+	p.session.Disconnect()
+	if p.hold {
+		p.hold = false
+		p.session.Ask()
+	}
+}
+
+func (p *newProcess) end() {
+	p.hangUp()
+	p.agency.remove(p)
+}
+
+// oldProcess is an agency written for the old server: it sends, waits, and if
+// it gets no answer it can only send the same again.
+type oldProcess struct {
+	processEnd
+	oneMessage bool // a connection for each message
+	newline    bool // after the last bet
+	next       int  // the first bet without an ACK
+	count      int  // of the batch that waits for one; 0: none
+	waiting    bool // for an answer, on this connection
+	again      bool // the batch was sent before
+}
+
+func newOldProcess(a *simAgency) *oldProcess {
+	return &oldProcess{processEnd: newProcessEnd(a), oneMessage: a.world.chance(50), newline: a.world.chance(50)}
+}
+
+func (p *oldProcess) String() string { return fmt.Sprintf("old process %d", p.agency.id) }
+
+func (p *oldProcess) act() {
+	a, w := p.agency, p.agency.world
+	if p.waiting {
+		return
+	}
+	if p.link == nil {
+		if p.link = w.connect(p); p.link == nil {
+			return
+		}
+	}
+	p.waiting = true
+	if p.next == len(a.bets) {
+		w.tracef("%v asks for its winners", p)
+		p.link.toServer.write(codec.AppendGetWinners(nil, a.id))
+		return
+	}
+	if p.count == 0 {
+		p.again = false
+		bytes := 0
+		for most := w.between(1, 6); p.next+p.count < len(a.bets) && p.count < most; p.count++ {
+			if bytes += len(a.bets[p.next+p.count]); p.count > 0 && bytes > FrameBytesMaxLow {
+				break
+			}
+		}
+	}
+	if p.again {
+		w.seen[seenLegacyResend]++
+	}
+	p.again = true
+	for i := range p.count {
+		a.sent[p.next+i]++
+	}
+	payload := a.lines(p.next, p.count)
+	if !p.newline || len(payload) > FrameBytesMaxLow {
+		payload = payload[:len(payload)-1]
+	}
+	w.tracef("%v sends bets %d to %d", p, p.next, p.next+p.count-1)
+	p.link.toServer.write(codec.AppendFrame(nil, payload))
+}
+
+func (p *oldProcess) receive(in []byte) {
+	w := p.agency.world
+	p.in = append(p.in, in...)
+	payload, ok := p.frame()
+	if !ok {
+		return
+	}
+	reply, err := codec.ParseReply(payload)
+	switch {
+	case err != nil:
+		w.failf("%v: %v", p, err)
+	case reply.Kind == codec.ReplyAck && p.waiting && p.count > 0:
+		p.next, p.count, p.waiting = p.next+p.count, 0, false
+		if p.oneMessage {
+			p.hangUp()
+		}
+	case reply.Kind == codec.ReplyWinners && p.waiting && p.next == len(p.agency.bets):
+		p.agency.got(reply.Winners)
+		p.end()
+	case reply.Kind == codec.ReplyError && reply.Code == codec.CodeLotteryHasntEnded && p.waiting:
+		w.seen[seenHold]++
+		p.lost()
+	case reply.Kind == codec.ReplyError && reply.Code.Closes():
+		p.lost()
+	default:
+		w.failf("%v: %q answers nothing that was asked", p, payload)
+	}
+}
+
+func (p *oldProcess) lost() {
+	p.hangUp()
+	p.waiting = false
+}
+
+func (p *oldProcess) end() {
+	p.hangUp()
+	p.agency.remove(p)
+}
+
+// got takes the winners that a process has received.
+func (a *simAgency) got(winners []byte) {
+	w := a.world
+	w.tracef("agency %d has its winners: %q", a.id, winners)
+	if a.done && !bytes.Equal(a.winners, winners) {
+		w.failf("agency %d got %q and then %q", a.id, a.winners, winners)
+	}
+	a.done, a.winners = true, bytes.Clone(winners)
+}

@@ -1,0 +1,492 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"loteria/codec"
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
+	"loteria/engine/lottery"
+)
+
+// audit watches a connection at the server's end: what the server has read of
+// requests and what it has said. An answer counts as a promise from the moment
+// it leaves.
+type audit struct {
+	agency      codec.Agency // 0: a stranger's
+	in, out     []byte       // beginnings of frames
+	questions   []question
+	winnersSaid bool
+	lastSaid    bool // an error that closes: nothing may follow it
+
+	owed []codec.Code // to a stranger
+	deaf bool         // what a stranger says from now on is not read
+}
+
+// question is a request that the server has read and not answered.
+type question struct {
+	kind         codec.RequestKind
+	first, count int // of bets; of HELLO, count is what was promised before
+}
+
+// asked takes what the server reads.
+func (a *audit) asked(c *simConn, b []byte) {
+	if a.agency == 0 {
+		a.strangeAsked(c, b)
+		return
+	}
+	owner := c.link.world.agencies[a.agency-1]
+	a.in = append(a.in, b...)
+	for {
+		payload, rest, ok, err := codec.SplitFrame(a.in, codec.FrameBytesMaxLimit)
+		if err != nil || !ok {
+			return
+		}
+		a.in = rest
+		q := question{kind: codec.RequestBets}
+		switch {
+		case bytes.HasPrefix(payload, []byte("HELLO|")):
+			q.kind, q.count = codec.RequestHello, owner.promised
+		case bytes.HasPrefix(payload, []byte("GET_WINNERS|")):
+			q.kind = codec.RequestGetWinners
+			owner.reportRead = true
+		default:
+			q.first, q.count = simIndex(payload), codec.Lines(payload)
+		}
+		a.questions = append(a.questions, q)
+	}
+}
+
+// simIndex is which of its agency's bets a line begins with.
+func simIndex(line []byte) int {
+	fields := bytes.SplitN(line, []byte{'|'}, 4)
+	n, err := strconv.Atoi(string(fields[2]))
+	if err != nil {
+		panic(err)
+	}
+	return n - simDocument
+}
+
+// answered takes what the server says.
+func (a *audit) answered(c *simConn, b []byte) {
+	w := c.link.world
+	a.out = append(a.out, b...)
+	for {
+		payload, rest, ok, err := codec.SplitFrame(a.out, codec.ReplyBytesMaxDefault)
+		if err != nil {
+			w.failf("link %d: the server says %q: %v", c.link.id, b, err)
+		}
+		if !ok {
+			return
+		}
+		a.out = rest
+		if a.lastSaid {
+			w.failf("link %d: %q behind the last answer", c.link.id, payload)
+		}
+		reply, err := codec.ParseReply(payload)
+		if err != nil {
+			w.failf("link %d: %v", c.link.id, err)
+		}
+		a.answer(c, reply)
+	}
+}
+
+func (a *audit) answer(c *simConn, reply codec.Reply) {
+	if a.agency == 0 {
+		a.strangeAnswered(c, reply)
+		return
+	}
+	w := c.link.world
+	owner := w.agencies[a.agency-1]
+	switch reply.Kind {
+	case codec.ReplyAck:
+		q := a.take(c, codec.RequestBets, "ACK")
+		owner.promise(q.first, q.count)
+	case codec.ReplyWelcome:
+		q := a.take(c, codec.RequestHello, "WELCOME")
+		stored := int(reply.Welcome.Stored)
+		if stored < q.count {
+			w.failf("link %d: WELCOME says %d, %d were promised before", c.link.id, stored, q.count)
+		}
+		owner.promised = max(owner.promised, stored)
+	case codec.ReplyWinners:
+		a.take(c, codec.RequestGetWinners, "winners")
+		a.winnersSaid, owner.reportPromised, w.promised = true, true, true
+		if !w.server.committer.lottery.Drawn() {
+			w.failf("link %d: winners before the draw", c.link.id)
+		}
+		if !w.allWinners && !owner.old && !bytes.Equal(reply.Winners, owner.won) {
+			w.failf("link %d: winners %q, want %q", c.link.id, reply.Winners, owner.won)
+		}
+	case codec.ReplyError:
+		a.refused(c, owner, reply.Code)
+	}
+}
+
+func (a *audit) refused(c *simConn, owner *simAgency, code codec.Code) {
+	w := c.link.world
+	a.lastSaid = code.Closes()
+	switch code {
+	case codec.CodeLotteryHasntEnded:
+		a.take(c, codec.RequestGetWinners, code.String())
+		owner.reportPromised = true
+		if !w.poll && !w.dismissing {
+			w.failf("link %d: %v in push mode", c.link.id, code)
+		}
+	case codec.CodeTimeout:
+		w.seen[seenTimeout]++
+	case codec.CodeTooManyConnections:
+		w.seen[seenTooMany]++
+	case codec.CodeAgencyTakenOver, codec.CodeStorage:
+	case codec.CodeBetsClosed:
+		// An old agency that doesn't know what became of a batch sends it again,
+		// and its first try may be read when all is over.
+		if a.take(c, codec.RequestBets, code.String()); !owner.old {
+			w.failf("link %d: %v", c.link.id, code)
+		}
+	default:
+		w.failf("link %d: the server says %v", c.link.id, code)
+	}
+}
+
+// take finds the question that an answer belongs to: the oldest one, but for
+// GET_WINNERS, whose answer may come later.
+func (a *audit) take(c *simConn, kind codec.RequestKind, answer string) question {
+	for i, q := range a.questions {
+		if q.kind == kind {
+			a.questions = slices.Delete(a.questions, i, i+1)
+			return q
+		}
+		if q.kind != codec.RequestGetWinners && kind != codec.RequestGetWinners {
+			break
+		}
+	}
+	c.link.world.failf("link %d: %s, which is not what is to be answered: %+v", c.link.id, answer, a.questions)
+	panic("unreachable")
+}
+
+// promise notes that bets were acknowledged.
+func (a *simAgency) promise(first, count int) {
+	if a.old {
+		for i := range count {
+			a.acked[first+i]++
+		}
+		return
+	}
+	if first > a.promised {
+		a.world.failf("agency %d: an ACK of bets %d to %d, but only %d before them are promised", a.id, first, first+count, a.promised)
+	}
+	a.promised = max(a.promised, first+count)
+}
+
+// checkQuiet looks at what a server keeps of connections when all of them are
+// closed: nothing.
+func (w *world) checkQuiet() {
+	w.chaosUntil = w.step
+	for len(w.strangers) > 0 {
+		w.strangers[0].end()
+	}
+	for last := w.step + simStepsMax; w.server != nil && !w.quiet(); w.step++ {
+		if w.step == last {
+			w.failf("the server is not quiet after %d steps, with %d links", simStepsMax, len(w.links))
+		}
+		w.next()
+	}
+	if w.server == nil {
+		return // it has ended
+	}
+	if n := w.server.open.Load(); n != 0 {
+		w.failf("all connections are closed, the server has %d", n)
+	}
+	if n := w.server.committer.exit.open; n != 0 {
+		w.failf("all connections are closed, the exit rule has %d", n)
+	}
+	if n := w.server.committer.lottery.OpenSessions(); n != 0 {
+		w.failf("all connections are closed, the lottery has %d sessions", n)
+	}
+	for _, lp := range w.server.loops {
+		if len(lp.sessions) > 0 {
+			w.failf("all connections are closed, a loop has %d sessions", len(lp.sessions))
+		}
+	}
+}
+
+// quiet reports whether nothing is left that could happen by itself.
+func (w *world) quiet() bool { return len(w.links) == 0 && w.handedOver() }
+
+// checkLoop looks at the bounds of a loop's memory.
+func (w *world) checkLoop(lp *simLoop) {
+	if w.server == nil {
+		return
+	}
+	own := lp.engine()
+	if own == nil {
+		return
+	}
+	window := own.box.window
+	for _, s := range own.sessions {
+		if s.unanswered > window+1 { // one for the message that breaks it
+			w.failf("a session has %d unanswered frames, the window is %d", s.unanswered, window)
+		}
+		if len(s.partial) > len("9999\n")+own.box.frameBytesMax {
+			w.failf("a session holds %d bytes of a frame, the limit is %d", len(s.partial), own.box.frameBytesMax)
+		}
+	}
+}
+
+// contents is what a ledger holds.
+type contents struct {
+	stored   [][]int // by agency: bets, in the ledger's order
+	won      [][]byte
+	all      []byte // winning lines
+	reported []bool
+}
+
+func (w *world) newContents() *contents {
+	n := len(w.agencies)
+	return &contents{stored: make([][]int, n), won: make([][]byte, n), reported: make([]bool, n)}
+}
+
+// visit is how the contents are read: independently of the lottery, a line at
+// a time.
+func (w *world) visit(c *contents) func(ledger.Record) error {
+	hist := &history{
+		onBets: func(id codec.Agency, count int, payload []byte) error {
+			lines := bytes.Split(bytes.TrimSuffix(payload, []byte{'\n'}), []byte{'\n'})
+			if len(lines) != count || c.reported[id-1] {
+				w.failf("ledger: %d bets in a record of %d of agency %d, which has reported: %v", len(lines), count, id, c.reported[id-1])
+			}
+			for _, line := range lines {
+				i := simIndex(line)
+				c.stored[id-1] = append(c.stored[id-1], i)
+				if bets := w.agencies[id-1].bets; i >= len(bets) || !bytes.Equal(bets[i][:len(bets[i])-1], line) {
+					w.failf("ledger: %q is no bet of agency %d", line, id)
+				}
+				if bytes.Contains(line, []byte("|"+strconv.Itoa(simWinning)+"|")) {
+					won := append(bytes.Clone(line), '\n')
+					c.won[id-1], c.all = append(c.won[id-1], won...), append(c.all, won...)
+				}
+			}
+			return nil
+		},
+		onReported: func(id codec.Agency) error {
+			if c.reported[id-1] {
+				w.failf("ledger: agency %d reports twice", id)
+			}
+			c.reported[id-1] = true
+			return nil
+		},
+	}
+	return hist.visit
+}
+
+// readLedger reads what is in the ledger now.
+func (w *world) readLedger() *contents {
+	c := w.newContents()
+	if _, err := ledger.Scan(filepath.Join(simDir, ledgerDir), ledger.Options{FS: w.disk}, w.visit(c)); err != nil {
+		w.failf("ledger: %v", err)
+	}
+	return c
+}
+
+func (c *contents) drawn() bool { return !slices.Contains(c.reported, false) }
+
+// checkRecovered looks at what a start has found: all that was promised.
+func (w *world) checkRecovered() {
+	c := w.readLedger()
+	for i, a := range w.agencies {
+		w.checkStored(a, c.stored[i])
+		switch {
+		case a.reportPromised && !c.reported[i]:
+			w.failf("the report of agency %d is lost", a.id)
+		case c.reported[i] && !a.reportRead:
+			w.failf("agency %d is in the ledger as having reported, and has not", a.id)
+		case int64(len(c.stored[i])) != w.server.committer.lottery.Stored(a.id):
+			w.failf("the lottery has %d bets of agency %d, the ledger %d", w.server.committer.lottery.Stored(a.id), a.id, len(c.stored[i]))
+		}
+	}
+	if drawn := w.server.committer.lottery.Drawn(); drawn != c.drawn() || !drawn && (w.promised || w.drawn > 0) {
+		w.failf("drawn: the lottery says %v, the ledger %v, announced %d times, told %v", drawn, c.drawn(), w.drawn, w.promised)
+	}
+}
+
+// checkStored looks at one agency's bets in the ledger.
+func (w *world) checkStored(a *simAgency, stored []int) {
+	if a.old {
+		times := make([]int, len(a.bets))
+		for _, bet := range stored {
+			times[bet]++
+		}
+		for bet, n := range times {
+			if n < a.acked[bet] || n > a.sent[bet] {
+				w.failf("bet %d of old agency %d is stored %d times, was acknowledged %d times and sent %d times", bet, a.id, n, a.acked[bet], a.sent[bet])
+			}
+		}
+		return
+	}
+	for i, bet := range stored {
+		if i != bet {
+			w.failf("agency %d has bet %d stored where %d belongs: %v", a.id, bet, i, stored)
+		}
+	}
+	if len(stored) < a.promised {
+		w.failf("agency %d has %d bets stored, %d were promised", a.id, len(stored), a.promised)
+	}
+}
+
+// checkDraw looks at a draw that was just announced: the only one, and after
+// the last report.
+func (w *world) checkDraw() {
+	if w.drawn > 1 {
+		w.failf("a second draw")
+	}
+	for _, a := range w.agencies {
+		if !a.reportRead {
+			w.failf("a draw before the report of agency %d", a.id)
+		}
+		if stored := w.server.committer.lottery.Stored(a.id); !a.old && stored != int64(len(a.bets)) {
+			w.failf("a draw with %d of %d bets of agency %d", stored, len(a.bets), a.id)
+		}
+	}
+}
+
+// checkGoal looks at a server that says it is done.
+func (w *world) checkGoal() {
+	for i, a := range w.agencies {
+		if !w.served[i] {
+			w.failf("the server ends with its goal, and agency %d has not been served", a.id)
+		}
+	}
+}
+
+// checkEnd looks at a run in which every agency has its winners.
+func (w *world) checkEnd() {
+	w.checkQuiet()
+	c := w.readLedger()
+	if !c.drawn() {
+		w.failf("all agencies have winners, and there was no draw")
+	}
+	for i, a := range w.agencies {
+		w.checkStored(a, c.stored[i])
+		if !a.old && len(c.stored[i]) != len(a.bets) {
+			w.failf("agency %d has %d of %d bets stored", a.id, len(c.stored[i]), len(a.bets))
+		}
+		if a.old && slices.Contains(a.acked, 0) {
+			w.failf("old agency %d has ended without an ACK for each bet: %v", a.id, a.acked)
+		}
+		want := c.won[i]
+		if w.allWinners {
+			want = c.all
+		}
+		if want = bytes.TrimSuffix(want, []byte{'\n'}); !bytes.Equal(a.winners, want) {
+			w.failf("agency %d got the winners %q, want %q", a.id, a.winners, want)
+		}
+	}
+	written := w.disk.written
+	w.checkReplay(c)
+	w.checkDamage(c, written)
+}
+
+// checkReplay looks at whether a replay comes to the same state.
+func (w *world) checkReplay(c *contents) {
+	if w.server != nil {
+		w.serverGone()
+	}
+	l := lottery.New(w.rules())
+	hist := replayInto(l, settings{agencies: len(w.agencies), winningNumber: simWinning})
+	led, err := ledger.Open(filepath.Join(simDir, ledgerDir), ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}, hist.visit)
+	if err != nil {
+		w.failf("the last replay: %v", err)
+	}
+	if err := led.Close(); err != nil {
+		w.failf("the last replay: %v", err)
+	}
+	if !l.Drawn() || l.Won() != bytes.Count(c.all, []byte{'\n'}) {
+		w.failf("the last replay: drawn %v, %d won, want %q", l.Drawn(), l.Won(), c.all)
+	}
+}
+
+// checkDamage breaks the disk in a way that no crash does: a bit of something
+// acknowledged flips, or a sector of it that had been synced is as it was
+// before. The ledger may refuse that, and must not lose anything.
+func (w *world) checkDamage(c *contents, written []stretch) {
+	name, offset, size := w.damage(written)
+	got := w.newContents()
+	led, err := ledger.Open(filepath.Join(simDir, ledgerDir), ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}, w.visit(got))
+	switch {
+	case errors.Is(err, ledger.ErrCorrupt) || errors.Is(err, ledger.ErrVersion):
+		return
+	case err != nil:
+		w.failf("%d bytes damaged in %s at %d: %v", size, name, offset, err)
+	}
+	if err := led.Close(); err != nil {
+		w.failf("%d bytes damaged in %s at %d: %v", size, name, offset, err)
+	}
+	for i := range w.agencies {
+		if !slices.Equal(got.stored[i], c.stored[i]) || got.reported[i] != c.reported[i] {
+			w.failf("%d bytes damaged in %s at %d: the ledger opens with bets %v of agency %d, there were %v", size, name, offset, got.stored[i], i+1, c.stored[i])
+		}
+	}
+}
+
+// damage does it, and says where. What a sector of the last group misses may
+// never have been acknowledged, so a sector is lost only before the last two
+// groups; with SERVER_DURABILITY=os, all is one group.
+func (w *world) damage(written []stretch) (name string, offset int64, size int) {
+	old := withoutLastCommit(withoutLastCommit(written))
+	if len(old) > 0 && !w.volatile && w.chance(50) {
+		s := pick(w, old)
+		offset = s.start + w.rng.Int64N(s.end-s.start)
+		end := min(s.end, (offset/ledgertest.SectorBytes+1)*ledgertest.SectorBytes)
+		offset = max(s.start, offset/ledgertest.SectorBytes*ledgertest.SectorBytes)
+		w.seen[seenLostSector]++
+		w.change(s.name, offset, int(end-offset), func(b []byte) { clear(b) })
+		return s.name, offset, int(end - offset)
+	}
+	names, err := w.disk.ReadDir(filepath.Join(simDir, ledgerDir))
+	if err != nil || len(names) == 0 {
+		w.failf("the ledger's directory: %v: %v", names, err)
+	}
+	slices.Sort(names)
+	name = filepath.Join(simDir, ledgerDir, pick(w, names))
+	f, err := w.disk.OpenFile(name, os.O_RDONLY)
+	if err != nil {
+		w.failf("%s: %v", name, err)
+	}
+	fileSize, err := f.Size()
+	if err != nil || fileSize == 0 {
+		w.failf("%s: %d bytes: %v", name, fileSize, err)
+	}
+	offset = w.rng.Int64N(fileSize)
+	w.seen[seenBitRot]++
+	w.change(name, offset, 1, func(b []byte) { b[0] ^= 1 << w.rng.IntN(8) })
+	return name, offset, 1
+}
+
+func withoutLastCommit(written []stretch) []stretch {
+	if len(written) == 0 {
+		return nil
+	}
+	last := written[len(written)-1].commit
+	return written[:slices.IndexFunc(written, func(s stretch) bool { return s.commit == last })]
+}
+
+func (w *world) change(name string, offset int64, size int, change func([]byte)) {
+	f, err := w.disk.OpenFile(name, os.O_RDWR)
+	if err != nil {
+		w.failf("%s: %v", name, err)
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, offset); err != nil {
+		w.failf("%s: %v", name, err)
+	}
+	change(b)
+	if _, err := f.WriteAt(b, offset); err != nil {
+		w.failf("%s: %v", name, err)
+	}
+}

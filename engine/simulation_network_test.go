@@ -1,0 +1,394 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"loteria/codec"
+)
+
+var errReset = errors.New("connection reset by peer")
+
+// simPipe is one direction of a connection.
+type simPipe struct {
+	inFlight []byte // in order; the reader has not got them yet
+	ended    bool   // nothing is added any more; behind inFlight is the end
+	unread   bool   // the reader is gone
+}
+
+func (p *simPipe) write(b []byte) {
+	if !p.ended && !p.unread {
+		p.inFlight = append(p.inFlight, b...)
+	}
+}
+
+// lose ends the pipe, and a part of what is in flight is never delivered.
+func (p *simPipe) lose(w *world) {
+	p.ended = true
+	p.inFlight = p.inFlight[:w.rng.IntN(len(p.inFlight)+1)]
+}
+
+// read takes up to n bytes.
+func (p *simPipe) read(n int) []byte {
+	b := p.inFlight[:n:n]
+	p.inFlight = p.inFlight[n:]
+	return b
+}
+
+// simLink is one connection.
+type simLink struct {
+	world              *world
+	id                 int
+	slow               bool     // as long as things break
+	process            process  // nil when the agency's end is closed
+	conn               *simConn // nil when the server's end is closed
+	toServer, toAgency simPipe
+}
+
+// connect opens a connection to the server, if it listens.
+func (w *world) connect(p process) *simLink {
+	if w.server == nil {
+		return nil
+	}
+	w.linkCount++
+	l := &simLink{world: w, id: w.linkCount, process: p, slow: w.chance(10)}
+	c := &simConn{link: l, loop: pick(w, w.loops)}
+	if !w.ready(c.loop, 4) {
+		return nil
+	}
+	if a := p.owner(); a != nil {
+		c.audit.agency = a.id
+	}
+	l.conn = c
+	w.links = append(w.links, l)
+	c.loop.conns = append(c.loop.conns, c)
+	w.tracef("link %d: %v connects", l.id, p)
+	first, action := w.handler.OnOpen(c)
+	if len(first) > 0 {
+		if _, err := c.Write(first); err != nil {
+			return l
+		}
+	}
+	if action == gnet.Close && l.conn != nil {
+		c.close(nil)
+	}
+	return l
+}
+
+// cut breaks a connection: each end hears of it after what still comes through.
+func (l *simLink) cut() {
+	l.world.tracef("link %d is cut", l.id)
+	l.world.seen[seenCut]++
+	l.toServer.lose(l.world)
+	l.toAgency.lose(l.world)
+}
+
+// hangUp closes the agency's end.
+func (l *simLink) hangUp() {
+	w := l.world
+	l.process = nil
+	if w.chance(50) {
+		l.toServer.lose(w)
+	}
+	l.toServer.ended, l.toAgency.unread = true, true
+	l.toAgency.inFlight = nil
+	if l.conn != nil {
+		w.seen[seenZombie]++
+	}
+	l.forget()
+}
+
+// forget drops a connection that both ends have closed.
+func (l *simLink) forget() {
+	if l.process != nil || l.conn != nil {
+		return
+	}
+	for i, other := range l.world.links {
+		if other == l {
+			l.world.links = append(l.world.links[:i], l.world.links[i+1:]...)
+			return
+		}
+	}
+}
+
+// somewhere visits links from a random one on until one is of use.
+func (w *world) somewhere(use func(*simLink) bool) {
+	if len(w.links) == 0 {
+		return
+	}
+	start := w.rng.IntN(len(w.links))
+	for i := range w.links {
+		if l := w.links[(start+i)%len(w.links)]; l.slow && w.chaos() && w.chance(97) {
+			continue
+		}
+		if use(w.links[(start+i)%len(w.links)]) {
+			return
+		}
+	}
+}
+
+// deliverToServer lets an event loop read from a socket that has something.
+func (w *world) deliverToServer() {
+	w.somewhere(func(l *simLink) bool {
+		c, p := l.conn, &l.toServer
+		switch {
+		case c == nil || len(p.inFlight) == 0 && !p.ended:
+			return false
+		case !w.ready(c.loop, 2):
+			w.seen[seenStageFull]++
+			return false
+		case len(p.inFlight) == 0:
+			err := error(io.EOF)
+			if w.chance(30) {
+				err = errReset
+			}
+			w.tracef("link %d: the server reads its end: %v", l.id, err)
+			c.close(err)
+			return true
+		}
+		n := w.portion(len(p.inFlight))
+		for n > 0 && !c.fits(p.inFlight[:n]) {
+			n /= 2
+		}
+		if n == 0 {
+			w.seen[seenStageFull]++
+			return false
+		}
+		c.in = p.read(n)
+		w.tracef("link %d: the server reads %q", l.id, c.in)
+		c.audit.asked(c, c.in)
+		if w.handler.OnTraffic(c) == gnet.Close && !c.closed {
+			c.close(nil)
+		}
+		w.checkLoop(c.loop)
+		return true
+	})
+}
+
+// portion is how many of n bytes come at once.
+func (w *world) portion(n int) int {
+	switch w.rng.IntN(4) {
+	case 0:
+		return w.between(1, min(n, 8))
+	case 1:
+		return w.between(1, n)
+	default:
+		return n
+	}
+}
+
+// deliverToAgency lets a process read from its socket.
+func (w *world) deliverToAgency() {
+	w.somewhere(func(l *simLink) bool {
+		p := &l.toAgency
+		switch {
+		case l.process == nil || len(p.inFlight) == 0 && !p.ended:
+			return false
+		case len(p.inFlight) == 0:
+			w.tracef("link %d: %v reads its end", l.id, l.process)
+			l.process.lost()
+			return true
+		}
+		b := p.read(w.portion(len(p.inFlight)))
+		w.tracef("link %d: %v reads %q", l.id, l.process, b)
+		l.process.receive(b)
+		return true
+	})
+}
+
+// takeFromSocket lets the network take what a socket has buffered.
+func (w *world) takeFromSocket() {
+	w.somewhere(func(l *simLink) bool {
+		c := l.conn
+		if c == nil || len(c.buffered) == 0 {
+			return false
+		}
+		c.take(w.portion(len(c.buffered)))
+		return true
+	})
+}
+
+// simConn is the server's end of a connection, as gnet gives it to the
+// handler. What the handler doesn't use is nil and would panic.
+type simConn struct {
+	gnet.Conn
+	link     *simLink
+	loop     *simLoop
+	context  any
+	in       []byte // for Next
+	buffered []byte // written, but not taken by the socket
+	closed   bool
+	audit    audit
+}
+
+func (c *simConn) Next(int) ([]byte, error)  { return c.in, nil }
+func (c *simConn) Context() any              { return c.context }
+func (c *simConn) SetContext(context any)    { c.context = context }
+func (c *simConn) EventLoop() gnet.EventLoop { return c.loop }
+func (c *simConn) RemoteAddr() net.Addr      { return nil }
+func (c *simConn) OutboundBuffered() int     { return len(c.buffered) }
+func (c *simConn) Dup() (int, error)         { return -1, errors.ErrUnsupported }
+
+// Fd is only asked for to shut our side.
+func (c *simConn) Fd() int {
+	c.link.toAgency.ended = true
+	return -1
+}
+
+// Write is as gnet has it: an error has closed the connection, and OnClose has
+// been called inside.
+func (c *simConn) Write(b []byte) (int, error) {
+	w := c.link.world
+	if c.closed {
+		w.failf("link %d: a write to a closed connection: %q", c.link.id, b)
+	}
+	if c.link.toServer.ended && len(c.buffered) == 0 && w.chance(20) {
+		w.seen[seenWriteError]++
+		w.tracef("link %d: a write fails", c.link.id)
+		c.close(errReset)
+		return 0, errReset
+	}
+	w.tracef("link %d: the server says %q", c.link.id, b)
+	c.audit.answered(c, b)
+	c.buffered = append(c.buffered, b...)
+	if len(c.buffered) == len(b) && w.chance(85) {
+		c.take(len(b))
+	} else if len(c.buffered) == len(b) {
+		c.take(w.rng.IntN(len(b)))
+	}
+	return len(b), nil
+}
+
+// take gives the first n buffered bytes to the network.
+func (c *simConn) take(n int) {
+	c.link.toAgency.write(c.buffered[:n])
+	c.buffered = c.buffered[n:]
+	switch {
+	case !c.audit.winnersSaid:
+	case len(c.buffered) > 0:
+		c.link.world.seen[seenBufferedWinners]++
+	default:
+		c.link.world.served[c.audit.agency-1] = true
+	}
+}
+
+// close closes the server's end: err is what reading said, nil if it was the
+// server's wish.
+func (c *simConn) close(err error) {
+	l, w := c.link, c.link.world
+	c.closed = true
+	c.loop.remove(c)
+	w.tracef("link %d: the server closes", l.id)
+	w.handler.OnClose(c, err)
+	w.checkLoop(c.loop)
+	l.serverGone(len(l.toServer.inFlight) > 0)
+}
+
+// serverGone closes the server's end; with a reset, answers can get lost.
+func (l *simLink) serverGone(reset bool) {
+	if reset {
+		l.toAgency.lose(l.world)
+	}
+	l.toAgency.ended, l.toServer.unread = true, true
+	l.toServer.inFlight = nil
+	l.conn.closed = true
+	l.conn = nil
+	l.forget()
+}
+
+// fits reports whether the loop can hand over all that these bytes would
+// complete: a loop that can't would wait for the committer.
+func (c *simConn) fits(b []byte) bool {
+	st := c.loop.engine().box.stage
+	records, count := 0, 0
+	for rest := append(c.audit.in[:len(c.audit.in):len(c.audit.in)], b...); ; count++ {
+		payload, after, ok, err := codec.SplitFrame(rest, codec.FrameBytesMaxLimit)
+		if err != nil || !ok {
+			break
+		}
+		records, rest = records+len(payload)+40, after
+	}
+	held := st.filling
+	return count == 0 || len(held.requests)+count+len(c.loop.conns)+2 <= st.requestsMax &&
+		(len(held.records)+records <= st.bytesMax || count == 1 && len(held.records) == 0)
+}
+
+// simLoop is an event loop. Its tasks run when the world says so.
+type simLoop struct {
+	gnet.EventLoop
+	world *world
+	tasks []gnet.Runnable
+	conns []*simConn
+}
+
+// Execute queues a task.
+func (lp *simLoop) Execute(_ context.Context, task gnet.Runnable) error {
+	lp.tasks = append(lp.tasks, task)
+	return nil
+}
+
+// Close is as gnet has it: OnClose is called inside.
+func (lp *simLoop) Close(c gnet.Conn) error {
+	if conn := c.(*simConn); !conn.closed {
+		conn.close(nil)
+	}
+	return nil
+}
+
+func (lp *simLoop) remove(c *simConn) {
+	for i, other := range lp.conns {
+		if other == c {
+			lp.conns = append(lp.conns[:i], lp.conns[i+1:]...)
+			return
+		}
+	}
+}
+
+// engine is the server's loop that goes with this one; nil before the first
+// connection.
+func (lp *simLoop) engine() *loop {
+	for _, candidate := range lp.world.server.loops {
+		if candidate.mail.el == gnet.EventLoop(lp) {
+			return candidate
+		}
+	}
+	return nil
+}
+
+// ready reports whether the loop could hand over that many requests without
+// waiting for the committer.
+func (w *world) ready(lp *simLoop, requests int) bool {
+	own := lp.engine()
+	if own == nil {
+		return true
+	}
+	st := own.box.stage
+	return len(st.filling.requests)+requests+2*len(lp.conns) <= st.requestsMax && len(st.filling.records) <= st.bytesMax
+}
+
+// runLoop lets an event loop do its tasks.
+func (w *world) runLoop() {
+	if w.server == nil {
+		return
+	}
+	lp := pick(w, w.loops)
+	if len(lp.tasks) == 0 || !w.ready(lp, 0) {
+		return
+	}
+	w.runTasks(lp)
+}
+
+func (w *world) runTasks(lp *simLoop) {
+	tasks := lp.tasks
+	lp.tasks = nil
+	for _, task := range tasks {
+		if err := task.Run(context.Background()); err != nil {
+			w.failf("a loop's task: %v", err)
+		}
+	}
+	w.checkLoop(lp)
+}

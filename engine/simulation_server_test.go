@@ -1,0 +1,240 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"loteria/codec"
+	"loteria/engine/ledger"
+)
+
+const simDir = "data"
+
+// start begins another life of the server, with limits of its own, on the same
+// ledger.
+func (w *world) start() {
+	w.life++
+	cfg := DefaultConfig()
+	cfg.DataDir = simDir
+	cfg.Agencies = len(w.agencies)
+	cfg.WinningNumber = simWinning
+	if w.poll {
+		cfg.Winners = WinnersPoll
+	}
+	if w.allWinners {
+		cfg.WinnersScope = ScopeAll
+	}
+	if w.volatile {
+		cfg.Durability = DurabilityOS
+	}
+	cfg.ExitGrace = time.Duration(w.between(0, 300)) * time.Millisecond
+	cfg.Window = w.between(1, 6)
+	cfg.FrameBytesMax = w.between(FrameBytesMaxLow, 1200)
+	cfg.EventLoops = w.between(1, 3)
+	if w.chance(30) {
+		cfg.ReadTimeout = timeoutMin
+	}
+	if w.chance(30) {
+		cfg.ConnectionsMax = len(w.agencies)
+	}
+	segmentBytes := int64(ledger.SegmentBytesMin)
+	if w.chance(20) {
+		segmentBytes *= int64(w.between(2, 4))
+	}
+	if w.chaos() && w.chance(3*w.flaky) {
+		w.disk.breakAt(w.between(1, 15), w.chance(80))
+	}
+	s, err := open(cfg, zap.NewNop(), ledger.Options{FS: w.disk, SegmentBytes: segmentBytes})
+	if err != nil {
+		if !w.disk.broken() {
+			w.failf("life %d: the server doesn't start: %v", w.life, err)
+		}
+		w.seen[seenCrashWhileStarting]++
+		w.tracef("life %d: the server crashes while it starts: %v", w.life, err)
+		w.disk.crash(w)
+		return
+	}
+	s.now = func() time.Time { return w.now }
+	s.committer.onDraw = w.onDraw
+	w.server, w.handler, w.served = s, handler{server: s}, make([]bool, len(w.agencies))
+	w.loops = nil
+	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
+	for _, lp := range s.loops {
+		lp.box.rules.Today = s.today()
+		lp.box.stage.bytesMax, lp.box.stage.requestsMax = stageBytes, simStageRequests
+		w.loops = append(w.loops, &simLoop{world: w})
+	}
+	if s.ledger.Recovered().Torn {
+		w.seen[seenTorn]++
+	}
+	w.tracef("life %d: window %d, frames of %d, %d loops, stage of %d, ledger %+v", w.life, cfg.Window, cfg.FrameBytesMax, cfg.EventLoops, stageBytes, s.ledger.Recovered())
+	w.checkRecovered()
+}
+
+// commit is one round of the server's goroutine.
+func (w *world) commit() {
+	if w.server == nil {
+		return
+	}
+	select {
+	case <-w.server.wake:
+	default:
+		return
+	}
+	segments := w.server.ledger.Stats().Segments
+	w.tracef("commit")
+	w.disk.commit++
+	w.committing = true
+	err := w.server.commit()
+	w.committing = false
+	switch {
+	case err == nil:
+	case w.disk.died():
+		w.seen[seenCrashWhileCommitting]++
+		w.tracef("the server crashes in a commit: %v", err)
+		w.serverGone()
+		return
+	case w.disk.broken() && errors.Is(err, ErrStorage):
+		w.seen[seenStorageError]++
+		w.tracef("storage fails: %v", err)
+		w.farewell(codec.CodeStorage)
+		w.serverGone()
+		return
+	default:
+		w.failf("commit: %v", err)
+	}
+	w.seen[seenRotation] += w.server.ledger.Stats().Segments - segments
+	w.verdict()
+}
+
+// meanwhile is what happens to the others while the committer waits for the
+// disk.
+func (w *world) meanwhile() {
+	if !w.committing {
+		return
+	}
+	w.committing = false // what is nested must not nest again
+	for w.chance(60) {
+		w.goOn()
+	}
+	w.committing = true
+}
+
+// tick is the server's ticker.
+func (w *world) tick() {
+	if w.server == nil {
+		return
+	}
+	for _, lp := range w.server.loops {
+		lp.post(func(m *mailbox) { m.tick = true })
+	}
+	w.verdict()
+}
+
+// verdict ends the server when the exit rule says so.
+func (w *world) verdict() {
+	s := w.server
+	done, _ := s.committer.exit.verdict(w.now)
+	if !done {
+		return
+	}
+	err := s.committer.exit.result(s.committer.lottery.Reported)
+	w.tracef("the server ends: %v", err)
+	switch {
+	case err == nil:
+		w.seen[seenGoalReached]++
+		w.checkGoal()
+	case errors.Is(err, ErrUnfinished):
+		w.seen[seenUnfinished]++
+	default:
+		w.failf("the exit rule says %v", err)
+	}
+	w.farewell(codec.CodeNone)
+	if err := s.ledger.Close(); err != nil && !w.disk.broken() {
+		w.failf("closing the ledger: %v", err)
+	}
+	w.serverGone()
+}
+
+// signal is SIGTERM: what was said is answered, those who wait are told that
+// there is no draw, and the process ends. It goes as Server.stop does.
+func (w *world) signal() {
+	s := w.server
+	w.seen[seenSignal]++
+	w.tracef("the server is told to stop")
+	s.stopping.Store(true)
+	for w.server == s && !w.handedOver() {
+		for _, lp := range w.loops {
+			if w.ready(lp, 0) {
+				w.runTasks(lp)
+			}
+		}
+		w.commit()
+	}
+	if w.server != s {
+		return // it has crashed meanwhile, or ended for another reason
+	}
+	w.farewell(codec.CodeNone)
+	if err := s.ledger.Close(); err != nil && !w.disk.broken() {
+		w.failf("closing the ledger: %v", err)
+	}
+	w.serverGone()
+}
+
+// handedOver reports whether the loops have done and handed over all they had
+// to.
+func (w *world) handedOver() bool {
+	for _, lp := range w.loops {
+		if len(lp.tasks) > 0 {
+			return false
+		}
+	}
+	return len(w.server.wake) == 0
+}
+
+// farewell ends all sessions and lets the loops tell them.
+func (w *world) farewell(code codec.Code) {
+	w.dismissing = true
+	w.server.dismiss(code)
+	for _, lp := range w.loops {
+		for len(lp.tasks) > 0 {
+			w.runTasks(lp)
+		}
+	}
+	w.dismissing = false
+}
+
+// serverGone ends the server's process: its connections break, its memory is
+// gone. The machine may crash with it.
+func (w *world) serverGone() {
+	for i := len(w.links) - 1; i >= 0; i-- {
+		if l := w.links[i]; l.conn != nil {
+			l.serverGone(w.chance(50))
+		}
+	}
+	w.server, w.loops = nil, nil
+	w.disk.crash(w)
+}
+
+// crash ends the process that used the disk and, perhaps, the machine.
+func (d *simDisk) crash(w *world) {
+	if w.volatile || w.chance(40) {
+		w.seen[seenProcessCrash]++
+		w.tracef("disk: all that was written is kept")
+		d.Kill()
+		return
+	}
+	w.seen[seenMachineCrash]++
+	w.tracef("disk: of what was not synced, something is lost")
+	d.FS.Crash()
+}
+
+// onDraw is called by the committer when a draw is durable.
+func (w *world) onDraw(bets int64, won int) {
+	w.drawn++
+	w.seen[seenDraw]++
+	w.tracef("the draw: %d bets, %d won", bets, won)
+	w.checkDraw()
+}

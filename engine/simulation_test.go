@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// The simulation runs whole draws in one goroutine: the real agency.Session,
+// handler, session, loop, stage, committer, lottery and ledger, between a
+// network and a disk that are made of memory and break all the time.
+//
+//	simulation_test.go          seeds, and what one command can be told
+//	simulation_world_test.go    one run: what happens next, and what breaks
+//	simulation_agency_test.go   the agencies' processes, new ones and old ones
+//	simulation_stranger_test.go those who are nobody's agency
+//	simulation_network_test.go  connections, and gnet as the handler sees it
+//	simulation_server_test.go   the server's lives: start, commit, stop, crash
+//	simulation_disk_test.go     the disk, seen while something is written to it
+//	simulation_check_test.go    what has to hold
+//	mutation_test.go            whether the simulation would notice
+//
+// One PCG decides everything, so a seed is a run: there is no clock, socket or
+// other goroutine in it. The one thing that differs is the ledger's random id,
+// and nothing but checksums depends on it.
+//
+// Not simulated: what Server.stop waits for with real time, and halfConn. Their
+// tests have real sockets.
+
+// seedsEnv is how many seeds a run takes; seedsDefault if it isn't set.
+//
+//	LOTERIA_SEEDS=1000000 go test ./engine -run Simulation -timeout 2h
+const (
+	seedsEnv     = "LOTERIA_SEEDS"
+	seedsDefault = 2000
+)
+
+var seedFlag = flag.Uint64("seed", 0, "replay this seed of the simulation, with a trace (use -v)")
+
+func TestSimulation(t *testing.T) {
+	if *seedFlag != 0 {
+		var seen tally
+		if err := simulate(*seedFlag, &seen, t.Logf); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("seen: %v", &seen)
+		return
+	}
+	seeds := uint64(seedsDefault)
+	if v := os.Getenv(seedsEnv); v != "" {
+		n, err := strconv.ParseUint(v, 10, 64)
+		if err != nil || n == 0 {
+			t.Fatalf("%s=%s: want a number of seeds", seedsEnv, v)
+		}
+		seeds = n
+	}
+	seen, seed, err := simulateMany(seeds)
+	if err != nil {
+		t.Fatalf("seed %d: %v\nreplay: go test ./engine -run Simulation -seed=%d -v", seed, err, seed)
+	}
+	t.Logf("%d seeds: %v", seeds, seen)
+	// A simulation in which nothing happens proves nothing.
+	for what, n := range seen {
+		if n == 0 && seeds >= seedsDefault {
+			t.Errorf("in %d seeds there was never: %v", seeds, event(what))
+		}
+	}
+}
+
+// simulateMany runs the seeds from 1 on, shared among the processors, and
+// stops at the first one that fails.
+func simulateMany(seeds uint64) (all tally, failed uint64, err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a run leaves much behind and needs little
+	var (
+		workers sync.WaitGroup
+		next    atomic.Uint64
+		mu      sync.Mutex
+	)
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			var seen tally
+			for seed := next.Add(1); seed <= seeds; seed = next.Add(1) {
+				if errSeed := simulate(seed, &seen, nil); errSeed != nil {
+					mu.Lock()
+					if err == nil || seed < failed {
+						failed, err = seed, errSeed
+					}
+					mu.Unlock()
+					next.Store(seeds)
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for what, n := range seen {
+				all[what] += n
+			}
+		})
+	}
+	workers.Wait()
+	return all, failed, err
+}
+
+// A seed is a run: the same one twice gives the same trace.
+func TestSimulationIsDeterministic(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		var traces [2][]string
+		for i := range traces {
+			var seen tally
+			err := simulate(seed, &seen, func(format string, args ...any) {
+				traces[i] = append(traces[i], fmt.Sprintf(format, args...))
+			})
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		for i, line := range traces[0] {
+			if i >= len(traces[1]) || traces[1][i] != line {
+				t.Fatalf("seed %d differs from itself at line %d: %s", seed, i, line)
+			}
+		}
+	}
+}
+
+// errViolation says that something that has to hold did not.
+var errViolation = errors.New("violation")
