@@ -190,7 +190,7 @@ func (s *Server) Serve(ctx context.Context) error {
 func (s *Server) Close() error { return s.ledger.Close() }
 
 func (s *Server) serve(ctx context.Context) error {
-	if err := probeAddr(ctx, s.cfg.Addr); err != nil {
+	if err := probeAddr(s.cfg.Addr); err != nil {
 		return err
 	}
 	if s.committer.lottery.Drawn() {
@@ -222,20 +222,6 @@ func (s *Server) serve(ctx context.Context) error {
 		err = s.stop(err, ended)
 	}
 	return errors.Join(err, s.awaitExport())
-}
-
-// probeAddr says plainly why an address can't be listened on: what gnet
-// returns for a port in use can read "bad file descriptor".
-func probeAddr(ctx context.Context, addr string) error {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
-	if err == nil {
-		err = l.Close()
-	}
-	if err != nil {
-		return fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address", ErrListen, addr, err)
-	}
-	return nil
 }
 
 // commitUntilDone is the committer's loop: it runs until the exit rule says
