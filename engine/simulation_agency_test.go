@@ -125,7 +125,18 @@ type processEnd struct {
 	link   *simLink
 	in     []byte // received, not yet a frame
 	number int    // tells the agency's processes apart
+
+	// After failures tries without an answer that helps, the next one is at
+	// step retryAt at the earliest. Without it, those who are refused for too many
+	// connections would themselves be the too many.
+	failures, retryAt int
 }
+
+// Bounds of the steps between two tries.
+const (
+	simBackoffMin       = 8
+	simBackoffDoublings = 6
+)
 
 func newProcessEnd(a *simAgency) processEnd {
 	a.world.linkCount++
@@ -142,6 +153,22 @@ func (c *processEnd) frame() (payload []byte, ok bool) {
 	}
 	c.in = rest
 	return payload, ok
+}
+
+// connect is another try to connect, if it is time for one.
+func (c *processEnd) connect(p process) bool {
+	w := c.agency.world
+	if c.link == nil && w.step >= c.retryAt {
+		c.link = w.connect(p)
+	}
+	return c.link != nil
+}
+
+func (c *processEnd) backOff() {
+	c.hangUp()
+	w := c.agency.world
+	c.retryAt = w.step + w.rng.IntN(simBackoffMin<<min(c.failures, simBackoffDoublings))
+	c.failures++
 }
 
 func (c *processEnd) hangUp() {
@@ -181,7 +208,7 @@ func (p *newProcess) String() string { return fmt.Sprintf("process %d.%d", p.age
 func (p *newProcess) act() {
 	w := p.agency.world
 	if p.link == nil {
-		if p.link = w.connect(p); p.link == nil {
+		if !p.connect(p) {
 			return
 		}
 		p.session.Connect()
@@ -251,6 +278,8 @@ func (p *newProcess) receive(in []byte) {
 			w.failf("%v: %v", p, err)
 		}
 		switch ev.Kind {
+		case agency.EventWelcome:
+			p.failures = 0
 		case agency.EventHold:
 			w.seen[seenHold]++
 			p.hold = true
@@ -267,7 +296,7 @@ func (p *newProcess) receive(in []byte) {
 }
 
 func (p *newProcess) lost() {
-	p.hangUp()
+	p.backOff()
 	p.session.Disconnect()
 	if p.hold {
 		p.hold = false
@@ -303,10 +332,8 @@ func (p *oldProcess) act() {
 	if p.waiting {
 		return
 	}
-	if p.link == nil {
-		if p.link = w.connect(p); p.link == nil {
-			return
-		}
+	if !p.connect(p) {
+		return
 	}
 	p.waiting = true
 	if p.next == len(a.bets) {
@@ -350,7 +377,7 @@ func (p *oldProcess) receive(in []byte) {
 	case err != nil:
 		w.failf("%v: %v", p, err)
 	case reply.Kind == codec.ReplyAck && p.waiting && p.count > 0:
-		p.next, p.count, p.waiting = p.next+p.count, 0, false
+		p.next, p.count, p.waiting, p.failures = p.next+p.count, 0, false, 0
 		if p.oneMessage {
 			p.hangUp()
 		}
@@ -368,7 +395,7 @@ func (p *oldProcess) receive(in []byte) {
 }
 
 func (p *oldProcess) lost() {
-	p.hangUp()
+	p.backOff()
 	p.waiting = false
 }
 

@@ -142,7 +142,7 @@ func (w *world) deliverToServer() {
 			w.seen[seenStageFull]++
 			return false
 		case len(p.inFlight) == 0:
-			err := error(io.EOF)
+			err := io.EOF
 			if w.chance(30) {
 				err = errReset
 			}

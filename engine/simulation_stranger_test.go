@@ -81,7 +81,7 @@ func (a *audit) strangeAsked(c *simConn, b []byte) {
 	box := &c.context.(*session).loop.box
 	for a.in = append(a.in, b...); !a.deaf; {
 		payload, rest, ok, err := codec.SplitFrame(a.in, box.frameBytesMax)
-		code := codec.CodeNone
+		var code codec.Code
 		switch {
 		case errors.Is(err, codec.ErrFrameTooLarge):
 			code = codec.CodeFrameTooLarge

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 
@@ -207,7 +208,7 @@ func TestStageConcurrently(t *testing.T) {
 		s := new(session)
 		payload := make([]byte, 300)
 		for i := range total {
-			st.add(bets(s, 1, i), slices.Concat(payload, []byte(fmt.Sprint(i))), nil)
+			st.add(bets(s, 1, i), slices.Concat(payload, strconv.AppendInt(nil, int64(i), 10)), nil)
 		}
 	}()
 	spare := new(batch)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func FuzzLine(f *testing.F) {
 		if action != "solicitud" || result != "fail" || len(values) != 10 {
 			t.Fatalf("action %q, result %q, %d values: %q", action, result, len(values), out)
 		}
-		if values["cantidad"] != fmt.Sprint(number) || values["si"] != fmt.Sprint(flag) || values["duracion"] != time.Duration(number).String() {
+		if values["cantidad"] != strconv.FormatInt(number, 10) || values["si"] != fmt.Sprint(flag) || values["duracion"] != time.Duration(number).String() {
 			t.Fatalf("numbers: %q", out)
 		}
 		if values["cadena"] != values["error"] || values["cadena"] != values["nombre"] {

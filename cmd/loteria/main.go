@@ -43,7 +43,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 	if !reported(err) {
-		fmt.Fprintln(stderr, "loteria:", err)
+		_, _ = fmt.Fprintln(stderr, "loteria:", err) // there is nobody else to tell
 	}
 	return exitCode(err)
 }

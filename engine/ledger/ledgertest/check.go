@@ -127,7 +127,7 @@ func checkVisitError(t testing.TB, s Store) {
 	}
 	closed(t, l)
 	stop, calls := errors.New("stop"), 0
-	if _, err := s.Open(func(ledger.Record) error { calls++; return stop }); err != stop || calls != 1 {
+	if _, err := s.Open(func(ledger.Record) error { calls++; return stop }); !errors.Is(err, stop) || calls != 1 {
 		t.Fatalf("Open returned %v after %d calls", err, calls)
 	}
 	l, found := open(t, s)
