@@ -11,20 +11,20 @@ import (
 
 // probeAddr says plainly why an address can't be listened on: what gnet
 // returns for a port in use can read "bad file descriptor". It binds and does
-// not listen, so that nobody takes the probe for the server.
-func probeAddr(addr string) error {
-	err := bind(addr)
-	if err != nil {
-		return fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address", ErrListen, addr, err)
+// not listen, so that nobody takes the probe for the server. It returns the
+// address with a numeric port, which is all that gnet knows.
+func probeAddr(addr string) (string, error) {
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err == nil {
+		err = bind(tcp)
 	}
-	return nil
+	if err != nil {
+		return "", fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address", ErrListen, addr, err)
+	}
+	return tcp.String(), nil
 }
 
-func bind(addr string) error {
-	tcp, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
-		return err
-	}
+func bind(tcp *net.TCPAddr) error {
 	if ip := tcp.IP.To4(); ip != nil {
 		return bindSocket(unix.AF_INET, &unix.SockaddrInet4{Port: tcp.Port, Addr: [4]byte(ip)})
 	}
@@ -33,7 +33,7 @@ func bind(addr string) error {
 	if zone, err := net.InterfaceByName(tcp.Zone); err == nil {
 		six.ZoneId = uint32(zone.Index)
 	}
-	err = bindSocket(unix.AF_INET6, six)
+	err := bindSocket(unix.AF_INET6, six)
 	if tcp.IP == nil && errors.Is(err, unix.EAFNOSUPPORT) {
 		// No IPv6 here: any address means any of IPv4.
 		err = bindSocket(unix.AF_INET, &unix.SockaddrInet4{Port: tcp.Port})

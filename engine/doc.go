@@ -28,7 +28,8 @@
 // ends it. A loop whose stage is full waits in OnTraffic, and TCP makes its
 // peers wait. That can't deadlock: the committer never waits for a loop, it
 // only puts things into mailboxes, and their size is bounded by what the
-// windows allow.
+// windows allow. A peer that leaves more than outboundBytesMax unread when it is
+// owed another answer is closed.
 //
 // # Who owns what
 //
@@ -41,7 +42,7 @@
 //
 // An answer that closes is the session's last: what still comes in is dropped,
 // our side is shut once the answer is out, and the peer gets a moment to read
-// it and close (lingerTicksMax). A peer that has half-closed gets its answers
+// it and close (lingerMax). A peer that has half-closed gets its answers
 // through a duplicate of its socket (halfclose.go). When the server itself may
 // end is the exit rule's to say (exit.go).
 package engine

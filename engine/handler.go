@@ -67,6 +67,7 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	sess.lottery.Peer = sess
 	c.SetContext(sess)
 	lp.add(sess)
+	limitUnacknowledged(c.Fd(), peerTimeout)
 	open := s.connOpened()
 	switch {
 	case s.stopping.Load() || open > s.cfg.ConnectionsMax+refusedMax:

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"go.uber.org/zap"
@@ -13,10 +14,14 @@ import (
 )
 
 const (
-	// lingerTicksMax is how many ticks a peer has to close its side after it was
-	// told the last answer. Closing at once could destroy that answer: bytes
-	// that still come in make the kernel reset the connection.
-	lingerTicksMax = 20
+	// lingerMax is how long a peer has to close its side after it was told the
+	// last answer, or since it last took some of it. Closing at once could
+	// destroy that answer: bytes that still come in make the kernel reset the
+	// connection.
+	lingerMax = 2 * time.Second
+	// outboundBytesMax is how much a peer may leave unread before it is owed
+	// more. One answer may be larger: an agency's winners are one frame.
+	outboundBytesMax = 1 << 20
 	// payloadCopyMax is the largest winners payload that is copied into the
 	// loop's scratch, to leave with other answers in one write.
 	payloadCopyMax = 16 << 10
@@ -116,9 +121,14 @@ func (lp *loop) answer(replies []reply) []reply {
 	n := 0
 	for ; n < len(replies) && replies[n].session == s; n++ {
 		r := &replies[n]
-		lp.logReply(r)
-		if s.closed || s.lastSaid {
+		told := !s.closed && !s.lastSaid
+		lp.logReply(r, told)
+		if !told {
 			continue
+		}
+		if len(out) > payloadCopyMax {
+			lp.write(s, out)
+			out = out[:0]
 		}
 		s.unanswered--
 		switch r.kind {
@@ -159,9 +169,15 @@ func (lp *loop) answer(replies []reply) []reply {
 }
 
 // write sends p unless the session is closed. A write that fails closes it,
-// inside this call.
+// inside this call; so does a peer who reads nothing of what it asked for.
 func (lp *loop) write(s *session, p []byte) {
 	if len(p) == 0 || s.closed {
+		return
+	}
+	if unread := s.conn.OutboundBuffered(); unread > outboundBytesMax {
+		lp.server.log.Warn("conexion", zap.String("result", "fail"), zap.Uint32("agencia", uint32(s.lottery.Agency())),
+			zap.String("error", "closed: the peer does not read its answers"), zap.Int("bytes", unread))
+		lp.drop(s)
 		return
 	}
 	if _, err := s.conn.Write(p); err != nil && !s.closed {
@@ -215,9 +231,29 @@ func (lp *loop) tick() {
 			continue
 		}
 		if s.lastSaid || s.half() && s.unanswered <= 0 {
-			if s.lingerTicks++; s.lingerTicks > lingerTicksMax {
-				lp.drop(s)
-			}
+			lp.linger(s)
+		}
+	}
+}
+
+// linger drops a session that was told everything, once its peer has neither
+// closed nor taken anything for lingerMax.
+func (lp *loop) linger(s *session) {
+	left := s.conn.OutboundBuffered()
+	if left < s.lingerBytes {
+		s.lingerTicks = 0
+	}
+	s.lingerBytes = left
+	if s.lingerTicks++; time.Duration(s.lingerTicks)*lp.server.tickPeriod > lingerMax {
+		lp.drop(s)
+	}
+}
+
+// closeHalves closes what gnet doesn't know of. The loop has ended.
+func (lp *loop) closeHalves() {
+	for _, s := range lp.sessions {
+		if half, ok := s.conn.(*halfConn); ok {
+			half.close()
 		}
 	}
 }
@@ -277,11 +313,13 @@ func (lp *loop) drop(s *session) {
 	}
 }
 
-// logReply writes the line of one answer. It runs for every batch, so fields
-// are built in place and only if somebody reads them.
-func (lp *loop) logReply(r *reply) {
+// logReply writes the line of one answer: of a batch always, since it is
+// stored or not whoever is told; of others only if the peer is told. It runs for
+// every batch, so fields are built in place and only if somebody reads them.
+func (lp *loop) logReply(r *reply, told bool) {
 	log := lp.server.log
 	switch {
+	case !told && (r.kind == lottery.Welcome || r.kind == lottery.Winners || r.count == 0):
 	case r.kind == lottery.Ack:
 		if entry := log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
 			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.count), zap.Uint32("agencia", uint32(r.agency)))

@@ -30,7 +30,11 @@ var (
 
 const (
 	readBufferBytes = 512 << 10 // a loop's read buffer
-	keepAlive       = 30 * time.Second
+
+	// keepAlive finds a dead peer that is owed nothing. It does not run while
+	// something is unacknowledged: then peerTimeout ends the connection.
+	keepAlive   = 30 * time.Second
+	peerTimeout = 60 * time.Second
 
 	// tickPeriodMax and ticksInTimeout say how often time-outs are looked at.
 	tickPeriodMax  = 100 * time.Millisecond
@@ -190,7 +194,8 @@ func (s *Server) Serve(ctx context.Context) error {
 func (s *Server) Close() error { return s.ledger.Close() }
 
 func (s *Server) serve(ctx context.Context) error {
-	if err := probeAddr(s.cfg.Addr); err != nil {
+	addr, err := probeAddr(s.cfg.Addr)
+	if err != nil {
 		return err
 	}
 	if s.committer.lottery.Drawn() {
@@ -198,9 +203,11 @@ func (s *Server) serve(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- gnet.Run(&handler{server: s}, "tcp://"+s.cfg.Addr,
+		ended <- gnet.Run(&handler{server: s}, "tcp://"+addr,
 			gnet.WithNumEventLoop(len(s.loops)),
-			gnet.WithLoadBalancing(gnet.LeastConnections),
+			// In turn: LeastConnections counts what the loops have registered, and puts
+			// agencies that come together on one loop (50 at once: 50 and 0 of two).
+			gnet.WithLoadBalancing(gnet.RoundRobin),
 			gnet.WithReadBufferCap(readBufferBytes),
 			gnet.WithReuseAddr(true),
 			gnet.WithTCPKeepAlive(keepAlive),
@@ -217,32 +224,42 @@ func (s *Server) serve(ctx context.Context) error {
 	}
 	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.addr))
 
-	err := s.commitUntilDone(ctx, ended)
+	done, err := s.commitUntilDone(ctx, ended)
 	if !errors.Is(err, ErrEngine) {
 		err = s.stop(err, ended)
+	}
+	for _, lp := range s.loops {
+		lp.closeHalves() // the loops have ended
+	}
+	if done {
+		// Asked only now: the last groups may have finished what was missing.
+		err = errors.Join(err, s.committer.exit.result(s.committer.lottery.Reported))
 	}
 	return errors.Join(err, s.awaitExport())
 }
 
 // commitUntilDone is the committer's loop: it runs until the exit rule says
-// that there is nothing left to do, ctx is done, or something fails.
-func (s *Server) commitUntilDone(ctx context.Context, ended <-chan error) error {
+// that there is nothing left to do, which is when done is true, ctx is done, or
+// something fails.
+func (s *Server) commitUntilDone(ctx context.Context, ended <-chan error) (done bool, err error) {
 	ticks := time.NewTicker(s.tickPeriod)
 	defer ticks.Stop()
 	for {
 		now := s.now()
 		done, wait := s.committer.exit.verdict(now)
-		if done {
-			return s.committer.exit.result(s.committer.lottery.Reported)
-		}
 		var grace <-chan time.Time
-		if wait > 0 {
+		switch {
+		case done && len(s.wake) == 0 && len(ended) == 0:
+			return true, nil
+		case wait > 0:
 			grace = time.After(wait)
 		}
+		// What has been handed over while a group synced is looked at before a
+		// verdict counts: an agency may be back.
 		select {
 		case <-s.wake:
 			if err := s.commit(); err != nil {
-				return err
+				return false, err
 			}
 		case <-grace:
 		case <-ticks.C:
@@ -251,18 +268,21 @@ func (s *Server) commitUntilDone(ctx context.Context, ended <-chan error) error 
 			}
 		case <-ctx.Done():
 			s.log.Info("shutdown", zap.String("result", "in_progress"))
-			return nil
+			return false, nil
 		case err := <-ended:
-			return fmt.Errorf("%w: %w: is the limit of descriptors reached? raise it or lower SERVER_CONNECTIONS_MAX", ErrEngine, errOr(err, errors.New("without an error")))
+			return false, engineEnded(err)
 		}
 	}
 }
 
-func errOr(err, other error) error {
-	if err != nil {
-		return err
+// engineEnded is the error of event loops that end unasked. gnet does so, with
+// a nil error, when it can't accept for want of descriptors.
+func engineEnded(err error) error {
+	const advice = "is the limit of descriptors reached? raise it or lower SERVER_CONNECTIONS_MAX, then start again: what was acknowledged is kept"
+	if err == nil {
+		return fmt.Errorf("%w: %s", ErrEngine, advice)
 	}
-	return other
+	return fmt.Errorf("%w: %w: %s", ErrEngine, err, advice)
 }
 
 // commit takes what the loops have handed over, makes it durable as one group,
@@ -300,7 +320,9 @@ func (s *Server) stop(reason error, ended <-chan error) error {
 	code := codec.CodeNone
 	if errors.Is(reason, ErrStorage) {
 		code = codec.CodeStorage
-	} else if err := s.commitRest(); err != nil {
+	} else if err := s.commitRest(ended); errors.Is(err, ErrEngine) {
+		return errors.Join(reason, err)
+	} else if err != nil {
 		reason, code = errors.Join(reason, err), codec.CodeStorage
 	}
 	s.dismiss(code)
@@ -335,8 +357,8 @@ func (s *Server) dismiss(code codec.Code) {
 
 // commitRest commits until every loop has handed over all that it had taken in
 // before stopping was set. It never waits for a loop without also taking from
-// it.
-func (s *Server) commitRest() error {
+// it. Loops that have ended hand over nothing more.
+func (s *Server) commitRest(ended <-chan error) error {
 	through := make(chan struct{}, len(s.loops))
 	waiting := 0
 	for _, lp := range s.loops {
@@ -355,6 +377,8 @@ func (s *Server) commitRest() error {
 			if err := s.commit(); err != nil {
 				return err
 			}
+		case err := <-ended:
+			return errors.Join(engineEnded(err), s.commit())
 		}
 	}
 	return s.commit()
@@ -402,6 +426,7 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	lp := s.loops[s.attached]
 	s.attached++
 	lp.attach(el)
+	lp.box.rules.Today = s.today() // a loop without connections gets no ticks
 	return lp
 }
 

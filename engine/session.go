@@ -28,10 +28,12 @@ type session struct {
 	// partial is the beginning of a frame whose rest has not come; nil if none.
 	partial []byte
 	// quietTicks counts the loop's ticks since the session owes us something: a
-	// first message, or the rest of a frame. See overdue.
+	// first message, or the rest of a frame. See tick.
 	quietTicks int32
-	// lingerTicks counts the ticks since the server closed its side.
+	// lingerTicks counts the ticks since the last answer, or since the peer last
+	// took some of it; lingerBytes is what it had not taken then. See loop.linger.
 	lingerTicks int32
+	lingerBytes int
 	// unanswered is how many frames have no answer yet. It is never more than
 	// the window, and one for the message that breaks it.
 	unanswered int32
@@ -60,10 +62,11 @@ type inbox struct {
 	spare         [][]byte // buffers for partial frames
 }
 
-// Partial frames keep at most spareMax buffers of a loop for reuse; a new one
-// begins with partialBytesMin.
+// Partial frames keep at most spareMax buffers of a loop for reuse, each of at
+// most spareBytesMax; a new one begins with partialBytesMin.
 const (
 	spareMax        = 64
+	spareBytesMax   = 128 << 10
 	partialBytesMin = 4 << 10
 )
 
@@ -190,7 +193,7 @@ func (box *inbox) borrow() []byte {
 }
 
 func (box *inbox) giveBack(b []byte) {
-	if len(box.spare) < spareMax {
+	if len(box.spare) < spareMax && cap(b) <= spareBytesMax {
 		box.spare = append(box.spare, b)
 	}
 }

@@ -233,9 +233,11 @@ func (c *simConn) RemoteAddr() net.Addr      { return nil }
 func (c *simConn) OutboundBuffered() int     { return len(c.buffered) }
 func (c *simConn) Dup() (int, error)         { return -1, errors.ErrUnsupported }
 
-// Fd is only asked for to shut our side.
+// Fd is asked for to shut our side, and before that to set options.
 func (c *simConn) Fd() int {
-	c.link.toAgency.ended = true
+	if c.context.(*session).shut {
+		c.link.toAgency.ended = true
+	}
 	return -1
 }
 

@@ -25,7 +25,7 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, engine.ErrStorage), errors.Is(err, engine.ErrDamaged), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
 		return exitStorage
-	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, agency.ErrUnreachable):
+	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, engine.ErrEngine), errors.Is(err, agency.ErrUnreachable):
 		return exitUnfinished
 	case errors.As(err, &rejected), errors.Is(err, agency.ErrLostBets), errors.Is(err, agency.ErrOtherBets),
 		errors.Is(err, agency.ErrProtocol), errors.Is(err, agency.ErrReplyTooLarge), errors.Is(err, agency.ErrFrameBytes):
