@@ -108,6 +108,10 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	if err != nil {
 		return nil, startError(cfg.DataDir, err)
 	}
+	if tail := led.Recovered(); tail.Torn {
+		log.Warn("ledger", zap.String("result", "success"), zap.String("archivo", tail.File), zap.Int64("posicion", tail.Offset),
+			zap.String("aviso", "an unfinished write, never acknowledged, was cut off here: "+tail.Reason))
+	}
 	if !hist.opened {
 		if err := led.Commit([][]byte{want.record()}); err != nil {
 			return nil, errors.Join(fmt.Errorf("%w: %w", ErrStorage, err), led.Close())
@@ -217,8 +221,11 @@ func (s *Server) serve(ctx context.Context) error {
 	select {
 	case <-s.ready:
 	case err := <-ended:
-		if s.bootErr != nil {
+		switch {
+		case s.bootErr != nil:
 			return s.bootErr
+		case s.addr != nil: // it did listen, but not for long
+			return engineEnded(err)
 		}
 		return fmt.Errorf("%w on SERVER_ADDR=%s: %w", ErrListen, s.cfg.Addr, err)
 	}

@@ -33,19 +33,6 @@ func (d Durability) String() string {
 	return fmt.Sprintf("durability %d", int(d))
 }
 
-// UnmarshalText reads "fsync" or "os".
-func (d *Durability) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "fsync":
-		*d = Fsync
-	case "os":
-		*d = OS
-	default:
-		return fmt.Errorf("ledger: durability %q: use fsync or os", text)
-	}
-	return nil
-}
-
 // Options are the settings of [Open]. The zero value is what a server wants.
 type Options struct {
 	// FS holds the ledger; nil stands for Disk.

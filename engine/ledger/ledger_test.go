@@ -158,15 +158,6 @@ func TestOptions(t *testing.T) {
 			t.Errorf("segments of %d bytes were accepted", size)
 		}
 	}
-	var d ledger.Durability
-	for _, want := range []ledger.Durability{ledger.OS, ledger.Fsync} {
-		if err := d.UnmarshalText([]byte(want.String())); err != nil || d != want {
-			t.Errorf("%v was read as %v, %v", want, d, err)
-		}
-	}
-	if err := d.UnmarshalText([]byte("Fsync")); err == nil || !strings.Contains(err.Error(), `"Fsync"`) {
-		t.Errorf("Fsync: %v", err)
-	}
 }
 
 func TestLockedInProcess(t *testing.T) {

@@ -105,7 +105,6 @@ type Lottery struct {
 	bets     int64
 	won      int    // winning bets of all agencies
 	all      []byte // with AllWinners: everyone's lines, instead of the agencies'
-	open     int    // sessions that are bound to an agency
 }
 
 // agency is what the lottery knows of one agency.
@@ -314,8 +313,14 @@ func (l *Lottery) Reported(id codec.Agency) bool {
 // Missing is how many agencies have not reported yet.
 func (l *Lottery) Missing() int { return len(l.agencies) - l.reported }
 
-// Agencies is how many agencies are expected.
-func (l *Lottery) Agencies() int { return len(l.agencies) }
-
-// OpenSessions is how many sessions are bound to an agency and still open.
-func (l *Lottery) OpenSessions() int { return l.open }
+// OpenSessions counts the sessions that are bound to an agency and still open.
+// It looks at every agency: it is there to find leaks.
+func (l *Lottery) OpenSessions() int {
+	open := 0
+	for i := range l.agencies {
+		for s := l.agencies[i].sessions; s != nil; s = s.next {
+			open++
+		}
+	}
+	return open
+}

@@ -37,7 +37,6 @@ func (l *Lottery) bind(s *Session, id codec.Agency, a *agency) {
 		s.next.prev = s
 	}
 	a.sessions = s
-	l.open++
 }
 
 // unbind takes s off its agency for good. It is idempotent.
@@ -53,7 +52,6 @@ func (l *Lottery) unbind(s *Session) {
 			s.next.prev = s.prev
 		}
 		s.next, s.prev = nil, nil
-		l.open--
 	}
 	s.gone = true
 	s.waiting = 0
