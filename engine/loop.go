@@ -126,6 +126,7 @@ func (lp *loop) answer(replies []reply) []reply {
 		if !told {
 			continue
 		}
+		s.agency = r.agency
 		if len(out) > payloadCopyMax {
 			lp.write(s, out)
 			out = out[:0]
@@ -175,7 +176,7 @@ func (lp *loop) write(s *session, p []byte) {
 		return
 	}
 	if unread := s.conn.OutboundBuffered(); unread > outboundBytesMax {
-		lp.server.log.Warn("conexion", zap.String("result", "fail"), zap.Uint32("agencia", uint32(s.lottery.Agency())),
+		lp.server.log.Warn("conexion", zap.String("result", "fail"), zap.Uint32("agencia", uint32(s.agency)),
 			zap.String("error", "closed: the peer does not read its answers"), zap.Int("bytes", unread))
 		lp.drop(s)
 		return

@@ -202,9 +202,6 @@ func (s *Server) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.committer.lottery.Drawn() {
-		s.startExport()
-	}
 	ended := make(chan error, 1)
 	go func() {
 		ended <- gnet.Run(&handler{server: s}, "tcp://"+addr,
@@ -230,6 +227,9 @@ func (s *Server) serve(ctx context.Context) error {
 		return fmt.Errorf("%w on SERVER_ADDR=%s: %w", ErrListen, s.cfg.Addr, err)
 	}
 	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.addr))
+	if s.committer.lottery.Drawn() {
+		s.startExport()
+	}
 
 	done, err := s.commitUntilDone(ctx, ended)
 	if !errors.Is(err, ErrEngine) {

@@ -37,6 +37,8 @@ type session struct {
 	// unanswered is how many frames have no answer yet. It is never more than
 	// the window, and one for the message that breaks it.
 	unanswered int32
+	// agency is whom the latest answer was for, for log lines; 0 is nobody.
+	agency codec.Agency
 
 	announced bool // its accept_connections line is written
 	spoke     bool // a whole frame has come

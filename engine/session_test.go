@@ -269,3 +269,44 @@ func TestSessionPartialBuffers(t *testing.T) {
 		t.Errorf("%v allocations for a partial frame, want a spare buffer", n)
 	}
 }
+
+// What is kept of buffers is bounded in bytes too: those of the usual frames are,
+// those of huge ones are not.
+func TestSessionPartialBuffersAreSmall(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		frameBytes int
+		kept       bool
+	}{
+		{"smallest", 1, true},
+		{"default limit", codec.FrameBytesMaxDefault, true},
+		{"above what is kept", spareBytesMax + 1, false},
+		{"largest", codec.FrameBytesMaxLimit, false},
+	} {
+		for _, end := range []string{"completed", "dropped"} {
+			t.Run(test.name+", "+end, func(t *testing.T) {
+				box := newTestInbox()
+				box.frameBytesMax = codec.FrameBytesMaxLimit
+				frame := frames(strings.Repeat("\n", test.frameBytes))
+				part := max(len(frame)/7, 1) // a buffer that grows on the way may be larger than one that is made at once
+				s := new(session)
+				for in := range slices.Chunk(frame[:len(frame)-1], part) {
+					s.receive(in, box)
+				}
+				if end == "completed" {
+					s.receive(frame[len(frame)-1:], box)
+				} else {
+					s.dropPartial(box)
+				}
+				if s.partial != nil || (len(box.spare) == 1) != test.kept || len(box.spare) > 1 {
+					t.Fatalf("%d buffers are kept, want it to be so: %v; a partial frame is left: %v", len(box.spare), test.kept, s.partial != nil)
+				}
+				for _, b := range box.spare {
+					if cap(b) > spareBytesMax {
+						t.Errorf("a buffer of %d bytes is kept, want at most %d", cap(b), spareBytesMax)
+					}
+				}
+			})
+		}
+	}
+}
