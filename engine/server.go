@@ -159,7 +159,8 @@ func (s *Server) limitConnections() {
 		s.log.Warn("config", zap.String("result", "fail"), zap.String("aviso", "the descriptor limit is unknown"), zap.Error(err))
 		return
 	}
-	allowed := max(limit-descriptorsReserved-refusedMax, 1)
+	const descriptorsPerLoop = 2 // gnet's epoll and eventfd; its acceptor has them, too
+	allowed := max(limit-descriptorsReserved-refusedMax-descriptorsPerLoop*(len(s.loops)+1), 1)
 	if s.cfg.ConnectionsMax > allowed {
 		s.log.Warn("config", zap.String("result", "success"), zap.Int("SERVER_CONNECTIONS_MAX", allowed),
 			zap.String("aviso", fmt.Sprintf("lowered from %d: the limit of descriptors is %d", s.cfg.ConnectionsMax, limit)))
