@@ -101,7 +101,10 @@ compose_file() {
 		      SERVER_WINDOW: "\${SERVER_WINDOW:-64}" # an agency's frames that may be unanswered at once
 		      SERVER_FRAME_BYTES_MAX: "\${SERVER_FRAME_BYTES_MAX:-65536}"
 		      SERVER_CONNECTIONS_MAX: "\${SERVER_CONNECTIONS_MAX:-16384}"
-		      SERVER_READ_TIMEOUT: "\${SERVER_READ_TIMEOUT:-30s}" # for a connection that says nothing
+		      SERVER_CONNECTIONS_PER_SOURCE: "\${SERVER_CONNECTIONS_PER_SOURCE:-0}" # 0: no limit
+		      SERVER_READ_TIMEOUT: "\${SERVER_READ_TIMEOUT:-30s}" # for a peer that says or reads nothing
+		      SERVER_UNREAD_BYTES_MAX: "\${SERVER_UNREAD_BYTES_MAX:-65536}" # of answers that a peer leaves unread
+		      SERVER_QUEUE_BYTES_MAX: "\${SERVER_QUEUE_BYTES_MAX:-8388608}" # of bets that wait for the disk
 		      SERVER_EVENT_LOOPS: "\${SERVER_EVENT_LOOPS:-0}" # 0: one per core
 		    healthcheck:
 		      test: ["CMD", "/loteria", "health"]

@@ -16,6 +16,10 @@ const (
 	FrameBytesMaxLow  = codec.BetBytesMax // a frame holds at least one bet
 	ConnectionsMaxTop = 1_000_000
 	EventLoopsMax     = 256
+	QueueBytesLow     = 64 << 10
+	QueueBytesTop     = 1 << 30
+	UnreadBytesLow    = 1 << 10
+	UnreadBytesTop    = 1 << 30
 	timeoutMin        = 50 * time.Millisecond
 	timeoutMax        = 24 * time.Hour
 )
@@ -28,19 +32,22 @@ var ErrConfig = errors.New("configuration")
 // github.com/caarlos0/env and by the command's help: help says what the
 // setting means and legal which values are taken.
 type Config struct {
-	Addr           string        `env:"SERVER_ADDR" envDefault:":12345" help:"address to listen on" legal:"HOST:PORT or :PORT"`
-	Agencies       int           `env:"SERVER_AGENCIES" envDefault:"5" help:"expected agencies: ids 1 to this number" legal:"1 to 100000"`
-	WinningNumber  uint32        `env:"SERVER_WINNING_NUMBER" envDefault:"7574" help:"the number that wins" legal:"0 to 999999999"`
-	DataDir        string        `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the ledger and its exports" legal:"a directory that can be written"`
-	Durability     string        `env:"SERVER_DURABILITY" envDefault:"fsync" help:"what an ACK waits for: the disk, or only the operating system" legal:"fsync or os"`
-	Winners        string        `env:"SERVER_WINNERS" envDefault:"push" help:"answer to GET_WINNERS before the draw: held until it, or an error at once" legal:"push or poll"`
-	WinnersScope   string        `env:"SERVER_WINNERS_SCOPE" envDefault:"agency" help:"whose winners an agency gets: its own, or all" legal:"agency or all"`
-	ExitGrace      time.Duration `env:"SERVER_EXIT_GRACE" envDefault:"10s" help:"how long to wait, with no agency connected, for one to come back" legal:"a duration, 0s to 24h"`
-	Window         int           `env:"SERVER_WINDOW" envDefault:"64" help:"frames of a connection that may be unanswered at once" legal:"1 to 4096"`
-	FrameBytesMax  int           `env:"SERVER_FRAME_BYTES_MAX" envDefault:"65536" help:"largest payload of an agency's frame, in bytes" legal:"309 to 16777216"`
-	ConnectionsMax int           `env:"SERVER_CONNECTIONS_MAX" envDefault:"16384" help:"connections at once; lowered, with a warning, to what the descriptor limit allows" legal:"1 to 1000000"`
-	ReadTimeout    time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, and a frame stay half sent" legal:"a duration, 50ms to 24h"`
-	EventLoops     int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" legal:"0 to 256"`
+	Addr                 string        `env:"SERVER_ADDR" envDefault:":12345" help:"address to listen on" legal:"HOST:PORT or :PORT"`
+	Agencies             int           `env:"SERVER_AGENCIES" envDefault:"5" help:"expected agencies: ids 1 to this number" legal:"1 to 100000"`
+	WinningNumber        uint32        `env:"SERVER_WINNING_NUMBER" envDefault:"7574" help:"the number that wins" legal:"0 to 999999999"`
+	DataDir              string        `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the ledger and its exports" legal:"a directory that can be written"`
+	Durability           string        `env:"SERVER_DURABILITY" envDefault:"fsync" help:"what an ACK waits for: the disk, or only the operating system" legal:"fsync or os"`
+	Winners              string        `env:"SERVER_WINNERS" envDefault:"push" help:"answer to GET_WINNERS before the draw: held until it, or an error at once" legal:"push or poll"`
+	WinnersScope         string        `env:"SERVER_WINNERS_SCOPE" envDefault:"agency" help:"whose winners an agency gets: its own, or all" legal:"agency or all"`
+	ExitGrace            time.Duration `env:"SERVER_EXIT_GRACE" envDefault:"10s" help:"how long to wait, with no agency connected, for one to come back" legal:"a duration, 0s to 24h"`
+	Window               int           `env:"SERVER_WINDOW" envDefault:"64" help:"frames of a connection that may be unanswered at once" legal:"1 to 4096"`
+	FrameBytesMax        int           `env:"SERVER_FRAME_BYTES_MAX" envDefault:"65536" help:"largest payload of an agency's frame, in bytes" legal:"309 to 16777216"`
+	ConnectionsMax       int           `env:"SERVER_CONNECTIONS_MAX" envDefault:"16384" help:"connections at once; lowered, with a warning, to what the descriptor limit allows" legal:"1 to 1000000"`
+	ConnectionsPerSource int           `env:"SERVER_CONNECTIONS_PER_SOURCE" envDefault:"0" help:"connections at once of one source address; 0 is no limit" legal:"0 to 1000000"`
+	ReadTimeout          time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, a frame stay half sent, and a peer read nothing of what it asked for" legal:"a duration, 50ms to 24h"`
+	UnreadBytesMax       int           `env:"SERVER_UNREAD_BYTES_MAX" envDefault:"65536" help:"bytes of answers that a peer may leave unread when it is owed another one, beside what its socket takes" legal:"1024 to 1073741824"`
+	QueueBytesMax        int           `env:"SERVER_QUEUE_BYTES_MAX" envDefault:"8388608" help:"bytes of bets that may wait for the disk, in all; when it is full, nothing more is read" legal:"65536 to 1073741824"`
+	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" legal:"0 to 256"`
 
 	// NoExport leaves bets.csv and winners.csv out: `loteria bench` measures the
 	// server, and has no use for gigabytes of CSV. No variable sets it.
@@ -71,6 +78,8 @@ func DefaultConfig() Config {
 		Window:         64,
 		FrameBytesMax:  codec.FrameBytesMaxDefault,
 		ConnectionsMax: 16384,
+		QueueBytesMax:  8 << 20,
+		UnreadBytesMax: 64 << 10,
 		ReadTimeout:    30 * time.Second,
 	}
 }
@@ -94,6 +103,9 @@ func (c Config) Validate() error {
 		{"SERVER_WINDOW", int64(c.Window), 1, WindowMax},
 		{"SERVER_FRAME_BYTES_MAX", int64(c.FrameBytesMax), int64(FrameBytesMaxLow), codec.FrameBytesMaxLimit},
 		{"SERVER_CONNECTIONS_MAX", int64(c.ConnectionsMax), 1, ConnectionsMaxTop},
+		{"SERVER_CONNECTIONS_PER_SOURCE", int64(c.ConnectionsPerSource), 0, ConnectionsMaxTop},
+		{"SERVER_QUEUE_BYTES_MAX", int64(c.QueueBytesMax), QueueBytesLow, QueueBytesTop},
+		{"SERVER_UNREAD_BYTES_MAX", int64(c.UnreadBytesMax), UnreadBytesLow, UnreadBytesTop},
 		{"SERVER_EVENT_LOOPS", int64(c.EventLoops), 0, EventLoopsMax},
 	} {
 		if n.value < n.least || n.value > n.most {

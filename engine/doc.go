@@ -28,8 +28,17 @@
 // ends it. A loop whose stage is full waits in OnTraffic, and TCP makes its
 // peers wait. That can't deadlock: the committer never waits for a loop, it
 // only puts things into mailboxes, and their size is bounded by what the
-// windows allow. A peer that leaves more than outboundBytesMax unread when it is
-// owed another answer is closed.
+// windows allow. What a socket doesn't take waits in its session's backlog
+// (backlog.go); a peer that lets it grow over SERVER_UNREAD_BYTES_MAX, or takes
+// nothing of it for SERVER_READ_TIMEOUT, is closed. What all of this can add up
+// to is derived in limits.go.
+//
+// # Connections
+//
+// The server accepts by itself (acceptor.go), so that limits on connections
+// hold exactly and running out of descriptors only means to wait, and gives each
+// connection to the loop with the fewest. gnet reads; what is written goes to
+// the socket directly (socket.go).
 //
 // # Who owns what
 //
@@ -43,6 +52,6 @@
 // An answer that closes is the session's last: what still comes in is dropped,
 // our side is shut once the answer is out, and the peer gets a moment to read
 // it and close (lingerMax). A peer that has half-closed gets its answers
-// through a duplicate of its socket (halfclose.go). When the server itself may
+// through a duplicate of its socket (halfSocket). When the server itself may
 // end is the exit rule's to say (exit.go).
 package engine

@@ -7,17 +7,18 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/panjf2000/gnet/v2"
+	gneterrors "github.com/panjf2000/gnet/v2/pkg/errors"
+
 	"loteria/codec"
 	"loteria/engine/ledger"
 )
 
-// engineStops makes the event loops end as they do by themselves when there are
-// no more descriptors.
-func (s *liveServer) engineStops(t *testing.T) {
+// loopEnds makes an event loop end as it would by itself if it can't poll.
+func (s *liveServer) loopEnds(t *testing.T) {
 	t.Helper()
-	cancelled, cancel := context.WithCancel(context.Background())
-	cancel() // so that it is only told to
-	if err := s.engine.Stop(cancelled); err != nil && !errors.Is(err, context.Canceled) {
+	end := gnet.RunnableFunc(func(context.Context) error { return gneterrors.ErrEngineShutdown })
+	if err := s.loops[0].mail.el.Execute(context.Background(), end); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -51,7 +52,7 @@ func TestEndOfTheEngine(t *testing.T) {
 				cfg.NoExport = true
 				s := serveLive(t, cfg)
 				test.play(t, s)
-				s.engineStops(t)
+				s.loopEnds(t)
 				test.also(s)
 				if err := s.end(t); !errors.Is(err, ErrEngine) && (err != nil || !test.clean) {
 					t.Fatalf("result %v", err)

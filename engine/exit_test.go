@@ -224,7 +224,7 @@ func serveLiveOn(t *testing.T, cfg Config, options ledger.Options) *liveServer {
 		stop()
 		select {
 		case <-over:
-			goleak.VerifyNone(t, before)
+			goleak.VerifyNone(t, before, IdleWorkers())
 		case <-time.After(socketTimeout):
 			t.Error("the server doesn't stop")
 		}
@@ -278,7 +278,14 @@ type wire struct {
 
 func (s *liveServer) dial(t *testing.T) *wire {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.Addr().String())
+	return s.dialFrom(t, "127.0.0.1")
+}
+
+// dialFrom connects from another address of this machine.
+func (s *liveServer) dialFrom(t *testing.T, source string) *wire {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+	conn, err := d.Dial("tcp", s.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -524,16 +531,16 @@ func TestExitNotServed(t *testing.T) {
 }
 
 // awaitConnections waits until the server knows of so many connections only.
-func awaitConnections(t *testing.T, s *liveServer, want int64) {
+func awaitConnections(t *testing.T, s *liveServer, want int) {
 	t.Helper()
 	looks := time.NewTicker(time.Millisecond)
 	defer looks.Stop()
 	timeout := time.After(socketTimeout)
-	for s.open.Load() != want {
+	for s.admission.count() != want {
 		select {
 		case <-looks.C:
 		case <-timeout:
-			t.Fatalf("%d connections, want %d", s.open.Load(), want)
+			t.Fatalf("%d connections, want %d", s.admission.count(), want)
 		}
 	}
 }

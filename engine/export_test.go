@@ -6,7 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 
-	"github.com/panjf2000/gnet/v2"
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"loteria/engine/ledger"
@@ -17,14 +17,19 @@ func OpenWith(cfg Config, log *zap.Logger, options ledger.Options) (*Server, err
 	return open(cfg, log, options)
 }
 
+// Refused is how many connections were refused.
+func (s *Server) Refused() int64 {
+	return s.counters[limitConnections].Load() + s.counters[limitSource].Load()
+}
+
 // AwaitAccepted returns when the connection that a peer made from addr belongs
-// to an event loop.
-func (s *Server) AwaitAccepted(ctx context.Context, addr net.Addr) error {
-	for {
+// to an event loop, or more than refused are refused.
+func (s *Server) AwaitAccepted(ctx context.Context, addr net.Addr, refused int64) error {
+	for s.Refused() == refused {
 		var found atomic.Bool
 		err := s.onLoops(ctx, func(lp *loop) {
 			for _, sess := range lp.sessions {
-				if c, ok := sess.conn.(gnet.Conn); ok && c.RemoteAddr().String() == addr.String() {
+				if c, ok := sess.conn.(*socket); ok && c.gnet.RemoteAddr().String() == addr.String() {
 					found.Store(true)
 				}
 			}
@@ -36,6 +41,13 @@ func (s *Server) AwaitAccepted(ctx context.Context, addr net.Addr) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// IdleWorkers ignores gnet's pool of goroutines in which connections are
+// enrolled: they wait for more for a while.
+func IdleWorkers() goleak.Option {
+	return goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1")
 }
 
 // AwaitRead returns when the event loops have read what had arrived in their
@@ -46,23 +58,18 @@ func (s *Server) AwaitRead(ctx context.Context) error {
 	return errors.Join(s.onLoops(ctx, func(*loop) {}), s.onLoops(ctx, func(*loop) {}))
 }
 
-// onLoops runs f on every event loop that has had a connection, and returns
-// when all of them have.
+// onLoops runs f on every event loop, and returns when all of them have.
 func (s *Server) onLoops(ctx context.Context, f func(*loop)) error {
 	done := make(chan struct{}, len(s.loops))
-	waiting := 0
 	for _, lp := range s.loops {
 		lp.post(func(m *mailbox) {
-			if m.el != nil {
-				waiting++
-				m.ran = append(m.ran, func() {
-					f(lp)
-					done <- struct{}{}
-				})
-			}
+			m.ran = append(m.ran, func() {
+				f(lp)
+				done <- struct{}{}
+			})
 		})
 	}
-	for ; waiting > 0; waiting-- {
+	for range s.loops {
 		select {
 		case <-done:
 		case <-ctx.Done():

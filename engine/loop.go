@@ -19,9 +19,9 @@ const (
 	// destroy that answer: bytes that still come in make the kernel reset the
 	// connection.
 	lingerMax = 2 * time.Second
-	// outboundBytesMax is how much a peer may leave unread before it is owed
-	// more. One answer may be larger: an agency's winners are one frame.
-	outboundBytesMax = 1 << 20
+	// flushDelay is how soon a peer who has just taken some of its backlog is
+	// offered more. One who has not is offered it at the next tick.
+	flushDelay = 5 * time.Millisecond
 	// payloadCopyMax is the largest winners payload that is copied into the
 	// loop's scratch, to leave with other answers in one write.
 	payloadCopyMax = 16 << 10
@@ -35,7 +35,11 @@ type loop struct {
 	sessions []*session
 	out      []byte      // scratch: answers on their way to one connection
 	fields   []zap.Field // scratch: of one log line
-	mail     mailbox
+	// moving are sessions with a backlog of which their peers have just taken
+	// some. A flush is on its way if there are any.
+	moving []*session
+	load   int // connections, on their way here included; guarded by server.loopsMu
+	mail   mailbox
 }
 
 // mailbox is how others tell a loop to do something. Its order is kept, which
@@ -43,11 +47,12 @@ type loop struct {
 // however much is in the box. Its size is bounded by what sessions are owed.
 type mailbox struct {
 	mu        sync.Mutex
-	el        gnet.EventLoop // nil before the loop's first connection
+	el        gnet.EventLoop // nil before the loops start
 	scheduled bool
 	replies   []reply
 	spare     []reply // for the next replies
 	tick      bool
+	flush     bool
 	farewell  *farewell
 	ran       []func() // called when everything before them is done
 }
@@ -57,7 +62,7 @@ type mailbox struct {
 type farewell struct{ code codec.Code }
 
 // post changes the mailbox and makes sure that the loop looks into it. It
-// never waits for the loop. Without a connection there is nobody to tell.
+// never waits for the loop.
 func (lp *loop) post(change func(*mailbox)) {
 	m := &lp.mail
 	m.mu.Lock()
@@ -75,7 +80,7 @@ func (lp *loop) deliver(replies []reply) {
 	lp.post(func(m *mailbox) { m.replies = append(m.replies, replies...) })
 }
 
-// attach tells the mailbox its event loop, known from its first connection.
+// attach tells the mailbox its event loop.
 func (lp *loop) attach(el gnet.EventLoop) {
 	lp.mail.mu.Lock()
 	lp.mail.el = el
@@ -87,13 +92,16 @@ func (lp *loop) Run(context.Context) error {
 	m := &lp.mail
 	m.mu.Lock()
 	m.scheduled = false
-	replies, tick, bye, ran := m.replies, m.tick, m.farewell, m.ran
-	m.replies, m.tick, m.farewell, m.ran = m.spare[:0], false, nil, nil
+	replies, tick, flush, bye, ran := m.replies, m.tick, m.flush, m.farewell, m.ran
+	m.replies, m.tick, m.flush, m.farewell, m.ran = m.spare[:0], false, false, nil, nil
 	m.spare = nil
 	m.mu.Unlock()
 
 	for rest := replies; len(rest) > 0; {
 		rest = lp.answer(rest)
+	}
+	if flush {
+		lp.flush()
 	}
 	if tick {
 		lp.tick()
@@ -147,10 +155,13 @@ func (lp *loop) answer(replies []reply) []reply {
 				break
 			}
 			lp.write(s, out)
-			lp.write(s, r.payload)
+			lp.writeShared(s, r.payload)
 			out = out[:0]
 		case lottery.Reject:
 			out = codec.AppendError(out, r.code, r.detail)
+			if broken, ok := limitOfCode(r.code); ok {
+				lp.server.counters.count(broken)
+			}
 			if r.code.Closes() {
 				s.lastSaid, s.deaf = true, true
 				s.dropPartial(&lp.box)
@@ -169,50 +180,109 @@ func (lp *loop) answer(replies []reply) []reply {
 	return replies[n:]
 }
 
-// write sends p unless the session is closed. A write that fails closes it,
-// inside this call; so does a peer who reads nothing of what it asked for.
-func (lp *loop) write(s *session, p []byte) {
+// write sends p unless the session is closed. What the socket doesn't take is
+// copied. A write that fails closes the session inside this call; so does a peer
+// who does not read what it asked for.
+func (lp *loop) write(s *session, p []byte) { lp.writeOr(s, p, false) }
+
+// writeShared is write for what is never changed, and is not copied.
+func (lp *loop) writeShared(s *session, p []byte) { lp.writeOr(s, p, true) }
+
+func (lp *loop) writeOr(s *session, p []byte, shared bool) {
 	if len(p) == 0 || s.closed {
 		return
 	}
-	if unread := s.conn.OutboundBuffered(); unread > outboundBytesMax {
-		lp.server.log.Warn("conexion", zap.String("result", "fail"), zap.Uint32("agencia", uint32(s.agency)),
-			zap.String("error", "closed: the peer does not read its answers"), zap.Int("bytes", unread))
+	if s.backlog != nil {
+		if s.backlog.bytes > lp.server.cfg.UnreadBytesMax {
+			lp.unread(s, limitUnreadBytes)
+			return
+		}
+		s.backlog.add(p, shared)
+		return
+	}
+	n, err := s.conn.send(p)
+	if err != nil {
 		lp.drop(s)
 		return
 	}
-	if _, err := s.conn.Write(p); err != nil && !s.closed {
-		// gnet's connections have called OnClose by now. A half-closed one is ours.
-		lp.bury(s)
+	if n < len(p) {
+		s.backlog = new(backlog)
+		s.backlog.add(p[n:], shared)
+		s.stalledTicks, s.stalledBytes = 0, 0
+		lp.move(s)
+	}
+}
+
+// unread closes the session of a peer who does not read its answers.
+func (lp *loop) unread(s *session, broken limit) {
+	times := lp.server.counters.count(broken)
+	lp.server.log.Warn("conexion", zap.String("result", "fail"), zap.Uint32("agencia", uint32(s.agency)),
+		zap.String("error", "closed: the peer does not read its answers"), zap.String("limite", limitKeys[broken]),
+		zap.Int("bytes", s.backlog.bytes), zap.Int64("veces", times))
+	lp.drop(s)
+}
+
+// move has the session's backlog flushed soon.
+func (lp *loop) move(s *session) {
+	if len(lp.moving) == 0 {
+		lp.server.later(flushDelay, func() { lp.post(func(m *mailbox) { m.flush = true }) })
+	}
+	lp.moving = append(lp.moving, s)
+}
+
+// flush offers what is left to those who have just taken some.
+func (lp *loop) flush() {
+	moving := lp.moving
+	lp.moving = nil
+	for _, s := range moving {
+		if s.backlog != nil && !s.closed {
+			lp.flushSession(s)
+			lp.settle(s)
+		}
+	}
+}
+
+// flushSession gives the socket what it takes of the backlog.
+func (lp *loop) flushSession(s *session) {
+	progress, err := s.backlog.flush(s.conn)
+	switch {
+	case err != nil:
+		lp.drop(s)
+	case s.backlog.bytes == 0:
+		s.backlog = nil
+	case progress:
+		lp.move(s)
 	}
 }
 
 // settle does what had to wait until the socket has taken everything: the
 // winners count as served, and a session that was told its last answer is shut.
+// Of a peer that has half-closed, the kernel must have acknowledged it, too.
 func (lp *loop) settle(s *session) {
-	half, isHalf := s.conn.(*halfConn)
-	buffered := s.conn.OutboundBuffered()
-	if isHalf && half.gone() {
-		lp.bury(s)
+	if s.closed || s.backlog != nil {
 		return
 	}
-	if buffered > 0 {
-		return
+	half := s.half()
+	if half {
+		unacknowledged, err := s.conn.unacknowledged()
+		if err != nil {
+			lp.drop(s)
+			return
+		}
+		if unacknowledged > 0 {
+			return
+		}
 	}
 	if s.owesOut {
 		s.owesOut = false
 		lp.box.stage.add(request{session: s, kind: requestServed}, nil, nil)
 	}
-	if isHalf {
-		if s.unanswered <= 0 || s.lastSaid {
-			half.close()
-			lp.bury(s)
-		}
-		return
-	}
-	if s.lastSaid && !s.shut {
+	switch {
+	case half && (s.unanswered <= 0 || s.lastSaid):
+		lp.drop(s)
+	case s.lastSaid && !s.shut && !half:
 		s.shut = true
-		shutWrite(s.conn)
+		s.conn.shutWrite()
 	}
 }
 
@@ -225,36 +295,56 @@ func (lp *loop) tick() {
 		}
 		s := lp.sessions[i]
 		s.tick(lp.server.timeoutTicks, &lp.box)
+		if s.backlog != nil {
+			lp.flushSession(s)
+		}
 		if s.owesOut || s.lastSaid || s.half() {
 			lp.settle(s)
 		}
-		if s.closed {
-			continue
-		}
-		if s.lastSaid || s.half() && s.unanswered <= 0 {
-			lp.linger(s)
+		if !s.closed {
+			lp.checkProgress(s)
 		}
 	}
 }
 
-// linger drops a session that was told everything, once its peer has neither
-// closed nor taken anything for lingerMax.
-func (lp *loop) linger(s *session) {
-	left := s.conn.OutboundBuffered()
-	if left < s.lingerBytes {
-		s.lingerTicks = 0
+// checkProgress drops a session whose peer takes nothing of what it is told for
+// too long: SERVER_READ_TIMEOUT, or lingerMax if nothing more will be said. In
+// the latter case, the peer's closing its side would be progress, too.
+func (lp *loop) checkProgress(s *session) {
+	over := s.lastSaid || s.half() && s.unanswered <= 0
+	if !over && s.backlog == nil {
+		return
 	}
-	s.lingerBytes = left
-	if s.lingerTicks++; time.Duration(s.lingerTicks)*lp.server.tickPeriod > lingerMax {
+	left := 0
+	if s.backlog != nil {
+		left = s.backlog.bytes
+	}
+	if s.half() {
+		unacknowledged, err := s.conn.unacknowledged()
+		if err != nil {
+			lp.drop(s)
+			return
+		}
+		left += unacknowledged
+	}
+	if left < s.stalledBytes {
+		s.stalledTicks = 0
+	}
+	s.stalledBytes = left
+	s.stalledTicks++
+	switch {
+	case over && time.Duration(s.stalledTicks)*lp.server.tickPeriod > lingerMax:
 		lp.drop(s)
+	case !over && s.stalledTicks > lp.server.timeoutTicks:
+		lp.unread(s, limitUnreadTime)
 	}
 }
 
 // closeHalves closes what gnet doesn't know of. The loop has ended.
 func (lp *loop) closeHalves() {
 	for _, s := range lp.sessions {
-		if half, ok := s.conn.(*halfConn); ok {
-			half.close()
+		if s.half() {
+			s.conn.close()
 		}
 	}
 }
@@ -292,6 +382,7 @@ func (lp *loop) bury(s *session) {
 		return
 	}
 	s.closed, s.deaf = true, true
+	s.backlog = nil
 	s.dropPartial(&lp.box)
 	last := len(lp.sessions) - 1
 	lp.sessions[s.at] = lp.sessions[last]
@@ -299,18 +390,15 @@ func (lp *loop) bury(s *session) {
 	lp.sessions[last] = nil
 	lp.sessions = lp.sessions[:last]
 	lp.box.stage.add(request{session: s, kind: requestLeave}, nil, nil)
-	lp.server.connClosed()
+	lp.server.connClosed(s)
 }
 
 // drop closes a session without any more waiting.
 func (lp *loop) drop(s *session) {
-	if half, ok := s.conn.(*halfConn); ok {
-		half.close()
-		lp.bury(s)
-		return
-	}
-	if err := lp.mail.el.Close(s.conn.(gnet.Conn)); err != nil {
-		lp.server.log.Debug("connection", zap.String("result", "fail"), zap.Error(err))
+	half := s.half()
+	s.conn.close()
+	if half {
+		lp.bury(s) // gnet knows nothing of it, and calls no OnClose
 	}
 }
 

@@ -110,8 +110,8 @@ var mutations = []mutation{
 	{
 		name:  "winners count as served while the socket has not taken them",
 		file:  "loop.go",
-		old:   "if buffered > 0 {",
-		new:   "if buffered > 1<<30 {",
+		old:   "if s.closed || s.backlog != nil {",
+		new:   "if s.closed {",
 		seeds: 5000,
 	},
 	{

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -35,20 +36,12 @@ func (w *wire) hearsLarge(want string) *wire {
 	return w
 }
 
-// onLoops runs look on every loop that has had a connection, one at a time.
+// onLoops runs look on every loop, one at a time.
 func (s *liveServer) onLoops(t *testing.T, look func(*loop)) {
 	t.Helper()
 	for _, lp := range s.loops {
 		ran := make(chan struct{})
-		asked := false
-		lp.post(func(m *mailbox) {
-			if asked = m.el != nil; asked {
-				m.ran = append(m.ran, func() { look(lp); close(ran) })
-			}
-		})
-		if !asked {
-			continue
-		}
+		lp.post(func(m *mailbox) { m.ran = append(m.ran, func() { look(lp); close(ran) }) })
 		select {
 		case <-ran:
 		case <-time.After(socketTimeout):
@@ -102,8 +95,8 @@ func TestOutboundPeerThatDoesNotRead(t *testing.T) {
 	}
 	awaitThat(t, "the line about it", func() bool { return closed() == 1 })
 	line := s.logs.FilterMessage("conexion").All()[0].ContextMap()
-	if unread := line["bytes"].(int64); line["agencia"] != uint32(1) || unread <= outboundBytesMax || unread > outboundBytesMax+answerBytes+payloadCopyMax {
-		t.Errorf("closed with %v, want the limit of %d passed by one answer at most", line, outboundBytesMax)
+	if unread := line["bytes"].(int64); line["agencia"] != uint32(1) || unread <= int64(cfg.UnreadBytesMax) || unread > int64(cfg.UnreadBytesMax+answerBytes+payloadCopyMax) {
+		t.Errorf("closed with %v, want the limit of %d passed by one answer at most", line, cfg.UnreadBytesMax)
 	}
 	// What the sockets had taken is there, then comes the end.
 	if n, err := io.Copy(io.Discard, greedy.in); errors.Is(err, os.ErrDeadlineExceeded) || n >= int64(asked*answerBytes) {
@@ -136,10 +129,12 @@ func TestOutboundOneLargeAnswer(t *testing.T) {
 	awaitThat(t, "more to be unread than the limit", func() bool {
 		s.onLoops(t, func(lp *loop) {
 			for _, sess := range lp.sessions {
-				unread = sess.conn.OutboundBuffered()
+				if sess.backlog != nil {
+					unread = sess.backlog.bytes
+				}
 			}
 		})
-		return unread > outboundBytesMax
+		return unread > cfg.UnreadBytesMax
 	})
 	slow.hearsLarge(strings.TrimSuffix(strings.Repeat(batch+"\n", batches), "\n")).close()
 	if err := s.end(t); err != nil {
@@ -171,68 +166,92 @@ func TestOutboundScratchIsBounded(t *testing.T) {
 	}
 }
 
-// fakeConn is a connection of gnet's of which only the unread bytes matter.
+// fakeConn is a connection whose socket takes room bytes more.
 type fakeConn struct {
-	gnet.Conn
-	unread int
+	room    int
+	closed  bool
+	session *session
 }
 
-func (c *fakeConn) OutboundBuffered() int { return c.unread }
-
-// fakeEventLoop closes as gnet's do.
-type fakeEventLoop struct {
-	gnet.EventLoop
-	loop *loop
+func (c *fakeConn) send(p []byte) (int, error) {
+	n := min(len(p), c.room)
+	c.room -= n
+	return n, nil
 }
 
-func (el fakeEventLoop) Close(c gnet.Conn) error {
-	i := slices.IndexFunc(el.loop.sessions, func(s *session) bool { return s.conn == c })
-	el.loop.bury(el.loop.sessions[i])
-	return nil
+func (c *fakeConn) unacknowledged() (int, error) { return 0, nil }
+func (c *fakeConn) shutWrite()                   {}
+
+func (c *fakeConn) close() {
+	c.closed = true
+	c.session.loop.bury(c.session) // as OnClose does
 }
 
-// A session that was told everything is there as long as its peer goes on
-// reading, however slowly, and is dropped lingerMax after it stops.
-func TestLingerCountsFromTheLastProgress(t *testing.T) {
+// noLoop is an event loop that never runs anything.
+type noLoop struct{ gnet.EventLoop }
+
+func (noLoop) Execute(context.Context, gnet.Runnable) error { return nil }
+
+// A session is there as long as its peer goes on reading, however slowly. It is
+// dropped SERVER_READ_TIMEOUT after that stops, or lingerMax if it was told
+// everything.
+func TestPatienceCountsFromTheLastProgress(t *testing.T) {
 	const answerBytes = 16 << 20
+	fake := func(sess session) func(*testing.T, *loop) (*session, func()) {
+		return func(*testing.T, *loop) (*session, func()) {
+			c := &fakeConn{session: &sess}
+			sess.conn = c
+			return &sess, func() { c.room = 1 }
+		}
+	}
 	for _, test := range []struct {
-		name string
-		// open returns a session with an answer that is unread, and how to read
-		// some of it, until it is less.
-		open func(t *testing.T) (*session, func())
+		name     string
+		patience func(*Server) time.Duration
+		// open returns a session, and how to read some of its unread answer.
+		open func(*testing.T, *loop) (*session, func())
 	}{
-		{"half-closed", func(t *testing.T) (*session, func()) {
+		{"half-closed", func(*Server) time.Duration { return lingerMax }, func(t *testing.T, lp *loop) (*session, func()) {
 			half, peer := halfClosedPair(t)
-			if _, err := half.Write(make([]byte, answerBytes)); err != nil {
-				t.Fatal(err)
-			}
 			buf := make([]byte, 64<<10)
-			return &session{conn: half, deaf: true}, func() {
-				for before := half.OutboundBuffered(); half.OutboundBuffered() >= before; {
+			sess := &session{conn: half, deaf: true}
+			left := func() int {
+				unacknowledged, err := half.unacknowledged()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if sess.backlog != nil {
+					lp.flushSession(sess)
+					return sess.backlog.bytes + unacknowledged
+				}
+				return unacknowledged
+			}
+			return sess, func() {
+				for before := left(); left() >= before; {
 					if _, err := io.ReadFull(peer, buf); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
 		}},
-		{"told its last answer", func(*testing.T) (*session, func()) {
-			c := &fakeConn{unread: answerBytes}
-			return &session{conn: c, deaf: true, lastSaid: true}, func() { c.unread-- }
-		}},
+		{"told its last answer", func(*Server) time.Duration { return lingerMax }, fake(session{deaf: true, lastSaid: true})},
+		{"slow reader", func(s *Server) time.Duration { return s.cfg.ReadTimeout }, fake(session{spoke: true})},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, err := open(liveConfig(t), zap.NewNop(), ledger.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.later = func(time.Duration, func()) {} // ticks are all that happens
 			lp := s.loops[0]
-			lp.attach(fakeEventLoop{loop: lp})
-			sess, read := test.open(t)
+			lp.attach(noLoop{})
+			sess, read := test.open(t, lp)
+			s.admission.enter(sess.source)
+			lp.load++
 			sess.loop = lp
 			lp.add(sess)
-			s.connOpened()
-			patience := int(lingerMax / s.tickPeriod) // ticks
-			lp.tick()                                 // sees how much is unread
+			lp.writeShared(sess, make([]byte, answerBytes))
+			patience := int(test.patience(s) / s.tickPeriod) // ticks
+			lp.tick()                                        // sees how much is unread
 			for round := range 5 {
 				read()
 				for n := range patience {
@@ -246,8 +265,8 @@ func TestLingerCountsFromTheLastProgress(t *testing.T) {
 			for range patience + 2 {
 				lp.tick()
 			}
-			if !sess.closed || len(lp.sessions) != 0 || s.open.Load() != 0 {
-				t.Errorf("closed %v, %d sessions, %d open %v after the peer stopped", sess.closed, len(lp.sessions), s.open.Load(), lingerMax)
+			if !sess.closed || len(lp.sessions) != 0 || s.admission.count() != 0 {
+				t.Errorf("closed %v, %d sessions, %d open %v after the peer stopped", sess.closed, len(lp.sessions), s.admission.count(), test.patience(s))
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -258,7 +277,7 @@ func TestLingerCountsFromTheLastProgress(t *testing.T) {
 
 // halfClosedPair is a connection over the loopback: what a server holds of it,
 // and the peer, whose socket takes little at a time.
-func halfClosedPair(t *testing.T) (*halfConn, net.Conn) {
+func halfClosedPair(t *testing.T) (*halfSocket, net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -282,8 +301,7 @@ func halfClosedPair(t *testing.T) (*halfConn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	half := &halfConn{fd: -1}
-	t.Cleanup(half.close)
+	half := new(halfSocket)
 	var errDup error
 	if err := raw.Control(func(fd uintptr) { half.fd, errDup = unix.Dup(int(fd)) }); err != nil || errDup != nil {
 		t.Fatal(err, errDup)

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"go.uber.org/zap"
 
 	"loteria/codec"
@@ -29,11 +30,7 @@ var (
 )
 
 const (
-	readBufferBytes = 512 << 10 // a loop's read buffer
-
-	// keepAlive finds a dead peer that is owed nothing. It does not run while
-	// something is unacknowledged: then peerTimeout ends the connection.
-	keepAlive   = 30 * time.Second
+	// peerTimeout ends the connection of a peer that acknowledges nothing.
 	peerTimeout = 60 * time.Second
 
 	// tickPeriodMax and ticksInTimeout say how often time-outs are looked at.
@@ -58,6 +55,8 @@ type Server struct {
 	timeoutTicks int32
 	tickPeriod   time.Duration
 	now          func() time.Time // the clock of all decisions; a simulation has its own
+	// later calls f after d, in a goroutine of its own; a simulation has its own.
+	later func(d time.Duration, f func())
 
 	ledger    *ledger.Ledger
 	committer committer
@@ -65,16 +64,17 @@ type Server struct {
 	taken     []*batch      // by loop: what is being committed
 	exports   chan error    // the result of the export, once; nil before the draw
 
-	loopsMu  sync.Mutex
-	loops    []*loop
-	attached int // loops that have had a connection
+	loops      []*loop
+	eventLoops *eventLoops // gnet's; nil before serve
+	loopEnded  chan struct{}
+	endLoop    func() // closes loopEnded, once
 
-	engine  gnet.Engine
-	ready   chan struct{} // closed when addr is known
-	addr    net.Addr
-	bootErr error
+	admission *admission
+	counters  counters
+	loopsMu   sync.Mutex    // guards the loops' loads
+	ready     chan struct{} // closed when addr is known
+	addr      net.Addr
 
-	open     atomic.Int64  // connections
 	stopping atomic.Bool   // nothing more is taken in
 	drained  chan struct{} // holds one: the last connection closed while stopping
 }
@@ -128,9 +128,12 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 		ledger:     led,
 		wake:       make(chan struct{}, 1),
 		now:        time.Now,
+		later:      func(d time.Duration, f func()) { time.AfterFunc(d, f) },
+		loopEnded:  make(chan struct{}),
 		ready:      make(chan struct{}),
 		drained:    make(chan struct{}, 1),
 	}
+	s.endLoop = sync.OnceFunc(func() { close(s.loopEnded) })
 	s.timeoutTicks = int32(cfg.ReadTimeout / s.tickPeriod)
 	s.committer = committer{log: led, lottery: state, exit: newExitRule(cfg.Agencies, cfg.ExitGrace, state.Drawn()), onReport: s.reported, onDraw: s.drawn}
 	loops := cfg.EventLoops
@@ -139,7 +142,7 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	}
 	for range loops {
 		lp := &loop{server: s, box: inbox{
-			stage:         newStage(s.wake),
+			stage:         newStage(s.wake, cfg.QueueBytesMax/(stageBatches*loops), &s.counters[limitQueueBytes]),
 			rules:         codec.Rules{Today: s.today(), WinningNumber: cfg.WinningNumber},
 			frameBytesMax: cfg.FrameBytesMax,
 			window:        int32(cfg.Window),
@@ -147,25 +150,29 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 		s.loops = append(s.loops, lp)
 		s.taken = append(s.taken, new(batch))
 	}
-	s.limitConnections()
+	s.admission = newAdmission(s.connectionsMax(), cfg.ConnectionsPerSource)
 	return s, nil
 }
 
-// limitConnections lowers the cap on connections to what the descriptor limit
-// allows: over it, accepting would end the event loops.
-func (s *Server) limitConnections() {
+// connectionsMax is SERVER_CONNECTIONS_MAX, lowered to what the descriptor
+// limit allows.
+func (s *Server) connectionsMax() int {
 	limit, err := descriptorLimit()
 	if err != nil {
 		s.log.Warn("config", zap.String("result", "fail"), zap.String("aviso", "the descriptor limit is unknown"), zap.Error(err))
-		return
+		return s.cfg.ConnectionsMax
 	}
-	const descriptorsPerLoop = 2 // gnet's epoll and eventfd; its acceptor has them, too
-	allowed := max(limit-descriptorsReserved-refusedMax-descriptorsPerLoop*(len(s.loops)+1), 1)
-	if s.cfg.ConnectionsMax > allowed {
-		s.log.Warn("config", zap.String("result", "success"), zap.Int("SERVER_CONNECTIONS_MAX", allowed),
-			zap.String("aviso", fmt.Sprintf("lowered from %d: the limit of descriptors is %d", s.cfg.ConnectionsMax, limit)))
-		s.cfg.ConnectionsMax = allowed
+	// A loop has an epoll, an eventfd and both ends of its sentinel's connection,
+	// and may be at duplicating the socket of a peer that half-closes. One that is
+	// being enrolled has two.
+	const descriptorsPerLoop = 5
+	allowed := max(limit-descriptorsReserved-refusedMax-enrollingMax-descriptorsPerLoop*len(s.loops), 1)
+	if s.cfg.ConnectionsMax <= allowed {
+		return s.cfg.ConnectionsMax
 	}
+	s.log.Warn("config", zap.String("result", "success"), zap.Int("SERVER_CONNECTIONS_MAX", allowed),
+		zap.String("aviso", fmt.Sprintf("lowered from %d: the limit of descriptors is %d", s.cfg.ConnectionsMax, limit)))
+	return allowed
 }
 
 // Ready is closed when the server listens.
@@ -184,6 +191,7 @@ func (s *Server) Addr() net.Addr { return s.addr }
 // ErrListen or ErrEngine.
 func (s *Server) Serve(ctx context.Context) error {
 	err := s.serve(ctx)
+	s.log.Info("limites", s.counters.fields()...)
 	// How well groups fill is the first thing to look at when throughput
 	// disappoints. `loteria bench` reads this line.
 	total := s.committer.total
@@ -198,44 +206,35 @@ func (s *Server) Serve(ctx context.Context) error {
 // Close releases the ledger of a server that is not going to Serve.
 func (s *Server) Close() error { return s.ledger.Close() }
 
-func (s *Server) serve(ctx context.Context) error {
-	addr, err := probeAddr(s.cfg.Addr)
+func (s *Server) serve(ctx context.Context) (err error) {
+	listener, err := listen(s.cfg.Addr)
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() {
-		ended <- gnet.Run(&handler{server: s}, "tcp://"+addr,
-			gnet.WithNumEventLoop(len(s.loops)),
-			// In turn: LeastConnections counts what the loops have registered, and puts
-			// agencies that come together on one loop (50 at once: 50 and 0 of two).
-			gnet.WithLoadBalancing(gnet.RoundRobin),
-			gnet.WithReadBufferCap(readBufferBytes),
-			gnet.WithReuseAddr(true),
-			gnet.WithTCPKeepAlive(keepAlive),
-			gnet.WithLogger(gnetLogger{s.log}),
-		)
-	}()
-	select {
-	case <-s.ready:
-	case err := <-ended:
-		switch {
-		case s.bootErr != nil:
-			return s.bootErr
-		case s.addr != nil: // it did listen, but not for long
-			return engineEnded(err)
-		}
-		return fmt.Errorf("%w on SERVER_ADDR=%s: %w", ErrListen, s.cfg.Addr, err)
+	if s.eventLoops, err = startLoops(&handler{server: s}, s.loops); err != nil {
+		return errors.Join(err, listener.Close())
 	}
+	s.addr = listener.Addr()
+	close(s.ready)
+	acceptor := newAcceptor(s, listener)
+	go acceptor.run()
 	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.addr))
 	if s.committer.lottery.Drawn() {
 		s.startExport()
 	}
 
-	done, err := s.commitUntilDone(ctx, ended)
+	done, err := s.commitUntilDone(ctx)
+	acceptor.stop()
 	if !errors.Is(err, ErrEngine) {
-		err = s.stop(err, ended)
+		err = s.stop(err, acceptor)
 	}
+	for _, lp := range s.loops {
+		lp.box.stage.close() // a loop that waits in it would never end
+	}
+	if errStop := s.eventLoops.stop(); errStop != nil {
+		err = errors.Join(err, fmt.Errorf("%w: %w", ErrEngine, errStop))
+	}
+	<-acceptor.done
 	for _, lp := range s.loops {
 		lp.closeHalves() // the loops have ended
 	}
@@ -249,7 +248,7 @@ func (s *Server) serve(ctx context.Context) error {
 // commitUntilDone is the committer's loop: it runs until the exit rule says
 // that there is nothing left to do, which is when done is true, ctx is done, or
 // something fails.
-func (s *Server) commitUntilDone(ctx context.Context, ended <-chan error) (done bool, err error) {
+func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 	ticks := time.NewTicker(s.tickPeriod)
 	defer ticks.Stop()
 	for {
@@ -257,7 +256,7 @@ func (s *Server) commitUntilDone(ctx context.Context, ended <-chan error) (done 
 		done, wait := s.committer.exit.verdict(now)
 		var grace <-chan time.Time
 		switch {
-		case done && len(s.wake) == 0 && len(ended) == 0:
+		case done && len(s.wake) == 0 && !s.hasLoopEnded():
 			return true, nil
 		case wait > 0:
 			grace = time.After(wait)
@@ -277,20 +276,23 @@ func (s *Server) commitUntilDone(ctx context.Context, ended <-chan error) (done 
 		case <-ctx.Done():
 			s.log.Info("shutdown", zap.String("result", "in_progress"))
 			return false, nil
-		case err := <-ended:
-			return false, engineEnded(err)
+		case <-s.loopEnded:
+			return false, errLoopEnded
 		}
 	}
 }
 
-// engineEnded is the error of event loops that end unasked. gnet does so, with
-// a nil error, when it can't accept for want of descriptors.
-func engineEnded(err error) error {
-	const advice = "is the limit of descriptors reached? raise it or lower SERVER_CONNECTIONS_MAX, then start again: what was acknowledged is kept"
-	if err == nil {
-		return fmt.Errorf("%w: %s", ErrEngine, advice)
+// errLoopEnded is why a server ends whose event loops do so by themselves, which
+// takes an epoll that fails.
+var errLoopEnded = fmt.Errorf("%w: one of them ended unasked; start again: what was acknowledged is kept", ErrEngine)
+
+func (s *Server) hasLoopEnded() bool {
+	select {
+	case <-s.loopEnded:
+		return true
+	default:
+		return false
 	}
-	return fmt.Errorf("%w: %w: %s", ErrEngine, err, advice)
 }
 
 // commit takes what the loops have handed over, makes it durable as one group,
@@ -322,30 +324,21 @@ func (s *Server) deliver(replies []reply) {
 }
 
 // stop ends a server that serves: everything that was taken in is answered,
-// everyone who waits is told, the sockets are closed, then the loops end.
-func (s *Server) stop(reason error, ended <-chan error) error {
+// everyone who waits is told, and the sockets are closed. The acceptor has been
+// told to stop.
+func (s *Server) stop(reason error, acceptor *acceptor) error {
 	s.stopping.Store(true)
 	code := codec.CodeNone
 	if errors.Is(reason, ErrStorage) {
 		code = codec.CodeStorage
-	} else if err := s.commitRest(ended); errors.Is(err, ErrEngine) {
+	} else if err := s.commitRest(acceptor); errors.Is(err, ErrEngine) {
 		return errors.Join(reason, err)
 	} else if err != nil {
 		reason, code = errors.Join(reason, err), codec.CodeStorage
 	}
 	s.dismiss(code)
+	<-acceptor.done // no loop waits for the committer any more
 	s.awaitDrained()
-
-	cancelled, cancel := context.WithCancel(context.Background())
-	cancel()
-	// With a context that is done, Stop only gives the sign; Run's return says
-	// that it was followed.
-	if err := s.engine.Stop(cancelled); err != nil && !errors.Is(err, context.Canceled) {
-		reason = errors.Join(reason, fmt.Errorf("%w: %w", ErrEngine, err))
-	}
-	if err := <-ended; err != nil {
-		reason = errors.Join(reason, fmt.Errorf("%w: %w", ErrEngine, err))
-	}
 	return reason
 }
 
@@ -366,27 +359,24 @@ func (s *Server) dismiss(code codec.Code) {
 // commitRest commits until every loop has handed over all that it had taken in
 // before stopping was set. It never waits for a loop without also taking from
 // it. Loops that have ended hand over nothing more.
-func (s *Server) commitRest(ended <-chan error) error {
+func (s *Server) commitRest(acceptor *acceptor) error {
 	through := make(chan struct{}, len(s.loops))
-	waiting := 0
 	for _, lp := range s.loops {
-		lp.post(func(m *mailbox) {
-			if m.el != nil {
-				waiting++
-				m.ran = append(m.ran, func() { through <- struct{}{} })
-			}
-		})
+		lp.post(func(m *mailbox) { m.ran = append(m.ran, func() { through <- struct{}{} }) })
 	}
-	for waiting > 0 {
+	accepted := acceptor.done
+	for waiting := len(s.loops); waiting > 0 || accepted != nil; {
 		select {
 		case <-through:
 			waiting--
+		case <-accepted:
+			accepted = nil
 		case <-s.wake:
 			if err := s.commit(); err != nil {
 				return err
 			}
-		case err := <-ended:
-			return errors.Join(engineEnded(err), s.commit())
+		case <-s.loopEnded:
+			return errors.Join(errLoopEnded, s.commit())
 		}
 	}
 	return s.commit()
@@ -398,7 +388,7 @@ func (s *Server) awaitDrained() {
 	defer timeout.Stop()
 	ticks := time.NewTicker(s.tickPeriod)
 	defer ticks.Stop()
-	for s.open.Load() > 0 {
+	for s.admission.count() > 0 {
 		select {
 		case <-s.drained:
 		case <-ticks.C:
@@ -411,31 +401,29 @@ func (s *Server) awaitDrained() {
 	}
 }
 
-func (s *Server) connOpened() int { return int(s.open.Add(1)) }
+// newSession is one for a connection that was admitted, on the loop that has
+// the fewest.
+func (s *Server) newSession(source netip.Addr) *session {
+	s.loopsMu.Lock()
+	defer s.loopsMu.Unlock()
+	lp := slices.MinFunc(s.loops, func(a, b *loop) int { return a.load - b.load })
+	lp.load++
+	sess := &session{loop: lp, source: source}
+	sess.lottery.Peer = sess
+	return sess
+}
 
-func (s *Server) connClosed() {
-	if s.open.Add(-1) == 0 && s.stopping.Load() {
+// connClosed forgets a connection that newSession was called for.
+func (s *Server) connClosed(sess *session) {
+	s.loopsMu.Lock()
+	sess.loop.load--
+	s.loopsMu.Unlock()
+	if s.admission.leave(sess.source) == 0 && s.stopping.Load() {
 		select {
 		case s.drained <- struct{}{}:
 		default:
 		}
 	}
-}
-
-// loopOf finds the loop of a gnet event loop, or takes a free one for it.
-func (s *Server) loopOf(el gnet.EventLoop) *loop {
-	s.loopsMu.Lock()
-	defer s.loopsMu.Unlock()
-	for _, lp := range s.loops[:s.attached] {
-		if lp.mail.el == el {
-			return lp
-		}
-	}
-	lp := s.loops[s.attached]
-	s.attached++
-	lp.attach(el)
-	lp.box.rules.Today = s.today() // a loop without connections gets no ticks
-	return lp
 }
 
 // reported is called by the committer when an agency's report is durable.

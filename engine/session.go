@@ -2,44 +2,40 @@ package engine
 
 import (
 	"errors"
+	"net/netip"
 
 	"loteria/codec"
 	"loteria/engine/lottery"
 )
 
-// conn is the part of a connection that a session needs. Its methods are
-// called on the session's event loop only.
-type conn interface {
-	// Write sends p, or keeps a copy of what the socket doesn't take yet. After
-	// an error the connection is closed, and must not be touched.
-	Write(p []byte) (int, error)
-	// OutboundBuffered is how many bytes the socket has not taken yet.
-	OutboundBuffered() int
-}
-
 // session is one connection: frames in, requests out, and how many answers it
 // is owed. It belongs to its event loop; only lottery and counted are the
 // committer's.
 type session struct {
-	conn conn
-	loop *loop
-	at   int // index in loop.sessions
+	conn   conn // nil before OnOpen
+	loop   *loop
+	at     int        // index in loop.sessions
+	source netip.Addr // who has connected
+
+	// backlog is what the socket has not taken yet; nil if nothing.
+	backlog *backlog
 
 	// partial is the beginning of a frame whose rest has not come; nil if none.
 	partial []byte
 	// quietTicks counts the loop's ticks since the session owes us something: a
 	// first message, or the rest of a frame. See tick.
 	quietTicks int32
-	// lingerTicks counts the ticks since the last answer, or since the peer last
-	// took some of it; lingerBytes is what it had not taken then. See loop.linger.
-	lingerTicks int32
-	lingerBytes int
+	// stalledTicks counts the ticks since the peer last took some of what it was
+	// told; stalledBytes is what it had not taken then. See loop.checkProgress.
+	stalledTicks int32
+	stalledBytes int
 	// unanswered is how many frames have no answer yet. It is never more than
 	// the window, and one for the message that breaks it.
 	unanswered int32
 	// agency is whom the latest answer was for, for log lines; 0 is nobody.
 	agency codec.Agency
 
+	opened    bool // a loop has it
 	announced bool // its accept_connections line is written
 	spoke     bool // a whole frame has come
 	hello     bool // said HELLO, so rejections of batches carry their reason
@@ -47,7 +43,7 @@ type session struct {
 	lastSaid  bool // the last answer has been written; the peer's close is awaited
 	shut      bool // our side of the connection is shut
 	closed    bool // the connection is gone; nobody can be told anything
-	owesOut   bool // winners are in conn's buffer but not in the socket yet
+	owesOut   bool // winners were said, but not all is in the socket yet
 
 	lottery lottery.Session
 	counted bool // the exit rule counts this socket as an agency's
@@ -95,6 +91,7 @@ func (s *session) receive(in []byte, box *inbox) {
 		if err == nil {
 			// One byte at a time as long as the header isn't whole, then the rest.
 			n := min(total-len(s.partial), len(in))
+			s.grow(n, total)
 			s.partial = append(s.partial, in[:n]...)
 			in = in[n:]
 		}
@@ -106,6 +103,15 @@ func (s *session) receive(in []byte, box *inbox) {
 			s.request(payload, box)
 			s.dropPartial(box)
 		}
+	}
+}
+
+// grow makes room for n bytes more of a frame of total bytes. The buffer doubles
+// as bytes come, and never gets larger than the frame: what a peer only
+// announces costs nothing.
+func (s *session) grow(n, total int) {
+	if have := len(s.partial); have+n > cap(s.partial) {
+		s.partial = append(make([]byte, 0, max(have+n, min(2*cap(s.partial), total))), s.partial...)
 	}
 }
 

@@ -140,8 +140,6 @@ func (a *audit) refused(c *simConn, owner *simAgency, code codec.Code) {
 		}
 	case codec.CodeTimeout:
 		w.seen[seenTimeout]++
-	case codec.CodeTooManyConnections:
-		w.seen[seenTooMany]++
 	case codec.CodeAgencyTakenOver, codec.CodeStorage:
 	case codec.CodeBetsClosed:
 		// An old agency that doesn't know what became of a batch sends it again,
@@ -200,7 +198,7 @@ func (w *world) checkQuiet() {
 	if w.server == nil {
 		return // it has ended
 	}
-	if n := w.server.open.Load(); n != 0 {
+	if n := w.server.admission.count(); n != 0 {
 		w.failf("all connections are closed, the server has %d", n)
 	}
 	if n := w.server.committer.exit.open; n != 0 {
@@ -225,9 +223,6 @@ func (w *world) checkLoop(lp *simLoop) {
 		return
 	}
 	own := lp.engine()
-	if own == nil {
-		return
-	}
 	window := own.box.window
 	for _, s := range own.sessions {
 		if s.unanswered > window+1 { // one for the message that breaks it

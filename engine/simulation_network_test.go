@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
+	"net/netip"
+	"slices"
 
 	"github.com/panjf2000/gnet/v2"
 
@@ -56,8 +57,16 @@ func (w *world) connect(p process) *simLink {
 	}
 	w.linkCount++
 	l := &simLink{world: w, id: w.linkCount, process: p, slow: w.chance(10)}
-	c := &simConn{link: l, loop: pick(w, w.loops)}
+	broken, admitted := w.server.admission.enter(netip.Addr{})
+	if !admitted {
+		w.refuse(l, broken)
+		return l
+	}
+	sess := w.server.newSession(netip.Addr{})
+	c := &simConn{link: l, loop: w.loops[slices.Index(w.server.loops, sess.loop)], session: sess}
+	sess.conn = c
 	if !w.ready(c.loop, 4) {
+		w.server.connClosed(sess)
 		return nil
 	}
 	if a := p.owner(); a != nil {
@@ -67,16 +76,20 @@ func (w *world) connect(p process) *simLink {
 	w.links = append(w.links, l)
 	c.loop.conns = append(c.loop.conns, c)
 	w.tracef("link %d: %v connects", l.id, p)
-	first, action := w.handler.OnOpen(c)
-	if len(first) > 0 {
-		if _, err := c.Write(first); err != nil {
-			return l
-		}
-	}
-	if action == gnet.Close && l.conn != nil {
-		c.close(nil)
+	if w.handler.open(sess) == gnet.Close && l.conn != nil {
+		c.close()
 	}
 	return l
+}
+
+// refuse is the acceptor's.
+func (w *world) refuse(l *simLink, broken limit) {
+	w.server.counters.count(broken)
+	w.seen[seenTooMany]++
+	w.links = append(w.links, l)
+	w.tracef("link %d: %v is refused", l.id, l.process)
+	l.toAgency.write(codec.AppendError(nil, codec.CodeTooManyConnections, ""))
+	l.toAgency.ended, l.toServer.unread = true, true
 }
 
 // cut breaks a connection: each end hears of it after what still comes through.
@@ -147,7 +160,7 @@ func (w *world) deliverToServer() {
 				err = errReset
 			}
 			w.tracef("link %d: the server reads its end: %v", l.id, err)
-			c.close(err)
+			c.closeFor(err)
 			return true
 		}
 		n := w.portion(len(p.inFlight))
@@ -162,7 +175,7 @@ func (w *world) deliverToServer() {
 		w.tracef("link %d: the server reads %q", l.id, c.in)
 		c.audit.asked(c, c.in)
 		if w.handler.OnTraffic(c) == gnet.Close && !c.closed {
-			c.close(nil)
+			c.close()
 		}
 		w.checkLoop(c.loop)
 		return true
@@ -200,87 +213,76 @@ func (w *world) deliverToAgency() {
 	})
 }
 
-// takeFromSocket lets the network take what a socket has buffered.
+// takeFromSocket makes room in a socket that takes no more.
 func (w *world) takeFromSocket() {
 	w.somewhere(func(l *simLink) bool {
 		c := l.conn
-		if c == nil || len(c.buffered) == 0 {
+		if c == nil || !c.full {
 			return false
 		}
-		c.take(w.portion(len(c.buffered)))
+		c.full = false
 		return true
 	})
 }
 
-// simConn is the server's end of a connection, as gnet gives it to the
-// handler. What the handler doesn't use is nil and would panic.
+// simConn is the server's end of a connection: to the handler as gnet gives
+// it, what the handler doesn't use is nil and would panic; to its session as the
+// socket.
 type simConn struct {
 	gnet.Conn
-	link     *simLink
-	loop     *simLoop
-	context  any
-	in       []byte // for Next
-	buffered []byte // written, but not taken by the socket
-	closed   bool
-	audit    audit
+	link    *simLink
+	loop    *simLoop
+	session *session
+	in      []byte // for Next
+	full    bool   // the socket takes no more
+	closed  bool
+	audit   audit
 }
 
-func (c *simConn) Next(int) ([]byte, error)  { return c.in, nil }
-func (c *simConn) Context() any              { return c.context }
-func (c *simConn) SetContext(context any)    { c.context = context }
-func (c *simConn) EventLoop() gnet.EventLoop { return c.loop }
-func (c *simConn) RemoteAddr() net.Addr      { return nil }
-func (c *simConn) OutboundBuffered() int     { return len(c.buffered) }
-func (c *simConn) Dup() (int, error)         { return -1, errors.ErrUnsupported }
+func (c *simConn) Next(int) ([]byte, error) { return c.in, nil }
+func (c *simConn) Context() any             { return c.session }
+func (c *simConn) Dup() (int, error)        { return -1, errors.ErrUnsupported }
 
-// Fd is asked for to shut our side, and before that to set options.
-func (c *simConn) Fd() int {
-	if c.context.(*session).shut {
-		c.link.toAgency.ended = true
-	}
-	return -1
-}
+func (c *simConn) unacknowledged() (int, error) { return 0, nil }
+func (c *simConn) shutWrite()                   { c.link.toAgency.ended = true }
 
-// Write is as gnet has it: an error has closed the connection, and OnClose has
-// been called inside.
-func (c *simConn) Write(b []byte) (int, error) {
+func (c *simConn) send(b []byte) (int, error) {
 	w := c.link.world
 	if c.closed {
 		w.failf("link %d: a write to a closed connection: %q", c.link.id, b)
 	}
-	if c.link.toServer.ended && len(c.buffered) == 0 && w.chance(20) {
+	if c.link.toServer.ended && w.chance(20) {
 		w.seen[seenWriteError]++
 		w.tracef("link %d: a write fails", c.link.id)
-		c.close(errReset)
 		return 0, errReset
 	}
-	w.tracef("link %d: the server says %q", c.link.id, b)
-	c.audit.answered(c, b)
-	c.buffered = append(c.buffered, b...)
-	if len(c.buffered) == len(b) && w.chance(85) {
-		c.take(len(b))
-	} else if len(c.buffered) == len(b) {
-		c.take(w.rng.IntN(len(b)))
+	n := len(b)
+	if c.full {
+		n = 0
+	} else if w.chance(15) {
+		n = w.rng.IntN(len(b))
 	}
-	return len(b), nil
-}
-
-// take gives the first n buffered bytes to the network.
-func (c *simConn) take(n int) {
-	c.link.toAgency.write(c.buffered[:n])
-	c.buffered = c.buffered[n:]
+	c.full = n < len(b)
+	w.tracef("link %d: the server says %q", c.link.id, b[:n])
+	c.audit.answered(c, b[:n])
+	c.link.toAgency.write(b[:n])
 	switch {
-	case !c.audit.winnersSaid:
-	case len(c.buffered) > 0:
-		c.link.world.seen[seenBufferedWinners]++
-	default:
-		c.link.world.served[c.audit.agency-1] = true
+	case c.audit.winnersSaid:
+		w.served[c.audit.agency-1] = true
+	case c.full && w.server.committer.lottery.Drawn():
+		w.seen[seenBufferedWinners]++
 	}
+	return n, nil
 }
 
-// close closes the server's end: err is what reading said, nil if it was the
-// server's wish.
-func (c *simConn) close(err error) {
+// close closes the server's end at its own wish.
+func (c *simConn) close() { c.closeFor(nil) }
+
+// closeFor closes the server's end: err is what reading said, if anything.
+func (c *simConn) closeFor(err error) {
+	if c.closed {
+		return
+	}
 	l, w := c.link, c.link.world
 	c.closed = true
 	c.loop.remove(c)
@@ -333,14 +335,6 @@ func (lp *simLoop) Execute(_ context.Context, task gnet.Runnable) error {
 	return nil
 }
 
-// Close is as gnet has it: OnClose is called inside.
-func (lp *simLoop) Close(c gnet.Conn) error {
-	if conn := c.(*simConn); !conn.closed {
-		conn.close(nil)
-	}
-	return nil
-}
-
 func (lp *simLoop) remove(c *simConn) {
 	for i, other := range lp.conns {
 		if other == c {
@@ -350,25 +344,13 @@ func (lp *simLoop) remove(c *simConn) {
 	}
 }
 
-// engine is the server's loop that goes with this one; nil before the first
-// connection.
-func (lp *simLoop) engine() *loop {
-	for _, candidate := range lp.world.server.loops {
-		if candidate.mail.el == gnet.EventLoop(lp) {
-			return candidate
-		}
-	}
-	return nil
-}
+// engine is the server's loop that goes with this one.
+func (lp *simLoop) engine() *loop { return lp.world.server.loops[slices.Index(lp.world.loops, lp)] }
 
 // ready reports whether the loop could hand over that many requests without
 // waiting for the committer.
 func (w *world) ready(lp *simLoop, requests int) bool {
-	own := lp.engine()
-	if own == nil {
-		return true
-	}
-	st := own.box.stage
+	st := lp.engine().box.stage
 	return len(st.filling.requests)+requests+2*len(lp.conns) <= st.requestsMax && len(st.filling.records) <= st.bytesMax
 }
 

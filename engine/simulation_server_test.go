@@ -57,6 +57,7 @@ func (w *world) start() {
 		return
 	}
 	s.now = func() time.Time { return w.now }
+	s.later = func(_ time.Duration, f func()) { f() } // what it posts, a loop does some time
 	s.committer.onDraw = w.onDraw
 	w.server, w.handler, w.served = s, handler{server: s}, make([]bool, len(w.agencies))
 	w.loops = nil
@@ -64,7 +65,9 @@ func (w *world) start() {
 	for _, lp := range s.loops {
 		lp.box.rules.Today = s.today()
 		lp.box.stage.bytesMax, lp.box.stage.requestsMax = stageBytes, simStageRequests
-		w.loops = append(w.loops, &simLoop{world: w})
+		own := &simLoop{world: w}
+		lp.attach(own)
+		w.loops = append(w.loops, own)
 	}
 	if s.ledger.Recovered().Torn {
 		w.seen[seenTorn]++

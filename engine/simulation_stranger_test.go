@@ -78,7 +78,7 @@ func (s *stranger) end() {
 
 // strangeAsked notes what a stranger has to be answered.
 func (a *audit) strangeAsked(c *simConn, b []byte) {
-	box := &c.context.(*session).loop.box
+	box := &c.session.loop.box
 	for a.in = append(a.in, b...); !a.deaf; {
 		payload, rest, ok, err := codec.SplitFrame(a.in, box.frameBytesMax)
 		var code codec.Code
@@ -89,7 +89,7 @@ func (a *audit) strangeAsked(c *simConn, b []byte) {
 			code = codec.CodeInvalidFrame
 		case !ok:
 			return
-		case len(a.owed) >= int(box.window):
+		case len(a.owed)-a.inBacklog(c.session) >= int(box.window):
 			code = codec.CodeWindowExceeded
 			c.link.world.seen[seenWindowExceeded]++
 		default:
@@ -97,6 +97,23 @@ func (a *audit) strangeAsked(c *simConn, b []byte) {
 		}
 		a.in, a.deaf = rest, code.Closes()
 		a.owed = append(a.owed, code)
+	}
+}
+
+// inBacklog is how many answers the server has given and the socket has not
+// taken whole.
+func (a *audit) inBacklog(s *session) (n int) {
+	if s.backlog == nil {
+		return 0
+	}
+	said := slices.Concat(append([][]byte{a.out}, s.backlog.chunks...)...)
+	for {
+		_, rest, ok, err := codec.SplitFrame(said, codec.ReplyBytesMaxDefault)
+		if err != nil || !ok {
+			return n
+		}
+		said = rest
+		n++
 	}
 }
 

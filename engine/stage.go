@@ -2,16 +2,16 @@ package engine
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"loteria/codec"
 	"loteria/engine/ledger"
 )
 
-// Bounds of what one loop may have handed over and the committer not taken.
-// There are two batches a loop, one that fills while the other is committed:
-// with two loops at most 8 MiB of bets wait for the disk.
+// Bounds of what one loop may have handed over and the committer not taken, in
+// each of its batches. How many bytes, SERVER_QUEUE_BYTES_MAX says for all.
 const (
-	stageBytesMax    = 2 << 20
+	stageBatches     = 2 // one fills while the other is committed
 	stageRequestsMax = 16 << 10
 )
 
@@ -36,8 +36,10 @@ func (b *batch) reset() {
 // can't deadlock, since the committer never waits for a loop.
 type stage struct {
 	wake chan<- struct{} // the committer's; holds one
-	// bytesMax and requestsMax bound the batch; smaller ones are for tests.
+	// bytesMax and requestsMax bound the batch, which may hold one record in any case.
 	bytesMax, requestsMax int
+	// waits counts how often the loop had to wait for room.
+	waits *atomic.Int64
 
 	mu      sync.Mutex
 	room    sync.Cond
@@ -45,8 +47,8 @@ type stage struct {
 	closed  bool
 }
 
-func newStage(wake chan<- struct{}) *stage {
-	s := &stage{wake: wake, bytesMax: stageBytesMax, requestsMax: stageRequestsMax, filling: new(batch)}
+func newStage(wake chan<- struct{}, bytesMax int, waits *atomic.Int64) *stage {
+	s := &stage{wake: wake, waits: waits, bytesMax: bytesMax, requestsMax: stageRequestsMax, filling: new(batch)}
 	s.room.L = &s.mu
 	return s
 }
@@ -60,6 +62,9 @@ func (s *stage) add(r request, payload, winners []byte) bool {
 		need = ledger.RecordBytes(len(payload))
 	}
 	s.mu.Lock()
+	if !s.closed && s.full(need) {
+		s.waits.Add(1)
+	}
 	for !s.closed && s.full(need) {
 		s.room.Wait()
 	}

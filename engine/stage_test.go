@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -12,10 +13,13 @@ import (
 	"loteria/engine/ledger"
 )
 
+// testStageBytesMax is what a stage has by default, with two loops.
+const testStageBytesMax = 2 << 20
+
 // newTestStage is a stage and its committer's wake channel.
 func newTestStage() (*stage, <-chan struct{}) {
 	wake := make(chan struct{}, 1)
-	return newStage(wake), wake
+	return newStage(wake, testStageBytesMax, new(atomic.Int64)), wake
 }
 
 func bets(s *session, agency codec.Agency, count int) request {
@@ -118,7 +122,7 @@ var fillings = []struct {
 		"bytes",
 		func(st *stage) {
 			payload := make([]byte, 64<<10)
-			for n := ledger.RecordBytes(len(payload)); n <= stageBytesMax; n += ledger.RecordBytes(len(payload)) {
+			for n := ledger.RecordBytes(len(payload)); n <= testStageBytesMax; n += ledger.RecordBytes(len(payload)) {
 				st.add(bets(nil, 1, 1), payload, nil)
 			}
 		},
@@ -126,7 +130,7 @@ var fillings = []struct {
 	},
 	{
 		"one record that is larger than the limit",
-		func(st *stage) { st.add(bets(nil, 1, 1), make([]byte, stageBytesMax+1), nil) },
+		func(st *stage) { st.add(bets(nil, 1, 1), make([]byte, testStageBytesMax+1), nil) },
 		func(st *stage) bool { return st.add(bets(nil, 2, 1), []byte{1}, nil) },
 	},
 }
@@ -165,8 +169,8 @@ func TestStageWaitsForTake(t *testing.T) {
 // number is bounded on its own.
 func TestStageFullOfBytesTakesOthers(t *testing.T) {
 	st, _ := newTestStage()
-	st.add(bets(nil, 1, 1), make([]byte, stageBytesMax-ledger.RecordBytes(0)), nil)
-	if len(st.filling.records) != stageBytesMax {
+	st.add(bets(nil, 1, 1), make([]byte, testStageBytesMax-ledger.RecordBytes(0)), nil)
+	if len(st.filling.records) != testStageBytesMax {
 		t.Fatalf("%d bytes, want the limit", len(st.filling.records))
 	}
 	synctest.Test(t, func(t *testing.T) { // a bubble ends a wait that nobody can end
@@ -216,7 +220,7 @@ func TestStageConcurrently(t *testing.T) {
 		<-wake
 		spare.reset()
 		spare = st.take(spare)
-		if len(spare.requests) > stageRequestsMax || len(spare.records) > stageBytesMax {
+		if len(spare.requests) > stageRequestsMax || len(spare.records) > testStageBytesMax {
 			t.Fatalf("%d requests, %d bytes at once", len(spare.requests), len(spare.records))
 		}
 		for i := range spare.requests {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"loteria/codec"
+	"loteria/engine"
 )
 
 // cutsAtOnce is how many servers run beside each other in one draw's cuts.
@@ -175,5 +176,5 @@ func playText(dir, text string) error {
 // verifyNoLeaks fails t if it ends with more goroutines than it began with.
 func verifyNoLeaks(t *testing.T) {
 	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	t.Cleanup(func() { goleak.VerifyNone(t, before, engine.IdleWorkers()) })
 }

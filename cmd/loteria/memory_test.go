@@ -1,0 +1,247 @@
+//go:build linux && !race
+
+// The race detector multiplies memory, so that what is measured here would be its.
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"loteria/codec"
+	"loteria/engine"
+)
+
+// hostilePeers is how many connections do their worst.
+const hostilePeers = 5000
+
+// peakMemory is the most that the process ever had resident, in bytes.
+func peakMemory(t *testing.T, pid int) int64 {
+	t.Helper()
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	if found == nil {
+		t.Fatalf("no VmHWM in %s", status)
+	}
+	kB, err := strconv.ParseInt(string(found[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kB << 10
+}
+
+// unreadSockets is how many connections to the port hold bytes that the server
+// has not read.
+func unreadSockets(t *testing.T, port int) (n int) {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := fmt.Sprintf(":%04X", port)
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)
+		const localField, stateField, queuesField, established = 1, 3, 4, "01"
+		if len(fields) > queuesField && strings.HasSuffix(fields[localField], local) && fields[stateField] == established &&
+			!strings.HasSuffix(fields[queuesField], ":00000000") {
+			n++
+		}
+	}
+	return n
+}
+
+// What hostile peers can make the server keep is bounded by its limits: each
+// case is one way to do one's worst, and the terms of the bound in
+// engine/limits.go that it can reach. An honest agency beside them is served.
+func TestMemoryOfHostilePeers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens thousands of connections")
+	}
+	cfg := engine.DefaultConfig()
+	const (
+		session   = int64(engine.SessionBytesMax)
+		collector = 2 // GOGC=100: the heap may be twice what is in use
+		noise     = 32 << 20
+	)
+	frame, queue := int64(cfg.FrameBytesMax), 4*int64(cfg.QueueBytesMax)
+	line := "Juan|Pérez|12345678|1990-05-23|1234|1\n"
+	fullBatch := strings.Repeat(line, cfg.FrameBytesMax/len(line))
+	header := strconv.Itoa(cfg.FrameBytesMax) + "\n"
+	for _, test := range []struct {
+		name  string
+		says  string // each peer, which never reads
+		bytes int64  // each peer can make the server keep, beside the queue
+	}{
+		{"say nothing", "", session},
+		{"announce a frame", header, session},
+		{"say all of a frame but its last byte", header + strings.Repeat("x", cfg.FrameBytesMax-1), session + frame},
+		{"wait for winners, as often as the window allows", strings.Repeat("13\nGET_WINNERS|2", cfg.Window), session},
+		{"say what is refused, and don't read why", strings.Repeat("1\nx", cfg.Window), session},
+		{"bet as much as a frame holds", string(codec.AppendFrame(nil, []byte(fullBatch))), session},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			port, err := freePort()
+			if err != nil {
+				t.Fatal(err)
+			}
+			addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+			server, err := startProcess(dir, append(os.Environ(), "GOGC=100", "LOG_LEVEL=warn", "SERVER_ADDR="+addr, "SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir), "loteria", "server")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.kill()
+			honest := dialRetrying(t, addr)
+			before := peakMemory(t, server.cmd.Process.Pid)
+			for range hostilePeers {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				if err := c.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.Write([]byte(test.says)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			looks := time.NewTicker(20 * time.Millisecond)
+			defer looks.Stop()
+			for deadline := time.Now().Add(eventTimeout); unreadSockets(t, port) > 0; <-looks.C {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d connections are not read", unreadSockets(t, port))
+				}
+			}
+			// The honest agency's answer comes behind what was read before.
+			if _, err := honest.Write(codec.AppendFrame(codec.AppendHello(nil, 3), []byte("Juan|Pérez|12345678|1990-05-23|7574|3"))); err != nil {
+				t.Fatal(err)
+			}
+			answer := make([]byte, len("18\nWELCOME|0|64|655363\nACK"))
+			if err := honest.SetReadDeadline(time.Now().Add(eventTimeout)); err != nil {
+				t.Fatal(err)
+			}
+			for read := 0; read < len(answer); {
+				n, err := honest.Read(answer[read:])
+				if err != nil {
+					t.Fatalf("the honest agency hears %q, %v", answer[:read], err)
+				}
+				read += n
+			}
+			if !bytes.HasSuffix(answer, []byte("3\nACK")) {
+				t.Errorf("the honest agency hears %q", answer)
+			}
+			grown := peakMemory(t, server.cmd.Process.Pid) - before
+			bound := collector*(hostilePeers*test.bytes+queue) + noise
+			t.Logf("%d peers: %.1f MB, %d bytes each; the bound is %.1f MB", hostilePeers, float64(grown)/1e6, grown/hostilePeers, float64(bound)/1e6)
+			if grown > bound {
+				t.Errorf("the server's memory grew by %d bytes, the bound is %d", grown, bound)
+			}
+		})
+	}
+}
+
+// An agency's winners are not copied for those who don't read them. The kernel
+// has buffers of its own for each connection, so there are fewer peers here.
+func TestMemoryOfPeersThatDoNotRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes and sends megabytes")
+	}
+	const (
+		peers      = 200
+		batches    = 16
+		batchBytes = 1 << 20
+		bound      = 3 * batches * batchBytes // of which the winners themselves, as replayed and grown, are most
+	)
+	dir := t.TempDir()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	server, err := startProcess(dir, append(os.Environ(), "GOGC=100", "LOG_LEVEL=warn", "SERVER_ADDR="+addr, "SERVER_AGENCIES=1",
+		"SERVER_FRAME_BYTES_MAX="+strconv.Itoa(batchBytes), "SERVER_DATA_DIR="+dir), "loteria", "server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.kill()
+	honest := dialRetrying(t, addr)
+	if err := honest.SetDeadline(time.Now().Add(eventTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	line := "Juan|Pérez|12345678|1990-05-23|7574|1\n"
+	batch := codec.AppendFrame(nil, bytes.Repeat([]byte(line), batchBytes/len(line)))
+	for range batches {
+		if _, err := honest.Write(batch); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(honest, make([]byte, len("3\nACK"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	winners := func() {
+		t.Helper()
+		if _, err := honest.Write(codec.AppendGetWinners(nil, 1)); err != nil {
+			t.Fatal(err)
+		}
+		want := batches*(batchBytes/len(line))*len(line) - 1
+		frame := codec.AppendFrameHeader(nil, want)
+		if n, err := io.CopyN(io.Discard, honest, int64(len(frame)+want)); err != nil {
+			t.Fatalf("read %d bytes of the winners: %v", n, err)
+		}
+	}
+	winners()
+	before := peakMemory(t, server.cmd.Process.Pid)
+	for range peers {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte("13\nGET_WINNERS|1")); err != nil {
+			t.Fatal(err)
+		}
+		// The frame's first byte says that the server has answered.
+		if err := c.SetReadDeadline(time.Now().Add(eventTimeout)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	winners()
+	grown := peakMemory(t, server.cmd.Process.Pid) - before
+	t.Logf("%d peers leave %d MB each unread: %.1f MB; the bound is %.1f MB", peers, batches*batchBytes>>20, float64(grown)/1e6, float64(bound)/1e6)
+	if grown > bound {
+		t.Errorf("the server's memory grew by %d bytes, the bound is %d", grown, bound)
+	}
+}
+
+// dialRetrying connects as soon as the server listens.
+func dialRetrying(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	looks := time.NewTicker(10 * time.Millisecond)
+	defer looks.Stop()
+	for deadline := time.Now().Add(eventTimeout); ; <-looks.C {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			t.Cleanup(func() { _ = c.Close() })
+			return c
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"loteria/codec"
+)
+
+// quietHost is an address of this machine on which hardly anybody listens.
+const quietHost = "127.83.31.7"
+
+// aService is the name of a port that can be listened on here, and the port.
+func aService(t *testing.T) (name string, port int) {
+	t.Helper()
+	for _, name := range []string{"http-alt", "postgresql", "amqp", "http"} {
+		port, err := net.LookupPort("tcp", name)
+		if err != nil {
+			continue
+		}
+		listener, err := net.Listen("tcp", net.JoinHostPort(quietHost, strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return name, port
+	}
+	t.Skip("no service has both a name and a port that this user may listen on")
+	return "", 0
+}
+
+// The port may be the name of a service.
+func TestAddressOfService(t *testing.T) {
+	name, port := aService(t)
+	cfg := liveConfig(t)
+	cfg.Addr = net.JoinHostPort(quietHost, name)
+	s := serveLive(t, cfg)
+	if got, want := s.Addr().String(), net.JoinHostPort(quietHost, strconv.Itoa(port)); got != want {
+		t.Errorf("SERVER_ADDR=%s listens on %s, want %s", cfg.Addr, got, want)
+	}
+	s.dial(t).say("HELLO|1").hears("WELCOME|0|64|65536").close()
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Errorf("result %v", err)
+	}
+}
+
+// An address that can't be listened on is refused at start, and the message
+// says which, why and what to do; nothing is left locked.
+func TestAddressRefused(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, addr string
+		cause      error // nil: the resolver's
+	}{
+		{"port in use", "127.0.0.1:" + port, syscall.EADDRINUSE},
+		{"port in use on one of all addresses", ":" + port, syscall.EADDRINUSE},
+		{"port in use, by another name", "localhost:" + port, syscall.EADDRINUSE},
+		{"address of another machine", "192.0.2.1:0", syscall.EADDRNOTAVAIL}, // TEST-NET-1 is nobody's
+		{"host that can't be", "no host:0", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := liveConfig(t)
+			cfg.Addr = test.addr
+			s, err := Open(cfg, zap.NewNop())
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = s.Serve(context.Background())
+			var resolver *net.DNSError
+			if !errors.Is(err, ErrListen) || test.cause != nil && !errors.Is(err, test.cause) || test.cause == nil && !errors.As(err, &resolver) {
+				t.Errorf("result %v, want the cause %v", err, test.cause)
+			}
+			for _, says := range []string{"SERVER_ADDR=" + test.addr, "choose another address"} {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("it says %q, want %q in it", err, says)
+				}
+			}
+			again, err := Open(cfg, zap.NewNop())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := again.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// hearsRefusal is how a connection over a limit ends.
+func (w *wire) hearsRefusal() {
+	w.t.Helper()
+	w.hears(codec.CodeTooManyConnections.String()).hearsEnd()
+}
+
+// A source that has all it may have is told so; others are served, and it is
+// again when one of its connections is gone.
+func TestConnectionsPerSource(t *testing.T) {
+	cfg := liveConfig(t)
+	cfg.ConnectionsPerSource = 2
+	s := serveLive(t, cfg)
+	one, two := s.dial(t).waits(1), s.dial(t).say("HELLO|2").hears("WELCOME|0|64|65536")
+	s.dial(t).hearsRefusal()
+	if n := s.counters[limitSource].Load(); n != 1 {
+		t.Errorf("counted %d refusals, want 1", n)
+	}
+	other := s.dialFrom(t, "127.0.0.9").say("GET_WINNERS|2")
+	one.hears("")
+	other.hears("").close()
+	one.close()
+	awaitConnections(t, s, 1)
+	s.dial(t).say("GET_WINNERS|1").hears("").close()
+	two.close()
+	if err := s.end(t); err != nil {
+		t.Errorf("result %v", err)
+	}
+}
+
+// More than refusedMax at once over the limit: some are told, all are closed,
+// and who was there before is served.
+func TestConnectionsFlood(t *testing.T) {
+	const flood = 3 * refusedMax
+	cfg := liveConfig(t)
+	cfg.ConnectionsMax = 2
+	s := serveLive(t, cfg)
+	one, two := s.dial(t).waits(1), s.dial(t).say("HELLO|2").hears("WELCOME|0|64|65536")
+	refused := make([]*wire, flood)
+	for i := range refused {
+		refused[i] = s.dial(t)
+	}
+	told := 0
+	for _, w := range refused {
+		answer, err := io.ReadAll(w.in)
+		switch {
+		case string(answer) == string(frames(codec.CodeTooManyConnections.String())) && err == nil:
+			told++
+		case len(answer) > 0 || errors.Is(err, os.ErrDeadlineExceeded):
+			t.Fatalf("heard %q, %v", answer, err)
+		}
+		w.close()
+	}
+	if n := s.counters[limitConnections].Load(); n != flood || told == 0 {
+		t.Errorf("counted %d refusals of %d, %d were told", n, flood, told)
+	}
+	two.say("GET_WINNERS|2").hears("").close()
+	one.hears("").close()
+	if err := s.end(t); err != nil {
+		t.Errorf("result %v", err)
+	}
+}
+
+// Agencies that come together are spread evenly over the loops.
+func TestConnectionsAreSpread(t *testing.T) {
+	const agencies = 40
+	cfg := liveConfig(t)
+	cfg.Agencies, cfg.EventLoops = agencies, 4
+	s := serveLive(t, cfg)
+	var wires [agencies]*wire
+	for i := range wires {
+		wires[i] = s.dial(t)
+	}
+	awaitConnections(t, s, agencies)
+	for i, w := range wires {
+		w.say("HELLO|" + strconv.Itoa(i+1)).hears("WELCOME|0|64|65536")
+	}
+	s.onLoops(t, func(lp *loop) {
+		if n := len(lp.sessions); n != agencies/cfg.EventLoops {
+			t.Errorf("a loop has %d connections, want %d", n, agencies/cfg.EventLoops)
+		}
+	})
+	for _, w := range wires {
+		w.close()
+	}
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Errorf("result %v", err)
+	}
+}
+
+// What can't be accepted for want of descriptors is said and tried again: the
+// server goes on. flakyListener fails as a process does that has no more.
+func TestAcceptGoesOn(t *testing.T) {
+	const failures = 3
+	cfg := liveConfig(t)
+	s := serveLive(t, cfg)
+	l, err := listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAcceptor(s.Server, &flakyListener{Listener: l, failures: failures})
+	go a.run()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{t: t, conn: conn.(*net.TCPConn), in: bufio.NewReader(conn)}
+	w.say("HELLO|1").hears("WELCOME|0|64|65536").close()
+	if n := s.count("accept_connections", "fail"); n != failures {
+		t.Errorf("logged %d failures, want %d", n, failures)
+	}
+	a.stop()
+	<-a.done
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Errorf("result %v", err)
+	}
+}
+
+type flakyListener struct {
+	net.Listener
+	failures int
+}
+
+func (l *flakyListener) Accept() (net.Conn, error) {
+	if l.failures > 0 {
+		l.failures--
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}

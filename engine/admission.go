@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// admission counts connections, and says who may have one. It may be used from
+// any goroutine.
+type admission struct {
+	max       int // connections at once
+	perSource int // of one source address; 0 is no limit
+
+	mu      sync.Mutex
+	open    int
+	sources map[netip.Addr]int // by address; nil without a limit
+}
+
+func newAdmission(most, perSource int) *admission {
+	a := &admission{max: most, perSource: perSource}
+	if perSource > 0 {
+		a.sources = make(map[netip.Addr]int)
+	}
+	return a
+}
+
+// enter counts a connection of source, unless it is one too many: then it
+// returns the limit that it breaks.
+func (a *admission) enter(source netip.Addr) (broken limit, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.open >= a.max:
+		return limitConnections, false
+	case a.sources != nil && a.sources[source] >= a.perSource:
+		return limitSource, false
+	}
+	a.open++
+	if a.sources != nil {
+		a.sources[source]++
+	}
+	return 0, true
+}
+
+// leave takes back an enter. It returns how many are left.
+func (a *admission) leave(source netip.Addr) (open int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open--
+	if a.sources != nil {
+		if a.sources[source]--; a.sources[source] == 0 {
+			delete(a.sources, source)
+		}
+	}
+	return a.open
+}
+
+func (a *admission) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open
+}

@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestAdmission(t *testing.T) {
+	one, two, three := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::3")
+	type step struct {
+		source netip.Addr
+		leaves bool
+		broken limit // of one that enters
+		ok     bool
+	}
+	enters := func(a netip.Addr) step { return step{source: a, ok: true} }
+	refused := func(a netip.Addr, broken limit) step { return step{source: a, broken: broken} }
+	leaves := func(a netip.Addr) step { return step{source: a, leaves: true} }
+	for _, test := range []struct {
+		name            string
+		most, perSource int
+		steps           []step
+	}{
+		{"no limit of one source", 3, 0, []step{
+			enters(one), enters(one), enters(one), refused(one, limitConnections), refused(two, limitConnections), leaves(one), enters(two),
+		}},
+		{"two of one source", 4, 2, []step{
+			enters(one), enters(one), refused(one, limitSource), enters(two), enters(three),
+			refused(one, limitConnections), leaves(three), refused(one, limitSource), leaves(one), enters(one),
+		}},
+		{"one of one source", 2, 1, []step{enters(one), refused(one, limitSource), leaves(one), enters(one), leaves(one), enters(two), enters(one)}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newAdmission(test.most, test.perSource)
+			open := 0
+			for i, s := range test.steps {
+				if s.leaves {
+					open--
+					if left := a.leave(s.source); left != open {
+						t.Fatalf("step %d: %d are left, want %d", i, left, open)
+					}
+					continue
+				}
+				broken, ok := a.enter(s.source)
+				if ok != s.ok || !ok && broken != s.broken {
+					t.Fatalf("step %d: %v enters: %v, limit %d; want %v, limit %d", i, s.source, ok, broken, s.ok, s.broken)
+				}
+				if ok {
+					open++
+				}
+				if n := a.count(); n != open {
+					t.Fatalf("step %d: %d are open, want %d", i, n, open)
+				}
+			}
+			if a.sources != nil && len(a.sources) > open {
+				t.Errorf("%d sources are remembered with %d connections", len(a.sources), open)
+			}
+		})
+	}
+}

@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"errors"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+)
+
+// conn is the part of a connection that a session needs. Its methods are
+// called on the session's event loop only.
+type conn interface {
+	// send gives the socket as much of p as it takes now, and returns how much
+	// that was. After an error the connection is of no use.
+	send(p []byte) (n int, err error)
+	// unacknowledged is how many bytes of what the socket took the peer's kernel
+	// has not acknowledged.
+	unacknowledged() (int, error)
+	// shutWrite tells the peer that nothing more will come. What it says can still
+	// be read.
+	shutWrite()
+	// close closes the connection. For one that gnet reads from, OnClose is called
+	// inside.
+	close()
+}
+
+// socket is a connection whose incoming side is gnet's to read.
+//
+// gnet's Write is not used: what the socket doesn't take, it copies into a
+// buffer without a limit, which nobody can take along when the peer half-closes.
+type socket struct {
+	gnet gnet.Conn
+	fd   int
+}
+
+func (c *socket) send(p []byte) (int, error)   { return sendTo(c.fd, p) }
+func (c *socket) unacknowledged() (int, error) { return unacknowledged(c.fd) }
+
+func (c *socket) shutWrite() {
+	_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails only if the peer is gone already
+}
+
+func (c *socket) close() {
+	// What fails is the bookkeeping of a connection that is gone either way.
+	_ = c.gnet.EventLoop().Close(c.gnet)
+}
+
+// halfSocket is what is left of a connection whose peer has said that it will
+// send nothing more (shutdown(SHUT_WR), `nc -N`) while it is still owed
+// answers. gnet closes such a connection; this is a duplicate of its socket,
+// which nobody reads.
+//
+// A peer that was killed looks the same until something is written to it. So
+// what was written counts as delivered only when the peer's kernel has
+// acknowledged it, and for the exit rule the socket is closed.
+type halfSocket struct{ fd int }
+
+func (c *halfSocket) send(p []byte) (int, error) { return sendTo(c.fd, p) }
+
+func (c *halfSocket) unacknowledged() (int, error) {
+	n, err := unacknowledged(c.fd)
+	// The reset of a dead peer must not pass for an acknowledgement, so the
+	// error is asked for last.
+	code, errSocket := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if code != 0 {
+		err = unix.Errno(code)
+	}
+	return n, errors.Join(err, errSocket)
+}
+
+func (c *halfSocket) shutWrite() { _ = unix.Shutdown(c.fd, unix.SHUT_WR) }
+
+func (c *halfSocket) close() { _ = unix.Close(c.fd) } // nothing is lost by an error here
+
+// half reports whether only our side of the connection is open.
+func (s *session) half() bool {
+	_, ok := s.conn.(*halfSocket)
+	return ok
+}
+
+func sendTo(fd int, p []byte) (sent int, err error) {
+	for sent < len(p) {
+		n, err := unix.Write(fd, p[sent:])
+		switch err {
+		case nil:
+			sent += n
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return sent, nil
+		default:
+			return sent, err
+		}
+	}
+	return sent, nil
+}
