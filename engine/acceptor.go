@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -87,7 +86,7 @@ func (a *acceptor) run() {
 			}
 			return
 		case err != nil:
-			a.server.log.Error("accept_connections", zap.String("result", "fail"), zap.Error(err),
+			a.server.noise.write(noisyAccept, source{}, zap.String("error", err.Error()),
 				zap.String("aviso", "is the limit of descriptors reached? raise it or lower SERVER_CONNECTIONS_MAX; trying again"))
 			select {
 			case <-time.After(acceptRetryDelay):
@@ -95,22 +94,22 @@ func (a *acceptor) run() {
 			}
 			continue
 		}
-		source := sourceOf(c.RemoteAddr())
-		if broken, ok := a.server.admission.enter(source); !ok {
-			a.refuse(c, source, broken, &busy)
+		from := sourceOf(c.RemoteAddr())
+		if broken, ok := a.server.admission.enter(from); !ok {
+			a.refuse(c, from, broken, &busy)
 			continue
 		}
 		enrolling <- struct{}{}
 		busy.Go(func() {
-			a.enroll(c, source)
+			a.enroll(c, from)
 			<-enrolling
 		})
 	}
 }
 
 // enroll makes the connection one of a loop's. It returns when the loop has it.
-func (a *acceptor) enroll(c net.Conn, source netip.Addr) {
-	sess := a.server.newSession(source)
+func (a *acceptor) enroll(c net.Conn, from source) {
+	sess := a.server.newSession(from)
 	enrolled, err := sess.loop.mail.el.Enroll(gnet.NewContext(context.Background(), sess), c)
 	if err == nil {
 		select {
@@ -124,7 +123,7 @@ func (a *acceptor) enroll(c net.Conn, source netip.Addr) {
 	}
 	// A loop that can't poll the socket closes it and reports no error.
 	if err != nil || !sess.opened {
-		a.server.log.Error("accept_connections", zap.String("result", "fail"), zap.Error(err))
+		a.server.noise.write(noisyAccept, from, zap.NamedError("error", err))
 		a.server.connClosed(sess)
 	}
 }
@@ -132,10 +131,10 @@ func (a *acceptor) enroll(c net.Conn, source netip.Addr) {
 // refuse says why, and gives the peer a moment to read it and close. Closing at
 // once could destroy the answer: what the peer has sent and nobody read makes
 // the kernel reset the connection.
-func (a *acceptor) refuse(c net.Conn, source netip.Addr, broken limit, busy *sync.WaitGroup) {
+func (a *acceptor) refuse(c net.Conn, from source, broken limit, busy *sync.WaitGroup) {
 	times := a.server.counters.count(broken)
-	a.server.log.Warn("accept_connections", zap.String("result", "fail"), zap.Stringer("ip", source),
-		zap.Stringer("error", codec.CodeTooManyConnections), zap.String("limite", limitKeys[broken]), zap.Int64("veces", times))
+	a.server.noise.write(noisyRefused, from, zap.String("error", codec.CodeTooManyConnections.String()),
+		zap.String("limite", limitKeys[broken]), zap.Int64("veces", times))
 	select {
 	case a.refusing <- struct{}{}:
 	default:
@@ -152,13 +151,4 @@ func (a *acceptor) refuse(c net.Conn, source netip.Addr, broken limit, busy *syn
 		_, _ = io.Copy(io.Discard, c)
 		_ = c.Close()
 	})
-}
-
-// sourceOf is the address without the port, and without the form in which a
-// socket of IPv6 tells addresses of IPv4.
-func sourceOf(a net.Addr) netip.Addr {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
 }

@@ -1,9 +1,6 @@
 package engine
 
-import (
-	"net/netip"
-	"sync"
-)
+import "sync"
 
 // admission counts connections, and says who may have one. It may be used from
 // any goroutine.
@@ -13,43 +10,43 @@ type admission struct {
 
 	mu      sync.Mutex
 	open    int
-	sources map[netip.Addr]int // by address; nil without a limit
+	sources map[source]int // by address; nil without a limit
 }
 
 func newAdmission(most, perSource int) *admission {
 	a := &admission{max: most, perSource: perSource}
 	if perSource > 0 {
-		a.sources = make(map[netip.Addr]int)
+		a.sources = make(map[source]int)
 	}
 	return a
 }
 
-// enter counts a connection of source, unless it is one too many: then it
+// enter counts a connection from there, unless it is one too many: then it
 // returns the limit that it breaks.
-func (a *admission) enter(source netip.Addr) (broken limit, ok bool) {
+func (a *admission) enter(from source) (broken limit, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case a.open >= a.max:
 		return limitConnections, false
-	case a.sources != nil && a.sources[source] >= a.perSource:
+	case a.sources != nil && a.sources[from] >= a.perSource:
 		return limitSource, false
 	}
 	a.open++
 	if a.sources != nil {
-		a.sources[source]++
+		a.sources[from]++
 	}
 	return 0, true
 }
 
 // leave takes back an enter. It returns how many are left.
-func (a *admission) leave(source netip.Addr) (open int) {
+func (a *admission) leave(from source) (open int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.open--
 	if a.sources != nil {
-		if a.sources[source]--; a.sources[source] == 0 {
-			delete(a.sources, source)
+		if a.sources[from]--; a.sources[from] == 0 {
+			delete(a.sources, from)
 		}
 	}
 	return a.open

@@ -1,21 +1,18 @@
 package engine
 
-import (
-	"net/netip"
-	"testing"
-)
+import "testing"
 
 func TestAdmission(t *testing.T) {
-	one, two, three := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::3")
+	one, two, three := source{1}, source{2}, source{3}
 	type step struct {
-		source netip.Addr
+		source source
 		leaves bool
 		broken limit // of one that enters
 		ok     bool
 	}
-	enters := func(a netip.Addr) step { return step{source: a, ok: true} }
-	refused := func(a netip.Addr, broken limit) step { return step{source: a, broken: broken} }
-	leaves := func(a netip.Addr) step { return step{source: a, leaves: true} }
+	enters := func(a source) step { return step{source: a, ok: true} }
+	refused := func(a source, broken limit) step { return step{source: a, broken: broken} }
+	leaves := func(a source) step { return step{source: a, leaves: true} }
 	for _, test := range []struct {
 		name            string
 		most, perSource int

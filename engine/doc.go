@@ -45,7 +45,9 @@
 // A loop's goroutine owns its sessions, except session.lottery and
 // session.counted, which are the committer's. The committer alone touches the
 // lottery, the ledger and the exit rule, so none of them has a lock. What
-// crosses over goes through a stage, one way, or a mailbox, the other.
+// crosses over goes through a stage, one way, or a mailbox, the other. All of
+// them share the log of what strangers can provoke (noise.go), which has a lock
+// and is no part of an honest batch's way.
 //
 // # Closing
 //

@@ -49,7 +49,7 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	}
 	in, err := c.Next(-1)
 	if err != nil {
-		h.server.log.Error("recv", zap.String("result", "fail"), zap.Error(err))
+		h.server.noise.write(noisyReceive, sess.source, zap.String("error", err.Error()))
 		return gnet.Close
 	}
 	if !sess.announced {
@@ -65,13 +65,11 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 // announce writes a connection's line when its first bytes come. A health check
 // comes every few seconds, says an empty frame, and is not worth a line.
 func (h *handler) announce(sess *session, in []byte) {
-	level := zapcore.InfoLevel
+	event := noisyConnection
 	if string(in) == healthFrame {
-		level = zapcore.DebugLevel
+		event = noisyHealthConnection
 	}
-	if entry := h.server.log.Check(level, "accept_connections"); entry != nil {
-		entry.Write(zap.String("result", "success"), zap.Stringer("ip", sess.source))
-	}
+	h.server.noise.write(event, sess.source)
 }
 
 func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
@@ -96,13 +94,12 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 }
 
 // gnetLogger is gnet's log in our lines. What gnet reports as information is
-// its own affair.
-type gnetLogger struct{ log *zap.Logger }
+// its own affair. Strangers can provoke the rest, so each format is an event.
+type gnetLogger struct{ noise *noise }
 
 func (g gnetLogger) write(level zapcore.Level, result, format string, args []any) {
-	if entry := g.log.Check(level, "gnet"); entry != nil {
-		entry.Write(zap.String("result", result), zap.String("mensaje", strings.TrimSpace(fmt.Sprintf(format, args...))))
-	}
+	event := noisyEvent{level: level, action: "gnet", result: result, of: format}
+	g.noise.write(event, source{}, zap.String("mensaje", strings.TrimSpace(fmt.Sprintf(format, args...))))
 }
 
 func (g gnetLogger) Debugf(format string, args ...any) {

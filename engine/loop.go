@@ -216,7 +216,7 @@ func (lp *loop) writeOr(s *session, p []byte, shared bool) {
 // unread closes the session of a peer who does not read its answers.
 func (lp *loop) unread(s *session, broken limit) {
 	times := lp.server.counters.count(broken)
-	lp.server.log.Warn("conexion", zap.String("result", "fail"), zap.Uint32("agencia", uint32(s.agency)),
+	lp.server.noise.write(noisyDropped, s.source, zap.Uint32("agencia", uint32(s.agency)),
 		zap.String("error", "closed: the peer does not read its answers"), zap.String("limite", limitKeys[broken]),
 		zap.Int("bytes", s.backlog.bytes), zap.Int64("veces", times))
 	lp.drop(s)
@@ -406,23 +406,28 @@ func (lp *loop) drop(s *session) {
 // stored or not whoever is told; of others only if the peer is told. It runs for
 // every batch, so fields are built in place and only if somebody reads them.
 func (lp *loop) logReply(r *reply, told bool) {
-	log := lp.server.log
+	log, noise, from := lp.server.log, lp.server.noise, r.session.source
+	agencia := zap.Uint32("agencia", uint32(r.agency))
 	switch {
 	case !told && (r.kind == lottery.Welcome || r.kind == lottery.Winners || r.count == 0):
 	case r.kind == lottery.Ack:
 		if entry := log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
-			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.count), zap.Uint32("agencia", uint32(r.agency)))
+			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.count), agencia)
 			entry.Write(lp.fields...)
 		}
+	case r.kind == lottery.Welcome && lp.server.greeted.first(r.agency):
+		log.Info("hello", zap.String("result", "success"), agencia, zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Welcome:
-		log.Info("hello", zap.String("result", "success"), zap.Uint32("agencia", uint32(r.agency)), zap.Int64("apuestas", r.stored))
+		noise.write(noisyHello, from, agencia, zap.Int64("apuestas", r.stored))
+	case r.kind == lottery.Winners && lp.server.awarded.first(r.agency):
+		log.Info("ganadores_enviados", zap.String("result", "success"), agencia, zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Winners:
-		log.Info("ganadores_enviados", zap.String("result", "success"), zap.Uint32("agencia", uint32(r.agency)), zap.Int("cant_ganadores", r.count))
+		noise.write(noisyWinners, from, agencia, zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Reject && r.count > 0:
-		log.Info("apuesta_recibida", zap.String("result", "fail"), zap.Int("cantidad", r.count), zap.Uint32("agencia", uint32(r.agency)), zap.String("error", r.explanation()))
+		noise.write(noisyBatch, from, zap.Int("cantidad", r.count), agencia, zap.String("error", r.explanation()))
 	case r.kind == lottery.Reject && r.code == codec.CodeEmptyBatch && r.agency == 0:
-		log.Debug("solicitud", zap.String("result", "fail"), zap.String("error", r.explanation())) // a health check
+		noise.write(noisyHealthRequest, from, zap.String("error", r.explanation()))
 	case r.kind == lottery.Reject:
-		log.Info("solicitud", zap.String("result", "fail"), zap.Uint32("agencia", uint32(r.agency)), zap.String("error", r.explanation()))
+		noise.write(noisyRequest, from, agencia, zap.String("error", r.explanation()))
 	}
 }

@@ -28,7 +28,7 @@ func startLoops(h *handler, loops []*loop) (_ *eventLoops, err error) {
 	client, err := gnet.NewClient(h,
 		gnet.WithNumEventLoop(len(loops)),
 		gnet.WithReadBufferCap(readBufferBytes),
-		gnet.WithLogger(gnetLogger{h.server.log}),
+		gnet.WithLogger(gnetLogger{h.server.noise}),
 	)
 	if err == nil {
 		err = client.Start()

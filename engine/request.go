@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"strings"
+
 	"loteria/codec"
 	"loteria/engine/lottery"
 )
@@ -59,5 +61,5 @@ func (r *reply) explanation() string {
 	if r.detail == "" {
 		return r.code.String()
 	}
-	return r.code.String() + " " + r.detail
+	return r.code.String() + " " + strings.ReplaceAll(r.detail, "|", ": ")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -51,6 +50,9 @@ const (
 type Server struct {
 	cfg          Config
 	log          *zap.Logger
+	noise        *noise // the log of what strangers can provoke
+	greeted      firsts // whose HELLO has been logged
+	awarded      firsts // whose winners have been logged
 	welcome      codec.Welcome
 	timeoutTicks int32
 	tickPeriod   time.Duration
@@ -134,6 +136,8 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 		drained:    make(chan struct{}, 1),
 	}
 	s.endLoop = sync.OnceFunc(func() { close(s.loopEnded) })
+	s.noise = newNoise(log, func() time.Time { return s.now() })
+	s.greeted, s.awarded = newFirsts(cfg.Agencies), newFirsts(cfg.Agencies)
 	s.timeoutTicks = int32(cfg.ReadTimeout / s.tickPeriod)
 	s.committer = committer{log: led, lottery: state, exit: newExitRule(cfg.Agencies, cfg.ExitGrace, state.Drawn()), onReport: s.reported, onDraw: s.drawn}
 	loops := cfg.EventLoops
@@ -191,6 +195,7 @@ func (s *Server) Addr() net.Addr { return s.addr }
 // ErrListen or ErrEngine.
 func (s *Server) Serve(ctx context.Context) error {
 	err := s.serve(ctx)
+	s.noise.flush() // the loops have ended
 	s.log.Info("limites", s.counters.fields()...)
 	// How well groups fill is the first thing to look at when throughput
 	// disappoints. `loteria bench` reads this line.
@@ -273,6 +278,7 @@ func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 			for _, lp := range s.loops {
 				lp.post(func(m *mailbox) { m.tick = true })
 			}
+			s.noise.tick()
 		case <-ctx.Done():
 			s.log.Info("shutdown", zap.String("result", "in_progress"))
 			return false, nil
@@ -403,12 +409,12 @@ func (s *Server) awaitDrained() {
 
 // newSession is one for a connection that was admitted, on the loop that has
 // the fewest.
-func (s *Server) newSession(source netip.Addr) *session {
+func (s *Server) newSession(from source) *session {
 	s.loopsMu.Lock()
 	defer s.loopsMu.Unlock()
 	lp := slices.MinFunc(s.loops, func(a, b *loop) int { return a.load - b.load })
 	lp.load++
-	sess := &session{loop: lp, source: source}
+	sess := &session{loop: lp, source: from}
 	sess.lottery.Peer = sess
 	return sess
 }

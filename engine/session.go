@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"net/netip"
 
 	"loteria/codec"
 	"loteria/engine/lottery"
@@ -14,8 +13,8 @@ import (
 type session struct {
 	conn   conn // nil before OnOpen
 	loop   *loop
-	at     int        // index in loop.sessions
-	source netip.Addr // who has connected
+	at     int    // index in loop.sessions
+	source source // the peer; it outlives the connection, as rejected batches do in the log
 
 	// backlog is what the socket has not taken yet; nil if nothing.
 	backlog *backlog

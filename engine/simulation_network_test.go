@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/netip"
 	"slices"
 
 	"github.com/panjf2000/gnet/v2"
@@ -57,12 +56,12 @@ func (w *world) connect(p process) *simLink {
 	}
 	w.linkCount++
 	l := &simLink{world: w, id: w.linkCount, process: p, slow: w.chance(10)}
-	broken, admitted := w.server.admission.enter(netip.Addr{})
+	broken, admitted := w.server.admission.enter(source{})
 	if !admitted {
 		w.refuse(l, broken)
 		return l
 	}
-	sess := w.server.newSession(netip.Addr{})
+	sess := w.server.newSession(source{})
 	c := &simConn{link: l, loop: w.loops[slices.Index(w.server.loops, sess.loop)], session: sess}
 	sess.conn = c
 	if !w.ready(c.loop, 4) {
