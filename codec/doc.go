@@ -50,6 +50,50 @@
 //	ERROR_...                                      a Code; to connections that said HELLO
 //	                                               ERROR_INVALID_BATCH|<line>|<reason>
 //
+// # Authentication
+//
+// A server may share a secret with each agency. It then takes nothing from a
+// connection that has not proved which agency's it is, but this:
+//
+//	A -> S  6\nAUTH|1
+//	S -> A  74\nCHALLENGE|<nonce>
+//	A -> S  70\nPROOF|<proof>
+//	S -> A  13\nAUTHENTICATED
+//	A -> S  7\nHELLO|1
+//	...
+//
+//	nonce   32 random bytes, new for every challenge, as 64 lower-case hexadecimal digits
+//	proof   HMAC-SHA-256(secret, "LOTERIA PROOF 1\n" + the nonce's 32 bytes + agency), likewise
+//	secret  16 to 64 printable ASCII characters without spaces
+//	agency  as in AUTH: decimal, without leading zeros
+//
+// For the secret "sesame-of-agency-1", agency 1 and the nonce 000102...1f the
+// proof is
+// eb07bde1c4de5fcee42147204333c4a663524671441344fb401468bb72d39c9e.
+//
+// Behind AUTHENTICATED the connection belongs to that agency and is otherwise
+// as it would be without secrets: a message that names another agency gets
+// CodeInvalidAgency, and AUTH and PROOF are no messages any more, but batches
+// that are not valid. That is what they always are to a server without secrets,
+// so an agency that has one and is answered CodeInvalidBatch knows.
+//
+// Two errors, both of which close, belong to it:
+//
+//	ERROR_AUTHENTICATION_REQUIRED  anything but the message whose turn it is, or a
+//	                               frame longer than any of them, of whatever length
+//	ERROR_AUTHENTICATION_FAILED    the proof is wrong, or the server knows no such
+//	                               agency: which of them is not told
+//
+// A connection has one attempt: an agency's secret doesn't change meanwhile.
+// It has the time in which any connection must say something, counted from
+// connecting, or gets CodeTimeout. An empty payload is answered as ever, with
+// CodeEmptyBatch, so a health check needs no secret.
+//
+// This tells the server who connects. It doesn't encrypt, it doesn't tell the
+// agency who answers, and it doesn't guard a connection against someone in its
+// middle: for networks that are not trusted, put TLS or a VPN below. Secrets
+// should be random, since who listens can try guesses on a proof.
+//
 // # Ownership
 //
 // Functions that take a payload never keep it; what they return may alias it

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"math"
 	"slices"
@@ -73,7 +74,7 @@ func FuzzParseRequest(f *testing.F) {
 	for _, payload := range []string{
 		"HELLO|1", "HELLO|01", "HELLO|", "HELLO|1\n" + juan, "HELLO|a|b|c|d|e", "HELLO" + juan[4:],
 		"GET_WINNERS|1", "GET_WINNERS", "GET_WINNERS|", "GET_WINNERS|1\n", "GET_WINNERS" + juan[4:],
-		"", "\n", juan, juan + "\n" + maria, "ACK", "WELCOME|0|64|65536",
+		"", "\n", juan, juan + "\n" + maria, "ACK", "WELCOME|0|64|65536", "AUTH|1", "AUTH" + juan[4:],
 	} {
 		f.Add([]byte(payload))
 	}
@@ -123,6 +124,7 @@ func FuzzParseReply(f *testing.F) {
 		"", "ACK", "WELCOME|0|64|65536", "WELCOME|00|64|65536", "WELCOME|0|64", "WELCOME" + juan[4:],
 		"ERROR_STORAGE", "ERROR_INVALID_BATCH|3|birthdate: 1990-02-30 is not a day", "ERROR_INVALID_BATCH|",
 		"ERROR_X", "ERROR_X" + juan[4:], juan + "\n" + maria,
+		"AUTHENTICATED", "CHALLENGE|" + strings.Repeat("0f", 32), "CHALLENGE|" + strings.Repeat("0F", 32), "CHALLENGE" + juan[4:],
 	} {
 		f.Add([]byte(payload))
 	}
@@ -147,7 +149,7 @@ func FuzzAppendReply(f *testing.F) {
 	f.Add(uint8(0), int64(0), int32(1), int32(1), "")
 	f.Add(uint8(3), int64(math.MaxInt64), int32(math.MaxInt32), int32(65536), "3|birthdate: 1990-02-30 is not a day")
 	f.Fuzz(func(t *testing.T, code uint8, stored int64, window, frameBytesMax int32, detail string) {
-		replies := []Reply{{Kind: ReplyAck}}
+		replies := []Reply{{Kind: ReplyAck}, {Kind: ReplyChallenge, Nonce: sha256.Sum256([]byte(detail))}}
 		if stored >= 0 && window > 0 && frameBytesMax > 0 {
 			replies = append(replies, Reply{Kind: ReplyWelcome, Welcome: Welcome{Stored: stored, Window: int(window), FrameBytesMax: int(frameBytesMax)}})
 		}

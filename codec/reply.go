@@ -29,24 +29,28 @@ const (
 	CodeTooManyConnections
 	CodeTimeout
 	CodeStorage
+	CodeAuthenticationRequired
+	CodeAuthenticationFailed
 	codeEnd
 )
 
 var codePayloads = [codeEnd]string{
-	CodeInvalidFrame:       "ERROR_INVALID_FRAME",
-	CodeFrameTooLarge:      "ERROR_FRAME_TOO_LARGE",
-	CodeEmptyBatch:         "ERROR_EMPTY_BATCH",
-	CodeInvalidBatch:       "ERROR_INVALID_BATCH",
-	CodeInvalidAgency:      "ERROR_INVALID_AGENCY",
-	CodeInvalidGetWinners:  "ERROR_INVALID_GET_WINNERS",
-	CodeInvalidHello:       "ERROR_INVALID_HELLO",
-	CodeBetsClosed:         "ERROR_BETS_CLOSED",
-	CodeLotteryHasntEnded:  "ERROR_LOTTERY_HASNT_ENDED",
-	CodeWindowExceeded:     "ERROR_WINDOW_EXCEEDED",
-	CodeAgencyTakenOver:    "ERROR_AGENCY_TAKEN_OVER",
-	CodeTooManyConnections: "ERROR_TOO_MANY_CONNECTIONS",
-	CodeTimeout:            "ERROR_TIMEOUT",
-	CodeStorage:            "ERROR_STORAGE",
+	CodeInvalidFrame:           "ERROR_INVALID_FRAME",
+	CodeFrameTooLarge:          "ERROR_FRAME_TOO_LARGE",
+	CodeEmptyBatch:             "ERROR_EMPTY_BATCH",
+	CodeInvalidBatch:           "ERROR_INVALID_BATCH",
+	CodeInvalidAgency:          "ERROR_INVALID_AGENCY",
+	CodeInvalidGetWinners:      "ERROR_INVALID_GET_WINNERS",
+	CodeInvalidHello:           "ERROR_INVALID_HELLO",
+	CodeBetsClosed:             "ERROR_BETS_CLOSED",
+	CodeLotteryHasntEnded:      "ERROR_LOTTERY_HASNT_ENDED",
+	CodeWindowExceeded:         "ERROR_WINDOW_EXCEEDED",
+	CodeAgencyTakenOver:        "ERROR_AGENCY_TAKEN_OVER",
+	CodeTooManyConnections:     "ERROR_TOO_MANY_CONNECTIONS",
+	CodeTimeout:                "ERROR_TIMEOUT",
+	CodeStorage:                "ERROR_STORAGE",
+	CodeAuthenticationRequired: "ERROR_AUTHENTICATION_REQUIRED",
+	CodeAuthenticationFailed:   "ERROR_AUTHENTICATION_FAILED",
 }
 
 // Codes lists every error of the protocol.
@@ -70,7 +74,8 @@ func (c Code) String() string {
 func (c Code) Closes() bool {
 	switch c {
 	case CodeInvalidFrame, CodeFrameTooLarge, CodeWindowExceeded, CodeAgencyTakenOver,
-		CodeTooManyConnections, CodeTimeout, CodeStorage:
+		CodeTooManyConnections, CodeTimeout, CodeStorage,
+		CodeAuthenticationRequired, CodeAuthenticationFailed:
 		return true
 	default:
 		return false
@@ -89,6 +94,8 @@ const (
 	ReplyWelcome
 	ReplyWinners
 	ReplyError
+	ReplyChallenge
+	ReplyAuthenticated
 )
 
 // Reply is a server's reply as an agency reads it.
@@ -98,6 +105,7 @@ type Reply struct {
 	Code    Code    // of ReplyError
 	Detail  string  // of ReplyError: what follows the code's '|', if anything
 	Winners []byte  // of ReplyWinners: the payload; aliases the frame
+	Nonce   Nonce   // of ReplyChallenge
 }
 
 // Welcome is the server's answer to a HELLO.
@@ -148,8 +156,8 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 // ParseReply reads a server's payload. A payload that is no other reply is an
 // agency's winners: their lines are not checked here. A winning bet whose first
 // name looks like another reply is told from it by its six fields. The error
-// wraps ErrReply: an unknown error, an empty detail, or a WELCOME that is not three
-// numbers.
+// wraps ErrReply: an unknown error, an empty detail, a WELCOME that is not three
+// numbers, or a CHALLENGE that is not a nonce.
 func ParseReply(payload []byte) (Reply, error) {
 	switch {
 	case string(payload) == payloadAck:
@@ -160,6 +168,14 @@ func ParseReply(payload []byte) (Reply, error) {
 			return Reply{}, err
 		}
 		return Reply{Kind: ReplyWelcome, Welcome: w}, nil
+	case string(payload) == payloadAuthenticated:
+		return Reply{Kind: ReplyAuthenticated}, nil
+	case bytes.HasPrefix(payload, []byte(prefixChallenge)) && !isBetLine(payload):
+		r := Reply{Kind: ReplyChallenge}
+		if !parseHex(r.Nonce[:], payload[len(prefixChallenge):]) {
+			return Reply{}, fmt.Errorf("%w: CHALLENGE is %.80q, want %d lower-case hexadecimal digits", ErrReply, payload[len(prefixChallenge):], 2*NonceBytes)
+		}
+		return r, nil
 	case bytes.HasPrefix(payload, []byte(prefixError)) && !isBetLine(payload):
 		name, detail, more := strings.Cut(string(payload), "|")
 		if more && detail == "" {

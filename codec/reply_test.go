@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"regexp"
@@ -44,11 +45,20 @@ func TestParseReply(t *testing.T) {
 		{"ERROR_", Reply{}, "unknown error"},
 		{"ERROR_STORAGE|", Reply{}, "no detail"},
 
+		{"AUTHENTICATED", Reply{Kind: ReplyAuthenticated}, ""},
+		{"CHALLENGE|" + strings.Repeat("0f", 32), Reply{Kind: ReplyChallenge, Nonce: Nonce(bytes.Repeat([]byte{15}, 32))}, ""},
+		{"CHALLENGE|" + strings.Repeat("0F", 32), Reply{}, "want 64 lower-case hexadecimal digits"},
+		{"CHALLENGE|" + strings.Repeat("0f", 31), Reply{}, "want 64"},
+		{"CHALLENGE|" + strings.Repeat("0f", 33), Reply{}, "want 64"},
+		{"CHALLENGE|" + strings.Repeat("0g", 32), Reply{}, "want 64"},
+		{"CHALLENGE|" + strings.Repeat("9", 1000), Reply{}, "CHALLENGE is \"" + strings.Repeat("9", 80) + `", want`},
+		{"CHALLENGE|", Reply{}, "want 64"},
+
 		{"", Reply{Kind: ReplyWinners}, ""},
 		{juan, Reply{Kind: ReplyWinners, Winners: []byte(juan)}, ""},
 		{juan + "\n" + maria, Reply{Kind: ReplyWinners, Winners: []byte(juan + "\n" + maria)}, ""},
 	}
-	for _, name := range []string{"ACK", "WELCOME", "ERROR_X", "ERROR_STORAGE", "HELLO"} {
+	for _, name := range []string{"ACK", "WELCOME", "ERROR_X", "ERROR_STORAGE", "HELLO", "CHALLENGE", "AUTHENTICATED"} {
 		line := name + juan[len("Juan"):]
 		tests = append(tests, tests[len(tests)-1])
 		tests[len(tests)-1].payload, tests[len(tests)-1].want = line, Reply{Kind: ReplyWinners, Winners: []byte(line)}
@@ -66,7 +76,7 @@ func TestParseReply(t *testing.T) {
 
 func sameReply(a, b Reply) bool {
 	return a.Kind == b.Kind && a.Welcome == b.Welcome && a.Code == b.Code && a.Detail == b.Detail &&
-		string(a.Winners) == string(b.Winners)
+		string(a.Winners) == string(b.Winners) && a.Nonce == b.Nonce
 }
 
 // appendReply encodes what ParseReply read.
@@ -78,6 +88,10 @@ func appendReply(r Reply) []byte {
 		return AppendWelcome(nil, r.Welcome)
 	case ReplyError:
 		return AppendError(nil, r.Code, r.Detail)
+	case ReplyChallenge:
+		return AppendChallenge(nil, r.Nonce)
+	case ReplyAuthenticated:
+		return AppendAuthenticated(nil)
 	default:
 		return AppendFrame(nil, r.Winners)
 	}
@@ -88,6 +102,9 @@ func TestRepliesThereAndBack(t *testing.T) {
 		{Kind: ReplyAck},
 		{Kind: ReplyWelcome, Welcome: Welcome{Stored: 0, Window: 1, FrameBytesMax: 1}},
 		{Kind: ReplyWelcome, Welcome: Welcome{Stored: 1<<63 - 1, Window: 1<<31 - 1, FrameBytesMax: 1<<31 - 1}},
+		{Kind: ReplyAuthenticated},
+		{Kind: ReplyChallenge},
+		{Kind: ReplyChallenge, Nonce: nonceCounting()},
 		{Kind: ReplyWinners},
 		{Kind: ReplyWinners, Winners: []byte(juan + "\n" + maria)},
 	}
@@ -107,7 +124,8 @@ func TestRepliesThereAndBack(t *testing.T) {
 }
 
 func TestCodes(t *testing.T) {
-	// The protocol's table: the payload, and whether the connection is closed.
+	// The protocol's table and the manual's rows: the payload, and whether the
+	// connection is closed.
 	table := []struct {
 		payload string
 		closes  bool
@@ -126,6 +144,8 @@ func TestCodes(t *testing.T) {
 		{"ERROR_TOO_MANY_CONNECTIONS", true},
 		{"ERROR_TIMEOUT", true},
 		{"ERROR_STORAGE", true},
+		{"ERROR_AUTHENTICATION_REQUIRED", true},
+		{"ERROR_AUTHENTICATION_FAILED", true},
 	}
 	codes := Codes()
 	if len(codes) != len(table) {

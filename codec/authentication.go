@@ -1,0 +1,101 @@
+package codec
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// Bytes of what authentication is made of. Both stand on the wire in lower-case
+// hexadecimal digits, two a byte.
+const (
+	NonceBytes = 32
+	ProofBytes = sha256.Size
+)
+
+// AuthenticationBytesMax is the longest payload of a connection that has yet to
+// authenticate: a PROOF.
+const AuthenticationBytesMax = len(prefixProof) + 2*ProofBytes
+
+// Nonce is a server's challenge: random, for one proof.
+type Nonce [NonceBytes]byte
+
+// Proof is what an agency makes of a challenge and its secret. Proofs are
+// compared by [Secret.Verify] alone, which takes as long whatever they are.
+type Proof [ProofBytes]byte
+
+const (
+	prefixAuth           = "AUTH|"
+	prefixProof          = "PROOF|"
+	prefixChallenge      = "CHALLENGE|"
+	payloadAuthenticated = "AUTHENTICATED"
+
+	// proofContext keeps a proof from being of use in any other protocol, and in a
+	// later version of this one. It and the nonce have one length each, so the
+	// message has one reading.
+	proofContext = "LOTERIA PROOF 1\n"
+)
+
+// Prove is the proof that whoever answers the challenge knows agency a's secret:
+//
+//	HMAC-SHA-256(secret, "LOTERIA PROOF 1\n" + nonce + agency in decimal)
+func (s Secret) Prove(nonce Nonce, a Agency) Proof {
+	message := append([]byte(proofContext), nonce[:]...)
+	message = AppendAgency(message, a)
+	mac := hmac.New(sha256.New, []byte(s.reveal()))
+	mac.Write(message)
+	return Proof(mac.Sum(nil))
+}
+
+// Verify reports whether p is the proof for this challenge. It is never so for
+// the zero Secret. How long it takes tells nothing about p or the secret.
+func (s Secret) Verify(nonce Nonce, a Agency, p Proof) bool {
+	want := s.Prove(nonce, a)
+	return hmac.Equal(want[:], p[:]) && s.IsSet()
+}
+
+// AppendAuth appends an agency's AUTH frame to dst.
+func AppendAuth(dst []byte, a Agency) []byte { return appendNamed(dst, prefixAuth, a) }
+
+// AppendProof appends an agency's PROOF frame to dst.
+func AppendProof(dst []byte, p Proof) []byte { return appendHex(dst, prefixProof, p[:]) }
+
+// AppendChallenge appends a server's CHALLENGE frame to dst.
+func AppendChallenge(dst []byte, n Nonce) []byte { return appendHex(dst, prefixChallenge, n[:]) }
+
+// AppendAuthenticated appends a server's AUTHENTICATED frame to dst.
+func AppendAuthenticated(dst []byte) []byte { return append(dst, "13\n"+payloadAuthenticated...) }
+
+func appendHex(dst []byte, prefix string, b []byte) []byte {
+	dst = AppendFrameHeader(dst, len(prefix)+hex.EncodedLen(len(b)))
+	dst = append(dst, prefix...)
+	return hex.AppendEncode(dst, b)
+}
+
+// ParseAuth reads an AUTH; ok is false if the payload is none.
+//
+// It and [ParseProof] are for connections that have yet to authenticate, and
+// must not be asked about any other: to ParseRequest an AUTH is nothing special.
+func ParseAuth(payload []byte) (a Agency, ok bool) {
+	id, ok := bytes.CutPrefix(payload, []byte(prefixAuth))
+	if !ok {
+		return 0, false
+	}
+	return ParseAgency(id)
+}
+
+// ParseProof reads a PROOF; ok is false if the payload is none.
+func ParseProof(payload []byte) (p Proof, ok bool) {
+	digits, ok := bytes.CutPrefix(payload, []byte(prefixProof))
+	return p, ok && parseHex(p[:], digits)
+}
+
+// parseHex fills dst from digits in their one spelling.
+func parseHex(dst, digits []byte) bool {
+	if len(digits) != hex.EncodedLen(len(dst)) || bytes.ContainsAny(digits, "ABCDEF") {
+		return false
+	}
+	_, err := hex.Decode(dst, digits)
+	return err == nil
+}
