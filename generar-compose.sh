@@ -106,6 +106,7 @@ compose_file() {
 		      SERVER_UNREAD_BYTES_MAX: "\${SERVER_UNREAD_BYTES_MAX:-65536}" # of answers that a peer leaves unread
 		      SERVER_QUEUE_BYTES_MAX: "\${SERVER_QUEUE_BYTES_MAX:-8388608}" # of bets that wait for the disk
 		      SERVER_EVENT_LOOPS: "\${SERVER_EVENT_LOOPS:-0}" # 0: one per core
+		      SERVER_AGENCY_SECRETS_FILE: "\${SERVER_AGENCY_SECRETS_FILE:-}" # compose/doc.go says how to mount it
 		    healthcheck:
 		      test: ["CMD", "/loteria", "health"]
 		      interval: 2s

@@ -93,9 +93,13 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 	case requestHello:
 		request.Kind = lottery.Hello
 	case requestRefuse:
-		if !s.lottery.Gone() {
-			c.replies = append(c.replies, reply{session: s, kind: lottery.Reject, code: r.code, count: r.count, agency: s.lottery.Agency(), detail: r.detail})
-		}
+		c.reply(r, lottery.Reject)
+		return
+	case requestChallenge:
+		c.reply(r, challenge)
+		return
+	case requestAuthenticated:
+		c.reply(r, authenticated)
 		return
 	case requestServed:
 		c.exit.serve(s.lottery.Agency())
@@ -130,6 +134,19 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 		s.counted = true
 		c.exit.opened()
 	}
+}
+
+// reply passes on what the session itself has decided, in its place.
+func (c *committer) reply(r *request, kind lottery.EffectKind) {
+	s := r.session
+	if s.lottery.Gone() {
+		return
+	}
+	agency := r.agency
+	if agency == 0 {
+		agency = s.lottery.Agency()
+	}
+	c.replies = append(c.replies, reply{session: s, kind: kind, code: r.code, count: r.count, agency: agency, detail: r.detail})
 }
 
 func (c *committer) uncount(s *session, now time.Time) {

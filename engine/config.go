@@ -48,6 +48,8 @@ type Config struct {
 	UnreadBytesMax       int           `env:"SERVER_UNREAD_BYTES_MAX" envDefault:"65536" help:"bytes of answers that a peer may leave unread when it is owed another one, beside what its socket takes" legal:"1024 to 1073741824"`
 	QueueBytesMax        int           `env:"SERVER_QUEUE_BYTES_MAX" envDefault:"8388608" help:"bytes of bets that may wait for the disk, in all; when it is full, nothing more is read" legal:"65536 to 1073741824"`
 	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" legal:"0 to 256"`
+	// AgencySecretsFile is read by Open.
+	AgencySecretsFile string `env:"SERVER_AGENCY_SECRETS_FILE" help:"the agencies' secrets, a line each: id and secret; each agency then has to prove that it knows its own. None if empty" legal:"a file with a line for each expected agency"`
 
 	// NoExport leaves bets.csv and winners.csv out: `loteria bench` measures the
 	// server, and has no use for gigabytes of CSV. No variable sets it.

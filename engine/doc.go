@@ -40,6 +40,14 @@
 // connection to the loop with the fewest. gnet reads; what is written goes to
 // the socket directly (socket.go).
 //
+// # Secrets
+//
+// With SERVER_AGENCY_SECRETS_FILE the session lets a stranger say nothing but what
+// authenticates it (authentication.go), in small frames and within the read
+// timeout. So the lottery never hears of a connection that has not proved whose it
+// is, and no winners can be sent to it. The proof is checked on the loop; only
+// the answers go through the committer, to keep their order.
+//
 // # Who owns what
 //
 // A loop's goroutine owns its sessions, except session.lottery and

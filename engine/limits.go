@@ -29,6 +29,8 @@ import (
 //	+ 4 x SERVER_QUEUE_BYTES_MAX
 //
 // where connections is SERVER_CONNECTIONS_MAX and session is SessionBytesMax.
+// Who has to authenticate and has not yet, has codec.AuthenticationBytesMax in
+// place of SERVER_FRAME_BYTES_MAX.
 // A frame that has not come whole is kept in a buffer of its length; a peer
 // that has said something can at the same time leave answers unread. An
 // agency's winners are not copied for those who are slow to read them. A stage

@@ -157,6 +157,10 @@ func (lp *loop) answer(replies []reply) []reply {
 			lp.write(s, out)
 			lp.writeShared(s, r.payload)
 			out = out[:0]
+		case challenge:
+			out = codec.AppendChallenge(out, codec.Nonce([]byte(r.detail)))
+		case authenticated:
+			out = codec.AppendAuthenticated(out)
 		case lottery.Reject:
 			out = codec.AppendError(out, r.code, r.detail)
 			if broken, ok := limitOfCode(r.code); ok {
@@ -403,18 +407,25 @@ func (lp *loop) drop(s *session) {
 }
 
 // logReply writes the line of one answer: of a batch always, since it is
-// stored or not whoever is told; of others only if the peer is told. It runs for
-// every batch, so fields are built in place and only if somebody reads them.
+// stored or not whoever is told, and of a wrong proof; of others only if the peer
+// is told. It runs for every batch, so fields are built in place and only if
+// somebody reads them.
 func (lp *loop) logReply(r *reply, told bool) {
 	log, noise, from := lp.server.log, lp.server.noise, r.session.source
 	agencia := zap.Uint32("agencia", uint32(r.agency))
 	switch {
+	case r.code == codec.CodeAuthenticationFailed:
+		noise.write(noisyProof, from, agencia, zap.String("error", r.explanation()))
 	case !told && (r.kind == lottery.Welcome || r.kind == lottery.Winners || r.count == 0):
 	case r.kind == lottery.Ack:
 		if entry := log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
 			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.count), agencia)
 			entry.Write(lp.fields...)
 		}
+	case r.kind == challenge:
+		noise.write(noisyChallenge, from, agencia)
+	case r.kind == authenticated:
+		noise.write(noisyAuthenticated, from, agencia)
 	case r.kind == lottery.Welcome && lp.server.greeted.first(r.agency):
 		log.Info("hello", zap.String("result", "success"), agencia, zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Welcome:

@@ -59,13 +59,16 @@ type noisyEvent struct {
 // The noisy events, but for those of gnet (see gnetLogger). Everything else
 // that the server logs is bounded by the number of agencies or of stored batches.
 var (
-	noisyConnection = noisyEvent{level: zapcore.InfoLevel, action: "accept_connections", result: "success"}
-	noisyRefused    = noisyEvent{level: zapcore.WarnLevel, action: "accept_connections", result: "fail"}
-	noisyAccept     = noisyEvent{level: zapcore.ErrorLevel, action: "accept_connections", result: "fail", of: "accept"}
-	noisyReceive    = noisyEvent{level: zapcore.ErrorLevel, action: "recv", result: "fail"}
-	noisyDropped    = noisyEvent{level: zapcore.WarnLevel, action: "conexion", result: "fail"}
-	noisyBatch      = noisyEvent{level: zapcore.InfoLevel, action: "apuesta_recibida", result: "fail"}
-	noisyRequest    = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "fail"}
+	noisyConnection    = noisyEvent{level: zapcore.InfoLevel, action: "accept_connections", result: "success"}
+	noisyRefused       = noisyEvent{level: zapcore.WarnLevel, action: "accept_connections", result: "fail"}
+	noisyAccept        = noisyEvent{level: zapcore.ErrorLevel, action: "accept_connections", result: "fail", of: "accept"}
+	noisyReceive       = noisyEvent{level: zapcore.ErrorLevel, action: "recv", result: "fail"}
+	noisyDropped       = noisyEvent{level: zapcore.WarnLevel, action: "conexion", result: "fail"}
+	noisyBatch         = noisyEvent{level: zapcore.InfoLevel, action: "apuesta_recibida", result: "fail"}
+	noisyRequest       = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "fail"}
+	noisyProof         = noisyEvent{level: zapcore.WarnLevel, action: "autenticacion", result: "fail"}
+	noisyAuthenticated = noisyEvent{level: zapcore.InfoLevel, action: "autenticacion", result: "success"}
+	noisyChallenge     = noisyEvent{level: zapcore.DebugLevel, action: "autenticacion", result: "in_progress"}
 	// An agency's first HELLO and its first winners are not noise. See firsts.
 	noisyHello   = noisyEvent{level: zapcore.InfoLevel, action: "hello", result: "success"}
 	noisyWinners = noisyEvent{level: zapcore.InfoLevel, action: "ganadores_enviados", result: "success"}

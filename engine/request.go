@@ -17,6 +17,10 @@ const (
 	// requestRefuse is a message that the session itself turned away. It goes
 	// through the queue so that answers keep the order of the requests.
 	requestRefuse
+	// requestChallenge and requestAuthenticated answer AUTH and PROOF, which are
+	// the session's own affair, too.
+	requestChallenge
+	requestAuthenticated
 	// requestHalfClose says that the peer will send nothing more but may still
 	// read what it is owed.
 	requestHalfClose
@@ -30,12 +34,12 @@ const (
 type request struct {
 	session *session
 	kind    requestKind
-	code    codec.Code // of requestRefuse
-	agency  codec.Agency
-	count   int  // bets of requestBets; lines of a batch of requestRefuse, 0 if it was none
-	records span // of requestBets: its packed ledger record
-	winners span // of requestBets: its winning lines
-	detail  string
+	code    codec.Code   // of requestRefuse
+	agency  codec.Agency // of requestRefuse: 0 stands for the lottery's
+	count   int          // bets of requestBets; lines of a batch of requestRefuse, 0 if it was none
+	records span         // of requestBets: its packed ledger record
+	winners span         // of requestBets: its winning lines
+	detail  string       // of requestRefuse; of requestChallenge: the nonce's bytes
 }
 
 // span is a stretch of a batch's records or winners.
@@ -44,16 +48,22 @@ type span struct{ start, end int }
 // of is the stretch of b, with the capacity to grow into what follows it.
 func (s span) of(b []byte) []byte { return b[s.start:s.end] }
 
+// What sessions are told that is no effect of the lottery's.
+const (
+	challenge lottery.EffectKind = 1<<7 + iota
+	authenticated
+)
+
 // reply is what a loop has to tell one of its sessions.
 type reply struct {
 	session *session
-	kind    lottery.EffectKind
+	kind    lottery.EffectKind // or challenge, or authenticated
 	code    codec.Code
 	count   int
 	agency  codec.Agency
 	stored  int64
 	payload []byte // shared: never changed
-	detail  string
+	detail  string // of lottery.Reject; of challenge: the nonce's bytes
 }
 
 // explanation is a rejection's code with its detail, for the log.

@@ -81,8 +81,8 @@ type Server struct {
 	drained  chan struct{} // holds one: the last connection closed while stopping
 }
 
-// Open validates the configuration, takes the ledger of cfg.DataDir and
-// replays it. It listens on nothing yet. The log is used from many goroutines.
+// Open validates the configuration, reads cfg.AgencySecretsFile, takes the ledger
+// of cfg.DataDir and replays it. It listens on nothing yet. The log is used from many goroutines.
 //
 // Errors wrap ErrConfig, ErrSettings, ledger.ErrLocked, ledger.ErrCorrupt,
 // ErrDamaged, ErrStorage, or are the file system's.
@@ -94,6 +94,10 @@ func Open(cfg Config, log *zap.Logger) (*Server, error) {
 // durability is cfg's.
 func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	agencySecrets, err := openSecrets(cfg, log)
+	if err != nil {
 		return nil, err
 	}
 	started := time.Now()
@@ -148,6 +152,8 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 		lp := &loop{server: s, box: inbox{
 			stage:         newStage(s.wake, cfg.QueueBytesMax/(stageBatches*loops), &s.counters[limitQueueBytes]),
 			rules:         codec.Rules{Today: s.today(), WinningNumber: cfg.WinningNumber},
+			secrets:       agencySecrets,
+			nonce:         randomNonce,
 			frameBytesMax: cfg.FrameBytesMax,
 			window:        int32(cfg.Window),
 		}}

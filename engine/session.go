@@ -22,7 +22,7 @@ type session struct {
 	// partial is the beginning of a frame whose rest has not come; nil if none.
 	partial []byte
 	// quietTicks counts the loop's ticks since the session owes us something: a
-	// first message, or the rest of a frame. See tick.
+	// first message, its proof, or the rest of a frame. See tick.
 	quietTicks int32
 	// stalledTicks counts the ticks since the peer last took some of what it was
 	// told; stalledBytes is what it had not taken then. See loop.checkProgress.
@@ -33,6 +33,10 @@ type session struct {
 	unanswered int32
 	// agency is whom the latest answer was for, for log lines; 0 is nobody.
 	agency codec.Agency
+	// proved is the agency that the connection has proved to be; 0 if it has not,
+	// or need not. It is fixed once it is set. handshake is nil but on the way there.
+	proved    codec.Agency
+	handshake *handshake
 
 	opened    bool // a loop has it
 	announced bool // its accept_connections line is written
@@ -53,6 +57,8 @@ type session struct {
 type inbox struct {
 	stage         *stage
 	rules         codec.Rules
+	secrets       *secrets // nil: nobody has to authenticate
+	nonce         func() codec.Nonce
 	frameBytesMax int
 	window        int32
 	winners       []byte   // scratch of one request
@@ -72,7 +78,7 @@ const (
 func (s *session) receive(in []byte, box *inbox) {
 	for len(in) > 0 && !s.deaf {
 		if s.partial == nil {
-			payload, rest, ok, err := codec.SplitFrame(in, box.frameBytesMax)
+			payload, rest, ok, err := codec.SplitFrame(in, s.frameBytesMax(box))
 			switch {
 			case err != nil:
 				s.refuseFrame(err, box)
@@ -80,13 +86,15 @@ func (s *session) receive(in []byte, box *inbox) {
 				in = rest
 				s.request(payload, box)
 			default:
-				s.partial = append(box.borrow(), in...)
-				s.quietTicks = 0
+				s.partial = append(s.partialBuffer(box), in...)
+				if !s.stranger(box) {
+					s.quietTicks = 0
+				}
 				return
 			}
 			continue
 		}
-		_, total, err := codec.FrameLen(s.partial, box.frameBytesMax)
+		_, total, err := codec.FrameLen(s.partial, s.frameBytesMax(box))
 		if err == nil {
 			// One byte at a time as long as the header isn't whole, then the rest.
 			n := min(total-len(s.partial), len(in))
@@ -94,7 +102,7 @@ func (s *session) receive(in []byte, box *inbox) {
 			s.partial = append(s.partial, in[:n]...)
 			in = in[n:]
 		}
-		payload, _, ok, err := codec.SplitFrame(s.partial, box.frameBytesMax)
+		payload, _, ok, err := codec.SplitFrame(s.partial, s.frameBytesMax(box))
 		switch {
 		case err != nil:
 			s.refuseFrame(err, box)
@@ -114,12 +122,24 @@ func (s *session) grow(n, total int) {
 	}
 }
 
+// frameBytesMax is the largest payload that the connection may send now.
+func (s *session) frameBytesMax(box *inbox) int {
+	if s.stranger(box) {
+		return codec.AuthenticationBytesMax
+	}
+	return box.frameBytesMax
+}
+
 // request hands one frame's message over.
 func (s *session) request(payload []byte, box *inbox) {
 	s.spoke = true
 	s.unanswered++
 	if s.unanswered > box.window {
 		s.refuse(codec.CodeWindowExceeded, box)
+		return
+	}
+	if s.stranger(box) {
+		s.authenticate(payload, box)
 		return
 	}
 	parsed, winners, err := codec.ParseRequest(payload, box.rules, box.winners[:0])
@@ -134,10 +154,17 @@ func (s *session) request(payload []byte, box *inbox) {
 			detail = e.Detail()
 		}
 		r := refusal(s, e.Code, detail)
+		r.agency = s.proved
 		switch e.Code {
 		case codec.CodeEmptyBatch, codec.CodeInvalidBatch, codec.CodeInvalidAgency:
 			r.count = codec.Lines(payload)
 		}
+		box.stage.add(r, nil, nil)
+		return
+	}
+	if s.proved != 0 && s.proved != parsed.Agency {
+		r := refusal(s, codec.CodeInvalidAgency, "")
+		r.agency, r.count = parsed.Agency, parsed.Batch.Count
 		box.stage.add(r, nil, nil)
 		return
 	}
@@ -156,7 +183,10 @@ func (s *session) request(payload []byte, box *inbox) {
 
 func (s *session) refuseFrame(err error, box *inbox) {
 	code := codec.CodeInvalidFrame
-	if errors.Is(err, codec.ErrFrameTooLarge) {
+	switch {
+	case errors.Is(err, codec.ErrFrameTooLarge) && s.stranger(box):
+		code = codec.CodeAuthenticationRequired // a batch, of an agency that knows nothing of secrets
+	case errors.Is(err, codec.ErrFrameTooLarge):
 		code = codec.CodeFrameTooLarge
 	}
 	s.unanswered++
@@ -168,13 +198,16 @@ func (s *session) refuseFrame(err error, box *inbox) {
 func (s *session) refuse(code codec.Code, box *inbox) {
 	s.deaf = true
 	s.dropPartial(box)
-	box.stage.add(refusal(s, code, ""), nil, nil)
+	r := refusal(s, code, "")
+	r.agency = s.claimed()
+	box.stage.add(r, nil, nil)
 }
 
 // tick is called periodically. It refuses a peer who keeps the server waiting
-// for timeoutTicks ticks.
+// for timeoutTicks ticks. A stranger does so until it has authenticated, whatever
+// it says meanwhile.
 func (s *session) tick(timeoutTicks int32, box *inbox) {
-	if s.deaf || s.spoke && s.partial == nil {
+	if s.deaf || s.spoke && s.partial == nil && !s.stranger(box) {
 		return
 	}
 	if s.quietTicks++; s.quietTicks > timeoutTicks {
@@ -190,6 +223,15 @@ func (s *session) dropPartial(box *inbox) {
 	}
 }
 
+// partialBuffer is room for the beginning of a frame. A stranger's is small, and
+// not worth to be kept.
+func (s *session) partialBuffer(box *inbox) []byte {
+	if s.stranger(box) {
+		return make([]byte, 0, codec.AuthenticationBytesMax+len("70\n"))
+	}
+	return box.borrow()
+}
+
 func (box *inbox) borrow() []byte {
 	if n := len(box.spare); n > 0 {
 		b := box.spare[n-1]
@@ -200,7 +242,7 @@ func (box *inbox) borrow() []byte {
 }
 
 func (box *inbox) giveBack(b []byte) {
-	if len(box.spare) < spareMax && cap(b) <= spareBytesMax {
+	if len(box.spare) < spareMax && partialBytesMin <= cap(b) && cap(b) <= spareBytesMax {
 		box.spare = append(box.spare, b)
 	}
 }

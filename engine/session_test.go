@@ -40,6 +40,10 @@ func heard(box *inbox) []string {
 			words = append(words, fmt.Sprintf("hello %d", r.agency))
 		case requestRefuse:
 			words = append(words, strings.TrimSpace(fmt.Sprintf("refuse %v of %d %s", r.code, r.count, r.detail)))
+		case requestChallenge:
+			words = append(words, fmt.Sprintf("challenge %d with %x", r.agency, r.detail))
+		case requestAuthenticated:
+			words = append(words, fmt.Sprintf("authenticated %d", r.agency))
 		default:
 			words = append(words, fmt.Sprintf("kind %d", r.kind))
 		}

@@ -21,6 +21,7 @@ type draw struct {
 	file     string // without .txt
 	name     string
 	settings settings
+	secrets  string // the lines of SERVER_AGENCY_SECRETS_FILE; empty: there is none
 	steps    []step
 	stored   []string // the bets in the ledger, in its order
 	drawn    bool
@@ -51,6 +52,7 @@ type step struct {
 	verb     verb
 	conn     string
 	bytes    []byte
+	blanks   []blank // in bytes
 	code     int
 	settings settings
 }
@@ -116,6 +118,9 @@ func parseLine(draws *[]draw, file string, number int, line string) error {
 	case line == "drawn":
 		d.drawn = true
 		return nil
+	case words[0] == "secret" && len(words) == 3:
+		d.secrets += words[1] + " " + words[2] + "\n"
+		return nil
 	case words[0] == "stored":
 		d.stored = append(d.stored, strings.TrimSpace(strings.TrimPrefix(line, "stored")))
 		return nil
@@ -129,12 +134,12 @@ func parseLine(draws *[]draw, file string, number int, line string) error {
 func parseStep(line string, words []string) (step, error) {
 	if len(words) >= 4 && words[1] == "->" {
 		_, rest, _ := strings.Cut(line, "->")
-		data, err := unescape(strings.TrimPrefix(strings.TrimSpace(rest), words[2]))
+		data, blanks, err := parseBytes(strings.TrimPrefix(strings.TrimSpace(rest), words[2]))
 		switch {
 		case words[0] == serverName:
-			return step{verb: receives, conn: words[2], bytes: data}, err
+			return step{verb: receives, conn: words[2], bytes: data, blanks: blanks}, err
 		case words[2] == serverName:
-			return step{verb: sends, conn: words[0], bytes: data}, err
+			return step{verb: sends, conn: words[0], bytes: data, blanks: blanks}, err
 		}
 		return step{}, fmt.Errorf("neither is %s", serverName)
 	}

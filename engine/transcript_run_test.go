@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/caarlos0/env/v11"
 	"go.uber.org/zap"
 
+	"loteria/codec"
 	"loteria/engine"
 	"loteria/engine/ledger"
 )
@@ -63,6 +65,8 @@ type play struct {
 	stop     context.CancelFunc
 	ended    chan error // the result of Serve; nil if there is no server
 	conns    map[string]*net.TCPConn
+	// challenges has the last one of every connection.
+	challenges map[string]codec.Nonce
 }
 
 // run plays the draw with a server on a ledger in dir, which must be empty. An
@@ -70,11 +74,19 @@ type play struct {
 func (d *draw) run(dir string, m manner) (err error) {
 	ctx := context.Background()
 	p := &play{
-		manner:   m,
-		settings: settings{"SERVER_ADDR": "127.0.0.1:0", "SERVER_DATA_DIR": dir},
-		conns:    make(map[string]*net.TCPConn),
+		manner:     m,
+		settings:   settings{"SERVER_ADDR": "127.0.0.1:0", "SERVER_DATA_DIR": dir},
+		conns:      make(map[string]*net.TCPConn),
+		challenges: make(map[string]codec.Nonce),
 	}
 	maps.Copy(p.settings, d.settings)
+	if d.secrets != "" {
+		file := filepath.Join(dir, "secrets")
+		if err := os.WriteFile(file, []byte(d.secrets), 0o600); err != nil {
+			return err
+		}
+		p.settings["SERVER_AGENCY_SECRETS_FILE"] = file
+	}
 	if err := p.start(ctx); err != nil {
 		return fmt.Errorf("%s.txt: draw %s: %w", d.file, d.name, err)
 	}
@@ -158,9 +170,17 @@ func (p *play) step(ctx context.Context, s step) error {
 	}
 	switch s.verb {
 	case sends:
-		return p.send(ctx, c, s.bytes)
+		out, err := p.fill(s)
+		if err != nil {
+			return err
+		}
+		return p.send(ctx, c, out)
 	case receives:
-		return receive(c, s.bytes)
+		got, err := receive(c, s.bytes, s.blanks)
+		if err != nil {
+			return err
+		}
+		return p.learn(s, got)
 	case shuts:
 		return c.CloseWrite()
 	case closes:
@@ -210,20 +230,20 @@ func (p *play) send(ctx context.Context, c net.Conn, b []byte) error {
 	return err
 }
 
-// receive reads exactly want, and not a byte more.
-func receive(c net.Conn, want []byte) error {
+// receive reads exactly want, with its blanks filled in, and not a byte more.
+func receive(c net.Conn, want []byte, blanks []blank) ([]byte, error) {
 	got := make([]byte, len(want))
 	for n := 0; n < len(want); {
 		more, err := c.Read(got[n:])
 		n += more
-		if !bytes.HasPrefix(want, got[:n]) {
-			return fmt.Errorf("got %q", got[:n])
+		if !matches(want, blanks, got[:n]) {
+			return nil, fmt.Errorf("got %q", got[:n])
 		}
 		if err != nil && n < len(want) {
-			return fmt.Errorf("got %q, then: %w", got[:n], err)
+			return nil, fmt.Errorf("got %q, then: %w", got[:n], err)
 		}
 	}
-	return nil
+	return got, nil
 }
 
 // awaitClose reads what must be nothing but the end of the connection.

@@ -159,6 +159,45 @@ func TestTranscriptsNotice(t *testing.T) {
 	}
 }
 
+// Blanks are held to what they stand for.
+func TestTranscriptsNoticeBlanks(t *testing.T) {
+	verifyNoLeaks(t)
+	const right = `
+		draw example SERVER_AGENCIES=1
+		secret 1 sesame-of-agency-1
+		A -> S  6\nAUTH|1
+		S -> A  74\nCHALLENGE|{challenge}
+		A -> S  70\nPROOF|{proof 1 sesame-of-agency-1}
+		S -> A  13\nAUTHENTICATED
+		A -> S  13\nGET_WINNERS|1
+		S -> A  0\n
+		A closes
+		S exits 0
+		drawn`
+	for _, tt := range []struct {
+		name, old, new string
+		want           string // in the error
+	}{
+		{"right", "", "", ""},
+		{"another secret", "{proof 1 sesame-of-agency-1}", "{proof 1 sesame-of-agency-2}", "ERROR_AUTHENT"},
+		{"another agency", "{proof 1 ", "{proof 2 ", "ERROR_AUTHENT"},
+		{"another connection's, which there is not", "-1}", "-1 B}", "B was not challenged"},
+		{"a challenge that is sent", "{proof 1 sesame-of-agency-1}", "{challenge}", "no proof"},
+		{"a proof that is received", "{challenge}", "{proof 1 sesame-of-agency-1}", "want {challenge}"},
+		{"a secret that is none", "{proof 1 sesame-of-agency-1}", "{proof 1 sesame}", "secret is not legal"},
+		{"no secrets", "secret 1 sesame-of-agency-1", "", "ERROR_INVALID_BATCH"},
+		{"something else than a challenge", "CHALLENGE|", "challenge|", `got "74\nC`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := playText(t.TempDir(), strings.Replace(right, tt.old, tt.new, 1))
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("the error is %v, want one that says %q", err, tt.want)
+			}
+		})
+	}
+}
+
 // patienceShort is for answers that are known not to come.
 const patienceShort = time.Second
 

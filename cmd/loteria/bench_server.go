@@ -104,6 +104,7 @@ func (b *bench) startServer(ctx context.Context, o load.Options, dir string) (*b
 		"SERVER_WINNERS_SCOPE="+engine.ScopeAgency,
 		"SERVER_WINDOW="+strconv.Itoa(max(o.Window, defaults.Window)),
 		"SERVER_FRAME_BYTES_MAX="+strconv.Itoa(max(o.BatchBytes, defaults.FrameBytesMax)),
+		"SERVER_AGENCY_SECRETS_FILE=", // the load has no secrets
 		"SERVER_CONNECTIONS_MAX="+strconv.Itoa(max(agencies+benchConnectionsSpare, defaults.ConnectionsMax)),
 	)
 	s := &benchServer{cmd: cmd, addr: addr, log: log}

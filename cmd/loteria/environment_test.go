@@ -23,7 +23,10 @@ func clearEnvironment(t *testing.T) {
 
 // anyPath lists the variables whose every value is a path: whether something
 // is there shows only when it is used.
-var anyPath = map[string]bool{"AGENCY_BETS": true, "AGENCY_WINNERS": true, "SERVER_DATA_DIR": true}
+var anyPath = map[string]bool{
+	"AGENCY_BETS": true, "AGENCY_WINNERS": true,
+	"SERVER_AGENCY_SECRETS_FILE": true, "SERVER_DATA_DIR": true,
+}
 
 // illegalValues has, for every other variable, values that are not legal.
 var illegalValues = map[string][]string{

@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"crypto/rand"
+
+	"loteria/codec"
+)
+
+// randomNonce is where challenges come from, but in tests.
+func randomNonce() (n codec.Nonce) {
+	_, _ = rand.Read(n[:]) // it never returns an error
+	return n
+}
+
+// handshake is how far a connection has come with its proof: it has said AUTH.
+type handshake struct {
+	agency codec.Agency // whose it says it is
+	nonce  codec.Nonce  // for its one proof
+}
+
+// stranger reports whether the connection has yet to prove whose it is.
+func (s *session) stranger(box *inbox) bool { return box.secrets != nil && s.proved == 0 }
+
+// claimed is whose connection it is, or says it is; 0 if it hasn't said, or if
+// nobody has to prove it.
+func (s *session) claimed() codec.Agency {
+	if s.handshake != nil {
+		return s.handshake.agency
+	}
+	return s.proved
+}
+
+// authenticate takes a stranger's message. Nothing of it reaches the lottery.
+func (s *session) authenticate(payload []byte, box *inbox) {
+	if len(payload) == 0 {
+		box.stage.add(refusal(s, codec.CodeEmptyBatch, ""), nil, nil) // a health check, which has no secret
+		return
+	}
+	if s.handshake == nil {
+		agency, ok := codec.ParseAuth(payload)
+		if !ok {
+			s.refuse(codec.CodeAuthenticationRequired, box)
+			return
+		}
+		s.handshake = &handshake{agency: agency, nonce: box.nonce()}
+		box.stage.add(request{session: s, kind: requestChallenge, agency: agency, detail: string(s.handshake.nonce[:])}, nil, nil)
+		return
+	}
+	proof, ok := codec.ParseProof(payload)
+	switch {
+	case !ok:
+		s.refuse(codec.CodeAuthenticationRequired, box)
+	case !box.secrets.verify(s.handshake.agency, s.handshake.nonce, proof):
+		s.refuse(codec.CodeAuthenticationFailed, box)
+	default:
+		s.proved, s.handshake = s.handshake.agency, nil
+		box.stage.add(request{session: s, kind: requestAuthenticated, agency: s.proved}, nil, nil)
+	}
+}
