@@ -115,6 +115,7 @@ func Dial(ctx context.Context, addr string, id codec.Agency, opts ...Option) (*C
 		answerLate: stoppedTimer(),
 		pollDue:    stoppedTimer(),
 	}
+	c.session.Authenticate(cfg.secret)
 	c.closing, c.close = context.WithCancel(context.Background())
 	if err := c.run(ctx, c.session.Ready); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -140,9 +141,9 @@ func (c *Client) Stored() int64 { return c.stored.Load() }
 // It goes on over any number of connections. It fails with a *RowError at the
 // first row that can't be a bet: the batch that would hold it is not sent,
 // those before it may be. Other errors are *RejectedError, ErrUnreachable,
-// ErrLostBets, ErrOtherBets, ErrFrameBytes, ErrReplyTooLarge, ErrProtocol,
-// ErrClosed, ctx's, or what reading input returned. After an error Upload may
-// be called again, with the input from its beginning.
+// ErrNotAsked, ErrLostBets, ErrOtherBets, ErrFrameBytes, ErrReplyTooLarge,
+// ErrProtocol, ErrClosed, ctx's, or what reading input returned. After an error
+// Upload may be called again, with the input from its beginning.
 //
 // input is read in another goroutine, which ends before a successful return;
 // after an error it ends when the Read that it may be in returns.

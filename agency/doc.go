@@ -47,6 +47,9 @@
 // reachable for as long as [WithRetryFor] allows. All other rejections are
 // final, see [RejectedError].
 //
+// With a secret, see [WithSecret], every connection begins with the proof that
+// it is this agency's; package codec says how.
+//
 // Waiting for the draw has no time limit and sends nothing; TCP keepalive
 // finds out within half a minute or so if the server's machine is gone.
 // A server that doesn't push its winners is asked again every [WithPollEvery].

@@ -15,6 +15,10 @@ var (
 	// ErrUnreachable says that the server was not reachable for as long as
 	// WithRetryFor allows. What was acknowledged is safe; start again later.
 	ErrUnreachable = errors.New("server is not reachable")
+	// ErrNotAsked says that the agency has a secret, and the server doesn't ask for
+	// it: anybody could be that server's agency, and it may not be the right one.
+	// Nothing but the agency's id was sent.
+	ErrNotAsked = errors.New("server does not ask for this agency's secret: check that it is the right server, and that it has SERVER_AGENCY_SECRETS_FILE; or start the agency without a secret")
 	// ErrLostBets says that the server has fewer bets of this agency than it
 	// acknowledged or reported before: it is another server, or its data was
 	// reset.
@@ -77,4 +81,7 @@ var hints = map[codec.Code]string{
 	codec.CodeBetsClosed:      "this agency said before that it has no more bets",
 	codec.CodeAgencyTakenOver: "another process connected as this agency: run only one",
 	codec.CodeFrameTooLarge:   "use smaller batches",
+
+	codec.CodeAuthenticationRequired: "the server wants a proof of who this is: give this agency its secret, AGENCY_SECRET or AGENCY_SECRET_FILE",
+	codec.CodeAuthenticationFailed:   "the server knows another secret of this agency, or no such agency: check the agency's id and its secret",
 }

@@ -36,6 +36,7 @@ type config struct {
 	retryFor      time.Duration
 	pollEvery     time.Duration
 	replyBytesMax int
+	secret        codec.Secret
 	clock         func() time.Time
 	logger        *zap.Logger
 	progress      func(Progress)
@@ -106,6 +107,11 @@ func WithPollEvery(d time.Duration) Option { return func(c *config) { c.pollEver
 // WithReplyBytesMax bounds a reply's payload in bytes (default
 // codec.ReplyBytesMaxDefault). The largest reply is the winners.
 func WithReplyBytesMax(bytes int) Option { return func(c *config) { c.replyBytesMax = bytes } }
+
+// WithSecret has the client prove on every connection that it knows the secret
+// which it shares with the server. The secret is never sent, and only a server
+// that asks for it is used: see ErrNotAsked. Default: none.
+func WithSecret(s codec.Secret) Option { return func(c *config) { c.secret = s } }
 
 // WithClock sets the clock whose UTC day is the last legal birthdate (default
 // time.Now). It is called once a batch, from a goroutine of Upload's.

@@ -9,7 +9,7 @@ import (
 )
 
 // Session is what an agency says to a server and makes of its answers, over
-// any number of connections: HELLO, resume, the window, the report, winners.
+// any number of connections: proof, HELLO, resume, the window, the report, winners.
 // It is pure: it has no socket, goroutine, clock or randomness, so that a
 // simulation can drive it as well as Client does.
 //
@@ -19,7 +19,9 @@ import (
 // A Session is not safe for concurrent use.
 type Session struct {
 	agency codec.Agency
+	secret codec.Secret // may be none
 	phase  phase
+	nonce  codec.Nonce // of phaseChallenged
 
 	window        window
 	framesMax     int // the agency's own window
@@ -41,12 +43,20 @@ type Session struct {
 // phase is how far a connection has come.
 type phase uint8
 
+// Those from phaseConnected to phaseProved are only gone through with a secret.
 const (
-	phaseOffline   phase = iota // no connection
-	phaseConnected              // HELLO is to be sent
-	phaseGreeted                // HELLO was sent, WELCOME is awaited
+	phaseOffline       phase = iota // no connection
+	phaseConnected                  // AUTH is to be sent
+	phaseNamed                      // AUTH was sent, CHALLENGE is awaited
+	phaseChallenged                 // PROOF is to be sent
+	phaseProved                     // PROOF was sent, AUTHENTICATED is awaited
+	phaseAuthenticated              // HELLO is to be sent
+	phaseGreeted                    // HELLO was sent, WELCOME is awaited
 	phaseReady
 )
+
+// asks reports whether the server owes an answer before bets can be sent.
+func (p phase) asks() bool { return p == phaseNamed || p == phaseProved || p == phaseGreeted }
 
 const totalUnknown = -1
 
@@ -59,6 +69,11 @@ const sendBytesMax = 256 << 10
 func NewSession(id codec.Agency, framesMax int) *Session {
 	return &Session{agency: id, framesMax: framesMax, window: window{framesMax: framesMax}, total: totalUnknown}
 }
+
+// Authenticate has every connection that follows begin with a proof that this
+// agency knows the secret. A server that doesn't ask for it gets nothing:
+// Receive then fails with ErrNotAsked. The zero Secret is none.
+func (s *Session) Authenticate(secret codec.Secret) { s.secret = secret }
 
 // EventKind tells what a reply meant.
 type EventKind uint8
@@ -74,6 +89,9 @@ const (
 	// EventHold: the draw hasn't taken place. The server either closes now or
 	// has to be asked again, with Ask, after a while.
 	EventHold
+	// EventAuthenticating: the proof has come a step further, and there is more to
+	// Send.
+	EventAuthenticating
 	// EventRetry: the server can't go on for now, Event.Err says why. Leave
 	// this connection and try another one later.
 	EventRetry
@@ -92,7 +110,10 @@ type Event struct {
 // Connect says that there is a new connection.
 func (s *Session) Connect() {
 	s.Disconnect()
-	s.phase = phaseConnected
+	s.phase = phaseAuthenticated
+	if s.secret.IsSet() {
+		s.phase = phaseConnected
+	}
 }
 
 // Disconnect says that the connection is gone. What was unanswered is kept
@@ -167,6 +188,12 @@ func (s *Session) Ask() { s.asking = true }
 func (s *Session) Send(dst []byte) []byte {
 	switch s.phase {
 	case phaseConnected:
+		s.phase = phaseNamed
+		return codec.AppendAuth(dst, s.agency)
+	case phaseChallenged:
+		s.phase = phaseProved
+		return codec.AppendProof(dst, s.secret.Prove(s.nonce, s.agency))
+	case phaseAuthenticated:
 		s.phase = phaseGreeted
 		return codec.AppendHello(dst, s.agency)
 	case phaseReady:
@@ -188,7 +215,8 @@ func (s *Session) Send(dst []byte) []byte {
 }
 
 // Receive takes the payload of a server's frame. An error is final: a
-// *RejectedError, ErrLostBets, ErrOtherBets, ErrFrameBytes or ErrProtocol.
+// *RejectedError, ErrNotAsked, ErrLostBets, ErrOtherBets, ErrFrameBytes or
+// ErrProtocol.
 func (s *Session) Receive(payload []byte) (Event, error) {
 	reply, err := codec.ParseReply(payload)
 	if err != nil {
@@ -197,6 +225,12 @@ func (s *Session) Receive(payload []byte) (Event, error) {
 	switch {
 	case reply.Kind == codec.ReplyError:
 		return s.receiveError(reply)
+	case reply.Kind == codec.ReplyChallenge && s.phase == phaseNamed:
+		s.phase, s.nonce = phaseChallenged, reply.Nonce
+		return Event{Kind: EventAuthenticating}, nil
+	case reply.Kind == codec.ReplyAuthenticated && s.phase == phaseProved:
+		s.phase = phaseAuthenticated
+		return Event{Kind: EventAuthenticating}, nil
 	case reply.Kind == codec.ReplyWelcome && s.phase == phaseGreeted:
 		return s.receiveWelcome(reply.Welcome)
 	case reply.Kind == codec.ReplyAck && s.window.oldest() != nil:
@@ -237,6 +271,10 @@ func (s *Session) receiveError(reply codec.Reply) (Event, error) {
 		fallthrough // it is stopping
 	case codec.CodeTimeout, codec.CodeTooManyConnections, codec.CodeStorage:
 		return Event{Kind: EventRetry, Err: fmt.Errorf("server says %s", reply.Code)}, nil
+	case codec.CodeInvalidBatch:
+		if s.phase == phaseNamed {
+			return Event{}, ErrNotAsked
+		}
 	}
 	rejected := &RejectedError{Code: reply.Code, Detail: reply.Detail}
 	if b := s.window.oldest(); b != nil && reply.Code == codec.CodeInvalidBatch {
@@ -260,7 +298,7 @@ func (s *Session) Uploaded() bool { return s.stored == s.total }
 // Unanswered is how many frames of this connection wait for an answer.
 func (s *Session) Unanswered() int {
 	n := s.window.sent
-	if s.asked || s.phase == phaseGreeted {
+	if s.asked || s.phase.asks() {
 		n++
 	}
 	return n
@@ -268,4 +306,4 @@ func (s *Session) Unanswered() int {
 
 // Hurried reports whether an answer is due that doesn't take as long as it
 // takes: any but the winners, which come when all agencies are done.
-func (s *Session) Hurried() bool { return s.window.sent > 0 || s.phase == phaseGreeted }
+func (s *Session) Hurried() bool { return s.window.sent > 0 || s.phase.asks() }

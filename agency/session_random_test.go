@@ -16,11 +16,31 @@ type modelServer struct {
 	total    int64
 	window   int
 	frameMax int
+
+	secret codec.Secret // may be none
+	nonce  codec.Nonce  // of the last challenge
+	proved bool         // on this connection
 }
+
+// connected begins another connection.
+func (m *modelServer) connected() { m.proved = false }
 
 // answer takes a frame's payload. hold is a coin for polling.
 func (m *modelServer) answer(payload []byte, hold bool) []byte {
 	switch text := string(payload); {
+	case text == "AUTH|7" && m.secret.IsSet():
+		m.nonce[0]++ // never the same twice in a row
+		_, challenge, _ := strings.Cut(string(codec.AppendChallenge(nil, m.nonce)), "\n")
+		return []byte(challenge)
+	case strings.HasPrefix(text, "PROOF|") && m.secret.IsSet():
+		if p, ok := codec.ParseProof(payload); !ok || !m.secret.Verify(m.nonce, testAgency, p) {
+			m.t.Fatalf("seed %d: %q is no proof", m.seed, payload)
+		}
+		m.proved = true
+		return []byte("AUTHENTICATED")
+	case m.secret.IsSet() && !m.proved:
+		m.t.Fatalf("seed %d: %q without a proof", m.seed, payload)
+		return nil
 	case text == "HELLO|7":
 		_, welcome, _ := strings.Cut(string(codec.AppendWelcome(nil,
 			codec.Welcome{Stored: m.stored, Window: m.window, FrameBytesMax: m.frameMax})), "\n")
@@ -67,8 +87,12 @@ func runSession(t *testing.T, seed uint64) {
 		toServer [][]byte // payloads on the wire
 		toAgency [][]byte
 	)
+	if seed%2 == 1 {
+		server.secret = testSecret(t, "sesame-of-agency-7")
+	}
 	restartAgency := func() {
 		session = NewSession(testAgency, 1+rng.IntN(5))
+		session.Authenticate(server.secret)
 		next, online, toServer, toAgency = 0, false, nil, nil
 	}
 	cut := func() {
@@ -100,6 +124,7 @@ func runSession(t *testing.T, seed uint64) {
 				online = true
 				server.window = 1 + rng.IntN(5)
 				server.frameMax = codec.BetBytesMax + rng.IntN(300)
+				server.connected()
 				session.Connect()
 			}
 			if session.Wants() && next < server.total {

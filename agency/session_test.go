@@ -226,6 +226,77 @@ var sessionScripts = []struct{ name, script string }{
 		push 0 2 => send bets 0-1
 		receive ERROR_INVALID_BATCH|3|x => rejected ERROR_INVALID_BATCH "3|x" line 0
 	`},
+	{"with a secret, on every connection", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive CHALLENGE|0000000000000000000000000000000000000000000000000000000000000000 => authenticating; send PROOF|58d067ca0b988a0b33b9476d0c81190f6801d688cc3d95512e0ad5584de6bd0f
+		receive AUTHENTICATED => authenticating; send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		ask =>
+		disconnect =>
+		connect => send AUTH|7
+		disconnect =>
+		connect => send AUTH|7
+		receive CHALLENGE|0000000000000000000000000000000000000000000000000000000000000000 => authenticating; send PROOF|58d067ca0b988a0b33b9476d0c81190f6801d688cc3d95512e0ad5584de6bd0f
+		disconnect =>
+		connect => send AUTH|7
+		receive CHALLENGE|0101010101010101010101010101010101010101010101010101010101010101 => authenticating; send PROOF|a49ab254ee0420be7b2276db446205a2531e365679c1e7320f61e02cde1d72b2
+		receive AUTHENTICATED => authenticating; send HELLO|7
+		receive WELCOME|2|64|65536 => welcome; send GET_WINNERS|7
+		receive  => winners ""
+	`},
+	{"a wrong secret", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive CHALLENGE|0000000000000000000000000000000000000000000000000000000000000000 => authenticating; send PROOF|58d067ca0b988a0b33b9476d0c81190f6801d688cc3d95512e0ad5584de6bd0f
+		receive ERROR_AUTHENTICATION_FAILED => rejected ERROR_AUTHENTICATION_FAILED "" line 0
+	`},
+	{"a secret that nobody asks for", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive ERROR_INVALID_BATCH => error ErrNotAsked
+	`},
+	{"a secret that nobody gave", `
+		connect => send HELLO|7
+		receive ERROR_AUTHENTICATION_REQUIRED => rejected ERROR_AUTHENTICATION_REQUIRED "" line 0
+	`},
+	{"a server that is full, with a secret", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive ERROR_TOO_MANY_CONNECTIONS => retry
+	`},
+	{"a server that stops, with a secret", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive CHALLENGE|0000000000000000000000000000000000000000000000000000000000000000 => authenticating; send PROOF|58d067ca0b988a0b33b9476d0c81190f6801d688cc3d95512e0ad5584de6bd0f
+		receive ERROR_LOTTERY_HASNT_ENDED => retry
+	`},
+	{"a challenge without a secret", `
+		connect => send HELLO|7
+		receive CHALLENGE|0000000000000000000000000000000000000000000000000000000000000000 => error ErrProtocol
+	`},
+	{"authenticated without a challenge", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive AUTHENTICATED => error ErrProtocol
+	`},
+	{"a second challenge", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive CHALLENGE|0000000000000000000000000000000000000000000000000000000000000000 => authenticating; send PROOF|58d067ca0b988a0b33b9476d0c81190f6801d688cc3d95512e0ad5584de6bd0f
+		receive CHALLENGE|0000000000000000000000000000000000000000000000000000000000000000 => error ErrProtocol
+	`},
+	{"a welcome in place of a challenge", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive WELCOME|0|64|65536 => error ErrProtocol
+	`},
+	{"a bad challenge", `
+		secret sesame-of-agency-7 =>
+		connect => send AUTH|7
+		receive CHALLENGE|7 => error ErrProtocol
+	`},
 	{"stopping while bets are unanswered", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536 => welcome
@@ -265,6 +336,12 @@ func sessionStep(t *testing.T, s *Session, input string) string {
 			t.Fatalf("%q: %v", input, err)
 		}
 		s.Push(testBatch(int64(first), count))
+	case "secret":
+		secret, errSecret := codec.ParseSecret([]byte(rest))
+		if errSecret != nil {
+			t.Fatalf("%q: %v", input, errSecret)
+		}
+		s.Authenticate(secret)
 	case "finish":
 		var total int64
 		if _, err := fmt.Sscan(rest, &total); err != nil {
@@ -309,6 +386,8 @@ func describeEvent(t *testing.T, ev Event) string {
 		return fmt.Sprintf("winners %q", ev.Winners)
 	case EventHold:
 		return "hold"
+	case EventAuthenticating:
+		return "authenticating"
 	case EventRetry:
 		return "retry"
 	}
@@ -321,6 +400,7 @@ func describeError(err error) string {
 	}
 	for name, sentinel := range map[string]error{
 		"ErrLostBets": ErrLostBets, "ErrOtherBets": ErrOtherBets, "ErrFrameBytes": ErrFrameBytes, "ErrProtocol": ErrProtocol,
+		"ErrNotAsked": ErrNotAsked,
 	} {
 		if errors.Is(err, sentinel) {
 			return "error " + name
