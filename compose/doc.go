@@ -31,6 +31,16 @@
 // The files keep to what both Compose v2 and docker-compose 1.29 read, and the
 // Dockerfile to what a builder without BuildKit does.
 //
+// # Secrets
+//
+// A second compose file (-f compose/docker-compose-dev.yaml -f secrets.yaml) mounts
+// the server's file and one for each agency, all readable by user 65532; then set
+// SERVER_AGENCY_SECRETS_FILE=/secrets and AGENCY_SECRET_FILE=/secret.
+//
+//	services:
+//	  server: {volumes: ["/etc/loteria/secrets:/secrets:ro"]}
+//	  client1: {volumes: ["/etc/loteria/agency-1.secret:/secret:ro"]}
+//
 // # Tests
 //
 // Those of the script need bash alone. Those of the draw need Docker, the

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -38,6 +40,8 @@ type agencyConfig struct {
 	BatchBytes int           `env:"AGENCY_BATCH_BYTES" envDefault:"8192" help:"most bytes in a batch; the server may ask for less" legal:"309 to 16777216"`
 	Window     int           `env:"AGENCY_WINDOW" envDefault:"32" help:"batches that may be unanswered at once; the server may ask for less" legal:"1 to 1024"`
 	RetryFor   time.Duration `env:"AGENCY_RETRY_FOR" envDefault:"1m" help:"how long an unreachable server is tried again" legal:"a duration, such as 30s"`
+	Secret     codec.Secret  `env:"AGENCY_SECRET" help:"the secret that the agency shares with the server; none if empty" legal:"16 to 64 printable ASCII characters without spaces"`
+	SecretFile string        `env:"AGENCY_SECRET_FILE" help:"file that holds the secret, in place of AGENCY_SECRET" legal:"a path"`
 	Winners    string        `env:"AGENCY_WINNERS" help:"file to write the winners to, as they came; none if empty" legal:"a path"`
 }
 
@@ -57,8 +61,32 @@ func (c agencyConfig) validate() error {
 		return fmt.Errorf("%w: AGENCY_WINDOW=%d is not legal: want 1 to %d", errEnvironment, c.Window, agency.WindowMax)
 	case c.RetryFor < 0:
 		return fmt.Errorf("%w: AGENCY_RETRY_FOR=%v is not legal: want a duration, such as 30s", errEnvironment, c.RetryFor)
+	case c.Secret.IsSet() && c.SecretFile != "":
+		return fmt.Errorf("%w: AGENCY_SECRET and AGENCY_SECRET_FILE=%s are both set: want one of them", errEnvironment, c.SecretFile)
 	}
 	return nil
+}
+
+// secret is the agency's, wherever it stands; it may be none.
+func (c agencyConfig) secret() (codec.Secret, error) {
+	if c.SecretFile == "" {
+		return c.Secret, nil
+	}
+	f, err := os.Open(c.SecretFile)
+	if err != nil {
+		return codec.Secret{}, fmt.Errorf("%w: AGENCY_SECRET_FILE: %w", errEnvironment, err)
+	}
+	// A few bytes more, so that what is too long is seen to be.
+	content, err := io.ReadAll(io.LimitReader(f, 2*codec.SecretBytesMax))
+	err = errors.Join(err, f.Close())
+	var secret codec.Secret
+	if err == nil {
+		secret, err = codec.ParseSecret(bytes.TrimSpace(content))
+	}
+	if err != nil {
+		return codec.Secret{}, fmt.Errorf("%w: AGENCY_SECRET_FILE=%s: %w", errEnvironment, c.SecretFile, err)
+	}
+	return secret, nil
 }
 
 func newAgencyCommand() *cobra.Command {
@@ -95,6 +123,10 @@ type agencyRun struct {
 }
 
 func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options ...agency.Option) (agencyRun, error) {
+	secret, err := cfg.secret()
+	if err != nil {
+		return agencyRun{}, err
+	}
 	// Opened first: without bets there is no reason to trouble the server.
 	bets, name, err := dataset.OpenFirst(filepath.SplitList(cfg.Bets), int(cfg.ID))
 	if err != nil {
@@ -106,6 +138,7 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 		agency.WithBatchBytes(cfg.BatchBytes),
 		agency.WithWindow(cfg.Window),
 		agency.WithRetryFor(cfg.RetryFor),
+		agency.WithSecret(secret),
 		agency.WithLogger(log),
 	}, options...)
 	client, err := agency.Dial(ctx, cfg.Server, codec.Agency(cfg.ID), options...)

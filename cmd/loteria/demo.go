@@ -21,6 +21,7 @@ import (
 
 	"loteria/agency"
 	"loteria/agency/dataset"
+	"loteria/codec"
 	"loteria/engine"
 )
 
@@ -138,6 +139,7 @@ func demoParticipants(options demoOptions) ([]*participant, error) {
 			return nil, err
 		}
 		p.config.ID, p.config.Bets, p.config.Winners = uint32(id), options.dataset, ""
+		p.config.Secret, p.config.SecretFile = codec.Secret{}, "" // the demo's server asks for none
 		bets, err := countRows(options.dataset, id)
 		if err != nil {
 			return nil, err

@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/caarlos0/env/v11"
+
+	"loteria/codec"
 )
 
 // errEnvironment says that an environment variable can't be used.
@@ -45,7 +47,7 @@ func environmentHelp(configurations ...any) string {
 
 // loadEnvironment fills the configuration that c points to from the process's
 // environment. An empty variable is as good as none. The error is one line
-// that names the variable, its value and what is legal.
+// that names the variable, its value, unless that is a secret, and what is legal.
 func loadEnvironment[C any](c *C) error {
 	values := map[string]string{}
 	for _, entry := range os.Environ() {
@@ -60,7 +62,11 @@ func loadEnvironment[C any](c *C) error {
 	}
 	if field, ok := reflect.TypeFor[C]().FieldByName(wrong.Name); ok {
 		name := field.Tag.Get("env")
-		return fmt.Errorf("%w: %s=%s is not legal: want %s", errEnvironment, name, values[name], field.Tag.Get("legal"))
+		value := values[name]
+		if field.Type == reflect.TypeFor[codec.Secret]() {
+			value = codec.SecretShown
+		}
+		return fmt.Errorf("%w: %s=%s is not legal: want %s", errEnvironment, name, value, field.Tag.Get("legal"))
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"loteria/codec"
 	"loteria/engine"
 )
 
@@ -24,7 +25,7 @@ func clearEnvironment(t *testing.T) {
 // anyPath lists the variables whose every value is a path: whether something
 // is there shows only when it is used.
 var anyPath = map[string]bool{
-	"AGENCY_BETS": true, "AGENCY_WINNERS": true,
+	"AGENCY_BETS": true, "AGENCY_SECRET_FILE": true, "AGENCY_WINNERS": true,
 	"SERVER_AGENCY_SECRETS_FILE": true, "SERVER_DATA_DIR": true,
 }
 
@@ -51,6 +52,7 @@ var illegalValues = map[string][]string{
 	"AGENCY_BATCH_BYTES":            {"308", "16777217", "8k"},
 	"AGENCY_WINDOW":                 {"0", "1025", "wide"},
 	"AGENCY_RETRY_FOR":              {"-1s", "60", "ever"},
+	"AGENCY_SECRET":                 {"sesame", "sesame of agency one", "sésamo-de-la-agencia-1"},
 	"LOG_LEVEL":                     {"loud", "fatal", "panic"},
 	"LOG_FORMAT":                    {"xml", "Line"},
 }
@@ -90,6 +92,12 @@ func TestIllegalValues(t *testing.T) {
 				shown := value
 				if d, err := time.ParseDuration(value); err == nil && strings.ContainsAny(value, "smh") {
 					shown = d.String() // 25h is shown as 25h0m0s
+				}
+				if name == "AGENCY_SECRET" {
+					shown = codec.SecretShown
+					if strings.Contains(said, value) {
+						t.Error("the line says the secret")
+					}
 				}
 				if !strings.Contains(said, name+"="+shown+" is not legal: want ") {
 					t.Errorf("the line doesn't name %s=%s", name, shown)
