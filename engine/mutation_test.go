@@ -115,6 +115,20 @@ var mutations = []mutation{
 		seeds: 5000,
 	},
 	{
+		name:  "a wrong proof is as good as a right one",
+		file:  "authentication.go",
+		old:   "case !box.secrets.verify(s.handshake.agency, s.handshake.nonce, proof):",
+		new:   "case proof == codec.Proof{}:",
+		seeds: 500,
+	},
+	{
+		name:  "a message before the proof is taken",
+		file:  "authentication.go",
+		old:   "func (s *session) stranger(box *inbox) bool { return box.secrets != nil && s.proved == 0 }",
+		new:   "func (s *session) stranger(box *inbox) bool { return box.secrets != nil && s.proved == 0 && s.handshake == nil }",
+		seeds: 500,
+	},
+	{
 		name:  "an agency sends again what WELCOME has counted",
 		file:  "../agency/window.go",
 		old:   "b.skip(int(stored - b.First))",

@@ -50,7 +50,7 @@ type process interface {
 }
 
 func newSimAgency(w *world, id codec.Agency) *simAgency {
-	a := &simAgency{world: w, id: id, old: w.chance(25)}
+	a := &simAgency{world: w, id: id, old: w.chance(25) && w.guard == nil}
 	for i := range w.rng.IntN(simBetsMax) {
 		number := w.rng.IntN(60)
 		name := bytes.Repeat([]byte{'a' + byte(i%26)}, w.between(1, codec.NameBytesMax))
@@ -199,6 +199,7 @@ func newNewProcess(a *simAgency) *newProcess {
 		batchBets:  w.between(1, 12),
 		batchBytes: w.between(codec.BetBytesMax, 1000),
 	}
+	p.session.Authenticate(w.guard.secret(a.id))
 	p.session.Begin()
 	return p
 }

@@ -22,10 +22,13 @@ type audit struct {
 	in, out     []byte       // beginnings of frames
 	questions   []question
 	winnersSaid bool
+	proved      bool // it has been told AUTHENTICATED
 	lastSaid    bool // an error that closes: nothing may follow it
 
 	owed []codec.Code // to a stranger
 	deaf bool         // what a stranger says from now on is not read
+
+	challenged bool // a stranger has said AUTH
 }
 
 // question is a request that the server has read and not answered.
@@ -50,6 +53,10 @@ func (a *audit) asked(c *simConn, b []byte) {
 		a.in = rest
 		q := question{kind: codec.RequestBets}
 		switch {
+		case bytes.HasPrefix(payload, []byte("AUTH|")):
+			q.kind = simAuth
+		case bytes.HasPrefix(payload, []byte("PROOF|")):
+			q.kind = simProof
 		case bytes.HasPrefix(payload, []byte("HELLO|")):
 			q.kind, q.count = codec.RequestHello, owner.promised
 		case bytes.HasPrefix(payload, []byte("GET_WINNERS|")):
@@ -103,7 +110,16 @@ func (a *audit) answer(c *simConn, reply codec.Reply) {
 	}
 	w := c.link.world
 	owner := w.agencies[a.agency-1]
+	if guarded := reply.Kind == codec.ReplyAck || reply.Kind == codec.ReplyWelcome || reply.Kind == codec.ReplyWinners; guarded && w.guard != nil && !a.proved {
+		w.failf("link %d: %+v for who has not authenticated", c.link.id, reply)
+	}
 	switch reply.Kind {
+	case codec.ReplyChallenge:
+		a.take(c, simAuth, "CHALLENGE")
+	case codec.ReplyAuthenticated:
+		a.take(c, simProof, "AUTHENTICATED")
+		a.proved = true
+		w.seen[seenAuthenticated]++
 	case codec.ReplyAck:
 		q := a.take(c, codec.RequestBets, "ACK")
 		owner.promise(q.first, q.count)

@@ -35,6 +35,9 @@ func (w *world) start() {
 	cfg.EventLoops = w.between(1, 3)
 	if w.chance(30) {
 		cfg.ReadTimeout = timeoutMin
+		if w.guard != nil {
+			cfg.ReadTimeout *= simProofTakes
+		}
 	}
 	if w.chance(30) {
 		cfg.ConnectionsMax = len(w.agencies)
@@ -64,6 +67,7 @@ func (w *world) start() {
 	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
 	for _, lp := range s.loops {
 		lp.box.rules.Today = s.today()
+		w.guard.watch(&lp.box)
 		lp.box.stage.bytesMax, lp.box.stage.requestsMax = stageBytes, simStageRequests
 		own := &simLoop{world: w}
 		lp.attach(own)

@@ -55,7 +55,7 @@ func (s *stranger) act() {
 	}
 	for s.left > 0 {
 		s.left--
-		s.link.toServer.write([]byte(pick(s.world, strangeFrames)))
+		s.link.toServer.write([]byte(pick(s.world, s.world.guard.strangeFrames())))
 		if s.world.chance(30) {
 			return
 		}
@@ -79,10 +79,16 @@ func (s *stranger) end() {
 // strangeAsked notes what a stranger has to be answered.
 func (a *audit) strangeAsked(c *simConn, b []byte) {
 	box := &c.session.loop.box
+	guard, frameBytesMax := c.link.world.guard, box.frameBytesMax
+	if guard != nil {
+		frameBytesMax = codec.AuthenticationBytesMax
+	}
 	for a.in = append(a.in, b...); !a.deaf; {
-		payload, rest, ok, err := codec.SplitFrame(a.in, box.frameBytesMax)
+		payload, rest, ok, err := codec.SplitFrame(a.in, frameBytesMax)
 		var code codec.Code
 		switch {
+		case errors.Is(err, codec.ErrFrameTooLarge) && guard != nil:
+			code = codec.CodeAuthenticationRequired
 		case errors.Is(err, codec.ErrFrameTooLarge):
 			code = codec.CodeFrameTooLarge
 		case err != nil:
@@ -92,6 +98,8 @@ func (a *audit) strangeAsked(c *simConn, b []byte) {
 		case len(a.owed)-a.inBacklog(c.session) >= int(box.window):
 			code = codec.CodeWindowExceeded
 			c.link.world.seen[seenWindowExceeded]++
+		case guard != nil:
+			code = a.guarded(payload)
 		default:
 			code = strangeAnswers[string(payload)]
 		}
@@ -124,8 +132,12 @@ func (a *audit) strangeAnswered(c *simConn, reply codec.Reply) {
 	switch reply.Code {
 	case codec.CodeTimeout, codec.CodeTooManyConnections, codec.CodeStorage:
 		return
+	case codec.CodeAuthenticationRequired:
+		w.seen[seenAuthenticationRequired]++
+	case codec.CodeAuthenticationFailed:
+		w.seen[seenAuthenticationFailed]++
 	}
-	if reply.Kind != codec.ReplyError || len(a.owed) == 0 || a.owed[0] != reply.Code {
+	if isError := reply.Kind == codec.ReplyError; !isError && reply.Kind != codec.ReplyChallenge || len(a.owed) == 0 || a.owed[0] != reply.Code {
 		w.failf("link %d: a stranger is told %+v, owed is %v", c.link.id, reply, a.owed)
 	}
 	a.owed = a.owed[1:]

@@ -21,6 +21,7 @@ import (
 //	simulation_world_test.go    one run: what happens next, and what breaks
 //	simulation_agency_test.go   the agencies' processes, new ones and old ones
 //	simulation_stranger_test.go those who are nobody's agency
+//	simulation_guard_test.go    draws in which agencies authenticate
 //	simulation_network_test.go  connections, and gnet as the handler sees it
 //	simulation_server_test.go   the server's lives: start, commit, stop, crash
 //	simulation_disk_test.go     the disk, seen while something is written to it

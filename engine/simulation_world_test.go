@@ -34,8 +34,9 @@ type world struct {
 
 	// Settings of this draw, the same in all of the server's lives.
 	poll, allWinners bool
-	volatile         bool // SERVER_DURABILITY=os: the machine never crashes
-	flaky            int  // how much breaks, in percent of the steps
+	volatile         bool      // SERVER_DURABILITY=os: the machine never crashes
+	flaky            int       // how much breaks, in percent of the steps
+	guard            *simGuard // nil: nobody has to authenticate
 
 	now        time.Time
 	chaosUntil int // the step from which on nothing breaks any more
@@ -90,6 +91,9 @@ const (
 	seenStranger
 	seenWindowExceeded
 	seenSignal
+	seenAuthenticated
+	seenAuthenticationRequired
+	seenAuthenticationFailed
 	events
 )
 
@@ -122,6 +126,10 @@ var eventNames = [events]string{
 	seenStranger:             "stranger",
 	seenWindowExceeded:       "window exceeded",
 	seenSignal:               "server told to stop",
+
+	seenAuthenticated:          "agency that authenticated",
+	seenAuthenticationRequired: "stranger that didn't",
+	seenAuthenticationFailed:   "stranger that tried",
 }
 
 func (e event) String() string { return eventNames[e] }
@@ -149,6 +157,7 @@ func simulate(seed uint64, seen *tally, trace func(string, ...any)) (err error) 
 			err = fmt.Errorf("%w: step %d: panic: %v\n%s", errViolation, w.step, p, debug.Stack())
 		}
 	}()
+	w.guard = newSimGuard(seed)
 	w.setUp()
 	for w.step = 0; !w.done(); w.step++ {
 		if w.step == simStepsMax {
@@ -188,7 +197,7 @@ func (w *world) setUp() {
 	for id := 1; id <= w.between(1, simAgencies); id++ {
 		w.agencies = append(w.agencies, newSimAgency(w, codec.Agency(id)))
 	}
-	w.tracef("poll %v, all winners %v, volatile %v, flaky %d %%, chaos until %d", w.poll, w.allWinners, w.volatile, w.flaky, w.chaosUntil)
+	w.tracef("poll %v, all winners %v, volatile %v, guarded %v, flaky %d %%, chaos until %d", w.poll, w.allWinners, w.volatile, w.guard != nil, w.flaky, w.chaosUntil)
 }
 
 func (w *world) rules() lottery.Rules {
