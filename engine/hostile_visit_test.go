@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
-
 	"loteria/codec"
 )
 
@@ -123,8 +121,12 @@ func (v *visitor) unread(t *testing.T, w *wire) (size int, here bool) {
 	t.Helper()
 	v.onLoops(t, func(lp *loop) {
 		for _, sess := range lp.sessions {
-			if c, ok := sess.conn.(gnet.Conn); ok && c.RemoteAddr().String() == w.conn.LocalAddr().String() {
-				size, here = sess.conn.OutboundBuffered(), true
+			c, ok := sess.conn.(*socket)
+			if !ok || c.gnet.RemoteAddr().String() != w.conn.LocalAddr().String() {
+				continue
+			}
+			if here = true; sess.backlog != nil {
+				size = sess.backlog.bytes
 			}
 		}
 	})

@@ -424,6 +424,8 @@ func (lp *loop) logReply(r *reply, told bool) {
 		}
 	case r.kind == challenge:
 		noise.write(noisyChallenge, from, agencia)
+	case r.kind == authenticated && lp.server.introduced.first(r.agency):
+		log.Info("autenticacion", zap.String("result", "success"), agencia)
 	case r.kind == authenticated:
 		noise.write(noisyAuthenticated, from, agencia)
 	case r.kind == lottery.Welcome && lp.server.greeted.first(r.agency):

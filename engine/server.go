@@ -51,6 +51,7 @@ type Server struct {
 	cfg          Config
 	log          *zap.Logger
 	noise        *noise // the log of what strangers can provoke
+	introduced   firsts // whose authentication has been logged
 	greeted      firsts // whose HELLO has been logged
 	awarded      firsts // whose winners have been logged
 	welcome      codec.Welcome
@@ -141,7 +142,7 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	}
 	s.endLoop = sync.OnceFunc(func() { close(s.loopEnded) })
 	s.noise = newNoise(log, func() time.Time { return s.now() })
-	s.greeted, s.awarded = newFirsts(cfg.Agencies), newFirsts(cfg.Agencies)
+	s.introduced, s.greeted, s.awarded = newFirsts(cfg.Agencies), newFirsts(cfg.Agencies), newFirsts(cfg.Agencies)
 	s.timeoutTicks = int32(cfg.ReadTimeout / s.tickPeriod)
 	s.committer = committer{log: led, lottery: state, exit: newExitRule(cfg.Agencies, cfg.ExitGrace, state.Drawn()), onReport: s.reported, onDraw: s.drawn}
 	loops := cfg.EventLoops

@@ -19,7 +19,11 @@ import (
 )
 
 // What gnet's pool starts when the program does is there already.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
+		// gnet's pool, in which the server enrolls connections, waits for more for a while.
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"))
+}
 
 // served is a real server and how it ended.
 type served struct {
