@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -261,7 +262,9 @@ func TestAuthenticationLog(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			core, logs := observer.New(zap.DebugLevel)
-			lp := &loop{server: &Server{log: zap.New(core)}}
+			log := zap.New(core)
+			lp := &loop{server: &Server{log: log, noise: newNoise(log, time.Now), introduced: newFirsts(3)}}
+			test.reply.session = new(session)
 			lp.logReply(&test.reply, test.told)
 			got := ""
 			for _, line := range logs.All() {
