@@ -350,5 +350,21 @@ func hostileAfterDraw() []hostile {
 			w.kill()
 			awaitThat(t, "the end of the session", func() bool { _, here := v.unread(t, w); return !here })
 		}},
+		{"half-closed with half an answer read", func(t *testing.T, v *visitor) {
+			want := frames(v.winners())
+			w := v.dial(t).say(v.asks())
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(w.in, got[:len(got)/2]); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.conn.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := io.ReadFull(w.in, got[len(got)/2:]); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("the other half: %d bytes, %v", n, err)
+			}
+			w.hearsEnd()
+			w.close()
+		}},
 	}
 }

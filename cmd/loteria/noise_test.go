@@ -159,6 +159,7 @@ func checkFlood(t *testing.T, format, log string, abusers []*abuser, took time.D
 		{event{"accept_connections", "success"}, "127.0.0.3"}: 1,
 		{eventHello, ""}:                                 len(abusers) + 1, // the first of each agency
 		{eventWinners, ""}:                               len(abusers) + 1,
+		{event{"limites", "success"}, ""}:                1,
 		{event{"ledger", "success"}, ""}:                 2,
 		{event{"accept_connections", "in_progress"}, ""}: 1,
 		{event{"config", "success"}, ""}:                 1,
