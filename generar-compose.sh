@@ -3,6 +3,7 @@
 # their bets in .data/. Needs bash, and Docker for more agencies than the
 # dataset has.
 set -euo pipefail
+unset CDPATH # cd would print where it goes
 
 readonly agencies_default=5
 readonly agencies_max=1000      # a Docker bridge takes no more than 1023 containers
@@ -202,7 +203,9 @@ provide() {
 	# Docker makes a folder that it has to mount and that isn't there, as root. The
 	# checkout's owner may remove it as long as it is empty.
 	[[ ! -d $data || -w $data ]] || rmdir -- "$data" 2>/dev/null || true
-	if ! mkdir -p "$data" || [[ ! -w $data ]]; then
+	# Whatever the umask is: agencies run as a user of their own.
+	[[ -d $data ]] || { mkdir -p "$data" && chmod a+rx "$data"; } || true
+	if [[ ! -d $data || ! -w $data ]]; then
 		fail "$data can't be written: take it over or remove it, then run this again"
 	fi
 	fresh=$(mktemp -d "$data/new.XXXXXX")

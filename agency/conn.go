@@ -24,8 +24,12 @@ const (
 // Idle + Count*Interval.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4}
 
+// unacknowledgedMax is the same for a connection on which something is on its
+// way to the server.
+const unacknowledgedMax = 35 * time.Second
+
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: keepAlive}
+	d := net.Dialer{KeepAliveConfig: keepAlive, Control: limitUnacknowledged(unacknowledgedMax)}
 	return d.DialContext(ctx, "tcp", addr)
 }
 

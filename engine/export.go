@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"loteria/codec"
+	"loteria/engine/lottery"
 )
 
 // Names of the exports in SERVER_DATA_DIR.
@@ -40,12 +42,12 @@ type Exported struct {
 //
 // It only reads, so it may run beside a server, and then writes what was
 // complete when it came by. Memory is constant. Errors wrap ErrNoLedger,
-// ledger.ErrCorrupt, or are the file system's or the writers'.
+// ErrDamaged, ledger.ErrVersion, or are the file system's or the writers'.
 func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
 	betsCSV, winnersCSV := newCSVWriter(bets), newCSVWriter(winners)
 	var (
 		done     Exported
-		reported int
+		reported = make(map[codec.Agency]bool)
 		lines    []byte
 	)
 	hist := &history{}
@@ -53,20 +55,23 @@ func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
 		batch, wins, err := codec.ReplayBatch(payload, hist.settings.winningNumber, lines[:0])
 		lines = wins
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", lottery.ErrReplay, err)
 		}
 		done.Bets += int64(batch.Count)
 		done.Winners += int64(batch.Winners)
 		return errors.Join(betsCSV.lines(payload), winnersCSV.lines(wins))
 	}
-	hist.onReported = func(codec.Agency) error {
-		reported++
+	hist.onReported = func(id codec.Agency) error {
+		if id < 1 || int(id) > hist.settings.agencies || reported[id] {
+			return fmt.Errorf("%w: agency %d reports twice, or is not expected", lottery.ErrReplay, id)
+		}
+		reported[id] = true
 		return nil
 	}
 	if _, err := scan(dataDir, hist.visit); err != nil {
-		return done, err
+		return done, damaged(err)
 	}
-	done.Drawn = reported == hist.settings.agencies
+	done.Drawn = len(reported) == hist.settings.agencies
 	return done, errors.Join(betsCSV.flush(), winnersCSV.flush())
 }
 

@@ -46,6 +46,8 @@ func parseSettings(payload []byte) (settings, error) {
 		return settings{}, fmt.Errorf("%w: first record is %.80q: %w", lottery.ErrReplay, payload, err)
 	case version != settingsVersion || s.String() != string(payload):
 		return settings{}, fmt.Errorf("%w: first record is %.80q, want version %d: use the program that wrote it", lottery.ErrReplay, payload, settingsVersion)
+	case s.agencies < 1 || s.agencies > lottery.AgenciesMax || s.winningNumber > codec.NumberMax:
+		return settings{}, fmt.Errorf("%w: first record is %.80q, want 1 to %d agencies and a number up to %d", lottery.ErrReplay, payload, lottery.AgenciesMax, codec.NumberMax)
 	}
 	return s, nil
 }

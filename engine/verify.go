@@ -55,10 +55,16 @@ func Verify(dataDir string) (Verified, error) {
 			}
 		}
 	}
+	return done, damaged(err)
+}
+
+// damaged wraps what is wrong with a ledger in ErrDamaged; other errors are
+// nobody's damage.
+func damaged(err error) error {
 	if errors.Is(err, ledger.ErrCorrupt) || errors.Is(err, lottery.ErrReplay) {
-		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	return done, err
+	return err
 }
 
 // ErrDamaged says that a ledger is corrupt, or holds records that no server

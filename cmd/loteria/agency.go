@@ -133,6 +133,11 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 		return agencyRun{}, err
 	}
 	defer bets.Close()
+	winners, err := newWinnersFile(cfg.Winners)
+	if err != nil {
+		return agencyRun{}, err
+	}
+	defer winners.discard()
 	options = append([]agency.Option{
 		agency.WithBatchBets(cfg.BatchBets),
 		agency.WithBatchBytes(cfg.BatchBytes),
@@ -152,9 +157,52 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 	if errClose := client.Close(); err == nil {
 		err = errClose
 	}
-	if err == nil && cfg.Winners != "" {
-		const readable = 0o644
-		err = os.WriteFile(cfg.Winners, run.winners.Bytes(), readable)
+	if err == nil {
+		err = winners.write(run.winners.Bytes())
 	}
 	return run, err
+}
+
+// winnersFile is the file AGENCY_WINNERS, which appears whole or not at all. It
+// is made beforehand: that it can't be is worth knowing before the draw.
+type winnersFile struct {
+	name string
+	temp *os.File // nil if there is nothing to write, or it is written
+}
+
+func newWinnersFile(name string) (*winnersFile, error) {
+	if name == "" {
+		return &winnersFile{}, nil
+	}
+	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s can't be written: %w", errEnvironment, name, err)
+	}
+	return &winnersFile{name: name, temp: temp}, nil
+}
+
+func (f *winnersFile) write(winners []byte) error {
+	if f.temp == nil {
+		return nil
+	}
+	const readable = 0o644
+	_, err := f.temp.Write(winners)
+	err = errors.Join(err, f.temp.Chmod(readable), f.temp.Sync(), f.temp.Close())
+	if err == nil {
+		err = os.Rename(f.temp.Name(), f.name)
+	}
+	if err != nil {
+		return fmt.Errorf("AGENCY_WINNERS=%s: %w", f.name, err)
+	}
+	f.temp = nil
+	return nil
+}
+
+// discard removes a file that was not written whole.
+func (f *winnersFile) discard() {
+	if f.temp != nil {
+		// Why there is nothing to keep has been said; a failed write has closed it.
+		_ = f.temp.Close()
+		_ = os.Remove(f.temp.Name())
+	}
 }

@@ -34,6 +34,7 @@ func newExportCommand() *cobra.Command {
 			if err := loadEnvironment(&cfg); err != nil {
 				return err
 			}
+			endAtSignal()
 			return runExport(cfg, winners, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}

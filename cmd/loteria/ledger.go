@@ -47,12 +47,18 @@ type ledgerConfig struct {
 	DataDir string `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the server's ledger" legal:"a directory"`
 }
 
+// errLedgerCommand says that `loteria ledger` was not told what to do.
+var errLedgerCommand = errors.New("no such ledger command")
+
 func newLedgerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ledger",
 		Short: "Verify or print the ledger",
 		Long:  ledgerHelp,
-		Args:  cobra.NoArgs,
+		Args:  cobra.ArbitraryArgs, // to say below what is legal
+		RunE: func(_ *cobra.Command, args []string) error {
+			return fmt.Errorf("%w: %q: name verify or dump", errLedgerCommand, strings.Join(args, " "))
+		},
 	}
 	cmd.AddCommand(newLedgerVerifyCommand(), newLedgerDumpCommand())
 	return cmd
@@ -70,6 +76,7 @@ func newLedgerVerifyCommand() *cobra.Command {
 			if err := loadEnvironment(&cfg); err != nil {
 				return err
 			}
+			endAtSignal()
 			found, err := engine.Verify(cfg.DataDir)
 			if err != nil && !errors.Is(err, engine.ErrDamaged) {
 				return err
@@ -142,6 +149,7 @@ func newLedgerDumpCommand() *cobra.Command {
 			if err := loadEnvironment(&cfg); err != nil {
 				return err
 			}
+			endAtSignal()
 			return runDump(cfg, flags, cmd.OutOrStdout())
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,8 +48,23 @@ func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error
 	default:
 		return nil, nil, fmt.Errorf("%w: LOG_FORMAT=%s is not legal: want line or json", errEnvironment, c.Format)
 	}
-	return zap.New(core), out.Stop, nil
+	return zap.New(core, zap.ErrorOutput(&firstWrite{to: os.Stderr})), out.Stop, nil
 }
+
+// firstWrite passes on what is written first, and nothing else: of a log that
+// can't be written, one complaint is enough.
+type firstWrite struct {
+	to   io.Writer
+	once sync.Once
+}
+
+func (w *firstWrite) Write(p []byte) (n int, err error) {
+	w.once.Do(func() { _, err = w.to.Write(p) })
+	return len(p), err
+}
+
+// Sync implements zapcore.WriteSyncer.
+func (w *firstWrite) Sync() error { return nil }
 
 // plainSyncer is a writer that needs no sync: a terminal or a pipe.
 type plainSyncer struct{ io.Writer }

@@ -48,6 +48,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
+// endAtSignal is for commands that only read: a signal ends the process at
+// once, as it does by default, whatever it waits for.
+func endAtSignal() { signal.Reset(os.Interrupt, syscall.SIGTERM) }
+
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "loteria",

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -48,7 +50,9 @@ func newServerCommand() *cobra.Command {
 // noExportFlag is the hidden flag that sets engine.Config.NoExport.
 const noExportFlag = "no-export"
 
-// withLogger runs a command that logs to w, and logs how it ended.
+// withLogger runs a command that logs to w, and logs how it ended. A log that
+// can't be written is said on standard error, and does not change how the
+// command ends: a draw that was held was held.
 func withLogger(w io.Writer, command func(*zap.Logger) error) error {
 	var cfg logConfig
 	if err := loadEnvironment(&cfg); err != nil {
@@ -59,8 +63,8 @@ func withLogger(w io.Writer, command func(*zap.Logger) error) error {
 		return err
 	}
 	err = logExit(log, command(log))
-	if errClose := closeLog(); err == nil {
-		err = errClose
+	if errClose := closeLog(); errClose != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "loteria: the log is not whole:", errClose) // there is nobody else to tell
 	}
 	return err
 }

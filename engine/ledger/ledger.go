@@ -153,7 +153,12 @@ func (l *Ledger) recover(p *replayer) error {
 // create begins a new log.
 func (l *Ledger) create() error {
 	// The process before us may have ended between creating the directory and syncing its name.
-	if err := l.fsys.SyncDir(filepath.Dir(l.dir)); err != nil {
+	parent := filepath.Dir(l.dir)
+	if err := l.fsys.SyncDir(parent); err != nil {
+		return err
+	}
+	// The same goes for the directory above. One that may not be read is nothing that we made.
+	if err := l.fsys.SyncDir(filepath.Dir(parent)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	if _, err := rand.Read(l.id[:]); err != nil {
