@@ -1,0 +1,381 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"loteria/codec"
+)
+
+// model is the server as one would write it straight from the protocol's
+// document: it reads a byte at a time, keeps everything that was ever said, and
+// works out every answer from the beginning. It knows nothing of buffers, of
+// sockets or of the disk; what it shares with the engine are the spelling of
+// answers and codec.ParseBet, the plain reading of one bet.
+type model struct {
+	cfg        Config
+	today      codec.Date
+	ticksQuiet int // a peer may keep the server waiting for so many ticks
+
+	log   []modelEntry   // what is stored, in order
+	conns []*modelConn   // open ones
+	read  [][]modelEvent // by loop: what was read and is not decided
+	told  map[codec.Agency]bool
+}
+
+// modelEntry is a batch or, without lines, a report.
+type modelEntry struct {
+	agency  codec.Agency
+	payload string
+}
+
+// modelConn is a connection at the peer's end: what it has said and what it has
+// to be told.
+type modelConn struct {
+	loop   int
+	in     string // begun, not whole
+	quiet  int    // ticks for which the server has waited for a first or whole frame
+	frames int    // that want an answer
+	heard  int    // answers that have come to the peer
+	owed   string // all answers, in order, as the peer has to get them
+
+	spoke bool // a whole frame has come
+	hello bool // it has said HELLO
+	deaf  bool // nothing it says counts any more
+	last  bool // owed ends with an error that closes
+	over  bool // the peer has got that error
+
+	agency    codec.Agency // 0: not known
+	gone      bool         // left, or taken over: nothing more is taken from it
+	half      bool         // it will say nothing more
+	questions int          // GET_WINNERS that wait for the draw
+}
+
+// modelEvent is one thing that happened on a connection.
+type modelEvent struct {
+	conn    *modelConn
+	kind    requestKind
+	agency  codec.Agency
+	payload string
+	code    codec.Code // of requestRefuse
+	detail  string
+}
+
+func newModel(cfg Config, today codec.Date) *model {
+	m := &model{cfg: cfg, today: today}
+	m.restart()
+	return m
+}
+
+// restart forgets everything but what is stored.
+func (m *model) restart() {
+	m.conns, m.read, m.told = nil, make([][]modelEvent, m.cfg.EventLoops), map[codec.Agency]bool{}
+}
+
+func (m *model) connect(loop int) *modelConn {
+	c := &modelConn{loop: loop}
+	m.conns = append(m.conns, c)
+	return c
+}
+
+// hear takes the bytes that the server reads from a connection.
+func (m *model) hear(c *modelConn, b []byte) {
+	for i := 0; i < len(b) && !c.deaf; i++ {
+		if c.in == "" {
+			c.quiet = 0
+		}
+		c.in += string(b[i : i+1])
+		header, payload, _ := strings.Cut(c.in, "\n")
+		length, err := strconv.Atoi(header)
+		switch {
+		case header == "" || strings.Trim(header, "0123456789") != "" || header[0] == '0' && header != "0":
+			m.refuse(c, codec.CodeInvalidFrame)
+		case err != nil || length > m.cfg.FrameBytesMax:
+			m.refuse(c, codec.CodeFrameTooLarge)
+		case len(c.in) == len(header)+1+length && strings.Contains(c.in, "\n"):
+			c.in = ""
+			m.frame(c, payload)
+		}
+	}
+}
+
+func (m *model) frame(c *modelConn, payload string) {
+	c.spoke = true
+	if c.frames-c.heard == m.cfg.Window {
+		m.refuse(c, codec.CodeWindowExceeded)
+		return
+	}
+	c.frames++
+	e := m.understand(c, payload)
+	c.hello = c.hello || e.kind == requestHello
+	if !c.hello {
+		e.detail = ""
+	}
+	m.happens(c, e)
+}
+
+// refuse ends what a connection has to say.
+func (m *model) refuse(c *modelConn, code codec.Code) {
+	c.frames++
+	c.deaf = true
+	m.happens(c, modelEvent{kind: requestRefuse, code: code})
+}
+
+func (m *model) happens(c *modelConn, e modelEvent) {
+	e.conn = c
+	m.read[c.loop] = append(m.read[c.loop], e)
+}
+
+// understand says what a payload is.
+func (m *model) understand(c *modelConn, payload string) modelEvent {
+	firstLine, _, _ := strings.Cut(payload, "\n")
+	switch id, isHello := strings.CutPrefix(payload, "HELLO|"); {
+	case strings.HasPrefix(payload, "GET_WINNERS"):
+		id, ok := strings.CutPrefix(payload, "GET_WINNERS|")
+		if agency := modelAgency(id); ok && agency >= 0 {
+			return modelEvent{kind: requestGetWinners, agency: codec.Agency(agency)}
+		}
+		return modelEvent{kind: requestRefuse, code: codec.CodeInvalidGetWinners}
+	case isHello && strings.Count(firstLine, "|") < 5:
+		if agency := modelAgency(id); agency >= 0 {
+			return modelEvent{kind: requestHello, agency: codec.Agency(agency)}
+		}
+		return modelEvent{kind: requestRefuse, code: codec.CodeInvalidHello}
+	case strings.Trim(payload, "\n") == "":
+		return modelEvent{kind: requestRefuse, code: codec.CodeEmptyBatch}
+	}
+	var agencies []codec.Agency
+	for i, line := range strings.Split(strings.TrimSuffix(payload, "\n"), "\n") {
+		bet, err := codec.ParseBet([]byte(line), m.today)
+		if err != nil {
+			reason := strings.TrimPrefix(err.Error(), codec.ErrBet.Error()+": ")
+			return modelEvent{kind: requestRefuse, code: codec.CodeInvalidBatch, detail: fmt.Sprintf("%d|%s", i+1, reason)}
+		}
+		agencies = append(agencies, bet.Agency)
+	}
+	if len(slices.Compact(agencies)) > 1 {
+		return modelEvent{kind: requestRefuse, code: codec.CodeInvalidAgency}
+	}
+	return modelEvent{kind: requestBets, agency: agencies[0], payload: payload}
+}
+
+// modelAgency reads an id; -1 is none.
+func modelAgency(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil || strconv.Itoa(n) != s || n > 999_999_999 {
+		return -1
+	}
+	return max(n, -1)
+}
+
+// tick refuses those who have kept the server waiting for too long.
+func (m *model) tick() {
+	for _, c := range m.conns {
+		if c.deaf || c.spoke && c.in == "" {
+			continue
+		}
+		if c.quiet++; c.quiet > m.ticksQuiet {
+			m.refuse(c, codec.CodeTimeout)
+		}
+	}
+}
+
+// halfClose says that a peer has nothing more to say. It reports whether the
+// peer is still owed something; if not, it is gone.
+func (m *model) halfClose(c *modelConn) (owed bool) {
+	if c.over || c.frames <= c.heard {
+		m.leave(c)
+		return false
+	}
+	c.deaf, c.in = true, ""
+	m.happens(c, modelEvent{kind: requestHalfClose})
+	return true
+}
+
+// leave says that a connection is gone.
+func (m *model) leave(c *modelConn) {
+	c.deaf = true
+	m.happens(c, modelEvent{kind: requestLeave})
+}
+
+// commit decides all that was read: what the first loop has read in its order,
+// then what the second has.
+func (m *model) commit() {
+	for loop, events := range m.read {
+		m.read[loop] = nil
+		for _, e := range events {
+			m.decide(e)
+		}
+	}
+}
+
+func (m *model) decide(e modelEvent) {
+	c, id := e.conn, e.agency
+	switch {
+	case e.kind == requestLeave:
+		c.gone, c.half, c.questions = true, true, 0
+		m.conns = slices.DeleteFunc(m.conns, func(other *modelConn) bool { return other == c })
+		return
+	case e.kind == requestHalfClose:
+		c.half = true
+		return
+	case c.gone:
+		return
+	case e.kind == requestRefuse:
+		m.tellError(c, e.code, e.detail)
+		return
+	case id < 1 || int(id) > m.cfg.Agencies || c.agency != 0 && c.agency != id:
+		m.tellError(c, codec.CodeInvalidAgency, "")
+		return
+	}
+	switch e.kind {
+	case requestHello:
+		for _, older := range m.conns {
+			if older != c && older.agency == id && !older.gone {
+				older.gone, older.questions = true, 0
+				m.tellError(older, codec.CodeAgencyTakenOver, "")
+			}
+		}
+		c.agency = id
+		m.tell(c, fmt.Sprintf("WELCOME|%d|%d|%d", m.stored(id), m.cfg.Window, m.cfg.FrameBytesMax))
+	case requestBets:
+		if m.reported(id) {
+			m.tellError(c, codec.CodeBetsClosed, "")
+			return
+		}
+		c.agency = id
+		m.log = append(m.log, modelEntry{id, e.payload})
+		m.tell(c, "ACK")
+	case requestGetWinners:
+		c.agency = id
+		before := m.drawn()
+		if !m.reported(id) {
+			m.log = append(m.log, modelEntry{agency: id})
+		}
+		switch {
+		case before:
+			m.tellWinners(c)
+		case m.drawn():
+			c.questions++
+			for _, c := range m.conns {
+				for ; c.questions > 0; c.questions-- {
+					m.tellWinners(c)
+				}
+			}
+		case m.cfg.Winners == WinnersPoll:
+			m.tellError(c, codec.CodeLotteryHasntEnded, "")
+		default:
+			c.questions++
+		}
+	}
+}
+
+// dismiss tells those who wait that the server stops before the draw.
+func (m *model) dismiss() {
+	for _, c := range m.conns {
+		for ; c.questions > 0; c.questions-- {
+			m.tellError(c, codec.CodeLotteryHasntEnded, "")
+		}
+	}
+}
+
+func (m *model) tell(c *modelConn, payload string) {
+	if !c.last {
+		c.owed += fmt.Sprintf("%d\n%s", len(payload), payload)
+	}
+}
+
+func (m *model) tellError(c *modelConn, code codec.Code, detail string) {
+	payload := code.String()
+	if detail != "" {
+		payload += "|" + detail
+	}
+	m.tell(c, payload)
+	c.last = c.last || code.Closes()
+}
+
+func (m *model) tellWinners(c *modelConn) {
+	var lines []string
+	for _, e := range m.log {
+		for line := range strings.SplitSeq(e.payload, "\n") {
+			fields := strings.Split(line, "|")
+			if e.agency != c.agency && m.cfg.WinnersScope != ScopeAll || len(fields) < 6 {
+				continue
+			}
+			if n, err := strconv.Atoi(fields[4]); err == nil && n == int(m.cfg.WinningNumber) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	m.tell(c, strings.Join(lines, "\n"))
+}
+
+// peerHears says that a connection's peer has got so many answers more, of which
+// the last is payload.
+func (m *model) peerHears(c *modelConn, payload []byte) error {
+	c.heard++
+	reply, err := codec.ParseReply(payload)
+	switch {
+	case err != nil:
+		return err
+	case c.over:
+		return errors.New("an answer behind the last one")
+	case reply.Kind == codec.ReplyWinners:
+		m.told[c.agency] = true
+	case reply.Kind == codec.ReplyError && reply.Code.Closes():
+		c.over, c.deaf = true, true
+	}
+	return nil
+}
+
+func (m *model) stored(id codec.Agency) (bets int64) {
+	for _, e := range m.log {
+		if e.agency == id {
+			bets += int64(len(e.lines()))
+		}
+	}
+	return bets
+}
+
+func (e modelEntry) lines() []string {
+	if e.payload == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(e.payload, "\n"), "\n")
+}
+
+func (m *model) reported(id codec.Agency) bool {
+	return slices.Contains(m.log, modelEntry{agency: id})
+}
+
+func (m *model) drawn() bool {
+	for id := 1; id <= m.cfg.Agencies; id++ {
+		if !m.reported(codec.Agency(id)) {
+			return false
+		}
+	}
+	return true
+}
+
+// agencySockets counts the connections that keep the server from ending.
+func (m *model) agencySockets() (open int) {
+	for _, c := range m.conns {
+		if c.agency != 0 && !c.half {
+			open++
+		}
+	}
+	return open
+}
+
+// speakers counts the connections that speak for an agency.
+func (m *model) speakers() (open int) {
+	for _, c := range m.conns {
+		if c.agency != 0 && !c.gone {
+			open++
+		}
+	}
+	return open
+}
