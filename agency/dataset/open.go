@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,11 +89,12 @@ func openInFolder(dir string, agency int) (io.ReadCloser, string, error) {
 
 func openInArchive(path string, agency int) (io.ReadCloser, string, error) {
 	archive, err := zip.OpenReader(path)
-	if errors.Is(err, zip.ErrFormat) {
-		return nil, "", fmt.Errorf("%s: %w: make it again, or name a CSV file or a folder", path, ErrNotZip)
+	if system := (*fs.PathError)(nil); errors.As(err, &system) {
+		return nil, "", err
 	}
 	if err != nil {
-		return nil, "", err
+		// zip.ErrFormat, or io.ErrUnexpectedEOF if its directory is cut.
+		return nil, "", fmt.Errorf("%s: %w: make it again, or name a CSV file or a folder", path, ErrNotZip)
 	}
 	entry, err := openEntry(&archive.Reader, path, agency)
 	if err != nil {
