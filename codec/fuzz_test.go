@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// Any cut of a stream gives the frames, the rest and the error of the whole;
-// the frames and the rest re-encode to the stream.
+// A stream is split as the model splits it, and any cut of it gives the frames,
+// the rest and the error of the whole; the frames and the rest re-encode to the
+// stream.
 func FuzzSplitFrame(f *testing.F) {
 	f.Add([]byte("7\nHELLO|13\nACK0\n5\nAC"), uint16(10), uint8(9), uint8(3))
 	f.Add([]byte("3\nACK00\n"), uint16(100), uint8(6), uint8(0))
@@ -24,6 +25,9 @@ func FuzzSplitFrame(f *testing.F) {
 		parts, partsRest, partsErr := split([][]byte{stream[:a], stream[a:b], stream[b:]}, int(limit))
 		if !slices.Equal(whole, parts) || !sameFrameError(wholeErr, partsErr) {
 			t.Fatalf("%q: whole %q, %v; cut at %d and %d %q, %v", stream, whole, wholeErr, a, b, parts, partsErr)
+		}
+		if want, err := modelSplit(string(stream), int(limit)); !slices.Equal(whole, want) || !sameFrameError(wholeErr, err) {
+			t.Fatalf("%q: %q, %v; want %q, %v", stream, whole, wholeErr, want, err)
 		}
 		if wholeErr == nil && !bytes.Equal(rest, partsRest) {
 			t.Fatalf("%q: rest %q, and %q when cut at %d and %d", stream, rest, partsRest, a, b)

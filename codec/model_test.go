@@ -16,6 +16,30 @@ const today Date = 2026_11_23
 
 var testRules = Rules{Today: today, WinningNumber: 7574}
 
+// modelSplit cuts a stream into frames as the protocol's text says it, slowly.
+func modelSplit(stream string, limit int) (payloads []string, err error) {
+	for {
+		header, rest, whole := strings.Cut(stream, "\n")
+		for end := 1; end <= len(header); end++ { // a header is judged as soon as it is known to be bad
+			length, errLength := strconv.Atoi(header[:end])
+			switch {
+			case !modelDigits(header[:end], end) || end > 1 && header[0] == '0':
+				return payloads, ErrFrameHeader
+			case errLength != nil || length > limit:
+				return payloads, ErrFrameTooLarge
+			}
+		}
+		length, errLength := strconv.Atoi(header)
+		switch {
+		case whole && errLength != nil: // an empty one
+			return payloads, ErrFrameHeader
+		case !whole || length > len(rest):
+			return payloads, nil
+		}
+		payloads, stream = append(payloads, rest[:length]), rest[length:]
+	}
+}
+
 // outcome is what the protocol says of a payload of bets.
 type outcome struct {
 	code    Code
@@ -114,6 +138,12 @@ func checkBatch(t testing.TB, payload []byte, rules Rules) {
 	want := model(string(payload), rules)
 	if got := parsed(t, payload, rules); got != want {
 		t.Fatalf("ParseBatch(%q, %+v)\n got %+v\nwant %+v", payload, rules, got, want)
+	}
+	if want.code == CodeNone {
+		batch, winners, err := ReplayBatch(payload, rules.WinningNumber, nil)
+		if got := (outcome{agency: batch.Agency, count: batch.Count, wins: batch.Winners, winners: string(winners)}); err != nil || got != want {
+			t.Fatalf("ReplayBatch(%q)\n got %+v, %v\nwant %+v", payload, got, err, want)
+		}
 	}
 	if want.code == CodeEmptyBatch {
 		return
