@@ -13,6 +13,8 @@ var (
 	SegmentName  = segmentName
 	SegmentFirst = segmentFirst
 	Seal         = seal
+
+	PayloadChecksum = payloadChecksum
 )
 
 // EncodeSegmentHeader makes the header of a ledger's first segment.
