@@ -109,7 +109,7 @@ func (m *model) frame(c *modelConn, payload string) {
 		return
 	}
 	c.frames++
-	e := m.understand(c, payload)
+	e := m.understand(payload)
 	c.hello = c.hello || e.kind == requestHello
 	if !c.hello {
 		e.detail = ""
@@ -130,7 +130,7 @@ func (m *model) happens(c *modelConn, e modelEvent) {
 }
 
 // understand says what a payload is.
-func (m *model) understand(c *modelConn, payload string) modelEvent {
+func (m *model) understand(payload string) modelEvent {
 	firstLine, _, _ := strings.Cut(payload, "\n")
 	switch id, isHello := strings.CutPrefix(payload, "HELLO|"); {
 	case strings.HasPrefix(payload, "GET_WINNERS"):
@@ -148,7 +148,7 @@ func (m *model) understand(c *modelConn, payload string) modelEvent {
 		return modelEvent{kind: requestRefuse, code: codec.CodeEmptyBatch}
 	}
 	var agencies []codec.Agency
-	for i, line := range strings.Split(strings.TrimSuffix(payload, "\n"), "\n") {
+	for i, line := range modelLines(payload) {
 		bet, err := codec.ParseBet([]byte(line), m.today)
 		if err != nil {
 			reason := strings.TrimPrefix(err.Error(), codec.ErrBet.Error()+": ")
@@ -297,20 +297,21 @@ func (m *model) tellError(c *modelConn, code codec.Code, detail string) {
 	c.last = c.last || code.Closes()
 }
 
-func (m *model) tellWinners(c *modelConn) {
-	var lines []string
+func (m *model) tellWinners(c *modelConn) { m.tell(c, strings.Join(m.winners(c.agency), "\n")) }
+
+// winners are the winning lines that an agency gets, in the ledger's order.
+func (m *model) winners(id codec.Agency) (lines []string) {
 	for _, e := range m.log {
-		for line := range strings.SplitSeq(e.payload, "\n") {
-			fields := strings.Split(line, "|")
-			if e.agency != c.agency && m.cfg.WinnersScope != ScopeAll || len(fields) < 6 {
-				continue
-			}
-			if n, err := strconv.Atoi(fields[4]); err == nil && n == int(m.cfg.WinningNumber) {
+		if e.agency != id && m.cfg.WinnersScope != ScopeAll {
+			continue
+		}
+		for _, line := range e.lines() {
+			if n, err := strconv.Atoi(strings.Split(line, "|")[4]); err == nil && n == int(m.cfg.WinningNumber) {
 				lines = append(lines, line)
 			}
 		}
 	}
-	m.tell(c, strings.Join(lines, "\n"))
+	return lines
 }
 
 // peerHears says that a connection's peer has got so many answers more, of which
@@ -340,11 +341,13 @@ func (m *model) stored(id codec.Agency) (bets int64) {
 	return bets
 }
 
-func (e modelEntry) lines() []string {
-	if e.payload == "" {
+func (e modelEntry) lines() []string { return modelLines(e.payload) }
+
+func modelLines(payload string) []string {
+	if payload == "" {
 		return nil
 	}
-	return strings.Split(strings.TrimSuffix(e.payload, "\n"), "\n")
+	return strings.Split(strings.TrimSuffix(payload, "\n"), "\n")
 }
 
 func (m *model) reported(id codec.Agency) bool {
