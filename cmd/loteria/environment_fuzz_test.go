@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+
+	"loteria/engine"
+)
+
+// FuzzEnvironment sets one variable to anything. It is refused by name, or it is
+// taken, and then what `config` logs of it means the same when it is set.
+func FuzzEnvironment(f *testing.F) {
+	configs := []func() (any, error){loaded(engine.Config.Validate), loaded(agencyConfig.validate), loaded(func(c logConfig) error {
+		_, closeLog, err := newLogger(c, io.Discard)
+		if err != nil {
+			return err
+		}
+		return closeLog()
+	})}
+	of := func(which uint8) (int, variable) {
+		for i, c := range []any{engine.Config{}, agencyConfig{}, logConfig{}} {
+			all := variables(c)
+			if int(which) < len(all) {
+				return i, all[which]
+			}
+			which -= uint8(len(all))
+		}
+		return -1, variable{}
+	}
+	for which := range uint8(len(variables(engine.Config{}, agencyConfig{}, logConfig{}))) {
+		_, v := of(which)
+		for _, value := range append(illegalValues[v.name], v.defaultValue) {
+			f.Add(which, value)
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, value string) {
+		config, v := of(which)
+		if config < 0 || strings.ContainsRune(value, 0) {
+			t.Skip("there is no such variable, or no environment can hold the value")
+		}
+		clearEnvironment(t)
+		t.Setenv("AGENCY_ID", "1")
+		t.Setenv("AGENCY_BETS", "bets.csv")
+		t.Setenv(v.name, value)
+		taken, err := configs[config]()
+		if err != nil {
+			if !strings.Contains(err.Error(), v.name) {
+				t.Fatalf("%s=%q: %v", v.name, value, err)
+			}
+			return
+		}
+		for i, listed := range variables(taken) {
+			if listed.name == v.name {
+				t.Setenv(v.name, fmt.Sprint(reflect.ValueOf(taken).Field(i).Interface()))
+			}
+		}
+		if again, err := configs[config](); err != nil || again != taken {
+			t.Fatalf("%s=%q is %+v, and again %+v, %v", v.name, value, taken, again, err)
+		}
+	})
+}
+
+// loaded loads a configuration from the environment and validates it.
+func loaded[C any](validate func(C) error) func() (any, error) {
+	return func() (any, error) {
+		var c C
+		if err := loadEnvironment(&c); err != nil {
+			return c, err
+		}
+		return c, validate(c)
+	}
+}
