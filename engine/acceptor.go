@@ -100,16 +100,16 @@ func (a *acceptor) run() {
 			continue
 		}
 		enrolling <- struct{}{}
+		sess := a.server.newSession(from)
 		busy.Go(func() {
-			a.enroll(c, from)
+			a.enroll(c, sess)
 			<-enrolling
 		})
 	}
 }
 
 // enroll makes the connection one of a loop's. It returns when the loop has it.
-func (a *acceptor) enroll(c net.Conn, from source) {
-	sess := a.server.newSession(from)
+func (a *acceptor) enroll(c net.Conn, sess *session) {
 	enrolled, err := sess.loop.mail.el.Enroll(gnet.NewContext(context.Background(), sess), c)
 	if err == nil {
 		select {
@@ -123,7 +123,7 @@ func (a *acceptor) enroll(c net.Conn, from source) {
 	}
 	// A loop that can't poll the socket closes it and reports no error.
 	if err != nil || !sess.opened {
-		a.server.noise.write(noisyAccept, from, zap.NamedError("error", err))
+		a.server.noise.write(noisyAccept, sess.source, zap.NamedError("error", err))
 		a.server.connClosed(sess)
 	}
 }

@@ -72,11 +72,12 @@ type Server struct {
 	loopEnded  chan struct{}
 	endLoop    func() // closes loopEnded, once
 
-	admission *admission
-	counters  counters
-	loopsMu   sync.Mutex    // guards the loops' loads
-	ready     chan struct{} // closed when addr is known
-	addr      net.Addr
+	admission   *admission
+	counters    counters
+	loopsMu     sync.Mutex    // guards the loops' loads, and connections
+	connections uint64        // since the start
+	ready       chan struct{} // closed when addr is known
+	addr        net.Addr
 
 	stopping atomic.Bool   // nothing more is taken in
 	drained  chan struct{} // holds one: the last connection closed while stopping
@@ -415,14 +416,15 @@ func (s *Server) awaitDrained() {
 }
 
 // newSession is one for a connection that was admitted, on the loop that has
-// the fewest.
+// the fewest. It is called in the order in which connections were accepted.
 func (s *Server) newSession(from source) *session {
 	s.loopsMu.Lock()
 	defer s.loopsMu.Unlock()
 	lp := slices.MinFunc(s.loops, func(a, b *loop) int { return a.load - b.load })
 	lp.load++
+	s.connections++
 	sess := &session{loop: lp, source: from}
-	sess.lottery.Peer = sess
+	sess.lottery.Peer, sess.lottery.Number = sess, s.connections
 	return sess
 }
 

@@ -21,7 +21,7 @@ type model struct {
 	ticksQuiet int // a peer may keep the server waiting for so many ticks
 
 	log   []modelEntry   // what is stored, in order
-	conns []*modelConn   // open ones
+	conns []*modelConn   // open ones, the oldest first
 	read  [][]modelEvent // by loop: what was read and is not decided
 	told  map[codec.Agency]bool
 }
@@ -49,6 +49,7 @@ type modelConn struct {
 	over  bool // the peer has got that error
 
 	agency    codec.Agency // 0: not known
+	speaks    bool         // its HELLO was welcomed
 	gone      bool         // left, or taken over: nothing more is taken from it
 	half      bool         // it will say nothing more
 	questions int          // GET_WINNERS that wait for the draw
@@ -233,13 +234,20 @@ func (m *model) decide(e modelEvent) {
 	}
 	switch e.kind {
 	case requestHello:
+		for _, newer := range m.conns[slices.Index(m.conns, c)+1:] {
+			if newer.agency == id && newer.speaks && !newer.gone {
+				c.gone, c.questions = true, 0
+				m.tellError(c, codec.CodeAgencyTakenOver, "")
+				return
+			}
+		}
 		for _, older := range m.conns {
 			if older != c && older.agency == id && !older.gone {
 				older.gone, older.questions = true, 0
 				m.tellError(older, codec.CodeAgencyTakenOver, "")
 			}
 		}
-		c.agency = id
+		c.agency, c.speaks = id, true
 		m.tell(c, fmt.Sprintf("WELCOME|%d|%d|%d", m.stored(id), m.cfg.Window, m.cfg.FrameBytesMax))
 	case requestBets:
 		if m.reported(id) {

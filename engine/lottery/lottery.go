@@ -181,7 +181,17 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 
 // hello makes s the only session of its agency. From here on the others can't
 // change anything: they are told so, and whatever they still send is dropped.
+//
+// What a dead connection has said can come after what its agency says on the
+// next one: the two may be read by different event loops. So it is s that gives
+// way to a newer connection that has said Hello.
 func (l *Lottery) hello(s *Session, id codec.Agency, a *agency, effects []Effect) []Effect {
+	for other := a.sessions; other != nil; other = other.next {
+		if other.hello && other.Number > s.Number {
+			l.unbind(s)
+			return append(effects, s.reject(id, codec.CodeAgencyTakenOver))
+		}
+	}
 	for older := a.sessions; older != nil; {
 		next := older.next
 		if older != s {
@@ -191,6 +201,7 @@ func (l *Lottery) hello(s *Session, id codec.Agency, a *agency, effects []Effect
 		older = next
 	}
 	l.bind(s, id, a)
+	s.hello = true
 	return append(effects, Effect{Kind: Welcome, Session: s, Agency: id, Stored: a.stored})
 }
 

@@ -347,6 +347,28 @@ func TestTakeoverFencesOff(t *testing.T) {
 }
 
 // P: ERROR_AGENCY_TAKEN_OVER: "a newer connection said HELLO for the same
+// agency". What a connection that broke had said may be read after what its
+// agency says on the next one; it must not take over.
+func TestTakeoverIsByTheNewerConnection(t *testing.T) {
+	g := newGame(t, push)
+	broken, next, newest := session("broken"), session("next"), session("newest")
+	broken.Number, next.Number, newest.Number = 1, 2, 3
+	g.expect(bets(newest, 1, 1), stores, ack(newest, 1, 1)) // without a HELLO it doesn't count
+	g.expect(hello(next, 1), none, reject(newest, 1, codec.CodeAgencyTakenOver), welcome(next, 1, 1))
+	g.expect(hello(broken, 1), none, reject(broken, 1, codec.CodeAgencyTakenOver))
+	g.expect(bets(broken, 1, 5, juan), none)
+	g.expect(leave(broken), none)
+	g.expect(bets(next, 1, 2), stores, ack(next, 1, 2))
+	if next.Gone() || g.Stored(1) != 3 || g.OpenSessions() != 1 {
+		t.Errorf("next gone %v, %d stored, %d open; want false, 3, 1", next.Gone(), g.Stored(1), g.OpenSessions())
+	}
+	g.expect(leave(next), none)
+	late := session("late")
+	late.Number = 1 // nobody newer is left
+	g.expect(hello(late, 1), none, welcome(late, 1, 3))
+}
+
+// P: ERROR_AGENCY_TAKEN_OVER: "a newer connection said HELLO for the same
 // agency": to every older one, also one that waits or never said HELLO, and to
 // no other agency's.
 func TestTakeoverOfAllOlderConnections(t *testing.T) {
