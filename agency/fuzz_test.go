@@ -30,6 +30,7 @@ func FuzzSession(f *testing.F) {
 		const framesMax, betsMax = 3, 200
 		s := NewSession(testAgency, framesMax)
 		var pushed, stored int64
+		asked := false // who has asked has no more bets
 		next := func() (b byte) {
 			if len(script) > 0 {
 				b, script = script[0], script[1:]
@@ -51,7 +52,7 @@ func FuzzSession(f *testing.F) {
 					sent = rest
 				}
 			case 2:
-				if s.Wants() && pushed < betsMax {
+				if s.Wants() && pushed < betsMax && !asked {
 					n := 1 + int(next()%20)
 					s.Push(testBatch(pushed, n))
 					pushed += int64(n)
@@ -60,6 +61,7 @@ func FuzzSession(f *testing.F) {
 				err = s.Finish(pushed)
 			case 4:
 				s.Ask()
+				asked = true
 			case 5:
 				s.Disconnect()
 			case 6:
