@@ -92,6 +92,13 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
+		name:  "an older connection's words count behind a newer one's HELLO",
+		file:  "lottery/lottery.go",
+		old:   "s.Number < a.fence",
+		new:   "s.Number < a.fence-a.fence",
+		seeds: 5000,
+	},
+	{
 		name: "stored counted before it is durable",
 		file: "committer.go",
 		old:  "\tif len(c.runs) > 0 {",

@@ -24,6 +24,9 @@ type model struct {
 	conns []*modelConn   // open ones, the oldest first
 	read  [][]modelEvent // by loop: what was read and is not decided
 	told  map[codec.Agency]bool
+
+	opened int                  // connections
+	spoken map[codec.Agency]int // the number of the last one that said HELLO
 }
 
 // modelEntry is a batch or, without lines, a report.
@@ -49,7 +52,7 @@ type modelConn struct {
 	over  bool // the peer has got that error
 
 	agency    codec.Agency // 0: not known
-	speaks    bool         // its HELLO was welcomed
+	number    int          // in the order in which they were opened
 	gone      bool         // left, or taken over: nothing more is taken from it
 	half      bool         // it will say nothing more
 	questions int          // GET_WINNERS that wait for the draw
@@ -74,10 +77,12 @@ func newModel(cfg Config, today codec.Date) *model {
 // restart forgets everything but what is stored.
 func (m *model) restart() {
 	m.conns, m.read, m.told = nil, make([][]modelEvent, m.cfg.EventLoops), map[codec.Agency]bool{}
+	m.opened, m.spoken = 0, map[codec.Agency]int{}
 }
 
 func (m *model) connect(loop int) *modelConn {
-	c := &modelConn{loop: loop}
+	m.opened++
+	c := &modelConn{loop: loop, number: m.opened}
 	m.conns = append(m.conns, c)
 	return c
 }
@@ -232,22 +237,20 @@ func (m *model) decide(e modelEvent) {
 		m.tellError(c, codec.CodeInvalidAgency, "")
 		return
 	}
+	if c.agency == 0 && c.number < m.spoken[id] && !(e.kind == requestGetWinners && m.drawn()) {
+		c.gone = true
+		m.tellError(c, codec.CodeAgencyTakenOver, "")
+		return
+	}
 	switch e.kind {
 	case requestHello:
-		for _, newer := range m.conns[slices.Index(m.conns, c)+1:] {
-			if newer.agency == id && newer.speaks && !newer.gone {
-				c.gone, c.questions = true, 0
-				m.tellError(c, codec.CodeAgencyTakenOver, "")
-				return
-			}
-		}
 		for _, older := range m.conns {
 			if older != c && older.agency == id && !older.gone {
 				older.gone, older.questions = true, 0
 				m.tellError(older, codec.CodeAgencyTakenOver, "")
 			}
 		}
-		c.agency, c.speaks = id, true
+		c.agency, m.spoken[id] = id, c.number
 		m.tell(c, fmt.Sprintf("WELCOME|%d|%d|%d", m.stored(id), m.cfg.Window, m.cfg.FrameBytesMax))
 	case requestBets:
 		if m.reported(id) {

@@ -23,6 +23,8 @@ type simAgency struct {
 	processes []process
 	done      bool   // a process has had the winners
 	winners   []byte // what it got
+	// newestLink is the last connection that a process of it has opened to say HELLO.
+	newestLink int
 
 	// promised is how many bets the server has said are stored, ACK or WELCOME:
 	// noted when the answer leaves the server, whether it arrives or not. An
@@ -213,6 +215,7 @@ func (p *newProcess) act() {
 			return
 		}
 		p.session.Connect()
+		p.agency.newestLink = p.link.id
 	}
 	for !p.asking && p.session.Wants() && w.chance(80) {
 		p.push()
@@ -272,6 +275,9 @@ func (p *newProcess) receive(in []byte) {
 		if rejected := (*agency.RejectedError)(nil); errors.As(err, &rejected) && rejected.Code == codec.CodeAgencyTakenOver {
 			w.seen[seenTakenOverTold]++
 			w.tracef("%v was taken over", p)
+			if p.link.id == p.agency.newestLink {
+				w.failf("%v is told that it was taken over, and nobody has connected after it", p)
+			}
 			p.end()
 			return
 		}

@@ -112,6 +112,7 @@ type agency struct {
 	stored   int64
 	reported bool
 	won      int
+	fence    uint64   // the Number of the last session that said Hello
 	winners  []byte   // lines, each followed by '\n', in ledger order; frozen by the draw
 	sessions *Session // bound and not fenced off, the newest first
 }
@@ -161,6 +162,14 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 	if a == nil || s.agency != 0 && s.agency != r.Agency {
 		return NoEntry, append(effects, s.reject(r.Agency, codec.CodeInvalidAgency))
 	}
+	// What a dead connection has said can come after what its agency says on the
+	// next one: the two may be read by different event loops. It must not take the
+	// agency over, nor be stored behind what Welcome has counted. Winners, once
+	// there are any, are for every connection that asks.
+	if s.agency == 0 && s.Number < a.fence && !(r.Kind == GetWinners && l.Drawn()) {
+		l.unbind(s)
+		return NoEntry, append(effects, s.reject(r.Agency, codec.CodeAgencyTakenOver))
+	}
 	switch r.Kind {
 	case Hello:
 		return NoEntry, l.hello(s, r.Agency, a, effects)
@@ -181,17 +190,7 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 
 // hello makes s the only session of its agency. From here on the others can't
 // change anything: they are told so, and whatever they still send is dropped.
-//
-// What a dead connection has said can come after what its agency says on the
-// next one: the two may be read by different event loops. So it is s that gives
-// way to a newer connection that has said Hello.
 func (l *Lottery) hello(s *Session, id codec.Agency, a *agency, effects []Effect) []Effect {
-	for other := a.sessions; other != nil; other = other.next {
-		if other.hello && other.Number > s.Number {
-			l.unbind(s)
-			return append(effects, s.reject(id, codec.CodeAgencyTakenOver))
-		}
-	}
 	for older := a.sessions; older != nil; {
 		next := older.next
 		if older != s {
@@ -201,7 +200,7 @@ func (l *Lottery) hello(s *Session, id codec.Agency, a *agency, effects []Effect
 		older = next
 	}
 	l.bind(s, id, a)
-	s.hello = true
+	a.fence = s.Number
 	return append(effects, Effect{Kind: Welcome, Session: s, Agency: id, Stored: a.stored})
 }
 

@@ -363,9 +363,36 @@ func TestTakeoverIsByTheNewerConnection(t *testing.T) {
 		t.Errorf("next gone %v, %d stored, %d open; want false, 3, 1", next.Gone(), g.Stored(1), g.OpenSessions())
 	}
 	g.expect(leave(next), none)
-	late := session("late")
-	late.Number = 1 // nobody newer is left
-	g.expect(hello(late, 1), none, welcome(late, 1, 3))
+	// Also what has not named its agency before, and when nobody newer is left.
+	for _, says := range []func(*lottery.Session) lottery.Request{
+		func(s *lottery.Session) lottery.Request { return hello(s, 1) },
+		func(s *lottery.Session) lottery.Request { return bets(s, 1, 1) },
+		func(s *lottery.Session) lottery.Request { return getWinners(s, 1) },
+	} {
+		late := session("late")
+		late.Number = 1
+		g.expect(says(late), none, reject(late, 1, codec.CodeAgencyTakenOver))
+		g.expect(says(late), none)
+	}
+	if g.Stored(1) != 3 || g.Reported(1) {
+		t.Errorf("%d stored, reported %v; want 3, false", g.Stored(1), g.Reported(1))
+	}
+	// Another agency's older connections are not meant.
+	other := session("other")
+	other.Number = 1
+	g.expect(bets(other, 2, 1), stores, ack(other, 2, 1))
+}
+
+// P: "After the draw every GET_WINNERS is answered at once, on any connection".
+func TestTakeoverLeavesWinnersToEveryConnection(t *testing.T) {
+	g := newGame(t, push)
+	older, newer, two := session("older"), session("newer"), session("two")
+	older.Number, newer.Number = 1, 2
+	g.expect(hello(newer, 1), none, welcome(newer, 1, 0))
+	g.expect(bets(newer, 1, 1, juan), stores, ack(newer, 1, 1))
+	g.expect(getWinners(newer, 1), reports)
+	g.expect(getWinners(two, 2), reports, draw(1), winners(newer, 1, juan), winners(two, 2))
+	g.expect(getWinners(older, 1), none, winners(older, 1, juan))
 }
 
 // P: ERROR_AGENCY_TAKEN_OVER: "a newer connection said HELLO for the same

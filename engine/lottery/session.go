@@ -9,13 +9,12 @@ type Session struct {
 	// Peer is the caller's: whatever tells it whom an effect is for.
 	Peer any
 	// Number is the caller's: sessions in the order in which their connections
-	// were opened. Of two that say Hello for an agency the higher one speaks for
-	// it, whichever Hello comes first.
+	// were opened. Whoever says Hello for an agency fences off all lower ones,
+	// also those that have not named it yet.
 	Number uint64
 
 	agency  codec.Agency // 0: not bound yet
 	waiting int32        // GET_WINNERS without an answer
-	hello   bool         // it has said Hello
 	gone    bool         // left, or fenced off by a newer HELLO: nothing more is taken from it
 
 	// The agency's other sessions. nil, nil and not agency.sessions if not bound.
