@@ -7,11 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	"loteria/codec"
 	"loteria/engine"
 )
 
 // FuzzEnvironment sets one variable to anything. It is refused by name, or it is
-// taken, and then what `config` logs of it means the same when it is set.
+// taken, and then what `config` logs of it means the same when it is set, but for
+// a secret, which isn't logged.
 func FuzzEnvironment(f *testing.F) {
 	configs := []func() (any, error){loaded(engine.Config.Validate), loaded(agencyConfig.validate), loaded(func(c logConfig) error {
 		_, closeLog, err := newLogger(c, io.Discard)
@@ -36,14 +38,14 @@ func FuzzEnvironment(f *testing.F) {
 			f.Add(which, value)
 		}
 	}
+	clearEnvironment(f)
+	f.Setenv("AGENCY_ID", "1")
+	f.Setenv("AGENCY_BETS", "bets.csv")
 	f.Fuzz(func(t *testing.T, which uint8, value string) {
 		config, v := of(which)
 		if config < 0 || strings.ContainsRune(value, 0) {
 			t.Skip("there is no such variable, or no environment can hold the value")
 		}
-		clearEnvironment(t)
-		t.Setenv("AGENCY_ID", "1")
-		t.Setenv("AGENCY_BETS", "bets.csv")
 		t.Setenv(v.name, value)
 		taken, err := configs[config]()
 		if err != nil {
@@ -53,9 +55,17 @@ func FuzzEnvironment(f *testing.F) {
 			return
 		}
 		for i, listed := range variables(taken) {
-			if listed.name == v.name {
-				t.Setenv(v.name, fmt.Sprint(reflect.ValueOf(taken).Field(i).Interface()))
+			if listed.name != v.name {
+				continue
 			}
+			said := fmt.Sprint(reflect.ValueOf(taken).Field(i).Interface())
+			if v.name == "AGENCY_SECRET" && value != "" {
+				if said != codec.SecretShown {
+					t.Fatalf("the secret %q is logged as %s", value, said)
+				}
+				return
+			}
+			t.Setenv(v.name, said)
 		}
 		if again, err := configs[config](); err != nil || again != taken {
 			t.Fatalf("%s=%q is %+v, and again %+v, %v", v.name, value, taken, again, err)

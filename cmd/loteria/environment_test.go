@@ -15,7 +15,7 @@ import (
 )
 
 // clearEnvironment unsets every variable of the program for the test.
-func clearEnvironment(t *testing.T) {
+func clearEnvironment(t testing.TB) {
 	t.Helper()
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
 		t.Setenv(v.name, "") // an empty variable is as good as none
