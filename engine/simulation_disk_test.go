@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"io"
 	"os"
 
@@ -72,10 +73,27 @@ type simFile struct {
 func (f *simFile) WriteAt(p []byte, offset int64) (int, error) {
 	f.disk.world.meanwhile()
 	n, err := f.File.WriteAt(p, offset)
-	if err == nil && f.disk.world.committing && offset > 0 {
-		f.disk.written = append(f.disk.written, stretch{f.disk.commit, f.name, offset, offset + int64(len(p))})
+	if err == nil && f.disk.world.committing {
+		f.disk.note(f.name, p, offset)
 	}
 	return n, err
+}
+
+// segmentHeaderBytes is what a segment begins with; see package ledger.
+const segmentHeaderBytes = 64
+
+// note notes the records of a write. It is of whole blocks, so older ones may stand before them and zeros behind.
+func (d *simDisk) note(name string, p []byte, offset int64) {
+	records := len(bytes.TrimRight(p, "\x00"))
+	s := stretch{d.commit, name, max(offset, segmentHeaderBytes), offset + int64(ledger.RecordBytes(records)-ledger.RecordBytes(0))}
+	for _, old := range d.written {
+		if old.name == name {
+			s.start = max(s.start, old.end)
+		}
+	}
+	if s.start < s.end {
+		d.written = append(d.written, s)
+	}
 }
 
 func (f *simFile) SyncData() error {

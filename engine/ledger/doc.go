@@ -78,11 +78,16 @@ A last segment without an intact header and with nothing but zeros behind it is 
 
 # Writing
 
-	commit    write the runs, fdatasync.
+	commit    write the runs, fdatasync. Writes are of whole blocks (4 kB): the last one is filled up with zeros, and
+	          written again with what the next group has for it.
 	rotate    truncate the old segment to what is used, fsync; create the new one, reserve it, write its
 	          header, fsync; fsync the directory. Only then are records written to it.
 	open      take the lock, replay; remove what an interrupted rotation left; fsync the directory; cut a
 	          torn tail; write the newest group once more; reserve; fsync.
+
+With durability [Fsync], commits go past the operating system's cache (O_DIRECT) where the file system says that it can: for
+500 MB/s of bets, copying into pages that must be found first took more processor time than everything else
+together, and a sync waited 1.4 to 6 times as long. Nobody reads what a commit wrote before the next start.
 
 Opening syncs even if nothing was torn: a server that was killed between a write and its sync leaves
 records that are whole in the operating system's memory but not on the disk, and after a replay they

@@ -41,6 +41,10 @@ type File interface {
 	// before; so may an error, or the end of the process during the call. p is not kept.
 	io.WriterAt
 
+	// Direct asks that from now on WriteAt goes past the operating system's cache, where the file system can do
+	// that. Every WriteAt is then of whole blocks of BlockBytes, to a multiple of BlockBytes, from memory that begins at one.
+	Direct() error
+
 	// Truncate cuts the file to size. It is durable after Sync.
 	Truncate(size int64) error
 

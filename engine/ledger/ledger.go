@@ -62,7 +62,7 @@ func (o Options) segmentBytes() (int64, error) {
 	if size < SegmentBytesMin || size > SegmentBytesMax {
 		return 0, fmt.Errorf("ledger: segments of %d bytes: use %d to %d", size, SegmentBytesMin, SegmentBytesMax)
 	}
-	return size / sectorBytes * sectorBytes, nil
+	return size / BlockBytes * BlockBytes, nil
 }
 
 // Ledger is an open log. Commit and Close belong to one goroutine; Stats and Recovered may be called by any.
@@ -75,11 +75,11 @@ type Ledger struct {
 	id           ledgerID
 	recovered    Tail
 
-	live        File  // the last segment, open for writing; nil while there is none
-	offset      int64 // where the next record goes in live
-	size        int64 // of live, reserved; records end at or before it
-	segments    int   // live included
-	sealedBytes int64 // of all segments but live
+	live        File     // the last segment, open for writing; nil while there is none
+	out         appender // of live
+	size        int64    // of live, reserved, whole blocks; records end at or before it
+	segments    int      // live included
+	sealedBytes int64    // of all segments but live
 
 	next       uint64 // sequence number of the next record
 	chain      uint32 // chain value before it
@@ -105,7 +105,7 @@ func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability}
+	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability, out: newAppender()}
 	if err := l.fsys.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -174,11 +174,12 @@ func (l *Ledger) reopen(p *replayer) error {
 	if err != nil {
 		return err
 	}
-	l.live, l.offset, l.groupFirst = live, p.tail.Offset, l.next
-	l.segments, l.sealedBytes = p.tail.Segments, p.tail.Bytes-p.tail.Offset
+	offset := p.tail.Offset
+	l.live, l.groupFirst = live, l.next
+	l.segments, l.sealedBytes = p.tail.Segments, p.tail.Bytes-offset
 	if p.tail.Torn {
 		// The remains go before anything is written over them, lest a later replay take them for records.
-		if err := live.Truncate(l.offset); err != nil {
+		if err := live.Truncate(offset); err != nil {
 			return err
 		}
 	}
@@ -186,35 +187,53 @@ func (l *Ledger) reopen(p *replayer) error {
 	if newest == segmentHeaderBytes {
 		newest = 0 // the header may be no older: it gets to disk before any record behind it
 	}
-	if err := l.rewrite(&p.r, newest); err != nil {
+	if err := l.rewrite(&p.r, newest, offset); err != nil {
 		return err
 	}
-	if l.size, err = live.Size(); err != nil {
+	size, err := live.Size()
+	if err != nil {
 		return err
 	}
-	if l.size < l.segmentBytes {
-		if err := live.Allocate(l.segmentBytes); err != nil {
+	if l.size = roundUp(max(size, l.segmentBytes)); l.size > size {
+		if err := live.Allocate(l.size); err != nil {
 			return err
 		}
-		l.size = l.segmentBytes
 	}
-	return live.Sync()
+	if err := live.Sync(); err != nil {
+		return err
+	}
+	p.r.seek(offset &^ (BlockBytes - 1))
+	begun, err := p.r.peek(int(offset % BlockBytes))
+	if err != nil {
+		return err
+	}
+	return l.appendTo(live, offset, begun)
 }
 
-// rewrite writes the newest group, which begins at from, once more, with the bytes it has. If the process before us ended
+// appendTo makes live, whose next record goes to offset, ready to be appended to. begun is what the block with that offset begins with.
+func (l *Ledger) appendTo(live File, offset int64, begun []byte) error {
+	l.live = live
+	l.out.start(live, offset, begun)
+	if l.durability == OS {
+		return nil
+	}
+	return live.Direct()
+}
+
+// rewrite writes the newest group, which stands between from and end, once more, with the bytes it has. If the process before us ended
 // because a sync failed, the operating system may hold that group in memory and
 // believe that it is on disk; only a new write makes it try again. For a group that is on disk, nothing changes.
-func (l *Ledger) rewrite(r *reader, from int64) error {
+func (l *Ledger) rewrite(r *reader, from, end int64) error {
 	if err := r.reset(l.live); err != nil {
 		return err
 	}
-	for r.seek(from); r.offset < l.offset; {
-		b, err := r.peek(int(min(readBytes, l.offset-r.offset)))
+	for r.seek(from); r.offset < end; {
+		b, err := r.peek(int(min(readBytes, end-r.offset)))
 		if err != nil {
 			return err
 		}
 		if len(b) == 0 {
-			return fmt.Errorf("the last segment ends at %d, before %d: %w", r.offset, l.offset, io.ErrUnexpectedEOF)
+			return fmt.Errorf("the last segment ends at %d, before %d: %w", r.offset, end, io.ErrUnexpectedEOF)
 		}
 		if _, err := l.live.WriteAt(b, r.offset); err != nil {
 			return err
@@ -264,6 +283,9 @@ func (l *Ledger) commit(runs [][]byte) error {
 	if l.next == before {
 		return nil
 	}
+	if err := l.out.flush(); err != nil {
+		return err
+	}
 	if l.durability == Fsync {
 		if err := l.sync(); err != nil {
 			return err
@@ -273,25 +295,23 @@ func (l *Ledger) commit(runs [][]byte) error {
 	return nil
 }
 
-// write seals and writes the records of one run, a stretch at a time: as much as goes into one segment.
+// write seals the records of one run and appends them. Those that make the buffer full are written at once.
 func (l *Ledger) write(run []byte) error {
-	start := 0 // of the stretch: records sealed for the live segment, not yet written
-	for pos := 0; pos < len(run); {
-		size := packedRecordBytes(run[pos:])
-		if l.offset+int64(pos-start+size) > l.size {
-			if err := l.flush(run[start:pos]); err != nil {
-				return err
-			}
-			start = pos
+	for len(run) > 0 {
+		size := packedRecordBytes(run)
+		if l.out.offset()+int64(size) > l.size {
 			if err := l.makeRoom(int64(size)); err != nil {
 				return err
 			}
 		}
-		l.chain = seal(run[pos:], uint32(l.next-l.groupFirst), l.next, l.chain)
+		l.chain = seal(run, uint32(l.next-l.groupFirst), l.next, l.chain)
 		l.next++
-		pos += size
+		if err := l.out.append(run[:size]); err != nil {
+			return err
+		}
+		run = run[size:]
 	}
-	return l.flush(run[start:])
+	return nil
 }
 
 // packedRecordBytes is the size of the record that run begins with.
@@ -306,17 +326,6 @@ func packedRecordBytes(run []byte) int {
 	return h.recordBytes()
 }
 
-func (l *Ledger) flush(stretch []byte) error {
-	if len(stretch) == 0 {
-		return nil
-	}
-	if _, err := l.live.WriteAt(stretch, l.offset); err != nil {
-		return err
-	}
-	l.offset += int64(len(stretch))
-	return nil
-}
-
 func (l *Ledger) sync() error {
 	if err := l.live.SyncData(); err != nil {
 		return err
@@ -325,13 +334,13 @@ func (l *Ledger) sync() error {
 	return nil
 }
 
-// makeRoom sees to it that a record of recordBytes fits into the live segment at l.offset.
+// makeRoom sees to it that a record of recordBytes fits into the live segment.
 func (l *Ledger) makeRoom(recordBytes int64) error {
-	if l.offset > segmentHeaderBytes {
+	if l.out.offset() > segmentHeaderBytes {
 		return l.rotate(recordBytes)
 	}
 	// An empty segment has no successor: that would begin with the same record. It grows instead.
-	size := segmentHeaderBytes + recordBytes
+	size := roundUp(segmentHeaderBytes + recordBytes)
 	if err := l.live.Allocate(size); err != nil {
 		return err
 	}
@@ -343,7 +352,10 @@ func (l *Ledger) makeRoom(recordBytes int64) error {
 // why a replay need not forgive any damage in a segment that has a successor. For the same reason
 // it syncs with Durability OS, too.
 func (l *Ledger) rotate(recordBytes int64) error {
-	if err := l.live.Truncate(l.offset); err != nil {
+	if err := l.out.flush(); err != nil {
+		return err
+	}
+	if err := l.live.Truncate(l.out.offset()); err != nil {
 		return err
 	}
 	if err := l.live.Sync(); err != nil {
@@ -354,7 +366,7 @@ func (l *Ledger) rotate(recordBytes int64) error {
 	if err := sealed.Close(); err != nil {
 		return err
 	}
-	l.sealedBytes += l.offset
+	l.sealedBytes += l.out.offset()
 	return l.begin(segmentHeaderBytes + recordBytes)
 }
 
@@ -366,12 +378,18 @@ func (l *Ledger) begin(sizeMin int64) error {
 	if err != nil {
 		return err
 	}
-	l.live, l.size = file, max(l.segmentBytes, sizeMin)
+	l.live, l.size = file, roundUp(max(l.segmentBytes, sizeMin))
 	if err := file.Allocate(l.size); err != nil {
 		return err
 	}
 	h := segmentHeader{version: formatVersion, id: l.id, first: l.next, chain: l.chain}
-	if _, err := file.WriteAt(h.encode(), 0); err != nil {
+	if err := l.appendTo(file, 0, nil); err != nil {
+		return err
+	}
+	if err := l.out.append(h.encode()); err != nil {
+		return err
+	}
+	if err := l.out.flush(); err != nil {
 		return err
 	}
 	if err := file.Sync(); err != nil {
@@ -380,7 +398,7 @@ func (l *Ledger) begin(sizeMin int64) error {
 	if err := l.fsys.SyncDir(l.dir); err != nil {
 		return err
 	}
-	l.offset, l.groupFirst = segmentHeaderBytes, l.next
+	l.groupFirst = l.next
 	l.segments++
 	return nil
 }
@@ -388,7 +406,7 @@ func (l *Ledger) begin(sizeMin int64) error {
 func (l *Ledger) publish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stats = Stats{Seq: l.next - 1, Bytes: l.sealedBytes + l.offset, Segments: l.segments}
+	l.stats = Stats{Seq: l.next - 1, Bytes: l.sealedBytes + l.out.offset(), Segments: l.segments}
 }
 
 // Close makes everything that was committed durable, also with Durability OS, and releases the directory.

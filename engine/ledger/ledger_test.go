@@ -25,8 +25,8 @@ func TestRoundTrip(t *testing.T) {
 				{opened("7574")},
 				{bets(8192, 1), bets(1, 2), bets(7, 3), bets(8, 4), bets(9, 5)},
 				{reported(1), {Kind: ledger.Reported, Agency: 1<<32 - 1, Count: 1<<32 - 1}},
-				{bets(3<<20, 6)}, // larger than a segment
-				{bets(100, 7)},
+				{bets(3<<20, 6)},             // larger than a segment
+				{bets(ledger.BlockBytes, 7)}, // nor is there room for this behind it
 			}
 			var want []entry
 			for i, group := range groups {
@@ -242,4 +242,46 @@ func TestNoAllocations(t *testing.T) {
 			t.Errorf("%v: %v allocations a commit", durability, allocations)
 		}
 	}
+}
+
+// A reader beside the writer, through the operating system's cache, finds what was committed past it, and the other way round.
+func TestCommitsPastTheCache(t *testing.T) {
+	dir := t.TempDir()
+	var want []entry
+	for life := range 6 {
+		o := ledger.Options{Durability: []ledger.Durability{ledger.Fsync, ledger.OS}[life%2]}
+		l, found := mustOpen(t, dir, o)
+		wantEntries(t, found, want)
+		for i := range 40 {
+			e := bets(1+(life*40+i)*97%9000, i)
+			mustCommit(t, l, e)
+			want = append(want, e)
+			var seen []entry
+			if tail, err := ledger.Scan(dir, o, ledgertest.Collect(&seen)); err != nil || tail.Torn {
+				t.Fatalf("life %d, commit %d: Scan: %+v, %v", life, i, tail, err)
+			}
+			wantEntries(t, seen, want)
+		}
+		mustClose(t, l)
+	}
+}
+
+// A group that is larger than what is written at once, in records that never end with a block.
+func TestLargeGroup(t *testing.T) {
+	fsys := ledgertest.NewFS(1)
+	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys})
+	var want []entry
+	for i := range 700 {
+		want = append(want, bets(4099, i))
+	}
+	writes := fsys.Count(ledgertest.Write)
+	mustCommit(t, l, want...)
+	if writes = fsys.Count(ledgertest.Write) - writes; writes != 3 {
+		t.Errorf("2.9 MB took %d writes, want 3", writes)
+	}
+	mustCommit(t, l, bets(5, 1))
+	fsys.Crash()
+	l, found := mustOpen(t, testDir, ledger.Options{FS: fsys})
+	mustClose(t, l)
+	wantEntries(t, found, append(want, bets(5, 1)))
 }

@@ -28,6 +28,7 @@ const (
 	Read    // one ReadAt of a file
 	OpenOld // of a file that exists
 	List    // the names in a directory
+	Direct  // no change, but it is where the file system may say no
 
 	// Changes are the operations that change something.
 	Changes = Mkdir | Create | Remove | Write | Truncate | Allocate | AnySync
@@ -35,7 +36,7 @@ const (
 	AnySync = SyncData | Sync | SyncDir
 )
 
-var opNames = [...]string{"mkdir", "create", "remove", "write", "truncate", "allocate", "sync data", "sync", "sync directory", "read", "open", "list"}
+var opNames = [...]string{"mkdir", "create", "remove", "write", "truncate", "allocate", "sync data", "sync", "sync directory", "read", "open", "list", "direct"}
 
 func (o Op) String() string {
 	var names []string

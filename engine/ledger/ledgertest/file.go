@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"reflect"
+	"syscall"
+
+	"loteria/engine/ledger"
 )
 
 // file implements ledger.File. When its process has ended, it does nothing any more.
@@ -14,6 +18,7 @@ type file struct {
 	life     int
 	writable bool
 	closed   bool
+	direct   bool
 }
 
 // op counts an operation, unless the file is closed.
@@ -46,6 +51,9 @@ func (f *file) ReadAt(p []byte, offset int64) (int, error) {
 }
 
 func (f *file) WriteAt(p []byte, offset int64) (int, error) {
+	if f.direct && (len(p)%ledger.BlockBytes != 0 || offset%ledger.BlockBytes != 0 || reflect.ValueOf(p).Pointer()%ledger.BlockBytes != 0) {
+		return 0, &fs.PathError{Op: Write.String(), Path: f.name, Err: syscall.EINVAL}
+	}
 	effective, err := f.op(Write)
 	if err != nil && !effective {
 		return 0, err
@@ -62,6 +70,15 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 		f.node.write(p, int(offset))
 	}
 	return len(p), err
+}
+
+// Direct makes WriteAt refuse what is not of whole blocks.
+func (f *file) Direct() error {
+	_, err := f.op(Direct)
+	if err == nil {
+		f.direct = true
+	}
+	return err
 }
 
 func (f *file) Truncate(size int64) error {

@@ -1,0 +1,75 @@
+package ledger
+
+import "reflect"
+
+// BlockBytes is the unit of all writes to a segment: the largest that disks ask
+// of writes that go past the operating system's cache.
+const BlockBytes = 4 << 10
+
+// appendBytes is how much an appender writes at once. From half a MiB on, disks are about as fast as
+// they get; more would only leave the processor's cache before it is written.
+const appendBytes = 1 << 20
+
+// appender writes bytes one behind the other into a file, in whole blocks: what the last block lacks is zeros,
+// and it is written again when there is more for it. A crash may leave any of its sectors as it was
+// before; those that were full have not changed.
+type appender struct {
+	file    File
+	buf     []byte // whole blocks of memory, aligned to blocks
+	base    int64  // where buf goes in the file, a multiple of BlockBytes
+	used    int    // bytes of buf; always less than len(buf)
+	written int    // of used: what is in the file already; less than a block
+}
+
+func newAppender() appender { return appender{buf: alignedBytes(appendBytes)} }
+
+// alignedBytes is memory that begins at a multiple of BlockBytes, as writes past the operating system's cache need it.
+func alignedBytes(n int) []byte {
+	b := make([]byte, n+BlockBytes)
+	skip := -int(reflect.ValueOf(b).Pointer()) & (BlockBytes - 1)
+	return b[skip : skip+n : skip+n]
+}
+
+// start makes file the one that is written, from offset on. begun is what the block with that offset begins with, and
+// is in the file.
+func (a *appender) start(file File, offset int64, begun []byte) {
+	a.file, a.base = file, offset-int64(len(begun))
+	a.used = copy(a.buf, begun)
+	a.written = a.used
+}
+
+// offset is where the next byte goes.
+func (a *appender) offset() int64 { return a.base + int64(a.used) }
+
+// append takes p, which is the caller's again afterwards. It writes only what fills the buffer.
+func (a *appender) append(p []byte) error {
+	for len(p) > 0 {
+		n := copy(a.buf[a.used:], p)
+		p = p[n:]
+		if a.used += n; a.used == len(a.buf) {
+			if err := a.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// flush writes what was appended.
+func (a *appender) flush() error {
+	if a.used == a.written {
+		return nil
+	}
+	blocks := (a.used + BlockBytes - 1) &^ (BlockBytes - 1)
+	clear(a.buf[a.used:blocks])
+	if _, err := a.file.WriteAt(a.buf[:blocks], a.base); err != nil {
+		return err
+	}
+	full := a.used &^ (BlockBytes - 1)
+	a.base += int64(full)
+	a.used = copy(a.buf, a.buf[full:a.used])
+	a.written = a.used
+	return nil
+}
+
+func roundUp(n int64) int64 { return (n + BlockBytes - 1) &^ (BlockBytes - 1) }
