@@ -7,6 +7,7 @@ const (
 	RecordHeaderBytes  = recordHeaderBytes
 	RecordAlignBytes   = recordAlignBytes
 	ReadBytes          = readBytes
+	ZeroAheadBytes     = zeroAheadBytes
 )
 
 var (

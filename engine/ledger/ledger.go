@@ -77,7 +77,6 @@ type Ledger struct {
 
 	live        File     // the last segment, open for writing; nil while there is none
 	out         appender // of live
-	size        int64    // of live, reserved, whole blocks; records end at or before it
 	segments    int      // live included
 	sealedBytes int64    // of all segments but live
 
@@ -105,7 +104,7 @@ func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability, out: newAppender()}
+	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability, out: newAppender(o.Durability == Fsync)}
 	if err := l.fsys.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -194,8 +193,9 @@ func (l *Ledger) reopen(p *replayer) error {
 	if err != nil {
 		return err
 	}
-	if l.size = roundUp(max(size, l.segmentBytes)); l.size > size {
-		if err := live.Allocate(l.size); err != nil {
+	want := roundUp(max(size, l.segmentBytes))
+	if want > size {
+		if err := live.Allocate(want); err != nil {
 			return err
 		}
 	}
@@ -207,13 +207,14 @@ func (l *Ledger) reopen(p *replayer) error {
 	if err != nil {
 		return err
 	}
-	return l.appendTo(live, offset, begun)
+	return l.appendTo(live, want, offset, begun)
 }
 
-// appendTo makes live, whose next record goes to offset, ready to be appended to. begun is what the block with that offset begins with.
-func (l *Ledger) appendTo(live File, offset int64, begun []byte) error {
+// appendTo makes live, whose next record goes to offset, ready to be appended to. size is what is reserved, in whole
+// blocks; begun is what the block with that offset begins with.
+func (l *Ledger) appendTo(live File, size, offset int64, begun []byte) error {
 	l.live = live
-	l.out.start(live, offset, begun)
+	l.out.start(live, size, offset, begun)
 	if l.durability == OS {
 		return nil
 	}
@@ -299,7 +300,7 @@ func (l *Ledger) commit(runs [][]byte) error {
 func (l *Ledger) write(run []byte) error {
 	for len(run) > 0 {
 		size := packedRecordBytes(run)
-		if l.out.offset()+int64(size) > l.size {
+		if l.out.offset()+int64(size) > l.out.size {
 			if err := l.makeRoom(int64(size)); err != nil {
 				return err
 			}
@@ -344,7 +345,7 @@ func (l *Ledger) makeRoom(recordBytes int64) error {
 	if err := l.live.Allocate(size); err != nil {
 		return err
 	}
-	l.size = size
+	l.out.size = size
 	return nil
 }
 
@@ -378,12 +379,13 @@ func (l *Ledger) begin(sizeMin int64) error {
 	if err != nil {
 		return err
 	}
-	l.live, l.size = file, roundUp(max(l.segmentBytes, sizeMin))
-	if err := file.Allocate(l.size); err != nil {
+	l.live = file
+	size := roundUp(max(l.segmentBytes, sizeMin))
+	if err := file.Allocate(size); err != nil {
 		return err
 	}
 	h := segmentHeader{version: formatVersion, id: l.id, first: l.next, chain: l.chain}
-	if err := l.appendTo(file, 0, nil); err != nil {
+	if err := l.appendTo(file, size, 0, nil); err != nil {
 		return err
 	}
 	if err := l.out.append(h.encode()); err != nil {
