@@ -70,6 +70,7 @@ func withLogger(w io.Writer, command func(*zap.Logger) error) error {
 }
 
 func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
+	tuneServer()
 	s, err := engine.Open(cfg, log)
 	if err != nil {
 		return err
