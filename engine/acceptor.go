@@ -20,7 +20,7 @@ const (
 	// loops. A loop takes them between two rounds of reading, which can take
 	// milliseconds; one at a time, a thousand agencies that connect together
 	// would wait for seconds.
-	enrollingMax = 64
+	enrollingMax = 16
 	// refusedMax is how many connections over a limit are told why at the same
 	// time. More than that are closed without a word.
 	refusedMax = 64

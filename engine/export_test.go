@@ -29,7 +29,7 @@ func (s *Server) AwaitAccepted(ctx context.Context, addr net.Addr, refused int64
 		var found atomic.Bool
 		err := s.onLoops(ctx, func(lp *loop) {
 			for _, sess := range lp.sessions {
-				if c, ok := sess.conn.(*socket); ok && c.gnet.RemoteAddr().String() == addr.String() {
+				if c, ok := sess.conn.(*socket); ok && c.gnet.RemoteAddr().(*net.TCPAddr).Port == addr.(*net.TCPAddr).Port {
 					found.Store(true)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,7 +123,7 @@ func (v *visitor) unread(t *testing.T, w *wire) (size int, here bool) {
 	v.onLoops(t, func(lp *loop) {
 		for _, sess := range lp.sessions {
 			c, ok := sess.conn.(*socket)
-			if !ok || c.gnet.RemoteAddr().String() != w.conn.LocalAddr().String() {
+			if !ok || c.gnet.RemoteAddr().(*net.TCPAddr).Port != w.conn.LocalAddr().(*net.TCPAddr).Port {
 				continue
 			}
 			if here = true; sess.backlog != nil {

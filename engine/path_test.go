@@ -27,8 +27,10 @@ type path struct {
 // sink is a connection whose peer takes everything.
 type sink struct{ bytes int }
 
-func (s *sink) Write(p []byte) (int, error) { s.bytes += len(p); return len(p), nil }
-func (s *sink) OutboundBuffered() int       { return 0 }
+func (s *sink) send(p []byte) (int, error)   { s.bytes += len(p); return len(p), nil }
+func (s *sink) unacknowledged() (int, error) { return 0, nil }
+func (s *sink) shutWrite()                   {}
+func (s *sink) close()                       {}
 
 // newPath is a server with one agency, which logs every batch and whose reads
 // bring a window of batches of 8 kB.

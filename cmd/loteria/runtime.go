@@ -16,7 +16,7 @@ const (
 	// serverGCPercent is how much garbage the heap may hold. A server makes hardly
 	// any once its agencies are connected, so collecting sooner costs nothing: an
 	// agency that waits takes 940 bytes instead of 1,070.
-	serverGCPercent = 50
+	serverGCPercent = 25
 )
 
 // tuneServer sets the Go runtime up for a server, except for what the
