@@ -28,7 +28,7 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if !ok {
 		return nil, gnet.None
 	}
-	sess.conn = &socket{gnet: c, fd: c.Fd()}
+	sess.conn = &socket{gnet: c}
 	limitUnacknowledged(c.Fd(), peerTimeout)
 	forgetIP(c.LocalAddr())
 	forgetIP(c.RemoteAddr())

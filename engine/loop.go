@@ -376,7 +376,7 @@ func (lp *loop) sayFarewell(code codec.Code) {
 }
 
 func (lp *loop) add(s *session) {
-	s.at = len(lp.sessions)
+	s.at = int32(len(lp.sessions))
 	lp.sessions = append(lp.sessions, s)
 }
 

@@ -9,11 +9,11 @@ import (
 
 // session is one connection: frames in, requests out, and how many answers it
 // is owed. It belongs to its event loop; only lottery and counted are the
-// committer's.
+// committer's. Ten thousand that wait are most of a server's memory, so fields
+// stand where they leave no gaps.
 type session struct {
 	conn   conn // nil before OnOpen
 	loop   *loop
-	at     int    // index in loop.sessions
 	source source // the peer; it outlives the connection, as rejected batches do in the log
 
 	// backlog is what the socket has not taken yet; nil if nothing.
@@ -36,6 +36,7 @@ type session struct {
 	// proved is the agency that the connection has proved to be; 0 if it has not,
 	// or need not. It is fixed once it is set. handshake is nil but on the way there.
 	proved    codec.Agency
+	at        int32 // index in loop.sessions
 	handshake *handshake
 
 	opened    bool // a loop has it
@@ -48,8 +49,9 @@ type session struct {
 	closed    bool // the connection is gone; nobody can be told anything
 	owesOut   bool // winners were said, but not all is in the socket yet
 
-	lottery lottery.Session
 	counted bool // the exit rule counts this socket as an agency's
+
+	lottery lottery.Session
 }
 
 // inbox is what a loop's sessions share while they read: limits, rules,

@@ -28,16 +28,13 @@ type conn interface {
 //
 // gnet's Write is not used: what the socket doesn't take, it copies into a
 // buffer without a limit, which nobody can take along when the peer half-closes.
-type socket struct {
-	gnet gnet.Conn
-	fd   int
-}
+type socket struct{ gnet gnet.Conn }
 
-func (c *socket) send(p []byte) (int, error)   { return sendTo(c.fd, p) }
-func (c *socket) unacknowledged() (int, error) { return unacknowledged(c.fd) }
+func (c *socket) send(p []byte) (int, error)   { return sendTo(c.gnet.Fd(), p) }
+func (c *socket) unacknowledged() (int, error) { return unacknowledged(c.gnet.Fd()) }
 
 func (c *socket) shutWrite() {
-	_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails only if the peer is gone already
+	_ = unix.Shutdown(c.gnet.Fd(), unix.SHUT_WR) // fails only if the peer is gone already
 }
 
 func (c *socket) close() {
