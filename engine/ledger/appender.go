@@ -6,9 +6,10 @@ import "reflect"
 // of writes that go past the operating system's cache.
 const BlockBytes = 4 << 10
 
-// appendBytes is how much an appender writes at once. From half a MiB on, disks are about as fast as
-// they get; more would only leave the processor's cache before it is written.
-const appendBytes = 1 << 20
+// appendBytes is how much an appender writes at once: as much as two event loops hand over when they are busy, so that
+// a group is one write. Large runs are copied in one piece for the same reason that they are not written by
+// way of the cache: from 1 MiB on, Go copies past the processor's cache, which with this was worth 9 % of all processor time.
+const appendBytes = 4 << 20
 
 // A sync after a write to space that is reserved but was never written waits for the file system, too, which has to note that
 // it is written now. So a write of at most smallBytes takes zeros along for the next zeroAheadBytes,

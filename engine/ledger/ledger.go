@@ -296,23 +296,25 @@ func (l *Ledger) commit(runs [][]byte) error {
 	return nil
 }
 
-// write seals the records of one run and appends them. Those that make the buffer full are written at once.
+// write seals and appends the records of one run, a stretch at a time: as much as goes into one segment.
 func (l *Ledger) write(run []byte) error {
-	for len(run) > 0 {
-		size := packedRecordBytes(run)
-		if l.out.offset()+int64(size) > l.out.size {
+	start := 0 // of the stretch: records sealed for the live segment, not yet appended
+	for pos := 0; pos < len(run); {
+		size := packedRecordBytes(run[pos:])
+		if l.out.offset()+int64(pos-start+size) > l.out.size {
+			if err := l.out.append(run[start:pos]); err != nil {
+				return err
+			}
+			start = pos
 			if err := l.makeRoom(int64(size)); err != nil {
 				return err
 			}
 		}
-		l.chain = seal(run, uint32(l.next-l.groupFirst), l.next, l.chain)
+		l.chain = seal(run[pos:], uint32(l.next-l.groupFirst), l.next, l.chain)
 		l.next++
-		if err := l.out.append(run[:size]); err != nil {
-			return err
-		}
-		run = run[size:]
+		pos += size
 	}
-	return nil
+	return l.out.append(run[start:])
 }
 
 // packedRecordBytes is the size of the record that run begins with.

@@ -271,13 +271,13 @@ func TestLargeGroup(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys})
 	var want []entry
-	for i := range 700 {
+	for i := range 1400 {
 		want = append(want, bets(4099, i))
 	}
 	writes := fsys.Count(ledgertest.Write)
 	mustCommit(t, l, want...)
-	if writes = fsys.Count(ledgertest.Write) - writes; writes != 3 {
-		t.Errorf("2.9 MB took %d writes, want 3", writes)
+	if writes = fsys.Count(ledgertest.Write) - writes; writes != 2 {
+		t.Errorf("5.8 MB took %d writes, want 2", writes)
 	}
 	mustCommit(t, l, bets(5, 1))
 	fsys.Crash()
