@@ -6,10 +6,14 @@ import "reflect"
 // of writes that go past the operating system's cache.
 const BlockBytes = 4 << 10
 
-// appendBytes is how much an appender writes at once: as much as two event loops hand over when they are busy, so that
+// appendBytesMax is how much an appender writes at once: as much as two event loops hand over when they are busy, so that
 // a group is one write. Large runs are copied in one piece for the same reason that they are not written by
 // way of the cache: from 1 MiB on, Go copies past the processor's cache, which with this was worth 9 % of all processor time.
-const appendBytes = 4 << 20
+// A ledger with small groups never needs so much: its buffer has appendBytesMin.
+const (
+	appendBytesMax = 4 << 20
+	appendBytesMin = 512 << 10
+)
 
 // A sync after a write to space that is reserved but was never written waits for the file system, too, which has to note that
 // it is written now. So a write of at most smallBytes takes zeros along for the next zeroAheadBytes,
@@ -25,7 +29,7 @@ const (
 // before; those that were full have not changed.
 type appender struct {
 	file    File
-	buf     []byte // whole blocks of memory, aligned to blocks
+	buf     []byte // whole blocks of memory, aligned to blocks; grows to appendBytesMax
 	base    int64  // where buf goes in the file, a multiple of BlockBytes
 	used    int    // bytes of buf; always less than len(buf)
 	written int    // of used: what is in the file already; less than a block
@@ -34,8 +38,6 @@ type appender struct {
 	size   int64 // of the file, reserved, whole blocks
 	zeroed int64 // where the zeros end that were written ahead
 }
-
-func newAppender(ahead bool) appender { return appender{buf: alignedBytes(appendBytes), ahead: ahead} }
 
 // alignedBytes is memory that begins at a multiple of BlockBytes, as writes past the operating system's cache need it.
 func alignedBytes(n int) []byte {
@@ -48,8 +50,25 @@ func alignedBytes(n int) []byte {
 // is in the file.
 func (a *appender) start(file File, size, offset int64, begun []byte) {
 	a.file, a.base, a.size, a.zeroed = file, offset-int64(len(begun)), size, 0
+	if a.buf == nil {
+		a.buf = alignedBytes(BlockBytes)
+	}
 	a.used = copy(a.buf, begun)
 	a.written = a.used
+}
+
+// reserve makes room for n bytes more, as far as there may be.
+func (a *appender) reserve(n int) {
+	if len(a.buf) == appendBytesMax || len(a.buf) >= appendBytesMin && a.used+n < len(a.buf) {
+		return
+	}
+	size := appendBytesMin
+	if a.used+n >= appendBytesMin {
+		size = appendBytesMax
+	}
+	grown := alignedBytes(size)
+	copy(grown, a.buf[:a.used])
+	a.buf = grown
 }
 
 // offset is where the next byte goes.
@@ -57,6 +76,7 @@ func (a *appender) offset() int64 { return a.base + int64(a.used) }
 
 // append takes p, which is the caller's again afterwards. It writes only what fills the buffer.
 func (a *appender) append(p []byte) error {
+	a.reserve(len(p))
 	for len(p) > 0 {
 		n := copy(a.buf[a.used:], p)
 		p = p[n:]
@@ -76,7 +96,7 @@ func (a *appender) flush() error {
 	}
 	end := int(roundUp(int64(a.used)))
 	if a.ahead && end <= smallBytes && a.base+int64(end) > a.zeroed {
-		end = int(min(int64(end+zeroAheadBytes), a.size-a.base))
+		end = int(min(int64(end+zeroAheadBytes), int64(len(a.buf)), a.size-a.base))
 		a.zeroed = a.base + int64(end)
 	}
 	clear(a.buf[a.used:end])

@@ -104,7 +104,7 @@ func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability, out: newAppender(o.Durability == Fsync)}
+	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability, out: appender{ahead: o.Durability == Fsync}}
 	if err := l.fsys.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
