@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -286,7 +287,8 @@ func TestYardstick(t *testing.T) {
 			t.Fatal(err)
 		}
 		const groupBytes = 1 << 20
-		y := load.Yardstick{Dir: t.TempDir(), Connections: o.Agencies, Sync: true, GroupBytes: groupBytes}
+		log := newFileLog(t)
+		y := load.Yardstick{Log: log, Connections: o.Agencies, GroupBytes: groupBytes}
 		type outcome struct {
 			groups *load.Groups
 			err    error
@@ -304,9 +306,8 @@ func TestYardstick(t *testing.T) {
 		if r.Bets != o.Bets || end.groups.Bytes != r.Bytes || end.groups.Count < 1 || end.groups.BytesMax > 2*groupBytes {
 			t.Errorf("sent %+v, written %+v", r, end.groups)
 		}
-		left, err := os.ReadDir(y.Dir)
-		if err != nil || len(left) > 0 {
-			t.Errorf("left behind: %v, %v", left, err)
+		if info, err := log.Stat(); err != nil || info.Size() != r.Bytes {
+			t.Errorf("the file: %v, %v; want %d bytes", info, err, r.Bytes)
 		}
 	}
 }
@@ -318,7 +319,7 @@ func TestYardstickRefusesWhatIsNoFrame(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := load.Yardstick{Dir: t.TempDir(), Connections: 1}.Serve(t.Context(), l)
+		_, err := load.Yardstick{Log: newFileLog(t), Connections: 1}.Serve(t.Context(), l)
 		ended <- err
 	}()
 	conn, err := net.Dial("tcp", l.Addr().String())
@@ -334,13 +335,35 @@ func TestYardstickRefusesWhatIsNoFrame(t *testing.T) {
 	}
 }
 
+// fileLog is a log in a file of its own.
+type fileLog struct{ *os.File }
+
+func newFileLog(t *testing.T) fileLog {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	return fileLog{file}
+}
+
+func (l fileLog) Commit(pieces [][]byte) error {
+	for _, p := range pieces {
+		if _, err := l.Write(p); err != nil {
+			return err
+		}
+	}
+	return l.Sync()
+}
+
 func TestProbeSync(t *testing.T) {
-	dir := t.TempDir()
-	d, err := load.ProbeSync(dir, 10_000, 5, time.Minute)
+	log := newFileLog(t)
+	d, err := load.ProbeSync(log, 10_000, 5, time.Minute)
 	if err != nil || d.Sync.Count != 5 || d.GroupBytes != 10_000 || d.Sync.MinUS <= 0 {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	if info, err := log.Stat(); err != nil || info.Size() != 5*10_000 {
+		t.Errorf("%v, %v", info, err)
 	}
 }

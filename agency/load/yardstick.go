@@ -16,12 +16,10 @@ import (
 // frames' lengths, since it has to count them, and nothing else. Its groups form as
 // a server's do: what comes while one group syncs is the next.
 type Yardstick struct {
-	// Dir is where the file is, while it serves.
-	Dir string
+	// Log is what the frames are appended to. Its group is durable when an ACK leaves.
+	Log Log
 	// Connections is how many it serves. It ends when all of them are closed.
 	Connections int
-	// Sync says that an ACK waits for the disk.
-	Sync bool
 	// GroupBytes is how large a group grows, about; 0 stands for
 	// GroupBytesDefault. A server's mean group makes groups of its size.
 	GroupBytes int
@@ -55,7 +53,7 @@ type yardstickConn struct {
 
 // yardstick is one that serves.
 type yardstick struct {
-	log        *appendLog
+	log        Log
 	groupBytes int
 	pending    chan piece // of all connections, one for each buffer at most
 	acks       []byte     // scratch
@@ -66,11 +64,6 @@ type yardstick struct {
 // Serve takes the connections, closes l, and returns what it wrote when all
 // connections are closed.
 func (y Yardstick) Serve(ctx context.Context, l net.Listener) (_ *Groups, err error) {
-	log, err := newAppendLog(y.Dir, y.Sync)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, log.remove()) }()
 	defer func() { err = errors.Join(err, closeOnce(l)) }()
 	unhook := context.AfterFunc(ctx, func() { _ = closeOnce(l) }) // Accept tells
 	defer unhook()
@@ -79,7 +72,7 @@ func (y Yardstick) Serve(ctx context.Context, l net.Listener) (_ *Groups, err er
 	if groupBytes == 0 {
 		groupBytes = GroupBytesDefault
 	}
-	s := &yardstick{log: log, groupBytes: groupBytes, pending: make(chan piece, buffersPerPiece*y.Connections)}
+	s := &yardstick{log: y.Log, groupBytes: groupBytes, pending: make(chan piece, buffersPerPiece*y.Connections)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	readers, ctx := errgroup.WithContext(ctx)
@@ -174,7 +167,7 @@ func (s *yardstick) commit() error {
 			writes = append(writes, p.bytes)
 			size += int64(len(p.bytes))
 		}
-		if err := s.log.commit(writes); err != nil {
+		if err := s.log.Commit(writes); err != nil {
 			return fmt.Errorf("yardstick: %w", err)
 		}
 		s.groups++

@@ -271,8 +271,12 @@ func (b *bench) probe(report *load.Report, groupBytes int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	report.DiskSync, err = load.ProbeSync(dir, groupBytes, probeSyncs, probeBudget)
-	return err
+	log, err := newBenchLog(dir, true)
+	if err != nil {
+		return err
+	}
+	report.DiskSync, err = load.ProbeSync(log, groupBytes, probeSyncs, probeBudget)
+	return errors.Join(err, log.Remove())
 }
 
 // sweep measures every point of the plot and draws it.

@@ -255,7 +255,11 @@ func checkStored(dir string, o load.Options, result *load.Result) error {
 const yardstickCommand = "bench-yardstick"
 
 func newYardstickCommand() *cobra.Command {
-	var y load.Yardstick
+	var (
+		y    load.Yardstick
+		dir  string
+		sync bool
+	)
 	cmd := &cobra.Command{
 		Use:    yardstickCommand,
 		Short:  "What `loteria bench --limit` measures: says where it listens, then what it wrote",
@@ -270,17 +274,22 @@ func newYardstickCommand() *cobra.Command {
 			if _, err := fmt.Fprintln(cmd.OutOrStdout(), l.Addr()); err != nil {
 				return errors.Join(err, l.Close())
 			}
-			groups, err := y.Serve(cmd.Context(), l)
+			log, err := newBenchLog(dir, sync)
 			if err != nil {
+				return errors.Join(err, l.Close())
+			}
+			y.Log = log
+			groups, err := y.Serve(cmd.Context(), l)
+			if err = errors.Join(err, log.Remove()); err != nil {
 				return err
 			}
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(groups)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&y.Dir, "dir", "", "where its file is made")
+	flags.StringVar(&dir, "dir", "", "where its file is made")
 	flags.IntVar(&y.Connections, "connections", 1, "how many it serves before it ends")
-	flags.BoolVar(&y.Sync, "sync", true, "whether an ACK waits for the disk")
+	flags.BoolVar(&sync, "sync", true, "whether an ACK waits for the disk")
 	flags.IntVar(&y.GroupBytes, "group-bytes", load.GroupBytesDefault, "how large a group grows")
 	return cmd
 }

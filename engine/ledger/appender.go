@@ -6,7 +6,7 @@ import "reflect"
 // of writes that go past the operating system's cache.
 const BlockBytes = 4 << 10
 
-// appendBytesMax is how much an appender writes at once: as much as two event loops hand over when they are busy, so that
+// appendBytesMax is how much an Appender writes at once: as much as two event loops hand over when they are busy, so that
 // a group is one write. Large runs are copied in one piece for the same reason that they are not written by
 // way of the cache: from 1 MiB on, Go copies past the processor's cache, which with this was worth 9 % of all processor time.
 // A ledger with small groups never needs so much: its buffer has appendBytesMin.
@@ -24,10 +24,12 @@ const (
 	zeroAheadBytes = 256 << 10
 )
 
-// appender writes bytes one behind the other into a file, in whole blocks: what the last block lacks is zeros,
+// Appender writes bytes one behind the other into a file, in whole blocks: what the last block lacks is zeros,
 // and it is written again when there is more for it. A crash may leave any of its sectors as it was
 // before; those that were full have not changed.
-type appender struct {
+//
+// It is how a ledger writes, and how a benchmark measures the disk without a ledger. It belongs to one goroutine.
+type Appender struct {
 	file    File
 	buf     []byte // whole blocks of memory, aligned to blocks; grows to appendBytesMax
 	base    int64  // where buf goes in the file, a multiple of BlockBytes
@@ -39,6 +41,11 @@ type appender struct {
 	zeroed int64 // where the zeros end that were written ahead
 }
 
+// NewAppender makes one that writes zeros ahead or not; see smallBytes. Start comes first.
+func NewAppender(ahead bool) *Appender {
+	return &Appender{buf: alignedBytes(BlockBytes), ahead: ahead}
+}
+
 // alignedBytes is memory that begins at a multiple of BlockBytes, as writes past the operating system's cache need it.
 func alignedBytes(n int) []byte {
 	b := make([]byte, n+BlockBytes)
@@ -46,19 +53,16 @@ func alignedBytes(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
-// start makes file, of that size, the one that is written, from offset on. begun is what the block with that offset begins with, and
+// Start makes file, of that size, the one that is written, from offset on. begun is what the block with that offset begins with, and
 // is in the file.
-func (a *appender) start(file File, size, offset int64, begun []byte) {
+func (a *Appender) Start(file File, size, offset int64, begun []byte) {
 	a.file, a.base, a.size, a.zeroed = file, offset-int64(len(begun)), size, 0
-	if a.buf == nil {
-		a.buf = alignedBytes(BlockBytes)
-	}
 	a.used = copy(a.buf, begun)
 	a.written = a.used
 }
 
-// reserve makes room for n bytes more, as far as there may be.
-func (a *appender) reserve(n int) {
+// grow makes room for n bytes more, as far as there may be.
+func (a *Appender) grow(n int) {
 	if len(a.buf) == appendBytesMax || len(a.buf) >= appendBytesMin && a.used+n < len(a.buf) {
 		return
 	}
@@ -71,17 +75,27 @@ func (a *appender) reserve(n int) {
 	a.buf = grown
 }
 
-// offset is where the next byte goes.
-func (a *appender) offset() int64 { return a.base + int64(a.used) }
+// Reserve makes the file larger, to size rounded up to whole blocks.
+func (a *Appender) Reserve(size int64) error {
+	size = roundUp(size)
+	if err := a.file.Allocate(size); err != nil {
+		return err
+	}
+	a.size = size
+	return nil
+}
 
-// append takes p, which is the caller's again afterwards. It writes only what fills the buffer.
-func (a *appender) append(p []byte) error {
-	a.reserve(len(p))
+// Offset is where the next byte goes.
+func (a *Appender) Offset() int64 { return a.base + int64(a.used) }
+
+// Append takes p, which is the caller's again afterwards. It writes only what fills the buffer.
+func (a *Appender) Append(p []byte) error {
+	a.grow(len(p))
 	for len(p) > 0 {
 		n := copy(a.buf[a.used:], p)
 		p = p[n:]
 		if a.used += n; a.used == len(a.buf) {
-			if err := a.flush(); err != nil {
+			if err := a.Flush(); err != nil {
 				return err
 			}
 		}
@@ -89,8 +103,8 @@ func (a *appender) append(p []byte) error {
 	return nil
 }
 
-// flush writes what was appended.
-func (a *appender) flush() error {
+// Flush writes what was appended.
+func (a *Appender) Flush() error {
 	if a.used == a.written {
 		return nil
 	}

@@ -75,10 +75,10 @@ type Ledger struct {
 	id           ledgerID
 	recovered    Tail
 
-	live        File     // the last segment, open for writing; nil while there is none
-	out         appender // of live
-	segments    int      // live included
-	sealedBytes int64    // of all segments but live
+	live        File      // the last segment, open for writing; nil while there is none
+	out         *Appender // of live
+	segments    int       // live included
+	sealedBytes int64     // of all segments but live
 
 	next       uint64 // sequence number of the next record
 	chain      uint32 // chain value before it
@@ -104,7 +104,7 @@ func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability, out: appender{ahead: o.Durability == Fsync}}
+	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability, out: NewAppender(o.Durability == Fsync)}
 	if err := l.fsys.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -214,7 +214,7 @@ func (l *Ledger) reopen(p *replayer) error {
 // blocks; begun is what the block with that offset begins with.
 func (l *Ledger) appendTo(live File, size, offset int64, begun []byte) error {
 	l.live = live
-	l.out.start(live, size, offset, begun)
+	l.out.Start(live, size, offset, begun)
 	if l.durability == OS {
 		return nil
 	}
@@ -284,7 +284,7 @@ func (l *Ledger) commit(runs [][]byte) error {
 	if l.next == before {
 		return nil
 	}
-	if err := l.out.flush(); err != nil {
+	if err := l.out.Flush(); err != nil {
 		return err
 	}
 	if l.durability == Fsync {
@@ -301,8 +301,8 @@ func (l *Ledger) write(run []byte) error {
 	start := 0 // of the stretch: records sealed for the live segment, not yet appended
 	for pos := 0; pos < len(run); {
 		size := packedRecordBytes(run[pos:])
-		if l.out.offset()+int64(pos-start+size) > l.out.size {
-			if err := l.out.append(run[start:pos]); err != nil {
+		if l.out.Offset()+int64(pos-start+size) > l.out.size {
+			if err := l.out.Append(run[start:pos]); err != nil {
 				return err
 			}
 			start = pos
@@ -314,7 +314,7 @@ func (l *Ledger) write(run []byte) error {
 		l.next++
 		pos += size
 	}
-	return l.out.append(run[start:])
+	return l.out.Append(run[start:])
 }
 
 // packedRecordBytes is the size of the record that run begins with.
@@ -339,26 +339,21 @@ func (l *Ledger) sync() error {
 
 // makeRoom sees to it that a record of recordBytes fits into the live segment.
 func (l *Ledger) makeRoom(recordBytes int64) error {
-	if l.out.offset() > segmentHeaderBytes {
+	if l.out.Offset() > segmentHeaderBytes {
 		return l.rotate(recordBytes)
 	}
 	// An empty segment has no successor: that would begin with the same record. It grows instead.
-	size := roundUp(segmentHeaderBytes + recordBytes)
-	if err := l.live.Allocate(size); err != nil {
-		return err
-	}
-	l.out.size = size
-	return nil
+	return l.out.Reserve(segmentHeaderBytes + recordBytes)
 }
 
 // rotate seals the live segment and begins the next one. The old one is whole on disk before the new name exists: that is
 // why a replay need not forgive any damage in a segment that has a successor. For the same reason
 // it syncs with Durability OS, too.
 func (l *Ledger) rotate(recordBytes int64) error {
-	if err := l.out.flush(); err != nil {
+	if err := l.out.Flush(); err != nil {
 		return err
 	}
-	if err := l.live.Truncate(l.out.offset()); err != nil {
+	if err := l.live.Truncate(l.out.Offset()); err != nil {
 		return err
 	}
 	if err := l.live.Sync(); err != nil {
@@ -369,7 +364,7 @@ func (l *Ledger) rotate(recordBytes int64) error {
 	if err := sealed.Close(); err != nil {
 		return err
 	}
-	l.sealedBytes += l.out.offset()
+	l.sealedBytes += l.out.Offset()
 	return l.begin(segmentHeaderBytes + recordBytes)
 }
 
@@ -390,10 +385,10 @@ func (l *Ledger) begin(sizeMin int64) error {
 	if err := l.appendTo(file, size, 0, nil); err != nil {
 		return err
 	}
-	if err := l.out.append(h.encode()); err != nil {
+	if err := l.out.Append(h.encode()); err != nil {
 		return err
 	}
-	if err := l.out.flush(); err != nil {
+	if err := l.out.Flush(); err != nil {
 		return err
 	}
 	if err := file.Sync(); err != nil {
@@ -410,7 +405,7 @@ func (l *Ledger) begin(sizeMin int64) error {
 func (l *Ledger) publish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stats = Stats{Seq: l.next - 1, Bytes: l.sealedBytes + l.out.offset(), Segments: l.segments}
+	l.stats = Stats{Seq: l.next - 1, Bytes: l.sealedBytes + l.out.Offset(), Segments: l.segments}
 }
 
 // Close makes everything that was committed durable, also with Durability OS, and releases the directory.
