@@ -44,7 +44,7 @@ type Config struct {
 	FrameBytesMax        int           `env:"SERVER_FRAME_BYTES_MAX" envDefault:"65536" help:"largest payload of an agency's frame, in bytes" legal:"309 to 16777216"`
 	ConnectionsMax       int           `env:"SERVER_CONNECTIONS_MAX" envDefault:"16384" help:"connections at once; lowered, with a warning, to what the descriptor limit allows" legal:"1 to 1000000"`
 	ConnectionsPerSource int           `env:"SERVER_CONNECTIONS_PER_SOURCE" envDefault:"0" help:"connections at once of one source address; 0 is no limit" legal:"0 to 1000000"`
-	ReadTimeout          time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, a frame stay half sent, and a peer read nothing of what it asked for" legal:"a duration, 50ms to 24h"`
+	ReadTimeout          time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, or not who it is, a frame stay half sent, and a peer read nothing of what it asked for" legal:"a duration, 50ms to 24h"`
 	UnreadBytesMax       int           `env:"SERVER_UNREAD_BYTES_MAX" envDefault:"65536" help:"bytes of answers that a peer may leave unread when it is owed another one, beside what its socket takes" legal:"1024 to 1073741824"`
 	QueueBytesMax        int           `env:"SERVER_QUEUE_BYTES_MAX" envDefault:"8388608" help:"bytes of bets that may wait for the disk, in all; when it is full, nothing more is read" legal:"65536 to 1073741824"`
 	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" legal:"0 to 256"`

@@ -8,7 +8,7 @@ const BlockBytes = 4 << 10
 
 // appendBytesMax is how much an Appender writes at once: as much as two event loops hand over when they are busy, so that
 // a group is one write. Large runs are copied in one piece for the same reason that they are not written by
-// way of the cache: from 1 MiB on, Go copies past the processor's cache, which with this was worth 9 % of all processor time.
+// way of the cache: from 1 MiB on, Go copies past the processor's cache.
 // A ledger with small groups never needs so much: its buffer has appendBytesMin.
 const (
 	appendBytesMax = 4 << 20
