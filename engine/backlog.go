@@ -23,8 +23,10 @@ func (b *backlog) add(p []byte, shared bool) {
 	}
 	if n := len(b.chunks); n > 0 {
 		// Only our own chunks have room: shared payloads are cut to their length.
-		if last := b.chunks[n-1]; cap(last)-len(last) >= len(p) {
-			b.chunks[n-1] = append(last, p...)
+		last := b.chunks[n-1]
+		fits := min(cap(last)-len(last), len(p))
+		b.chunks[n-1] = append(last, p[:fits]...)
+		if p = p[fits:]; len(p) == 0 {
 			return
 		}
 	}

@@ -59,8 +59,11 @@ func (t *totals) add(runs [][]byte) {
 // group commits what the loops have handed over, as one group. On return every
 // answer of the group is in c.replies; with an error none of them may leave.
 func (c *committer) group(batches []*batch, now time.Time) error {
-	c.runs, c.own, c.effects, c.replies, c.drawn = c.runs[:0], c.own[:0], c.effects[:0], c.replies[:0], false
+	c.runs, c.own, c.effects, c.replies, c.drawn = c.runs[:0], c.own[:0], c.effects[:0], reusable(c.replies), false
 	c.reports = c.reports[:0]
+	if cap(c.effects) > repliesKeptMax {
+		c.effects = nil
+	}
 	for _, b := range batches {
 		for i := range b.requests {
 			c.decide(b, &b.requests[i], now)
@@ -182,6 +185,7 @@ func (c *committer) take(effects []lottery.Effect) {
 			code:    e.Code,
 			count:   e.Count,
 			agency:  e.Agency,
+			times:   e.Times,
 			stored:  e.Stored,
 			payload: e.Payload,
 		})

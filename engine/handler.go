@@ -29,7 +29,7 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		return nil, gnet.None
 	}
 	sess.conn = &socket{gnet: c}
-	limitUnacknowledged(c.Fd(), peerTimeout)
+	limitUnacknowledged(c.Fd(), max(peerTimeout, 2*h.server.cfg.ReadTimeout))
 	forgetIP(c.LocalAddr())
 	forgetIP(c.RemoteAddr())
 	return nil, h.open(sess)

@@ -26,21 +26,22 @@ import (
 // What peers can make the server hold is at most, in bytes,
 //
 //	connections x (session + SERVER_FRAME_BYTES_MAX + SERVER_UNREAD_BYTES_MAX)
-//	+ 4 x SERVER_QUEUE_BYTES_MAX
+//	+ 4 x max(SERVER_QUEUE_BYTES_MAX, 2 x SERVER_EVENT_LOOPS x SERVER_FRAME_BYTES_MAX)
 //
 // where connections is SERVER_CONNECTIONS_MAX and session is SessionBytesMax.
 // Who has to authenticate and has not yet, has codec.AuthenticationBytesMax in
-// place of SERVER_FRAME_BYTES_MAX.
-// A frame that has not come whole is kept in a buffer of its length; a peer
-// that has said something can at the same time leave answers unread. An
-// agency's winners are not copied for those who are slow to read them. A stage
-// holds the records of SERVER_QUEUE_BYTES_MAX and, if every bet wins, their
-// lines a second time; requests and answers, of 120 bytes for each batch and
-// held until they are sent, take as much again at worst. The garbage collector
-// may let the heap grow by GOGC percent beyond all that. The tests of
-// cmd/loteria measure it with 5,000 peers at their worst: 2 kB each for those who
-// say nothing, 6 kB for those who announce a frame, 77 kB for those who keep back
-// the last byte of one of 64 kB; winners that nobody reads cost nothing.
+// place of SERVER_FRAME_BYTES_MAX. A frame that has not come whole is kept in a
+// buffer of its length; a peer that has said something can at the same time leave
+// answers unread: up to the limit and one write more, of at most 32 kB. Winners of
+// more than 16 kB are not copied for those who are slow to read them, and who has
+// asked many times is one entry of 80 bytes until the answers are written. Each of
+// a loop's two batches holds its share of the queue, or one record in any case,
+// and, if every bet wins, the lines a second time; requests and answers, of 300
+// bytes for each batch and held until they are sent, take as much again at worst.
+// The garbage collector may let the heap grow by GOGC percent beyond all that. The
+// tests of cmd/loteria measure it with 5,000 peers at their worst: 2 kB each for
+// those who say nothing, 6 kB for those who announce a frame, 77 kB for those who
+// keep back the last byte of one of 64 kB; winners that nobody reads cost nothing.
 type limit uint8
 
 const (

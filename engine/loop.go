@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -76,6 +77,18 @@ func (lp *loop) post(change func(*mailbox)) {
 	}
 }
 
+// repliesKeptMax is how many replies a slice may have room for and be used again.
+// Only a draw that very many wait for has more.
+const repliesKeptMax = stageRequestsMax
+
+// reusable is replies emptied, or nothing if it is larger than is worth keeping.
+func reusable(replies []reply) []reply {
+	if cap(replies) > repliesKeptMax {
+		return nil
+	}
+	return replies[:0]
+}
+
 func (lp *loop) deliver(replies []reply) {
 	lp.post(func(m *mailbox) { m.replies = append(m.replies, replies...) })
 }
@@ -86,6 +99,10 @@ func (lp *loop) attach(el gnet.EventLoop) {
 	lp.mail.el = el
 	lp.mail.mu.Unlock()
 }
+
+// detach makes the mailbox one that nobody looks into any more: the event loop
+// is about to be stopped.
+func (lp *loop) detach() { lp.attach(nil) }
 
 // Run empties the mailbox. gnet calls it on the event loop.
 func (lp *loop) Run(context.Context) error {
@@ -115,7 +132,7 @@ func (lp *loop) Run(context.Context) error {
 
 	clear(replies) // let sessions and payloads go
 	m.mu.Lock()
-	m.spare = replies[:0]
+	m.spare = reusable(replies)
 	m.mu.Unlock()
 	return nil
 }
@@ -135,41 +152,14 @@ func (lp *loop) answer(replies []reply) []reply {
 			continue
 		}
 		s.agency = r.agency
-		if len(out) > payloadCopyMax {
-			lp.write(s, out)
-			out = out[:0]
-		}
-		s.unanswered--
-		switch r.kind {
-		case lottery.Ack:
-			out = codec.AppendAck(out)
-		case lottery.Welcome:
-			w := lp.server.welcome
-			w.Stored = r.stored
-			out = codec.AppendWelcome(out, w)
-		case lottery.Winners:
-			winners = true
-			out = codec.AppendFrameHeader(out, len(r.payload))
-			if len(r.payload) <= payloadCopyMax {
-				out = append(out, r.payload...)
-				break
+		winners = winners || r.kind == lottery.Winners
+		for range max(r.times, 1) {
+			if len(out) > payloadCopyMax {
+				lp.write(s, out)
+				out = out[:0]
 			}
-			lp.write(s, out)
-			lp.writeShared(s, r.payload)
-			out = out[:0]
-		case challenge:
-			out = codec.AppendChallenge(out, codec.Nonce([]byte(r.detail)))
-		case authenticated:
-			out = codec.AppendAuthenticated(out)
-		case lottery.Reject:
-			out = codec.AppendError(out, r.code, r.detail)
-			if broken, ok := limitOfCode(r.code); ok {
-				lp.server.counters.count(broken)
-			}
-			if r.code.Closes() {
-				s.lastSaid, s.deaf = true, true
-				s.dropPartial(&lp.box)
-			}
+			s.unanswered--
+			out = lp.say(s, r, out)
 		}
 	}
 	lp.out = out[:0]
@@ -182,6 +172,42 @@ func (lp *loop) answer(replies []reply) []reply {
 	}
 	lp.settle(s)
 	return replies[n:]
+}
+
+// say appends one answer to out. One that is too large to be copied is written
+// instead, behind what out had, which is empty then.
+func (lp *loop) say(s *session, r *reply, out []byte) []byte {
+	switch r.kind {
+	case lottery.Ack:
+		return codec.AppendAck(out)
+	case lottery.Welcome:
+		w := lp.server.welcome
+		w.Stored = r.stored
+		return codec.AppendWelcome(out, w)
+	case lottery.Winners:
+		out = codec.AppendFrameHeader(out, len(r.payload))
+		if len(r.payload) <= payloadCopyMax {
+			return append(out, r.payload...)
+		}
+		lp.write(s, out)
+		lp.writeShared(s, r.payload)
+		return out[:0]
+	case challenge:
+		return codec.AppendChallenge(out, codec.Nonce([]byte(r.detail)))
+	case authenticated:
+		return codec.AppendAuthenticated(out)
+	case lottery.Reject:
+		if broken, ok := limitOfCode(r.code); ok {
+			lp.server.counters.count(broken)
+		}
+		if r.code.Closes() {
+			s.lastSaid, s.deaf = true, true
+			s.dropPartial(&lp.box)
+		}
+		return codec.AppendError(out, r.code, r.detail)
+	default:
+		panic(fmt.Sprintf("engine: reply of kind %d", r.kind))
+	}
 }
 
 // write sends p unless the session is closed. What the socket doesn't take is

@@ -38,8 +38,8 @@ var mutations = []mutation{
 	{
 		name:  "no directory sync at rotation",
 		file:  "ledger/ledger.go",
-		old:   "if err := l.fsys.SyncDir(l.dir); err != nil {\n\t\treturn err\n\t}\n\tl.offset, l.groupFirst = ",
-		new:   "l.offset, l.groupFirst = ",
+		old:   "if err := l.fsys.SyncDir(l.dir); err != nil {\n\t\treturn err\n\t}\n\tl.groupFirst = l.next\n\tl.segments++",
+		new:   "l.groupFirst = l.next\n\tl.segments++",
 		seeds: 2000,
 	},
 	{
@@ -52,7 +52,7 @@ var mutations = []mutation{
 	{
 		name:  "a restart believes a sync that failed",
 		file:  "ledger/ledger.go",
-		old:   "if err := l.rewrite(&p.r, newest); err != nil {\n\t\treturn err\n\t}",
+		old:   "if err := l.rewrite(&p.r, newest, offset); err != nil {\n\t\treturn err\n\t}",
 		new:   "_ = newest",
 		seeds: 5000,
 	},
@@ -66,7 +66,7 @@ var mutations = []mutation{
 	{
 		name:  "remains of a torn write stay",
 		file:  "ledger/ledger.go",
-		old:   "if err := live.Truncate(l.offset); err != nil {",
+		old:   "if err := live.Truncate(offset); err != nil {",
 		new:   "if err := error(nil); err != nil {",
 		seeds: 20000,
 	},

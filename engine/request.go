@@ -61,6 +61,7 @@ type reply struct {
 	code    codec.Code
 	count   int
 	agency  codec.Agency
+	times   int32 // how many frames this answers; 0 stands for 1
 	stored  int64
 	payload []byte // shared: never changed
 	detail  string // of lottery.Reject; of challenge: the nonce's bytes

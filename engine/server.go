@@ -29,7 +29,9 @@ var (
 )
 
 const (
-	// peerTimeout ends the connection of a peer that acknowledges nothing.
+	// peerTimeout ends the connection of a peer that acknowledges nothing; at
+	// least twice SERVER_READ_TIMEOUT does, since to the kernel a peer that reads
+	// nothing is one of those.
 	peerTimeout = 60 * time.Second
 
 	// tickPeriodMax and ticksInTimeout say how often time-outs are looked at.
@@ -244,10 +246,13 @@ func (s *Server) serve(ctx context.Context) (err error) {
 	for _, lp := range s.loops {
 		lp.box.stage.close() // a loop that waits in it would never end
 	}
+	<-acceptor.done
+	for _, lp := range s.loops {
+		lp.detach() // a timer may still post
+	}
 	if errStop := s.eventLoops.stop(); errStop != nil {
 		err = errors.Join(err, fmt.Errorf("%w: %w", ErrEngine, errStop))
 	}
-	<-acceptor.done
 	for _, lp := range s.loops {
 		lp.closeHalves() // the loops have ended
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -163,33 +164,57 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 	return run, err
 }
 
-// winnersFile is the file AGENCY_WINNERS, which appears whole or not at all. It
-// is made beforehand: that it can't be is worth knowing before the draw.
+// winnersFile is the file AGENCY_WINNERS. It is tried beforehand, since that it
+// can't be written is worth knowing before the draw, and appears whole or not at
+// all where the file system lets that be.
 type winnersFile struct {
-	name string
-	temp *os.File // nil if there is nothing to write, or it is written
+	name string   // where it goes, symbolic links resolved; empty if nowhere
+	temp *os.File // beside it, to be renamed; nil if name is written in place
 }
 
 func newWinnersFile(name string) (*winnersFile, error) {
 	if name == "" {
 		return &winnersFile{}, nil
 	}
-	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s can't be written: %w", errEnvironment, name, err)
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target
 	}
-	return &winnersFile{name: name, temp: temp}, nil
+	info, errStat := os.Stat(name)
+	switch {
+	case errStat == nil && info.IsDir():
+		return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s is a folder: want a file", errEnvironment, name)
+	case errStat == nil && !info.Mode().IsRegular():
+		return &winnersFile{name: name}, nil // a pipe or a device, which may wait for its reader
+	}
+	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err == nil {
+		return &winnersFile{name: name, temp: temp}, nil
+	}
+	if errStat == nil {
+		// The folder is not ours, but the file may be.
+		file, errOpen := os.OpenFile(name, os.O_WRONLY, 0)
+		if errOpen == nil {
+			return &winnersFile{name: name}, file.Close()
+		}
+	}
+	return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s can't be written: %w", errEnvironment, name, err)
 }
 
 func (f *winnersFile) write(winners []byte) error {
-	if f.temp == nil {
+	const readable = 0o644
+	if f.name == "" {
 		return nil
 	}
-	const readable = 0o644
+	if f.temp == nil {
+		return os.WriteFile(f.name, winners, readable)
+	}
 	_, err := f.temp.Write(winners)
 	err = errors.Join(err, f.temp.Chmod(readable), f.temp.Sync(), f.temp.Close())
 	if err == nil {
 		err = os.Rename(f.temp.Name(), f.name)
+	}
+	if errors.Is(err, syscall.EBUSY) { // a file that is mounted by itself
+		return os.WriteFile(f.name, winners, readable)
 	}
 	if err != nil {
 		return fmt.Errorf("AGENCY_WINNERS=%s: %w", f.name, err)

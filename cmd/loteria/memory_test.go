@@ -76,6 +76,7 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 		noise     = 32 << 20
 	)
 	frame, queue := int64(cfg.FrameBytesMax), 4*int64(cfg.QueueBytesMax)
+	const bet = "Juan|Pérez|12345678|1990-05-23|7574|3"
 	line := "Juan|Pérez|12345678|1990-05-23|1234|1\n"
 	fullBatch := strings.Repeat(line, cfg.FrameBytesMax/len(line))
 	header := strconv.Itoa(cfg.FrameBytesMax) + "\n"
@@ -83,13 +84,14 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 		name  string
 		says  string // each peer, which never reads
 		bytes int64  // each peer can make the server keep, beside the queue
+		draws bool   // the peers are the last but one agency: then the draw takes place
 	}{
-		{"say nothing", "", session},
-		{"announce a frame", header, session},
-		{"say all of a frame but its last byte", header + strings.Repeat("x", cfg.FrameBytesMax-1), session + frame},
-		{"wait for winners, as often as the window allows", strings.Repeat("13\nGET_WINNERS|2", cfg.Window), session},
-		{"say what is refused, and don't read why", strings.Repeat("1\nx", cfg.Window), session},
-		{"bet as much as a frame holds", string(codec.AppendFrame(nil, []byte(fullBatch))), session},
+		{"say nothing", "", session, false},
+		{"announce a frame", header, session, false},
+		{"say all of a frame but its last byte", header + strings.Repeat("x", cfg.FrameBytesMax-1), session + frame, false},
+		{"wait for winners, as often as the window allows", strings.Repeat("13\nGET_WINNERS|2", cfg.Window), session, true},
+		{"say what is refused, and don't read why", strings.Repeat("1\nx", cfg.Window), session, false},
+		{"bet as much as a frame holds", string(codec.AppendFrame(nil, []byte(fullBatch))), session, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -126,7 +128,7 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 				}
 			}
 			// The honest agency's answer comes behind what was read before.
-			if _, err := honest.Write(codec.AppendFrame(codec.AppendHello(nil, 3), []byte("Juan|Pérez|12345678|1990-05-23|7574|3"))); err != nil {
+			if _, err := honest.Write(codec.AppendFrame(codec.AppendHello(nil, 3), []byte(bet))); err != nil {
 				t.Fatal(err)
 			}
 			answer := make([]byte, len("18\nWELCOME|0|64|655363\nACK"))
@@ -142,6 +144,20 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 			}
 			if !bytes.HasSuffix(answer, []byte("3\nACK")) {
 				t.Errorf("the honest agency hears %q", answer)
+			}
+			if test.draws {
+				one := dialRetrying(t, addr)
+				if _, err := one.Write(codec.AppendGetWinners(nil, 1)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := honest.Write(codec.AppendGetWinners(nil, 3)); err != nil {
+					t.Fatal(err)
+				}
+				won := codec.AppendFrame(nil, []byte(bet))
+				got := make([]byte, len(won))
+				if _, err := io.ReadFull(honest, got); err != nil || !bytes.Equal(got, won) {
+					t.Errorf("the honest agency's winners are %q, %v", got, err)
+				}
 			}
 			grown := peakMemory(t, server.cmd.Process.Pid) - before
 			bound := collector*(hostilePeers*test.bytes+queue) + noise

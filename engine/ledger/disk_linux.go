@@ -46,7 +46,7 @@ func (f diskFile) Direct() error {
 	if err == nil {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_DIRECT)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) { // those can't, whatever they said
 		return &fs.PathError{Op: "fcntl", Path: f.Name(), Err: err}
 	}
 	return nil

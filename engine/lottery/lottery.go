@@ -92,7 +92,11 @@ type Effect struct {
 	Session *Session   // whom to tell; nil for Draw
 	Agency  codec.Agency
 	Count   int
-	Stored  int64
+	// Times is how many requests this answers, all alike, if there may be more than
+	// one: of Winners, and of Reject with CodeLotteryHasntEnded. 0 stands for 1. A
+	// session may hold as many as its window; each is not worth an effect.
+	Times  int32
+	Stored int64
 	// Payload is shared by everyone who gets it, and must not be changed.
 	Payload []byte
 }
@@ -231,8 +235,10 @@ func (l *Lottery) draw(effects []Effect) []Effect {
 	for i := range l.agencies {
 		a := &l.agencies[i]
 		for s := a.sessions; s != nil; s = s.next {
-			for ; s.waiting > 0; s.waiting-- {
-				effects = append(effects, l.winners(s, a))
+			if s.waiting > 0 {
+				e := l.winners(s, a)
+				e.Times, s.waiting = s.waiting, 0
+				effects = append(effects, e)
 			}
 		}
 	}
@@ -244,8 +250,10 @@ func (l *Lottery) draw(effects []Effect) []Effect {
 func (l *Lottery) Dismiss(effects []Effect) []Effect {
 	for i := range l.agencies {
 		for s := l.agencies[i].sessions; s != nil; s = s.next {
-			for ; s.waiting > 0; s.waiting-- {
-				effects = append(effects, s.reject(s.agency, codec.CodeLotteryHasntEnded))
+			if s.waiting > 0 {
+				e := s.reject(s.agency, codec.CodeLotteryHasntEnded)
+				e.Times, s.waiting = s.waiting, 0
+				effects = append(effects, e)
 			}
 		}
 	}

@@ -77,7 +77,7 @@ func (d *duel) step(t *rapid.T) {
 		c.closed = true
 		d.compare(t, leave(c.session), lottery.NoEntry, nil)
 	case "dismiss":
-		if got, want := describe(d.lottery.Dismiss(nil)), describe(d.model.dismiss()); got != want {
+		if got, want := describe(each(d.lottery.Dismiss(nil))), describe(d.model.dismiss()); got != want {
 			t.Fatalf("dismissed:\n%swant:\n%s", got, want)
 		}
 	case "restart":

@@ -39,7 +39,17 @@ func (r *recorder) apply(req lottery.Request) (lottery.Entry, []lottery.Effect) 
 	for i := range req.Winners {
 		req.Winners[i] = '#'
 	}
-	return entry, effects
+	return entry, each(effects)
+}
+
+// each is the effects with one for every request that they answer.
+func each(effects []lottery.Effect) (out []lottery.Effect) {
+	for _, e := range effects {
+		times := max(e.Times, 1)
+		e.Times = 0
+		out = append(out, slices.Repeat([]lottery.Effect{e}, int(times))...)
+	}
+	return out
 }
 
 // restarted is what a server has after a restart: the same ledger in a new
@@ -147,7 +157,7 @@ func (g *game) expect(req lottery.Request, entry lottery.Entry, effects ...lotte
 // expectDismiss demands exactly these effects of a stop.
 func (g *game) expectDismiss(effects ...lottery.Effect) {
 	g.t.Helper()
-	g.compare(g.Dismiss(nil), effects)
+	g.compare(each(g.Dismiss(nil)), effects)
 }
 
 func (g *game) compare(got, want []lottery.Effect) {

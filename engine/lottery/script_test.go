@@ -130,7 +130,7 @@ func (s *script) run(line string) ([]string, error) {
 	case line == "state":
 		return s.state(), nil
 	case line == "stop":
-		return orNothing(replies(s.Dismiss(nil))), nil
+		return orNothing(replies(each(s.Dismiss(nil)))), nil
 	case line == "restart":
 		return s.restart()
 	default:
