@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"loteria/codec"
@@ -173,6 +174,7 @@ func (c *committer) append(records []byte) {
 }
 
 func (c *committer) take(effects []lottery.Effect) {
+	c.replies = slices.Grow(c.replies, len(effects))
 	for i := range effects {
 		e := &effects[i]
 		if e.Kind == lottery.Draw {

@@ -114,9 +114,11 @@ func (lp *loop) Run(context.Context) error {
 	m.spare = nil
 	m.mu.Unlock()
 
+	lp.box.stage.hold() // or the committer is woken for each agency that has its winners
 	for rest := replies; len(rest) > 0; {
 		rest = lp.answer(rest)
 	}
+	lp.box.stage.release()
 	if flush {
 		lp.flush()
 	}
@@ -434,8 +436,8 @@ func (lp *loop) drop(s *session) {
 
 // logReply writes the line of one answer: of a batch always, since it is
 // stored or not whoever is told, and of a wrong proof; of others only if the peer
-// is told. It runs for every batch, so fields are built in place and only if
-// somebody reads them.
+// is told. It runs for every batch, and at the draw for every agency, so fields
+// are built in place and only if somebody reads them.
 func (lp *loop) logReply(r *reply, told bool) {
 	log, noise, from := lp.server.log, lp.server.noise, r.session.source
 	agencia := zap.Uint32("agencia", uint32(r.agency))
@@ -459,7 +461,10 @@ func (lp *loop) logReply(r *reply, told bool) {
 	case r.kind == lottery.Welcome:
 		noise.write(noisyHello, from, agencia, zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Winners && lp.server.awarded.first(r.agency):
-		log.Info("ganadores_enviados", zap.String("result", "success"), agencia, zap.Int("cant_ganadores", r.count))
+		if entry := log.Check(zapcore.InfoLevel, "ganadores_enviados"); entry != nil {
+			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia, zap.Int("cant_ganadores", r.count))
+			entry.Write(lp.fields...)
+		}
 	case r.kind == lottery.Winners:
 		noise.write(noisyWinners, from, agencia, zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Reject && r.count > 0:

@@ -38,6 +38,8 @@ type stage struct {
 	wake chan<- struct{} // the committer's; holds one
 	// bytesMax and requestsMax bound the batch, which may hold one record in any case.
 	bytesMax, requestsMax int
+	// held is the loop's: the committer is not woken yet.
+	held bool
 	// waits counts how often the loop had to wait for room.
 	waits *atomic.Int64
 
@@ -64,6 +66,7 @@ func (s *stage) add(r request, payload, winners []byte) bool {
 	s.mu.Lock()
 	if !s.closed && s.full(need) {
 		s.waits.Add(1)
+		s.wakeCommitter()
 	}
 	for !s.closed && s.full(need) {
 		s.room.Wait()
@@ -84,13 +87,32 @@ func (s *stage) add(r request, payload, winners []byte) bool {
 	first := len(b.requests) == 0
 	b.requests = append(b.requests, r)
 	s.mu.Unlock()
-	if first {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+	if first && !s.held {
+		s.wakeCommitter()
 	}
 	return true
+}
+
+// hold lets the committer sleep until release, whatever is added, unless there
+// is no room left. Only the stage's loop may call it.
+func (s *stage) hold() { s.held = true }
+
+// release ends hold. Only the stage's loop may call it.
+func (s *stage) release() {
+	s.held = false
+	s.mu.Lock()
+	some := len(s.filling.requests) > 0
+	s.mu.Unlock()
+	if some {
+		s.wakeCommitter()
+	}
+}
+
+func (s *stage) wakeCommitter() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 func (s *stage) full(need int) bool {

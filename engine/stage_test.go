@@ -102,6 +102,61 @@ func TestStageWakes(t *testing.T) {
 	}
 }
 
+// While the loop holds it back, the committer sleeps; what came meanwhile wakes
+// it once.
+func TestStageHold(t *testing.T) {
+	st, wake := newTestStage()
+	awake := func() bool {
+		select {
+		case <-wake:
+			return true
+		default:
+			return false
+		}
+	}
+	st.hold()
+	st.release()
+	if awake() {
+		t.Error("woken for nothing")
+	}
+	st.hold()
+	for range 3 {
+		st.add(request{kind: requestServed}, nil, nil)
+	}
+	if awake() {
+		t.Error("woken while held")
+	}
+	st.release()
+	if !awake() || awake() {
+		t.Error("not woken once by the release")
+	}
+	st.take(new(batch))
+	if st.add(request{kind: requestServed}, nil, nil); !awake() {
+		t.Error("not woken after the release")
+	}
+}
+
+// A loop that holds the committer back and finds its stage full wakes it, or
+// both would wait for ever.
+func TestStageHoldUntilFull(t *testing.T) {
+	for _, test := range fillings {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st, wake := newTestStage()
+				st.hold()
+				test.fill(st)
+				added := make(chan bool, 1)
+				go func() { added <- test.more(st) }()
+				<-wake
+				st.take(new(batch))
+				if !<-added {
+					t.Error("the stage refused, want it taken")
+				}
+			})
+		})
+	}
+}
+
 // fillings fill a stage up to the last thing that goes in without waiting, and
 // try one more.
 var fillings = []struct {

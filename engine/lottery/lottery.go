@@ -3,6 +3,7 @@ package lottery
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"loteria/codec"
 )
@@ -231,6 +232,15 @@ func (l *Lottery) getWinners(s *Session, a *agency, effects []Effect) (Entry, []
 
 // draw announces the draw and answers everyone who waits for it.
 func (l *Lottery) draw(effects []Effect) []Effect {
+	waiting := 0
+	for i := range l.agencies {
+		for s := l.agencies[i].sessions; s != nil; s = s.next {
+			if s.waiting > 0 {
+				waiting++
+			}
+		}
+	}
+	effects = slices.Grow(effects, 1+waiting) // at once: growing step by step takes five times the memory
 	effects = append(effects, Effect{Kind: Draw, Count: l.won})
 	for i := range l.agencies {
 		a := &l.agencies[i]
