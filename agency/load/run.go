@@ -132,19 +132,23 @@ func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
 	defer stopWatching()
 
 	var result Result
+	h := r.newHarvest()
 	if r.options.Waiting > 0 {
 		w, err := r.connectWaiters()
 		if err != nil {
 			return Result{}, err
 		}
 		result.Waiting = w
+		for _, w := range r.waiters {
+			h.await(w.winners)
+		}
 	}
 	r.meter.Enter("sending")
 	if err := r.upload(&result); err != nil || r.target.Bare {
-		return result, err
+		return result, h.abandon(err)
 	}
 	r.meter.Enter("draw")
-	return result, r.draw(&result)
+	return result, r.draw(h, &result)
 }
 
 // prepare makes the frames and who sends them.
@@ -205,7 +209,7 @@ func (r *run) upload(result *Result) error {
 		end := time.AfterFunc(r.options.Duration, func() { r.over.Store(true) })
 		defer end.Stop()
 	}
-	all := r.together()
+	all, _ := r.together()
 	for _, s := range r.senders {
 		all.Go(s.upload)
 	}
@@ -243,44 +247,72 @@ func (r *run) upload(result *Result) error {
 }
 
 // draw lets every agency report and waits for the winners of all.
-func (r *run) draw(result *Result) error {
-	var (
-		winners  atomic.Int64
-		received atomic.Int64 // when the last winners came, since the start
-	)
-	got := func(n int, err error) error {
-		if err == nil {
-			winners.Add(int64(n))
-			now := int64(r.sinceStart())
-			for before := received.Load(); before < now && !received.CompareAndSwap(before, now); {
-				before = received.Load()
-			}
-		}
-		return err
-	}
-	all := r.together()
-	for _, w := range r.waiters {
-		all.Go(func() error { return got(w.winners()) })
-	}
+func (r *run) draw(h *harvest, result *Result) error {
 	err := each(dialsMax, r.senders, sender.report)
-	reported := r.sinceStart()
+	reported := time.Since(h.start)
 	if err != nil {
-		r.closeAll()
-		return errors.Join(err, all.Wait())
+		return h.abandon(err)
 	}
 	for _, s := range r.senders {
-		all.Go(func() error { return got(s.winners()) })
+		h.await(s.winners)
 	}
-	if err := all.Wait(); err != nil {
+	if err := h.group.Wait(); err != nil {
 		return err
 	}
 	result.Draw = &Draw{
-		Winners: winners.Load(),
+		Winners: h.winners.Load(),
 		// A draw may be so quick that the last answer is there before the
 		// last report's time was taken.
-		Seconds: max(time.Duration(received.Load())-reported, 0).Seconds(),
+		Seconds: max(time.Duration(h.last.Load())-reported, 0).Seconds(),
 	}
 	return nil
+}
+
+// harvest is everyone's winners as they come in.
+type harvest struct {
+	run     *run
+	group   *errgroup.Group
+	failed  context.Context // done after the first error, which is its cause
+	start   time.Time
+	winners atomic.Int64
+	last    atomic.Int64 // when the last winners came, since start
+}
+
+func (r *run) newHarvest() *harvest {
+	h := &harvest{run: r, start: time.Now()}
+	h.group, h.failed = r.together()
+	return h
+}
+
+// await starts to wait for an agency's winners. Those who only wait do so before
+// anything is sent: at the draw they are there, and needn't be started.
+func (h *harvest) await(winners func() (int, error)) {
+	h.group.Go(func() error {
+		n, err := winners()
+		if err != nil {
+			return err
+		}
+		h.winners.Add(int64(n))
+		now := int64(time.Since(h.start))
+		for before := h.last.Load(); before < now && !h.last.CompareAndSwap(before, now); {
+			before = h.last.Load()
+		}
+		return nil
+	})
+}
+
+// abandon ends everyone's waiting after err, unless it is nil, and returns the
+// error that came first.
+func (h *harvest) abandon(err error) error {
+	if err == nil {
+		return nil
+	}
+	if first := context.Cause(h.failed); first != nil {
+		err = first
+	}
+	h.run.closeAll()
+	_ = h.group.Wait() // they were cut off
+	return err
 }
 
 // warmWaitersPercent of those who wait are connected before memory is measured:
@@ -381,8 +413,9 @@ func (r *run) watch(cancel context.CancelCauseFunc) (stop func()) {
 	}
 }
 
-// together is a group whose first error ends the others' reads and writes.
-func (r *run) together() *errgroup.Group {
+// together is a group whose first error ends the others' reads and writes, and
+// is the context's cause.
+func (r *run) together() (*errgroup.Group, context.Context) {
 	group, ctx := errgroup.WithContext(r.ctx)
 	context.AfterFunc(ctx, func() {
 		// A group that ends well cancels its context, too.
@@ -390,7 +423,7 @@ func (r *run) together() *errgroup.Group {
 			r.closeAll()
 		}
 	})
-	return group
+	return group, ctx
 }
 
 func (r *run) beforeNextPoll() error {
