@@ -36,10 +36,17 @@ func ParseBatch(payload []byte, rules Rules, winners []byte) (Batch, []byte, err
 		id     []byte // the first line's agency, as its bytes
 		mixed  bool
 		rest   = payload
-		run    ordinaryRun // of lines that name id
+		run    = presumeRun(payload, rules)
 	)
 	for len(rest) > 0 {
-		if n, count := run.scan(rest); count > 0 {
+		n, count := run.scan(rest)
+		if count == 0 {
+			n, count = run.scanEnd(rest)
+		}
+		if count > 0 {
+			if batch.Count == 0 {
+				batch.Agency, id = run.agency, run.id
+			}
 			batch.Count += count
 			rest = rest[n:]
 			continue
@@ -61,7 +68,7 @@ func ParseBatch(payload []byte, rules Rules, winners []byte) (Batch, []byte, err
 				return Batch{}, winners[:before], explain(payload, rest, batch.Count+1, rules.Today)
 			case batch.Count == 0:
 				batch.Agency, id = agency, rest[n:end]
-				run = newOrdinaryRun(rules, id)
+				run = newOrdinaryRun(rules, agency, id)
 			default:
 				mixed = true
 			}

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -11,8 +12,7 @@ import (
 //     ASCII is one of U+00C0 to U+00FF (é, ñ, ü), whose first byte is 0xc3;
 //   - the document has 8 digits, the number 1 to 7, and it does not win;
 //   - the birthdate is in an earlier year than Rules.Today, and no 29 February;
-//   - the agency is the batch's, of at most 7 digits, and a '\n' follows;
-//   - it is not among the payload's last ordinaryWindow bytes.
+//   - the agency is the batch's, of at most 7 digits.
 //
 // ordinaryRun.scan validates such lines in words of eight bytes, without a
 // branch that depends on how long the names are or where their accents stand:
@@ -62,6 +62,9 @@ const (
 // ordinaryRun is what a run of ordinary lines of one batch has in common. To
 // the zero value no line is ordinary.
 type ordinaryRun struct {
+	agency Agency
+	id     []byte // the agency as lines name it
+
 	year    uint64 // birthdates are before this year, as packYear has it; if 0, no line is ordinary
 	winning uint64 // the winning number, as packDigits has it
 
@@ -70,21 +73,35 @@ type ordinaryRun struct {
 	endBytes     int
 }
 
-func newOrdinaryRun(rules Rules, agency []byte) ordinaryRun {
-	var end, mask [8]byte
-	if len(agency) >= len(end) {
+// presumeRun is for the agency that a payload's first line seems to name. Whether
+// it does, the run's scan of that line tells.
+func presumeRun(payload []byte, rules Rules) ordinaryRun {
+	line, _, _ := bytes.Cut(payload[:min(len(payload), BetBytesMax)], []byte{'\n'})
+	id := line[bytes.LastIndexByte(line, '|')+1:]
+	agency, ok := ParseAgency(id)
+	if !ok {
 		return ordinaryRun{}
 	}
-	end[copy(end[:], agency)] = '\n'
-	for i := range len(agency) + 1 {
+	return newOrdinaryRun(rules, agency, id)
+}
+
+func newOrdinaryRun(rules Rules, agency Agency, id []byte) ordinaryRun {
+	var end, mask [8]byte
+	if len(id) >= len(end) {
+		return ordinaryRun{}
+	}
+	end[copy(end[:], id)] = '\n'
+	for i := range len(id) + 1 {
 		mask[i] = 0xff
 	}
 	return ordinaryRun{
+		agency:   agency,
+		id:       id,
 		year:     packYear(rules.Today),
 		winning:  packDigits(rules.WinningNumber),
 		end:      binary.LittleEndian.Uint64(end[:]),
 		endMask:  binary.LittleEndian.Uint64(mask[:]),
-		endBytes: len(agency) + 1,
+		endBytes: len(id) + 1,
 	}
 }
 
@@ -109,7 +126,20 @@ func packDigits(number uint32) uint64 {
 	return word
 }
 
-// scan returns how many ordinary lines p begins with and where they end.
+// scanEnd is scan for the end of a payload, where scan doesn't look because its
+// window would reach beyond, and for the last line, which needs no '\n'.
+func (r *ordinaryRun) scanEnd(p []byte) (n, count int) {
+	if len(p) >= ordinaryWindow {
+		return 0, 0
+	}
+	var end [2 * ordinaryWindow]byte
+	end[copy(end[:], p)] = '\n'
+	n, count = r.scan(end[:])
+	return min(n, len(p)), count
+}
+
+// scan returns how many ordinary lines p begins with and where they end. It looks
+// at ordinaryWindow bytes for each line, and takes none where there are fewer.
 func (r *ordinaryRun) scan(p []byte) (n, count int) {
 	if r.year == 0 {
 		return 0, 0

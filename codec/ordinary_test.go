@@ -44,7 +44,7 @@ func TestOrdinaryRun(t *testing.T) {
 		{"Ana||12345678|1990-05-23|1|1", false},
 		{"Ana|12345678|1990-05-23|1|1", false},
 	}
-	run := newOrdinaryRun(testRules, []byte("1"))
+	run := newOrdinaryRun(testRules, 1, []byte("1"))
 	for _, test := range tests {
 		p := []byte(test.line + "\n" + strings.Repeat("?", ordinaryWindow))
 		n, count := run.scan(p)
@@ -58,11 +58,30 @@ func TestOrdinaryRun(t *testing.T) {
 	if n, count := run.scan(p); count != 9 || n != 9*len(maria)+9 {
 		t.Errorf("scan of ten lines = %d, %d, want all but the last", n, count)
 	}
+	const ana = "Ana|Paz|12345678|1990-05-23|1|1"
+	for _, end := range []string{"", "\n", "\n\n", "\nAna", "\nx|" + ana, "\n" + ana + "1", "\n" + ana, "\n" + ana + "\n"} {
+		want := 1
+		if strings.TrimSuffix(end, "\n") == "\n"+ana {
+			want = 2
+		}
+		taken := strings.Repeat(ana+"\n", want)
+		p := []byte(ana + end)
+		if n, count := run.scanEnd(p); count != want || n != min(len(taken), len(p)) {
+			t.Errorf("scanEnd(%q) = %d, %d, want %d lines", p, n, count, want)
+		}
+	}
+	if n, count := run.scanEnd(p); n != 0 || count != 0 {
+		t.Errorf("scanEnd of ten lines = %d, %d, want them left to scan", n, count)
+	}
+	if n, count := new(ordinaryRun).scanEnd([]byte(maria)); n != 0 || count != 0 {
+		t.Errorf("scanEnd by the zero value = %d, %d, want nothing", n, count)
+	}
 	if n, count := new(ordinaryRun).scan(p); n != 0 || count != 0 {
 		t.Errorf("scan by the zero value = %d, %d, want nothing", n, count)
 	}
 	for _, agency := range []string{"0", "1234567", "12345678", "999999999"} {
-		run := newOrdinaryRun(testRules, []byte(agency))
+		id, _ := ParseAgency([]byte(agency))
+		run := newOrdinaryRun(testRules, id, []byte(agency))
 		p := []byte(strings.Repeat(maria[:len(maria)-1]+agency+"\n", 10))
 		if _, count := run.scan(p); (count > 0) != (len(agency) <= 7) {
 			t.Errorf("scan for agency %s takes %d lines", agency, count)
