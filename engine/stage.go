@@ -77,6 +77,7 @@ func (s *stage) add(r request, payload, winners []byte) bool {
 	}
 	b := s.filling
 	if r.kind == requestBets {
+		b.records = s.grow(b.records, need)
 		r.records.start = len(b.records)
 		b.records = ledger.AppendRecord(b.records, ledger.Bets, uint32(r.agency), uint32(r.count), payload)
 		r.records.end = len(b.records)
@@ -113,6 +114,21 @@ func (s *stage) wakeCommitter() {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// growBytesMax is up to where records are grown step by step. A loop that needs
+// more is busy, and gets all that its batch may have.
+const growBytesMax = 512 << 10
+
+// grow makes room for need bytes more, unless that is little or more than the
+// batch should have.
+func (s *stage) grow(records []byte, need int) []byte {
+	if want := len(records) + need; want <= cap(records) || want <= growBytesMax || want > s.bytesMax {
+		return records
+	}
+	grown := ledger.Buffer(s.bytesMax)[:len(records)]
+	copy(grown, records)
+	return grown
 }
 
 func (s *stage) full(need int) bool {

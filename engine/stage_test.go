@@ -157,6 +157,43 @@ func TestStageHoldUntilFull(t *testing.T) {
 	}
 }
 
+// A batch begins small, jumps to all that it may have when it gets large, keeps
+// what it held, and is used again as it is. One record over the limit gets what it needs.
+func TestStageGrows(t *testing.T) {
+	st, _ := newTestStage()
+	payload := bytes.Repeat([]byte{'x'}, 64<<10)
+	add := func() { st.add(bets(nil, 1, 1), payload, nil) }
+	if add(); cap(st.filling.records) > growBytesMax {
+		t.Errorf("room for %d bytes for one record", cap(st.filling.records))
+	}
+	for len(st.filling.records) <= growBytesMax {
+		add()
+	}
+	if got := cap(st.filling.records); got != testStageBytesMax {
+		t.Errorf("room for %d bytes once there are more than %d, want %d", got, growBytesMax, testStageBytesMax)
+	}
+	first := &st.filling.records[0]
+	for len(st.filling.records)+ledger.RecordBytes(len(payload)) <= testStageBytesMax {
+		add()
+	}
+	b := st.take(new(batch))
+	for i := range b.requests {
+		if record := b.requests[i].records.of(b.records); !bytes.Contains(record, payload) {
+			t.Fatalf("record %d does not hold its payload any more", i)
+		}
+	}
+	b.reset()
+	st.take(b)
+	if add(); &st.filling.records[0] != first {
+		t.Error("a batch that is used again has other memory")
+	}
+	st.take(new(batch))
+	st.add(bets(nil, 1, 1), make([]byte, testStageBytesMax+1), nil)
+	if got := len(st.filling.records); got < testStageBytesMax {
+		t.Errorf("a record over the limit takes %d bytes", got)
+	}
+}
+
 // fillings fill a stage up to the last thing that goes in without waiting, and
 // try one more.
 var fillings = []struct {

@@ -1,7 +1,5 @@
 package ledger
 
-import "reflect"
-
 // BlockBytes is the unit of all writes to a segment: the largest that disks ask
 // of writes that go past the operating system's cache.
 const BlockBytes = 4 << 10
@@ -43,14 +41,7 @@ type Appender struct {
 
 // NewAppender makes one that writes zeros ahead or not; see smallBytes. Start comes first.
 func NewAppender(ahead bool) *Appender {
-	return &Appender{buf: alignedBytes(BlockBytes), ahead: ahead}
-}
-
-// alignedBytes is memory that begins at a multiple of BlockBytes, as writes past the operating system's cache need it.
-func alignedBytes(n int) []byte {
-	b := make([]byte, n+BlockBytes)
-	skip := -int(reflect.ValueOf(b).Pointer()) & (BlockBytes - 1)
-	return b[skip : skip+n : skip+n]
+	return &Appender{buf: Buffer(BlockBytes), ahead: ahead}
 }
 
 // Start makes file, of that size, the one that is written, from offset on. begun is what the block with that offset begins with, and
@@ -70,7 +61,7 @@ func (a *Appender) grow(n int) {
 	if a.used+n >= appendBytesMin {
 		size = appendBytesMax
 	}
-	grown := alignedBytes(size)
+	grown := Buffer(size)
 	copy(grown, a.buf[:a.used])
 	a.buf = grown
 }
