@@ -42,14 +42,15 @@ func (w *world) start() {
 	if w.chance(30) {
 		cfg.ConnectionsMax = len(w.agencies)
 	}
-	segmentBytes := int64(ledger.SegmentBytesMin)
+	options := ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}
 	if w.chance(20) {
-		segmentBytes *= int64(w.between(2, 4))
+		options.SegmentBytes *= int64(w.between(2, 4))
+		options.ReserveBytes = int64(w.between(1, 3) * ledger.BlockBytes)
 	}
 	if w.chaos() && w.chance(3*w.flaky) {
 		w.disk.breakAt(w.between(1, 15), w.chance(80))
 	}
-	s, err := open(cfg, zap.NewNop(), ledger.Options{FS: w.disk, SegmentBytes: segmentBytes})
+	s, err := open(cfg, zap.NewNop(), options)
 	if err != nil {
 		if !w.disk.broken() {
 			w.failf("life %d: the server doesn't start: %v", w.life, err)

@@ -42,7 +42,7 @@ func (l *benchLog) Commit(pieces [][]byte) error {
 		size += int64(len(p))
 	}
 	for l.out.Offset()+size > l.reserved {
-		l.reserved += ledger.SegmentBytesDefault
+		l.reserved += ledger.ReserveBytesDefault
 		if err := l.out.Reserve(l.reserved); err != nil {
 			return err
 		}

@@ -12,12 +12,17 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// The checks that every ledger must pass, with segments that their large records don't fit in, and with larger ones.
+// The checks that every ledger must pass, with segments that their large records don't fit in, and with larger ones that are
+// reserved at once and step by step.
 func TestLedger(t *testing.T) {
-	for name, segmentBytes := range map[string]int64{"small segments": ledger.SegmentBytesMin, "larger segments": 3 * ledger.SegmentBytesMin} {
+	for name, options := range map[string]ledger.Options{
+		"small segments":    {SegmentBytes: ledger.SegmentBytesMin},
+		"larger segments":   {SegmentBytes: 3 * ledger.SegmentBytesMin},
+		"reserved stepwise": {SegmentBytes: 4 * ledger.SegmentBytesMin, ReserveBytes: ledger.BlockBytes},
+	} {
 		t.Run(name, func(t *testing.T) {
 			ledgertest.Check(t, func(seed uint64) ledgertest.Store {
-				return &ledgertest.Local{FS: ledgertest.NewFS(seed), Dir: testDir, Options: ledger.Options{SegmentBytes: segmentBytes}}
+				return &ledgertest.Local{FS: ledgertest.NewFS(seed), Dir: testDir, Options: options}
 			})
 		})
 	}

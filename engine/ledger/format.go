@@ -14,13 +14,17 @@ const (
 	// RecordPayloadBytesMax is the longest payload of a record.
 	RecordPayloadBytesMax = 16 << 20
 
-	// SegmentBytesDefault is the size of a segment when Options don't say.
-	SegmentBytesDefault = 64 << 20
+	// SegmentBytesDefault is the size of a segment when Options don't say. To begin one takes 3 ms, in
+	// which nothing is committed: with segments of 64 MB that was 5 % of a busy server's time.
+	SegmentBytesDefault = 512 << 20
 	// SegmentBytesMin is the smallest size that Options may ask for.
 	SegmentBytesMin = 4 << 10
 	// SegmentBytesMax is the largest size that Options may ask for. A segment of
 	// this size holds fewer than 1<<24 records, so that a group index always fits.
 	SegmentBytesMax = 512 << 20
+
+	// ReserveBytesDefault is how much space is reserved at a time when Options don't say.
+	ReserveBytesDefault = 64 << 20
 
 	segmentHeaderBytes = 64
 	recordHeaderBytes  = 32

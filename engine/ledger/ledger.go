@@ -43,6 +43,10 @@ type Options struct {
 	// is larger gets a larger segment for itself. The size may differ from one Open to the next.
 	SegmentBytes int64
 
+	// ReserveBytes is how much space on the disk the live segment takes at a time, at least BlockBytes; 0 stands for
+	// ReserveBytesDefault.
+	ReserveBytes int64
+
 	// Durability is what Commit waits for.
 	Durability Durability
 }
@@ -65,12 +69,24 @@ func (o Options) segmentBytes() (int64, error) {
 	return size / BlockBytes * BlockBytes, nil
 }
 
+func (o Options) reserveBytes() (int64, error) {
+	size := o.ReserveBytes
+	if size == 0 {
+		size = ReserveBytesDefault
+	}
+	if size < BlockBytes {
+		return 0, fmt.Errorf("ledger: %d bytes to reserve at a time: use %d or more", size, BlockBytes)
+	}
+	return size / BlockBytes * BlockBytes, nil
+}
+
 // Ledger is an open log. Commit and Close belong to one goroutine; Stats and Recovered may be called by any.
 type Ledger struct {
 	fsys         FS
 	dir          string
 	lock         io.Closer
 	segmentBytes int64
+	reserveBytes int64
 	durability   Durability
 	id           ledgerID
 	recovered    Tail
@@ -104,7 +120,15 @@ func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{fsys: o.fileSystem(), dir: filepath.Clean(dir), segmentBytes: segmentBytes, durability: o.Durability, out: NewAppender(o.Durability == Fsync)}
+	reserveBytes, err := o.reserveBytes()
+	if err != nil {
+		return nil, err
+	}
+	l := &Ledger{
+		fsys: o.fileSystem(), dir: filepath.Clean(dir),
+		segmentBytes: segmentBytes, reserveBytes: reserveBytes, durability: o.Durability,
+		out: NewAppender(o.Durability == Fsync),
+	}
 	if err := l.fsys.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -193,7 +217,7 @@ func (l *Ledger) reopen(p *replayer) error {
 	if err != nil {
 		return err
 	}
-	want := roundUp(max(size, l.segmentBytes))
+	want := max(roundUp(size), l.reservation(offset))
 	if want > size {
 		if err := live.Allocate(want); err != nil {
 			return err
@@ -339,11 +363,18 @@ func (l *Ledger) sync() error {
 
 // makeRoom sees to it that a record of recordBytes fits into the live segment.
 func (l *Ledger) makeRoom(recordBytes int64) error {
-	if l.out.Offset() > segmentHeaderBytes {
+	end := l.out.Offset() + recordBytes
+	if end > l.segmentBytes && l.out.Offset() > segmentHeaderBytes {
 		return l.rotate(recordBytes)
 	}
-	// An empty segment has no successor: that would begin with the same record. It grows instead.
-	return l.out.Reserve(segmentHeaderBytes + recordBytes)
+	// An empty segment has no successor: that would begin with the same record. It gets larger than others instead.
+	return l.out.Reserve(l.reservation(end))
+}
+
+// reservation is how large the live segment's file is to be, in whole blocks, if end bytes of it are used.
+func (l *Ledger) reservation(end int64) int64 {
+	steps := (end + l.reserveBytes - 1) / l.reserveBytes
+	return roundUp(max(end, min(steps*l.reserveBytes, l.segmentBytes)))
 }
 
 // rotate seals the live segment and begins the next one. The old one is whole on disk before the new name exists: that is
@@ -377,7 +408,7 @@ func (l *Ledger) begin(sizeMin int64) error {
 		return err
 	}
 	l.live = file
-	size := roundUp(max(l.segmentBytes, sizeMin))
+	size := l.reservation(sizeMin)
 	if err := file.Allocate(size); err != nil {
 		return err
 	}

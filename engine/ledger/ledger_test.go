@@ -158,6 +158,28 @@ func TestOptions(t *testing.T) {
 			t.Errorf("segments of %d bytes were accepted", size)
 		}
 	}
+	for _, size := range []int64{-1, 1, ledger.BlockBytes - 1} {
+		if _, err := ledger.Open(testDir, ledger.Options{FS: ledgertest.NewFS(1), ReserveBytes: size}, nil); err == nil {
+			t.Errorf("%d bytes to reserve at a time were accepted", size)
+		}
+	}
+}
+
+// The live segment takes space step by step, up to its size, also after a restart.
+func TestReservation(t *testing.T) {
+	const step, segment = 2 * ledger.BlockBytes, 5 * ledger.BlockBytes
+	fsys := ledgertest.NewFS(1)
+	o := ledger.Options{FS: fsys, SegmentBytes: segment, ReserveBytes: step + 5}
+	for i, want := range []int{step, 2 * step, 2 * step, segment, step, 2 * step} { // the last two are the second segment's
+		l, _ := mustOpen(t, testDir, o)
+		mustCommit(t, l, bets(ledger.BlockBytes-40, i)) // a block with its header, nearly; the segment's comes before the first
+		mustClose(t, l)
+		files := imageOf(fsys)
+		names := slices.Sorted(maps.Keys(files))
+		if got := len(files[names[len(names)-1]]); got != want {
+			t.Errorf("after %d records the live segment, of %d, has %d bytes, want %d", i+1, len(names), got, want)
+		}
+	}
 }
 
 func TestLockedInProcess(t *testing.T) {
