@@ -178,16 +178,30 @@ func checkBatch(t testing.TB, payload []byte, rules Rules) {
 	}
 }
 
-// amid puts a line among ordinary bets, so that both ways of ParseBatch see it:
-// the fast one as the second line, the careful one as the last.
-func amid(line string) (second, last []byte) {
-	const ordinary = "Juan|Pérez|12345678|1990-05-23|2311|1\n"
-	return []byte(ordinary + line + "\n" + strings.Repeat(ordinary, 2)), []byte(ordinary + line)
+// amid puts a line of agency 1 among ordinary bets, so that every way of
+// ParseBatch sees it: the fast one amid the payload and at its end, and the careful
+// one, which an agency of eight digits makes it go.
+func amid(line string) (second, last, careful []byte) {
+	const agency, long = "|1", "|12345678"
+	const ordinary = "Juan|Pérez|12345678|1990-05-23|2311"
+	second = []byte(ordinary + agency + "\n" + line + strings.Repeat("\n"+ordinary+agency, 2) + "\n")
+	last = []byte(ordinary + agency + "\n" + line)
+	if of1, ok := strings.CutSuffix(line, agency); ok {
+		line = of1 + long
+	}
+	return second, last, []byte(ordinary + long + "\n" + line)
+}
+
+// checkAmid compares ParseBatch and the model on all that amid makes of a line.
+func checkAmid(t testing.TB, line string, rules Rules) {
+	t.Helper()
+	second, last, careful := amid(line)
+	checkBatch(t, second, rules)
+	checkBatch(t, last, rules)
+	checkBatch(t, careful, rules)
 }
 
 func checkLine(t testing.TB, line string) {
 	t.Helper()
-	second, last := amid(line)
-	checkBatch(t, second, testRules)
-	checkBatch(t, last, testRules)
+	checkAmid(t, line, testRules)
 }

@@ -301,14 +301,14 @@ func (h *harvest) await(winners func() (int, error)) {
 	})
 }
 
-// abandon ends everyone's waiting after err, unless it is nil, and returns the
-// error that came first.
+// abandon ends everyone's waiting after err, unless it is nil. It returns what went
+// wrong: err, unless that only follows from an error of those who wait.
 func (h *harvest) abandon(err error) error {
 	if err == nil {
 		return nil
 	}
-	if first := context.Cause(h.failed); first != nil {
-		err = first
+	if waiting := context.Cause(h.failed); waiting != nil && !errors.Is(waiting, net.ErrClosed) {
+		err = waiting
 	}
 	h.run.closeAll()
 	_ = h.group.Wait() // they were cut off

@@ -160,6 +160,8 @@ func TestRunTellsRejections(t *testing.T) {
 		{"small frames", func(cfg *engine.Config) { cfg.FrameBytesMax = 4096 }, nil, "--batch-bytes"},
 		{"small frames, no HELLO", func(cfg *engine.Config) { cfg.FrameBytesMax = 4096 },
 			func(o *load.Options) { o.StopAndWait, o.Window = true, 1 }, "ERROR_FRAME_TOO_LARGE"},
+		{"small frames, no HELLO, while others wait", func(cfg *engine.Config) { cfg.Agencies, cfg.FrameBytesMax = 43, 4096 },
+			func(o *load.Options) { o.Waiting, o.StopAndWait, o.Window = 40, true, 1 }, "ERROR_FRAME_TOO_LARGE"},
 		{"small frames, by message", func(cfg *engine.Config) { cfg.FrameBytesMax = 4096 },
 			func(o *load.Options) { o.ConnectionPerMessage, o.Window = true, 1 }, "ERROR_FRAME_TOO_LARGE"},
 		{"too few connections", func(cfg *engine.Config) { cfg.Agencies, cfg.ConnectionsMax = 3, 1 }, nil, "ERROR_TOO_MANY_CONNECTIONS"},

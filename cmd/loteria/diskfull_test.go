@@ -20,10 +20,10 @@ import (
 	"loteria/engine"
 )
 
-// The sizes of a draw whose first segment of the ledger fits on a disk, and
-// whose second one doesn't.
+// The sizes of a draw that takes more than what a ledger reserves first, which
+// fits on a disk, and less than twice that, which doesn't.
 const (
-	diskFullBets     = 1_600_000 // more than a segment of 64 MB holds
+	diskFullBets     = 1_600_000 // of 46 bytes and more; ledger.ReserveBytesDefault is 64 MB
 	diskFullAgencies = 2
 )
 

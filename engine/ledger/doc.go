@@ -78,7 +78,7 @@ A last segment without an intact header and with nothing but zeros behind it is 
 
 # Writing
 
-	commit    reserve the next step of the segment if it is needed; write the runs, fdatasync, which makes the
+	commit    reserve the next step of the segment if it is needed (with durability [OS], sync first); write the runs, fdatasync, which makes the
 	          file's new size durable, too. Writes are of whole blocks (4 kB): the last one is filled up with zeros, and
 	          written again with what the next group has for it.
 	rotate    truncate the old segment to what is used, fsync; create the new one, reserve it, write its
@@ -135,7 +135,7 @@ Any error of a write or a sync is final. A failed sync is never tried again: nob
 # How long a restart takes
 
 A ledger of 10 million bets (457 MB, 66,675 records, 1 segment) on 2 cores, from the operating system's cache: Scan alone takes 0.25 s;
-the server, which also looks for the winning bets, serves after 0.4 s, 1.0 s at worst beside other work, with 19 MB of memory, most of it
+the server, which also looks for the winning bets, serves after 0.33 s, 1.0 s at worst beside other work, with 19 MB of memory, most of it
 not the ledger's. To see it again:
 
 	loteria dataset --out big --bets 10000000

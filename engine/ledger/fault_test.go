@@ -248,6 +248,27 @@ func TestCrashWithoutSync(t *testing.T) {
 	}
 }
 
+// What a crash of the machine may take with Durability OS is less than is reserved at a time, within a segment, too.
+func TestCrashWithoutSyncLosesLittle(t *testing.T) {
+	const records, size, step = 40, 1000, 4 * ledger.BlockBytes
+	for seed := range uint64(50) {
+		fsys := ledgertest.NewFS(seed)
+		o := ledger.Options{FS: fsys, SegmentBytes: 1 << 20, ReserveBytes: step, Durability: ledger.OS}
+		l, _ := mustOpen(t, testDir, o)
+		var want []entry
+		for i := range records {
+			want = append(want, bets(size, i))
+			mustCommit(t, l, want[i])
+		}
+		fsys.Crash()
+		l, found := mustOpen(t, testDir, o)
+		mustClose(t, l)
+		if ledgertest.Agreement(found, want) != len(found) || (len(want)-len(found))*size >= step {
+			t.Fatalf("seed %d: %d of %d records are left, of %d bytes each", seed, len(found), len(want), size)
+		}
+	}
+}
+
 // A process may end between creating the ledger's directory and syncing its name. The next one finds it, and makes sure of it before
 // it promises anything.
 func TestDirectoryIsDurable(t *testing.T) {

@@ -18,8 +18,8 @@ const (
 	// Fsync means that a committed group survives a crash of the machine. The default.
 	Fsync Durability = iota
 	// OS means that a committed group survives a crash of the process only; the operating system writes
-	// it to the disk when it likes. After a crash of the machine, the log ends
-	// somewhere after the last rotation.
+	// it to the disk when it likes. After a crash of the machine, the log may lack the end: less than
+	// what [Options] say to reserve at a time.
 	OS
 )
 
@@ -367,14 +367,23 @@ func (l *Ledger) makeRoom(recordBytes int64) error {
 	if end > l.segmentBytes && l.out.Offset() > segmentHeaderBytes {
 		return l.rotate(recordBytes)
 	}
+	if l.durability == OS && l.groupFirst != l.next {
+		// So that no more than this can be lost, nor has to be written again by the next start.
+		if err := l.out.Flush(); err != nil {
+			return err
+		}
+		if err := l.sync(); err != nil {
+			return err
+		}
+	}
 	// An empty segment has no successor: that would begin with the same record. It gets larger than others instead.
 	return l.out.Reserve(l.reservation(end))
 }
 
 // reservation is how large the live segment's file is to be, in whole blocks, if end bytes of it are used.
 func (l *Ledger) reservation(end int64) int64 {
-	steps := (end + l.reserveBytes - 1) / l.reserveBytes
-	return roundUp(max(end, min(steps*l.reserveBytes, l.segmentBytes)))
+	step := min(l.reserveBytes, l.segmentBytes)
+	return roundUp(max(end, min((end+step-1)/step*step, l.segmentBytes)))
 }
 
 // rotate seals the live segment and begins the next one. The old one is whole on disk before the new name exists: that is

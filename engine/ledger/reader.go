@@ -14,7 +14,7 @@ const readBytes = 256 << 10
 // reader reads a file forwards through one buffer, which grows only for a record that is larger.
 type reader struct {
 	file   File
-	size   int64 // the file's; less if it turned out to end earlier
+	size   int64 // the file's when reset or grow last looked; less if it turned out to end earlier
 	offset int64 // of the next unread byte
 	buf    []byte
 	pos    int // buf[pos:end] holds the bytes from offset on
@@ -33,6 +33,17 @@ func (r *reader) reset(file File) error {
 	}
 	r.seek(0)
 	return nil
+}
+
+// grow reports whether the file has become larger, and looks at it anew if so.
+func (r *reader) grow() (bool, error) {
+	size, err := r.file.Size()
+	if err != nil || size <= r.size {
+		return false, err
+	}
+	r.size = size
+	r.seek(r.offset)
+	return true, nil
 }
 
 // seek goes to an offset and forgets what was buffered: what comes next is read anew.

@@ -199,12 +199,18 @@ func (p *replayer) records(path string, last bool) error {
 			}
 			continue
 		}
-		if suspect != nil {
-			return suspect
-		}
 		corrupt := p.corrupt(path, damage.reason)
 		if !last {
 			return corrupt
+		}
+		// Beside a running server, the file may have grown by what the record lacks.
+		if grown, err := p.r.grow(); err != nil {
+			return fmt.Errorf("ledger: %s: %w", path, err)
+		} else if grown {
+			continue
+		}
+		if suspect != nil {
+			return suspect
 		}
 		offset := p.r.offset
 		end, err := p.judge(*damage)

@@ -84,6 +84,32 @@ func (f *racingFile) ReadAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
+// The file of the live segment grows while it is scanned: a record across its old end is no torn write.
+func TestScanOfGrowingSegment(t *testing.T) {
+	const groups = 100
+	fsys := ledgertest.NewFS(1)
+	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: 4 << 20, ReserveBytes: 1 << 20})
+	var want, found []entry
+	write := func() {
+		for range groups {
+			want = append(want, bets(8000, len(want)))
+			mustCommit(t, l, want[len(want)-1])
+		}
+	}
+	write()
+	collect := ledgertest.Collect(&found)
+	tail, err := ledger.Scan(testDir, ledger.Options{FS: fsys}, func(r ledger.Record) error {
+		if r.Seq == 1 {
+			write()
+		}
+		return collect(r)
+	})
+	if err != nil || tail.Torn {
+		t.Fatalf("%+v, %v", tail, err)
+	}
+	wantEntries(t, found, want)
+}
+
 // What a scan has in its buffer may be older than what it reads next: groups that were written in between don't make the
 // buffer's zeros a damage. Nor does it matter that the segment is sealed meanwhile.
 func TestScanWithStaleBuffer(t *testing.T) {
