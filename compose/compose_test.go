@@ -40,6 +40,7 @@ func TestDraw(t *testing.T) {
 	t.Run("more and fewer agencies", func(t *testing.T) { testNumberOfAgencies(t, root) })
 	t.Run("broken in the middle", func(t *testing.T) { testBrokenInTheMiddle(t, root) })
 	t.Run("stop and go on", func(t *testing.T) { testStopAndGoOn(t, root) })
+	t.Run("secrets", func(t *testing.T) { testSecrets(t, root) })
 	t.Run("configuration error", func(t *testing.T) { testConfigurationError(t, root) })
 	t.Run("docker-compose 1.29", func(t *testing.T) { testOldCompose(t, root) })
 }
@@ -286,6 +287,38 @@ func testStopAndGoOn(t *testing.T, root string) {
 	s.must("down", "--volumes")
 	s.must("up", "--detach", "server")
 	awaitLog(t, "server", "| apuestas: 0 | realizado: false", 1)
+}
+
+// Secrets as doc.go mounts them: every agency proves who it is, and none of the
+// secrets stands in a log.
+func testSecrets(t *testing.T, root string) {
+	const agencies = 5
+	s := newStack(t, root, checkedIn, "SERVER_AGENCY_SECRETS_FILE=/secrets", "AGENCY_SECRET_FILE=/secret")
+	dir := t.TempDir()
+	secret := func(id int) string { return fmt.Sprintf("the-secret-of-agency-%d-is-long-enough", id) }
+	mount := func(service, content, at string) string {
+		path := filepath.Join(dir, service)
+		writeFile(t, path, content, 0o644)
+		return fmt.Sprintf("  %s: {volumes: [%q]}\n", service, path+":"+at+":ro")
+	}
+	all, services := "", "services:\n"
+	for id := 1; id <= agencies; id++ {
+		all += fmt.Sprintln(id, secret(id))
+		services += mount(containers(agencies)[id], secret(id), "/secret")
+	}
+	services += mount("server", all, "/secrets")
+	s.override = filepath.Join(dir, "secrets.yaml")
+	writeFile(t, s.override, services, 0o644)
+
+	out := s.up()
+	checkExits(t, out, agencies)
+	checkBets(t, s, root, agencies)
+	if n := strings.Count(docker(t, "logs", "server"), "action: autenticacion | result: success"); n != agencies {
+		t.Errorf("%d agencies have proved who they are, want %d\n%s", n, agencies, tail(out))
+	}
+	if strings.Contains(out, "the-secret-of") {
+		t.Errorf("a secret is logged\n%s", tail(out))
+	}
 }
 
 func testConfigurationError(t *testing.T, root string) {

@@ -43,6 +43,7 @@ type stack struct {
 	t        *testing.T
 	root     string   // the checkout
 	file     string   // the compose file, seen from root
+	override string   // a second one, absolute; empty for none
 	settings []string // of the environment
 }
 
@@ -73,7 +74,11 @@ func (s *stack) down() {
 
 // command is `docker compose` in the checkout's root.
 func (s *stack) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "docker", append([]string{"compose", "-f", s.file}, args...)...)
+	files := []string{"compose", "-f", s.file}
+	if s.override != "" {
+		files = append(files, "-f", s.override)
+	}
+	cmd := exec.CommandContext(ctx, "docker", append(files, args...)...)
 	cmd.Dir = s.root
 	for _, variable := range os.Environ() {
 		// The developer's own settings are not this test's.
