@@ -237,6 +237,13 @@ func (c *Client) run(ctx context.Context, reached func() bool) (err error) {
 
 // step waits for one thing to happen and deals with it. An error is final.
 func (c *Client) step(ctx context.Context) error {
+	// What the server has said goes before the clock: a write that took long
+	// may have kept it from being heard in time.
+	select {
+	case in := <-c.conn.replies:
+		return c.receive(in)
+	default:
+	}
 	var batches <-chan *Batch
 	if c.session.Wants() {
 		batches = c.batches

@@ -368,11 +368,7 @@ func TestSlowServer(t *testing.T) {
 		input, lines := testInput(10)
 		b := newBank()
 		c := mustStartOn(t, n, inTurn(func(p *peer) {
-			for {
-				payload, err := p.frame()
-				if err != nil {
-					return
-				}
+			for payload := range p.readAhead(len(lines) + 1) {
 				<-time.After(answerTimeout - time.Second)
 				p.say(b.answer(t, payload))
 			}
@@ -382,6 +378,44 @@ func TestSlowServer(t *testing.T) {
 		}
 		b.check(t, lines)
 	})
+}
+
+// A server that answers in time is not left, even if it is slow to take the
+// next batch, so that the answer is heard only when it would be late.
+func TestAnswerHeardLate(t *testing.T) {
+	const rounds = 20 // that it is left would be a matter of luck
+	for range rounds {
+		inBubble(t, func(t *testing.T, n *memoryNetwork) {
+			b := newBank()
+			c := mustStartOn(t, n, inTurn(greetThen(func(p *peer) {
+				payload, err := p.frame()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				<-time.After(answerTimeout - 3*time.Second) // the next batch is on its way
+				p.say(b.answer(t, payload))
+				<-time.After(5 * time.Second) // the answer would be late now
+				b.serve(p)
+			})), WithBatchBets(1))
+			r, w := io.Pipe()
+			go func() {
+				for range 2 {
+					if _, err := io.WriteString(w, rowJuan+"\n"); err != nil {
+						t.Error(err)
+					}
+					<-time.After(answerTimeout - 5*time.Second)
+				}
+				if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			p, err := c.Upload(t.Context(), "bets.csv", r)
+			if err != nil || p.Stored != 2 || p.Reconnects != 0 {
+				t.Fatalf("%+v, %v", p, err)
+			}
+		})
+	}
 }
 
 // An input that pauses for hours is no reason to leave.

@@ -46,6 +46,24 @@ func (p *peer) frame() (string, error) {
 	return string(payload), nil
 }
 
+// readAhead has the payloads that come, read while the handler does something
+// else, as a socket's buffer would take them; at most frames of them. It is
+// closed when the agency has closed.
+func (p *peer) readAhead(frames int) <-chan string {
+	payloads := make(chan string, frames)
+	go func() {
+		defer close(payloads)
+		for {
+			payload, err := p.frame()
+			if err != nil {
+				return
+			}
+			payloads <- payload
+		}
+	}()
+	return payloads
+}
+
 // expect wants the next frames to have these payloads.
 func (p *peer) expect(payloads ...string) {
 	p.t.Helper()
