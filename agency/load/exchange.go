@@ -23,17 +23,10 @@ func readReply(conn io.Reader) (codec.Reply, error) { return readReplyAfter(nil,
 func readReplyAfter(begun []byte, conn io.Reader) (codec.Reply, error) {
 	in := begun
 	for {
-		payload, rest, ok, err := codec.SplitFrame(in, codec.ReplyBytesMaxDefault)
-		switch {
-		case err != nil:
-			return codec.Reply{}, err
-		case ok && len(rest) > 0:
-			return codec.Reply{}, fmt.Errorf("%w: more than one answer: %.80q", ErrServer, in)
-		case ok:
-			return codec.ParseReply(payload)
+		if reply, ok, err := wholeReply(in); ok || err != nil {
+			return reply, err
 		}
 		if len(in) == cap(in) {
-			// No more than what has come: thousands of agencies wait at once.
 			in = append(make([]byte, 0, max(2*cap(in), 64)), in...)
 		}
 		n, err := conn.Read(in[len(in):cap(in)])
@@ -42,6 +35,23 @@ func readReplyAfter(begun []byte, conn io.Reader) (codec.Reply, error) {
 			return codec.Reply{}, err
 		}
 	}
+}
+
+// wholeReply is the answer that in is; ok is false as long as some of it is missing.
+func wholeReply(in []byte) (reply codec.Reply, ok bool, err error) {
+	payload, rest, ok, err := codec.SplitFrame(in, codec.ReplyBytesMaxDefault)
+	if err != nil || !ok {
+		return codec.Reply{}, false, err
+	}
+	if len(rest) > 0 {
+		return codec.Reply{}, false, moreThanOneAnswer(in)
+	}
+	reply, err = codec.ParseReply(payload)
+	return reply, err == nil, err
+}
+
+func moreThanOneAnswer(in []byte) error {
+	return fmt.Errorf("%w: more than one answer: %.80q", ErrServer, in)
 }
 
 // describe is an answer, for messages.
