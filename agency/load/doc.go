@@ -32,6 +32,11 @@
 // by comparing bytes; nothing is done for each bet. Each agency sends its own
 // frames again and again: two identical bets are two bets.
 //
+// Agencies that only wait are read by an event loop (gnet), not by a goroutine
+// each: at the draw all of them get their winners at once, and the time until the
+// last one has them is the server's and the client's together. What they have to
+// get is worked out before; then it is one comparison.
+//
 // # What to compare with
 //
 // A [Yardstick] receives the same frames, and appends and syncs the same bytes

@@ -85,6 +85,7 @@ type run struct {
 	senders []sender
 	lanes   []*lane // the senders, if they are lanes
 	waiters []*waiter
+	room    *waitingRoom
 
 	connsMu sync.Mutex
 	conns   map[net.Conn]struct{} // to be closed when ctx is done
@@ -105,7 +106,7 @@ func Run(ctx context.Context, o Options, t Target, m *Meter) (Result, error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &run{ctx: ctx, options: o, target: t, meter: m, recorder: newRecorder(), start: time.Now(), conns: map[net.Conn]struct{}{}}
+	r := &run{ctx: ctx, options: o, target: t, meter: m, recorder: newRecorder(), start: time.Now(), room: newWaitingRoom(), conns: map[net.Conn]struct{}{}}
 	// Closing is what ends a read that waits.
 	unhook := context.AfterFunc(ctx, r.closeAll)
 	defer unhook()
@@ -139,8 +140,10 @@ func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
 			return Result{}, err
 		}
 		result.Waiting = w
-		for _, w := range r.waiters {
-			h.await(w.winners)
+		// They wait before anything is sent, so that the draw finds them ready.
+		h.group.Go(r.room.wait)
+		if err := r.room.open(h, r.waiters); err != nil {
+			return Result{}, h.abandon(err)
 		}
 	}
 	r.meter.Enter("sending")
@@ -284,21 +287,25 @@ func (r *run) newHarvest() *harvest {
 	return h
 }
 
-// await starts to wait for an agency's winners. Those who only wait do so before
-// anything is sent: at the draw they are there, and needn't be started.
+// await starts to wait for an agency's winners.
 func (h *harvest) await(winners func() (int, error)) {
 	h.group.Go(func() error {
 		n, err := winners()
 		if err != nil {
 			return err
 		}
-		h.winners.Add(int64(n))
-		now := int64(time.Since(h.start))
-		for before := h.last.Load(); before < now && !h.last.CompareAndSwap(before, now); {
-			before = h.last.Load()
-		}
+		h.came(n)
 		return nil
 	})
+}
+
+// came counts winners that have come.
+func (h *harvest) came(winners int) {
+	h.winners.Add(int64(winners))
+	now := int64(time.Since(h.start))
+	for before := h.last.Load(); before < now && !h.last.CompareAndSwap(before, now); {
+		before = h.last.Load()
+	}
 }
 
 // abandon ends everyone's waiting after err, unless it is nil. It returns what went
@@ -451,7 +458,7 @@ func (r *run) dial() (net.Conn, error) {
 	return conn, nil
 }
 
-// trackedConn leaves its run's list when it is closed.
+// trackedConn leaves its run's list when it is closed or released.
 type trackedConn struct {
 	net.Conn
 	run *run
@@ -467,8 +474,18 @@ func (c *trackedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// closeAll ends every read and write that waits. Their errors tell.
+// release is for who closes the connection instead.
+func (c *trackedConn) release() net.Conn {
+	c.run.connsMu.Lock()
+	defer c.run.connsMu.Unlock()
+	delete(c.run.conns, c)
+	return c.Conn
+}
+
+// closeAll ends every read and write that waits, and the waiting for winners.
+// Their errors tell.
 func (r *run) closeAll() {
+	r.room.end(net.ErrClosed)
 	r.connsMu.Lock()
 	defer r.connsMu.Unlock()
 	for c := range r.conns {
@@ -485,6 +502,7 @@ func (r *run) close() error {
 	for _, w := range r.waiters {
 		errs = append(errs, w.close())
 	}
+	errs = append(errs, r.room.close())
 	return errors.Join(errs...)
 }
 

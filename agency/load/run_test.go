@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -180,11 +181,12 @@ func TestRunTellsRejections(t *testing.T) {
 	}
 }
 
-// A load that is interrupted ends at once, whatever it waits for.
-func TestRunInterrupted(t *testing.T) {
-	o := load.Options{Agencies: 2, Waiting: 2, Duration: time.Minute, Window: 4, BatchBytes: 8192}
+// interrupted runs a load that would last, calls look while it sends, and ends it.
+func interrupted(t *testing.T, o load.Options, look func()) {
+	t.Helper()
 	s := serve(t, func(cfg *engine.Config) { cfg.Agencies = o.Agencies + o.Waiting })
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var meter load.Meter
 	ended := make(chan error, 1)
 	go func() {
@@ -198,10 +200,38 @@ func TestRunInterrupted(t *testing.T) {
 		case <-time.After(time.Millisecond):
 		}
 	}
+	look()
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+}
+
+// A load that is interrupted ends at once, whatever it waits for.
+func TestRunInterrupted(t *testing.T) {
+	interrupted(t, load.Options{Agencies: 2, Waiting: 2, Duration: time.Minute, Window: 4, BatchBytes: 8192}, func() {})
+}
+
+// One who waits is a descriptor and no goroutine.
+func TestWaitingIsCheap(t *testing.T) {
+	descriptors := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("descriptors can be counted on Linux only")
+		}
+		return len(all)
+	}
+	const waiting, others = 300, 100
+	descriptorsBefore, goroutinesBefore := descriptors(), runtime.NumGoroutine()
+	interrupted(t, load.Options{Agencies: 1, Waiting: waiting, Duration: time.Minute, Window: 1, BatchBytes: 8192, StopAndWait: true}, func() {
+		// The server is in this process, too.
+		if n := descriptors() - descriptorsBefore; n < 2*waiting || n > 2*waiting+others {
+			t.Errorf("%d descriptors", n)
+		}
+		if n := runtime.NumGoroutine() - goroutinesBefore; n > others {
+			t.Errorf("%d goroutines", n)
+		}
+	})
 }
 
 // stallingServer acknowledges, the first batch only after a stall.

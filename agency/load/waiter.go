@@ -1,7 +1,10 @@
 package load
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 
 	"loteria/codec"
@@ -11,14 +14,26 @@ import (
 type waiter struct {
 	run  *run
 	id   codec.Agency
-	ring *ring // of one frame with one bet
-	conn net.Conn
+	bet  []byte   // the frame that it sends
+	want []byte   // its winners
+	conn net.Conn // until the waiting room has it
+
+	// While it waits, this is its event loop's.
+	seated   bool
+	complete bool   // it has its winners
+	answer   []byte // what has to come: want as a frame
+	begun    []byte // what has come of an answer in pieces
 }
 
 func newWaiter(r *run, index int) (*waiter, error) {
 	id := codec.Agency(r.options.Agencies + index + 1)
-	ring, err := newRing(id, Options{BatchBets: 1, BatchBytes: BatchBytesMin}, 0)
-	return &waiter{run: r, id: id, ring: ring}, err
+	ring, err := newRing(id, Options{BatchBets: 1, BatchBytes: BatchBytesMin}, 0) // one frame with one bet
+	if err != nil {
+		return nil, err
+	}
+	whole := share{ring: ring, frames: 1}
+	want := whole.winningLines(1)
+	return &waiter{run: r, id: id, bet: ring.stream, want: want, answer: codec.AppendFrame(nil, want)}, nil
 }
 
 // connect does everything up to waiting.
@@ -26,7 +41,7 @@ func (w *waiter) connect() (err error) {
 	if w.conn, err = w.run.dial(); err != nil {
 		return err
 	}
-	reply, err := exchange(w.conn, w.ring.stream)
+	reply, err := exchange(w.conn, w.bet)
 	if err != nil {
 		return fmt.Errorf("bet of waiting agency %d: %w", w.id, err)
 	}
@@ -37,14 +52,40 @@ func (w *waiter) connect() (err error) {
 	return err
 }
 
-// winners waits for the draw.
-func (w *waiter) winners() (count int, err error) {
-	reply, err := readReply(w.conn)
-	if err != nil {
-		return 0, fmt.Errorf("winners of waiting agency %d: %w", w.id, err)
+// winnersDue is how many winners it has to get.
+func (w *waiter) winnersDue() int { return codec.Lines(w.want) }
+
+// take takes what has come, and reports whether it completes the winners. What
+// everyone should get at the draw costs one comparison.
+func (w *waiter) take(in []byte) (complete bool, err error) {
+	switch {
+	case w.complete:
+		return false, w.lost(moreThanOneAnswer(in))
+	case len(w.begun) == 0 && bytes.Equal(in, w.answer):
+		w.complete = true
+		return true, nil
 	}
-	whole := share{ring: w.ring, frames: 1}
-	return checkWinners(w.id, reply, whole.winningLines(1))
+	w.begun = append(w.begun, in...)
+	reply, ok, err := wholeReply(w.begun)
+	if err != nil {
+		return false, w.lost(err)
+	}
+	if !ok {
+		return false, nil
+	}
+	if _, err := checkWinners(w.id, reply, w.want); err != nil {
+		return false, err
+	}
+	w.begun, w.complete = nil, true
+	return true, nil
+}
+
+// lost is the error of an answer that doesn't come, or is none.
+func (w *waiter) lost(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.EOF // gnet has it as an error of a system call
+	}
+	return fmt.Errorf("winners of waiting agency %d: %w", w.id, err)
 }
 
 func (w *waiter) close() error {

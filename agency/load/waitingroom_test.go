@@ -1,0 +1,343 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"loteria/codec"
+)
+
+// moment is when a drawServer says its answers.
+type moment int
+
+const (
+	atTheDraw moment = iota // everyone has asked for their winners
+	atOnce                  // an agency has asked
+	tooEarly                // agency 1 has sent a bet, which is not acknowledged
+)
+
+// drawServer acknowledges bets, and answers everyone's question for winners as
+// the test wants.
+type drawServer struct {
+	t        *testing.T
+	listener net.Listener
+	agencies int
+	when     moment
+	// answer is called for each agency at its moment, with its winners as a frame.
+	answer func(id codec.Agency, conn *net.TCPConn, right []byte)
+
+	mu    sync.Mutex
+	conns map[codec.Agency]*net.TCPConn
+	right map[codec.Agency][]byte
+	asked int
+
+	handlers sync.WaitGroup
+}
+
+// startDrawServer starts one that has to be ended with end.
+func startDrawServer(t *testing.T, agencies int, when moment, answer func(codec.Agency, *net.TCPConn, []byte)) *drawServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &drawServer{t: t, listener: l, agencies: agencies, when: when, answer: answer,
+		conns: map[codec.Agency]*net.TCPConn{}, right: map[codec.Agency][]byte{}}
+	s.handlers.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.handlers.Go(func() { s.handle(c.(*net.TCPConn)) })
+		}
+	})
+	return s
+}
+
+// leftOpenTimeout is how long a load that has ended may keep a connection open.
+const leftOpenTimeout = 5 * time.Second
+
+// end checks that no connection is open any more.
+func (s *drawServer) end() {
+	_ = s.listener.Close()
+	s.mu.Lock()
+	for _, c := range s.conns {
+		_ = c.SetReadDeadline(time.Now().Add(leftOpenTimeout)) // fails if it is closed
+	}
+	s.mu.Unlock()
+	s.handlers.Wait()
+}
+
+// handle reads until the load closes the connection.
+func (s *drawServer) handle(c *net.TCPConn) {
+	defer c.Close()
+	var in []byte
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := c.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.t.Errorf("a connection is still open: %v", c.RemoteAddr())
+		}
+		if err != nil {
+			return
+		}
+		in = append(in, buf[:n]...)
+		for {
+			payload, rest, ok, err := codec.SplitFrame(in, codec.FrameBytesMaxLimit)
+			if err != nil {
+				s.t.Errorf("%q: %v", in, err)
+				return
+			}
+			if !ok {
+				break
+			}
+			s.hear(c, payload)
+			in = rest
+		}
+	}
+}
+
+func (s *drawServer) hear(c *net.TCPConn, payload []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, winners, err := codec.ParseRequest(payload, testRules, nil)
+	if err != nil {
+		s.t.Errorf("%q: %v", payload, err)
+	}
+	s.conns[r.Agency] = c
+	switch {
+	case r.Kind == codec.RequestBets && s.when == tooEarly && r.Agency == 1:
+		s.answerAll()
+	case r.Kind == codec.RequestBets:
+		s.right[r.Agency] = codec.AppendFrame(nil, bytes.TrimSuffix(winners, []byte{'\n'}))
+		write(c, codec.AppendAck(nil))
+	case s.when == atOnce:
+		s.answer(r.Agency, c, s.right[r.Agency])
+	case s.when == atTheDraw:
+		if s.asked++; s.asked == s.agencies {
+			s.answerAll()
+		}
+	}
+}
+
+func (s *drawServer) answerAll() {
+	for id := range codec.Agency(s.agencies) {
+		s.answer(id+1, s.conns[id+1], s.right[id+1])
+	}
+}
+
+func write(c *net.TCPConn, p []byte) {
+	_, _ = c.Write(p) // the load may be over
+}
+
+// waitingLoad is a load of agency 1 and three that wait, 2 to 4.
+var waitingLoad = Options{Agencies: 1, Waiting: 3, Bets: 10, Window: 1, BatchBytes: 8192, StopAndWait: true}
+
+// Those who wait get what a server says, however it comes, and one who gets
+// anything but their winners ends the load.
+func TestWaiting(t *testing.T) {
+	const odd = 3
+	byteByByte := func(c *net.TCPConn, p []byte) {
+		for i := range p {
+			write(c, p[i:i+1])
+		}
+	}
+	saying := func(payload string) func(*net.TCPConn, []byte) {
+		return func(c *net.TCPConn, _ []byte) { write(c, codec.AppendFrame(nil, []byte(payload))) }
+	}
+	const manyLines = 1000 // do not fit into a loop's read buffer
+	for _, c := range []struct {
+		name string
+		when moment
+		// answer is given to all, if nothing goes wrong, or else to one, while the others
+		// are told nothing.
+		answer func(c *net.TCPConn, right []byte)
+		want   error
+		says   string
+	}{
+		{name: "winners", answer: write},
+		{name: "winners at once", when: atOnce, answer: write},
+		{name: "winners in pieces", answer: byteByByte},
+		{name: "winners and the end", answer: func(c *net.TCPConn, right []byte) {
+			write(c, right)
+			_ = c.CloseWrite()
+		}},
+		{name: "no winners", answer: saying(""), want: ErrWinners, says: "agency 3 got 0 lines, want 1"},
+		{name: "other winners", answer: saying("Ana|Paz|1|2000-01-01|7574|3"), want: ErrWinners, says: "agency 3 got 1 lines, want 1"},
+		{name: "its winner and another", answer: func(c *net.TCPConn, right []byte) {
+			_, line, _ := bytes.Cut(right, []byte{'\n'})
+			write(c, codec.AppendFrame(nil, slices.Concat(line, []byte{'\n'}, line)))
+		}, want: ErrWinners, says: "agency 3 got 2 lines, want 1"},
+		{name: "many winners", answer: saying(strings.Repeat("Ana|Paz|1|2000-01-01|7574|3\n", manyLines)), want: ErrWinners, says: fmt.Sprintf("agency 3 got %d lines, want 1", manyLines)},
+		{name: "an error", answer: func(c *net.TCPConn, _ []byte) {
+			write(c, codec.AppendError(nil, codec.CodeLotteryHasntEnded, ""))
+		}, want: ErrServer, says: "winners of agency 3: it answered ERROR_LOTTERY_HASNT_ENDED"},
+		{name: "an error in pieces", answer: func(c *net.TCPConn, _ []byte) {
+			byteByByte(c, codec.AppendError(nil, codec.CodeStorage, "disk"))
+		}, want: ErrServer, says: "winners of agency 3: it answered ERROR_STORAGE|disk"},
+		{name: "an error too early", when: tooEarly, answer: saying("ERROR_TIMEOUT"), want: ErrServer, says: "winners of agency 3: it answered ERROR_TIMEOUT"},
+		{name: "an unknown error", answer: saying("ERROR_X"), want: codec.ErrReply, says: "winners of waiting agency 3: "},
+		{name: "an ACK", answer: saying("ACK"), want: ErrServer, says: "winners of agency 3: it answered ACK"},
+		{name: "two answers", answer: func(c *net.TCPConn, right []byte) {
+			write(c, slices.Concat(right, right))
+		}, want: ErrServer, says: "winners of waiting agency 3: load: the server's answer is not the expected one: more than one answer"},
+		{name: "two answers in pieces", answer: func(c *net.TCPConn, right []byte) {
+			byteByByte(c, slices.Concat(right, right))
+		}, want: ErrServer, says: "winners of waiting agency 3: load: the server's answer is not the expected one: more than one answer"},
+		{name: "no frame", answer: func(c *net.TCPConn, _ []byte) { write(c, []byte("x\n")) }, want: codec.ErrFrameHeader, says: "winners of waiting agency 3: "},
+		{name: "a frame without end", answer: func(c *net.TCPConn, _ []byte) { write(c, []byte("99999999\n")) }, want: codec.ErrFrameTooLarge, says: "winners of waiting agency 3: "},
+		{name: "the end", answer: func(c *net.TCPConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
+		{name: "the end at once", when: atOnce, answer: func(c *net.TCPConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
+		{name: "the end too early", when: tooEarly, answer: func(c *net.TCPConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
+		{name: "a part and the end", answer: func(c *net.TCPConn, right []byte) {
+			write(c, right[:len(right)-1])
+			_ = c.Close()
+		}, want: io.EOF, says: "winners of waiting agency 3: EOF"},
+		{name: "a reset", answer: func(c *net.TCPConn, _ []byte) {
+			_ = c.SetLinger(0)
+			_ = c.Close()
+		}, want: syscall.ECONNRESET, says: "winners of waiting agency 3: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := waitingLoad
+			s := startDrawServer(t, o.Agencies+o.Waiting, c.when, func(id codec.Agency, conn *net.TCPConn, right []byte) {
+				if c.want == nil || id == odd {
+					c.answer(conn, right)
+				}
+			})
+			r, err := Run(t.Context(), o, Target{Addr: s.listener.Addr().String()}, nil)
+			s.end()
+			if c.want != nil {
+				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%v, want %q", err, c.says)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var winners int
+			for _, right := range s.right {
+				_, lines, _ := bytes.Cut(right, []byte{'\n'})
+				winners += codec.Lines(lines)
+			}
+			if r.Draw == nil || r.Draw.Winners != int64(winners) || winners < o.Waiting {
+				t.Errorf("%+v, want %d winners", r.Draw, winners)
+			}
+		})
+	}
+}
+
+// The last winners are what the draw's time ends with, whoever gets them.
+func TestLastWinners(t *testing.T) {
+	const pause = 50 * time.Millisecond
+	for last := codec.Agency(1); int(last) <= waitingLoad.Agencies+waitingLoad.Waiting; last++ {
+		t.Run(fmt.Sprintf("agency %d", last), func(t *testing.T) {
+			o := waitingLoad
+			var late sync.WaitGroup
+			late.Add(1)
+			s := startDrawServer(t, o.Agencies+o.Waiting, atTheDraw, func(id codec.Agency, conn *net.TCPConn, right []byte) {
+				if id != last {
+					write(conn, right)
+					return
+				}
+				time.AfterFunc(pause, func() {
+					defer late.Done()
+					write(conn, right)
+				})
+			})
+			r, err := Run(t.Context(), o, Target{Addr: s.listener.Addr().String()}, nil)
+			s.end()
+			if err != nil {
+				t.Fatal(err)
+			}
+			late.Wait()
+			// It begins before the load knows that it has reported, but not by much.
+			if got := r.Draw.Seconds; got < (pause / 2).Seconds() {
+				t.Errorf("the draw took %v s, the last winners came after %v", got, pause)
+			}
+		})
+	}
+}
+
+// A load that is interrupted while agencies wait leaves nothing behind.
+func TestWaitingInterrupted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		when moment
+	}{
+		{"while they connect", atOnce},
+		{"while others send", tooEarly},
+		{"at the draw", atTheDraw},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := waitingLoad
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			s := startDrawServer(t, o.Agencies+o.Waiting, c.when, func(codec.Agency, *net.TCPConn, []byte) { cancel() })
+			_, err := Run(ctx, o, Target{Addr: s.listener.Addr().String()}, nil)
+			s.end()
+			if !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Wherever an answer is cut, it is put together of what its reads brought, which
+// is not there any more when the next one comes.
+func TestWaiterTakesPieces(t *testing.T) {
+	r := &run{options: waitingLoad}
+	fresh, err := newWaiter(r, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	winners := string(fresh.answer)
+	for _, c := range []struct {
+		name, in string
+		want     error
+	}{
+		{"winners", winners, nil},
+		{"other winners", strings.Replace(winners, "|", "/", 1), ErrWinners},
+		{"an error", string(codec.AppendError(nil, codec.CodeStorage, "")), ErrServer},
+		{"two answers", winners + winners, ErrServer},
+		{"winners behind something else", "0" + winners, codec.ErrFrameHeader},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for first := range len(c.in) + 1 {
+				for second := first; second <= len(c.in); second++ {
+					w := *fresh
+					var (
+						buf  = make([]byte, len(c.in))
+						last bool
+						err  error
+					)
+					for _, piece := range []string{c.in[:first], c.in[first:second], c.in[second:]} {
+						if piece == "" || err != nil {
+							continue
+						}
+						if last && c.want == nil {
+							t.Fatalf("cut at %d and %d: complete before its end", first, second)
+						}
+						last, err = w.take(buf[:copy(buf, piece)])
+					}
+					if !errors.Is(err, c.want) || last != (c.want == nil) {
+						t.Fatalf("cut at %d and %d: complete %t, %v", first, second, last, err)
+					}
+				}
+			}
+		})
+	}
+}
