@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -31,6 +32,10 @@ const (
 	benchListenTimeout = 10 * time.Second
 	// benchListenPeriod is between two looks whether it does.
 	benchListenPeriod = 10 * time.Millisecond
+	// benchPortMin and benchPortMax bound the server's port. They are below those that
+	// outgoing connections get, which would take it before the server does.
+	benchPortMin, benchPortMax = 10_000, 32_000
+	benchPortTries             = 1000
 	// benchKillDelay is how long an interrupted server may take to end.
 	benchKillDelay = 5 * time.Second
 	// benchConnectionsSpare is how many connections the server takes beside the agencies'.
@@ -130,14 +135,23 @@ func selfCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// freeAddr is an address on the loopback interface that nobody listens on.
+// freeAddr is an address on the loopback interface that nobody listens on. It asks
+// by connecting: a listener of its own would live on, after its close, in whatever
+// process is being forked at that moment, and keep the server from listening.
 func freeAddr(ctx context.Context) (string, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for range benchPortTries {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(benchPortMin+rand.IntN(benchPortMax-benchPortMin)))
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return addr, nil
+		case err == nil:
+			_ = conn.Close() // somebody else's
+		case ctx.Err() != nil:
+			return "", context.Cause(ctx)
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("%w: %d ports from %d to %d were tried, none of them is free", errBench, benchPortTries, benchPortMin, benchPortMax)
 }
 
 // awaitListening tries to connect until the server listens. Such a connection
