@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -145,42 +145,36 @@ func usage(ts *testscript.TestScript, neg bool, args []string, least, most int, 
 
 const anyNumber = 1 << 10
 
-// Ports of scripts lie below those that the system gives to outgoing
-// connections, so that no connection can take one between `port` and `start`.
-const (
-	portMin = 10_000
-	portMax = 32_000
-)
-
 var ports struct {
 	mu    sync.Mutex
 	taken map[int]bool
 }
 
-// freePort finds a port that nobody listens on. It asks by connecting: a
-// listener of its own would live on, after its close, in whatever process is
-// being forked at that moment.
+// freePort is a port of freeAddr's that no other test has been given.
 func freePort() (int, error) {
 	ports.mu.Lock()
 	defer ports.mu.Unlock()
 	if ports.taken == nil {
 		ports.taken = map[int]bool{}
 	}
-	for range 1000 {
-		port := portMin + rand.IntN(portMax-portMin)
-		if ports.taken[port] {
-			continue
+	for {
+		addr, err := freeAddr(context.Background())
+		if err != nil {
+			return 0, err
 		}
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		switch {
-		case errors.Is(err, syscall.ECONNREFUSED):
+		_, text, err := net.SplitHostPort(addr)
+		if err != nil {
+			return 0, err
+		}
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			return 0, err
+		}
+		if !ports.taken[port] {
 			ports.taken[port] = true
 			return port, nil
-		case err == nil:
-			_ = c.Close() // somebody else's
 		}
 	}
-	return 0, fmt.Errorf("no port from %d to %d is free", portMin, portMax)
 }
 
 func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
