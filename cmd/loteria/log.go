@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,16 +26,19 @@ type logConfig struct {
 const (
 	logBufferBytes   = 256 << 10
 	logFlushInterval = 100 * time.Millisecond
+	// logWriteBytes is what a pipe takes whole or not at all (PIPE_BUF on Linux).
+	logWriteBytes = 4 << 10
 )
 
 // newLogger makes a logger that writes to w. Lines wait in a buffer, at most
-// logFlushInterval, except errors; close writes them out.
+// logFlushInterval, except errors; close writes them out. A process that is
+// killed loses what waits, and leaves no half line in a pipe.
 func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error, err error) {
 	level, err := zapcore.ParseLevel(strings.ToLower(c.Level))
 	if err != nil || level > zapcore.ErrorLevel {
 		return nil, nil, fmt.Errorf("%w: LOG_LEVEL=%s is not legal: want debug, info, warn or error", errEnvironment, c.Level)
 	}
-	out := &zapcore.BufferedWriteSyncer{WS: plainSyncer{w}, Size: logBufferBytes, FlushInterval: logFlushInterval}
+	out := &zapcore.BufferedWriteSyncer{WS: wholeLines{w}, Size: logBufferBytes, FlushInterval: logFlushInterval}
 	var core zapcore.Core
 	switch c.Format {
 	case "line":
@@ -66,10 +70,34 @@ func (w *firstWrite) Write(p []byte) (n int, err error) {
 // Sync implements zapcore.WriteSyncer.
 func (w *firstWrite) Sync() error { return nil }
 
-// plainSyncer is a writer that needs no sync: a terminal or a pipe.
-type plainSyncer struct{ io.Writer }
+// wholeLines writes lines to a terminal, a file or a pipe. What a full pipe has
+// taken of a long write stays in it when the writer is killed, and the next
+// process's first line would go on in the middle of a line; so no write is
+// longer than a pipe takes at once, unless one line is.
+type wholeLines struct{ to io.Writer }
 
-func (plainSyncer) Sync() error { return nil }
+func (w wholeLines) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		rest := p[n:]
+		if len(rest) > logWriteBytes {
+			end := bytes.LastIndexByte(rest[:logWriteBytes], '\n')
+			if end < 0 {
+				end = bytes.IndexByte(rest, '\n')
+			}
+			if end >= 0 {
+				rest = rest[:end+1]
+			}
+		}
+		var written int
+		written, err = w.to.Write(rest)
+		n += written
+	}
+	return n, err
+}
+
+// Sync implements zapcore.WriteSyncer. There is nothing to sync: the log is no
+// promise.
+func (wholeLines) Sync() error { return nil }
 
 // lineCore writes entries as the field's tools parse them:
 //

@@ -267,3 +267,73 @@ func TestJSONLog(t *testing.T) {
 		t.Errorf("time is %v", got["time"])
 	}
 }
+
+// writes keeps what is written, write by write.
+type writes struct{ all [][]byte }
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.all = append(w.all, bytes.Clone(p))
+	return len(p), nil
+}
+
+// A process that is killed while it writes to a full pipe leaves whole lines:
+// each write has only whole lines, and is short enough to be taken whole.
+func TestLogWritesWholeLines(t *testing.T) {
+	for _, format := range []string{"line", "json"} {
+		out := new(writes)
+		log, closeLog, err := newLogger(logConfig{Level: "info", Format: format}, out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const count = 10_000 // several buffers full
+		longest := strings.Repeat("x", 3*logWriteBytes)
+		for i := range count {
+			length := i % 200
+			if i%1000 == 999 {
+				length = len(longest) - i/1000
+			}
+			log.Info("apuesta_recibida", zap.String("result", "success"), zap.String("texto", longest[:length]), zap.Int("linea", i))
+		}
+		if err := closeLog(); err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for _, written := range out.all {
+			n := bytes.Count(written, []byte("\n"))
+			if len(written) == 0 || written[len(written)-1] != '\n' || len(written) > logWriteBytes && n > 1 {
+				t.Fatalf("%s: %d bytes with %d line ends are written at once, from %.80q on", format, len(written), n, written)
+			}
+			seen += n
+		}
+		if seen != count {
+			t.Errorf("%s: %d lines are written, want %d", format, seen, count)
+		}
+		if few := len(out.all); few > count/10 {
+			t.Errorf("%s: %d writes for %d lines", format, few, count)
+		}
+	}
+}
+
+// shortWriter takes a few bytes, and then has an error.
+type shortWriter struct{ takes int }
+
+var errShort = errors.New("short")
+
+func (w *shortWriter) Write(p []byte) (int, error) {
+	if n := min(w.takes, len(p)); n < len(p) {
+		w.takes -= n
+		return n, errShort
+	}
+	w.takes -= len(p)
+	return len(p), nil
+}
+
+func TestWholeLinesReportsWhatWasWritten(t *testing.T) {
+	text := []byte(strings.Repeat("a line of the log\n", 1000))
+	for _, takes := range []int{0, 1, logWriteBytes, logWriteBytes + 1, len(text) - 1, len(text)} {
+		n, err := wholeLines{&shortWriter{takes}}.Write(text)
+		if n != takes || errors.Is(err, errShort) != (takes < len(text)) {
+			t.Errorf("of a writer that takes %d bytes: %d, %v", takes, n, err)
+		}
+	}
+}
