@@ -53,7 +53,7 @@ func newStack(t *testing.T, root, file string, settings ...string) *stack {
 	s.down()
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, err := s.run(context.Background(), "logs", "--no-color", "--tail", "30")
+			out, err := s.run(context.Background(), "logs", "--no-color", "--tail", "8")
 			t.Logf("the last of the logs: %v\n%s", err, out)
 		}
 		s.down()
