@@ -108,6 +108,32 @@ func TestAddressRefused(t *testing.T) {
 	}
 }
 
+// A connection that no loop can take, as when a descriptor is missing for it, is
+// closed, said, and not counted as open for ever.
+func TestConnectionThatNoLoopTakes(t *testing.T) {
+	cfg := liveConfig(t)
+	cfg.ConnectionsMax = 1
+	s := serveLive(t, cfg)
+	peer, conn := net.Pipe() // it has no descriptor at all
+	from := ip(quietHost)
+	if broken, ok := s.admission.enter(from); !ok {
+		t.Fatalf("refused: %v", limitKeys[broken])
+	}
+	newAcceptor(s.Server, nil).enroll(conn, s.newSession(from))
+	if _, err := peer.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("its peer reads %v, want the end", err)
+	}
+	said := s.logs.FilterMessage("accept_connections").FilterField(zap.String("result", "fail")).All()
+	if len(said) != 1 || said[0].ContextMap()["ip"] != quietHost || said[0].ContextMap()["error"] == nil {
+		t.Errorf("said: %v", said)
+	}
+	s.dial(t).say("HELLO|1").hears("WELCOME|0|64|65536").close()
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Errorf("result %v", err)
+	}
+}
+
 // hearsRefusal is how a connection over a limit ends.
 func (w *wire) hearsRefusal() {
 	w.t.Helper()
