@@ -134,6 +134,7 @@ func parsed(t testing.TB, payload []byte, rules Rules) outcome {
 // and accepted bytes come back identically from SplitBet and AppendBet.
 func checkBatch(t testing.TB, payload []byte, rules Rules) {
 	t.Helper()
+	checkScans(t, payload, rules)
 	original := bytes.Clone(payload)
 	want := model(string(payload), rules)
 	if got := parsed(t, payload, rules); got != want {
@@ -204,4 +205,18 @@ func checkAmid(t testing.TB, line string, rules Rules) {
 func checkLine(t testing.TB, line string) {
 	t.Helper()
 	checkAmid(t, line, testRules)
+}
+
+// checkScans compares the ways to scan ordinary lines, from the start of every
+// line on: they have to agree not only on what is right but on what they take.
+func checkScans(t testing.TB, payload []byte, rules Rules) {
+	t.Helper()
+	run := presumeRun(payload, rules)
+	for rest := payload; len(rest) > 0; {
+		n, count := run.scan(rest)
+		if wantN, want := run.scanWords(rest); n != wantN || count != want {
+			t.Fatalf("scan(%q) = %d, %d, scanWords %d, %d", rest, n, count, wantN, want)
+		}
+		_, rest, _ = bytes.Cut(rest[n:], []byte{'\n'})
+	}
 }

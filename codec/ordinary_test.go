@@ -89,3 +89,42 @@ func TestOrdinaryRun(t *testing.T) {
 		checkBatch(t, p, testRules)
 	}
 }
+
+// Whatever byte stands wherever in a line, both ways to scan take the same.
+func TestScansTakeTheSame(t *testing.T) {
+	behind := strings.Repeat("Ana|Paz|12345678|1990-05-23|1|1\n", 5)
+	for _, line := range []string{
+		maria,
+		"A|B|12345678|1990-05-23|1|1",
+		"A|" + strings.Repeat("ñ", 14) + "|12345678|1990-05-23|1234567|1",  // the second '|' is byte 31
+		"A|b" + strings.Repeat("ñ", 14) + "|12345678|1990-05-23|1234567|1", // byte 32
+		"A|b" + strings.Repeat("ñ", 15) + "|12345678|1990-05-23|123|1",     // an 'ñ' on both sides of it
+		"A|" + strings.Repeat("ñ", 18) + "b|12345678|1990-05-23|1234567|1", // byte 39, the last that is looked at
+		"A|" + strings.Repeat("ñ", 19) + "|12345678|1990-05-23|1234567|1",  // byte 40
+		strings.Repeat("ñ", 16) + "|" + "B|12345678|1990-05-23|7574|1",     // both behind byte 31
+		"Ana|Paz|12345678|1990-05-23|12345|1234567",
+		"Ana|Paz|12345678|1990-05-23|12345|123456789",
+	} {
+		_, id, _ := strings.Cut(line[strings.LastIndexByte(line, '|'):], "|")
+		agency, _ := ParseAgency([]byte(id))
+		run := newOrdinaryRun(testRules, agency, []byte(id))
+		p := []byte(line + "\n" + line + "\n" + behind)
+		for at := range 2*len(line) + 2 {
+			was := p[at]
+			for c := range 256 {
+				p[at] = byte(c)
+				n, count := run.scan(p)
+				if wantN, want := run.scanWords(p); n != wantN || count != want {
+					t.Fatalf("scan(%q) = %d, %d, scanWords %d, %d", p, n, count, wantN, want)
+				}
+			}
+			p[at] = was
+		}
+		for end := range p {
+			n, count := run.scan(p[:end:end])
+			if wantN, want := run.scanWords(p[:end]); n != wantN || count != want {
+				t.Fatalf("scan(%q) = %d, %d, scanWords %d, %d", p[:end], n, count, wantN, want)
+			}
+		}
+	}
+}
