@@ -77,12 +77,12 @@ func (s *session) half() bool {
 
 func sendTo(fd int, p []byte) (sent int, err error) {
 	for sent < len(p) {
-		n, err := unix.Write(fd, p[sent:])
-		switch err {
-		case nil:
+		n, err := send(fd, p[sent:])
+		switch {
+		case err == nil:
 			sent += n
-		case unix.EINTR:
-		case unix.EAGAIN:
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
 			return sent, nil
 		default:
 			return sent, err
