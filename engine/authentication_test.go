@@ -265,7 +265,8 @@ func TestAuthenticationLog(t *testing.T) {
 			log := zap.New(core)
 			lp := &loop{server: &Server{log: log, noise: newNoise(log, time.Now), introduced: newFirsts(3)}}
 			test.reply.session = new(session)
-			lp.logReply(&test.reply, test.told)
+			test.reply.told = test.told
+			lp.logReply(&test.reply)
 			got := ""
 			for _, line := range logs.All() {
 				got += fmt.Sprintf("%v %s %v", line.Level, line.Message, line.ContextMap())

@@ -119,6 +119,9 @@ func (lp *loop) Run(context.Context) error {
 		rest = lp.answer(rest)
 	}
 	lp.box.stage.release()
+	for i := range replies { // only now: nobody waits for a line
+		lp.logReply(&replies[i])
+	}
 	if flush {
 		lp.flush()
 	}
@@ -148,9 +151,7 @@ func (lp *loop) answer(replies []reply) []reply {
 	n := 0
 	for ; n < len(replies) && replies[n].session == s; n++ {
 		r := &replies[n]
-		told := !s.closed && !s.lastSaid
-		lp.logReply(r, told)
-		if !told {
+		if r.told = !s.closed && !s.lastSaid; !r.told {
 			continue
 		}
 		s.agency = r.agency
@@ -438,40 +439,40 @@ func (lp *loop) drop(s *session) {
 // stored or not whoever is told, and of a wrong proof; of others only if the peer
 // is told. It runs for every batch, and at the draw for every agency, so fields
 // are built in place and only if somebody reads them.
-func (lp *loop) logReply(r *reply, told bool) {
-	log, noise, from := lp.server.log, lp.server.noise, r.session.source
+func (lp *loop) logReply(r *reply) {
+	log := lp.server.log
 	agencia := zap.Uint32("agencia", uint32(r.agency))
 	switch {
 	case r.code == codec.CodeAuthenticationFailed:
-		noise.write(noisyProof, from, agencia, zap.String("error", r.explanation()))
-	case !told && (r.kind == lottery.Welcome || r.kind == lottery.Winners || r.count == 0):
+		lp.server.noise.write(noisyProof, r.session.source, agencia, zap.String("error", r.explanation()))
+	case !r.told && (r.kind == lottery.Welcome || r.kind == lottery.Winners || r.count == 0):
 	case r.kind == lottery.Ack:
 		if entry := log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
 			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.count), agencia)
 			entry.Write(lp.fields...)
 		}
 	case r.kind == challenge:
-		noise.write(noisyChallenge, from, agencia)
+		lp.server.noise.write(noisyChallenge, r.session.source, agencia)
 	case r.kind == authenticated && lp.server.introduced.first(r.agency):
 		log.Info("autenticacion", zap.String("result", "success"), agencia)
 	case r.kind == authenticated:
-		noise.write(noisyAuthenticated, from, agencia)
+		lp.server.noise.write(noisyAuthenticated, r.session.source, agencia)
 	case r.kind == lottery.Welcome && lp.server.greeted.first(r.agency):
 		log.Info("hello", zap.String("result", "success"), agencia, zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Welcome:
-		noise.write(noisyHello, from, agencia, zap.Int64("apuestas", r.stored))
+		lp.server.noise.write(noisyHello, r.session.source, agencia, zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Winners && lp.server.awarded.first(r.agency):
 		if entry := log.Check(zapcore.InfoLevel, "ganadores_enviados"); entry != nil {
 			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia, zap.Int("cant_ganadores", r.count))
 			entry.Write(lp.fields...)
 		}
 	case r.kind == lottery.Winners:
-		noise.write(noisyWinners, from, agencia, zap.Int("cant_ganadores", r.count))
+		lp.server.noise.write(noisyWinners, r.session.source, agencia, zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Reject && r.count > 0:
-		noise.write(noisyBatch, from, zap.Int("cantidad", r.count), agencia, zap.String("error", r.explanation()))
+		lp.server.noise.write(noisyBatch, r.session.source, zap.Int("cantidad", r.count), agencia, zap.String("error", r.explanation()))
 	case r.kind == lottery.Reject && r.code == codec.CodeEmptyBatch && r.agency == 0:
-		noise.write(noisyHealthRequest, from, zap.String("error", r.explanation()))
+		lp.server.noise.write(noisyHealthRequest, r.session.source, zap.String("error", r.explanation()))
 	case r.kind == lottery.Reject:
-		noise.write(noisyRequest, from, agencia, zap.String("error", r.explanation()))
+		lp.server.noise.write(noisyRequest, r.session.source, agencia, zap.String("error", r.explanation()))
 	}
 }

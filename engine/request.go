@@ -62,6 +62,7 @@ type reply struct {
 	count   int
 	agency  codec.Agency
 	times   int32 // how many frames this answers; 0 stands for 1
+	told    bool  // the loop's: it was for a peer who can still hear it
 	stored  int64
 	payload []byte // shared: never changed
 	detail  string // of lottery.Reject; of challenge: the nonce's bytes
