@@ -20,9 +20,9 @@ import (
 // ordinary it leaves to scanBet.
 //
 // There are two of it, which take the same lines: scanWords looks at eight bytes
-// at a time and runs anywhere; scanVectors looks at 32, on amd64 with AVX2 (the
-// build tag purego leaves it out). On names in random order scanBet alone takes
-// 46 ns a bet, scanWords 15 and scanVectors 7 (BenchmarkParseBatch).
+// at a time and runs anywhere; scanVectors looks at 32, on amd64 with AVX2. On
+// names in random order scanBet alone takes 46 ns a bet, scanWords 15 and
+// scanVectors 7 (BenchmarkParseBatch).
 //
 // How many instructions a line takes, about 200 and 75, is what it costs. Hence,
 // in scanWords, the arrays of known length, and the bits that are set before

@@ -1,5 +1,3 @@
-//go:build !purego
-
 package codec
 
 import "golang.org/x/sys/cpu"

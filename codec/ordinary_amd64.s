@@ -1,5 +1,3 @@
-//go:build !purego
-
 #include "go_asm.h"
 #include "textflag.h"
 
