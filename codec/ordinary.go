@@ -182,7 +182,8 @@ func (r *ordinaryRun) scanWords(p []byte) (n, count int) {
 		}
 
 		// Most numbers have four digits. That is worth a branch because the
-		// next line's place then no longer waits for a count (10 %).
+		// next line's place then no longer waits for a count (10 %). Behind a
+		// shorter one, the '|' looked at may be the next line's.
 		i := 25
 		number := uint64(binary.LittleEndian.Uint32(t[20:])) ^ zeroDigits4
 		switch {

@@ -96,8 +96,8 @@ func TestScansTakeTheSame(t *testing.T) {
 	for _, line := range []string{
 		maria,
 		"A|B|12345678|1990-05-23|1|1",
-		"A|" + strings.Repeat("ñ", 14) + "|12345678|1990-05-23|1234567|1",  // the second '|' is byte 31
-		"A|b" + strings.Repeat("ñ", 14) + "|12345678|1990-05-23|1234567|1", // byte 32
+		"A|b" + strings.Repeat("ñ", 14) + "|12345678|1990-05-23|1234567|1", // the second '|' is byte 31, counted from 0
+		"A|" + strings.Repeat("ñ", 15) + "|12345678|1990-05-23|1234567|1",  // byte 32, behind the first vector
 		"A|b" + strings.Repeat("ñ", 15) + "|12345678|1990-05-23|123|1",     // an 'ñ' on both sides of it
 		"A|" + strings.Repeat("ñ", 18) + "b|12345678|1990-05-23|1234567|1", // byte 39, the last that is looked at
 		"A|" + strings.Repeat("ñ", 19) + "|12345678|1990-05-23|1234567|1",  // byte 40
