@@ -51,7 +51,7 @@ func TestNoAllocations(t *testing.T) {
 		{"replies", func() {
 			b := AppendAck(out)
 			b = AppendError(b, CodeBetsClosed, "")
-			b = AppendWelcome(b, Welcome{Stored: 1 << 40, Window: 64, FrameBytesMax: 65536})
+			b = AppendWelcome(b, Welcome{Stored: 1 << 40, Window: 64, FrameBytesMax: 65536, Checksum: 1<<32 - 1})
 			if len(b) > cap(out) {
 				t.Fatal("out is too small")
 			}

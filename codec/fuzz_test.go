@@ -75,6 +75,7 @@ func FuzzParseBatch(f *testing.F) {
 func FuzzParseRequest(f *testing.F) {
 	for _, payload := range []string{
 		"HELLO|1", "HELLO|01", "HELLO|", "HELLO|1\n" + juan, "HELLO|a|b|c|d|e", "HELLO" + juan[4:],
+		"RECEIVED|1", "RECEIVED|01", "RECEIVED|1\n", "RECEIVED" + juan[4:],
 		"GET_WINNERS|1", "GET_WINNERS", "GET_WINNERS|", "GET_WINNERS|1\n", "GET_WINNERS" + juan[4:],
 		"", "\n", juan, juan + "\n" + maria, "ACK", "WELCOME|0|64|65536", "AUTH|1", "AUTH" + juan[4:],
 	} {
@@ -106,6 +107,10 @@ func FuzzParseRequest(f *testing.F) {
 				err != nil && modelAgency(string(payload[len("HELLO|"):])) {
 				t.Fatalf("ParseRequest(%q) = %+v, %v", payload, got, err)
 			}
+		case bytes.HasPrefix(payload, []byte("RECEIVED|")) && modelAgency(string(payload[len("RECEIVED|"):])):
+			if err != nil || got.Kind != RequestReceived || !bytes.Equal(AppendReceived(nil, got.Agency), AppendFrame(nil, payload)) {
+				t.Fatalf("ParseRequest(%q) = %+v, %v", payload, got, err)
+			}
 		default:
 			want := model(string(payload), testRules)
 			if rejected.Code != want.code || rejected.Line != want.line || string(winners) != want.winners {
@@ -123,7 +128,7 @@ func FuzzParseRequest(f *testing.F) {
 // encodes, ParseReply reads as the same reply.
 func FuzzParseReply(f *testing.F) {
 	for _, payload := range []string{
-		"", "ACK", "WELCOME|0|64|65536", "WELCOME|00|64|65536", "WELCOME|0|64", "WELCOME" + juan[4:],
+		"", "ACK", "WELCOME|0|64|65536", "WELCOME|0|64|65536|00000000", "WELCOME|00|64|65536|0", "WELCOME|2|64|65536|0896aac9", "WELCOME|0|64", "WELCOME" + juan[4:],
 		"ERROR_STORAGE", "ERROR_INVALID_BATCH|3|birthdate: 1990-02-30 is not a day", "ERROR_INVALID_BATCH|",
 		"ERROR_X", "ERROR_X" + juan[4:], juan + "\n" + maria,
 		"AUTHENTICATED", "CHALLENGE|" + strings.Repeat("0f", 32), "CHALLENGE|" + strings.Repeat("0F", 32), "CHALLENGE" + juan[4:],
@@ -148,12 +153,12 @@ func FuzzParseReply(f *testing.F) {
 
 // Encoded replies come back as they were.
 func FuzzAppendReply(f *testing.F) {
-	f.Add(uint8(0), int64(0), int32(1), int32(1), "")
-	f.Add(uint8(3), int64(math.MaxInt64), int32(math.MaxInt32), int32(65536), "3|birthdate: 1990-02-30 is not a day")
-	f.Fuzz(func(t *testing.T, code uint8, stored int64, window, frameBytesMax int32, detail string) {
+	f.Add(uint8(0), int64(0), int32(1), int32(1), uint32(0), "")
+	f.Add(uint8(3), int64(math.MaxInt64), int32(math.MaxInt32), int32(65536), uint32(math.MaxUint32), "3|birthdate: 1990-02-30 is not a day")
+	f.Fuzz(func(t *testing.T, code uint8, stored int64, window, frameBytesMax int32, checksum uint32, detail string) {
 		replies := []Reply{{Kind: ReplyAck}, {Kind: ReplyChallenge, Nonce: sha256.Sum256([]byte(detail))}}
 		if stored >= 0 && window > 0 && frameBytesMax > 0 {
-			replies = append(replies, Reply{Kind: ReplyWelcome, Welcome: Welcome{Stored: stored, Window: int(window), FrameBytesMax: int(frameBytesMax)}})
+			replies = append(replies, Reply{Kind: ReplyWelcome, Welcome: Welcome{Stored: stored, Window: int(window), FrameBytesMax: int(frameBytesMax), Checksum: Checksum(checksum)}})
 		}
 		codes := Codes()
 		reply := Reply{Kind: ReplyError, Code: codes[int(code)%len(codes)], Detail: detail}

@@ -113,6 +113,8 @@ type Welcome struct {
 	Stored        int64 // how many bets of the agency are durable
 	Window        int   // how many frames may be unanswered at once
 	FrameBytesMax int   // the largest payload that the server takes
+	// Checksum is that of the agency's durable bets, in the order in which they were stored.
+	Checksum Checksum
 }
 
 const (
@@ -143,13 +145,15 @@ func AppendError(dst []byte, code Code, detail string) []byte {
 
 // AppendWelcome appends a WELCOME frame to dst.
 func AppendWelcome(dst []byte, w Welcome) []byte {
-	var room [len(prefixWelcome) + 3*20]byte // three numbers of at most 19 digits, two '|'
+	var room [len(prefixWelcome) + 3*20 + checksumDigits]byte // three numbers of at most 19 digits, three '|'
 	p := append(room[:0], prefixWelcome...)
 	p = strconv.AppendInt(p, w.Stored, 10)
 	p = append(p, '|')
 	p = strconv.AppendInt(p, int64(w.Window), 10)
 	p = append(p, '|')
 	p = strconv.AppendInt(p, int64(w.FrameBytesMax), 10)
+	p = append(p, '|')
+	p = w.Checksum.append(p)
 	return AppendFrame(dst, p)
 }
 
@@ -157,7 +161,7 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 // agency's winners: their lines are not checked here. A winning bet whose first
 // name looks like another reply is told from it by its six fields. The error
 // wraps ErrReply: an unknown error, an empty detail, a WELCOME that is not three
-// numbers, or a CHALLENGE that is not a nonce.
+// numbers and a checksum, or a CHALLENGE that is not a nonce.
 func ParseReply(payload []byte) (Reply, error) {
 	switch {
 	case string(payload) == payloadAck:
@@ -200,8 +204,12 @@ func isBetLine(payload []byte) bool {
 
 func parseWelcome(s string) (Welcome, error) {
 	fields := strings.Split(s, "|")
-	if len(fields) != 3 {
-		return Welcome{}, fmt.Errorf("%w: WELCOME with %d fields, want 3", ErrReply, len(fields))
+	const welcomeFields = 4
+	switch {
+	case len(fields) == welcomeFields-1:
+		return Welcome{}, fmt.Errorf("%w: WELCOME with %d fields, want %d: the server is older than this agency", ErrReply, len(fields), welcomeFields)
+	case len(fields) != welcomeFields:
+		return Welcome{}, fmt.Errorf("%w: WELCOME with %d fields, want %d", ErrReply, len(fields), welcomeFields)
 	}
 	stored, ok := parseDecimal(fields[0], math.MaxInt64)
 	if !ok {
@@ -215,7 +223,11 @@ func parseWelcome(s string) (Welcome, error) {
 	if !ok || frameBytesMax == 0 {
 		return Welcome{}, fmt.Errorf("%w: WELCOME frame bytes max is %.20q, want a positive number", ErrReply, fields[2])
 	}
-	return Welcome{Stored: stored, Window: int(window), FrameBytesMax: int(frameBytesMax)}, nil
+	checksum, ok := parseChecksum(fields[3])
+	if !ok {
+		return Welcome{}, fmt.Errorf("%w: WELCOME checksum is %.20q, want %d lower-case hexadecimal digits", ErrReply, fields[3], checksumDigits)
+	}
+	return Welcome{Stored: stored, Window: int(window), FrameBytesMax: int(frameBytesMax), Checksum: checksum}, nil
 }
 
 // parseDecimal reads a number in its one spelling: no sign, no leading zeros.

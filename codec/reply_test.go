@@ -10,8 +10,8 @@ import (
 )
 
 func TestParseReply(t *testing.T) {
-	welcome := func(stored int64, window, frameBytesMax int) Reply {
-		return Reply{Kind: ReplyWelcome, Welcome: Welcome{Stored: stored, Window: window, FrameBytesMax: frameBytesMax}}
+	welcome := func(stored int64, window, frameBytesMax int, checksum Checksum) Reply {
+		return Reply{Kind: ReplyWelcome, Welcome: Welcome{Stored: stored, Window: window, FrameBytesMax: frameBytesMax, Checksum: checksum}}
 	}
 	tests := []struct {
 		payload string
@@ -20,23 +20,30 @@ func TestParseReply(t *testing.T) {
 	}{
 		{"ACK", Reply{Kind: ReplyAck}, ""},
 
-		{"WELCOME|0|64|65536", welcome(0, 64, 65536), ""},
-		{"WELCOME|9223372036854775807|2147483647|2147483647", welcome(1<<63-1, 1<<31-1, 1<<31-1), ""},
-		{"WELCOME|9223372036854775808|64|65536", Reply{}, `stored is "9223372036854775808"`},
-		{"WELCOME|0|2147483648|65536", Reply{}, "window"},
-		{"WELCOME|0|64|2147483648", Reply{}, "frame bytes max"},
-		{"WELCOME|0|0|65536", Reply{}, "want a positive number"},
-		{"WELCOME|0|64|0", Reply{}, "want a positive number"},
-		{"WELCOME|-1|64|65536", Reply{}, "stored"},
-		{"WELCOME|+1|64|65536", Reply{}, "stored"},
-		{"WELCOME|00|64|65536", Reply{}, "stored"},
-		{"WELCOME|0|064|65536", Reply{}, "window"},
-		{"WELCOME||64|65536", Reply{}, "stored"},
-		{"WELCOME|", Reply{}, "with 1 fields, want 3"},
-		{"WELCOME|0|64", Reply{}, "with 2 fields, want 3"},
-		{"WELCOME|0|64|65536|", Reply{}, "with 4 fields, want 3"},
-		{"WELCOME|0|64|65536\n", Reply{}, "frame bytes max"},
-		{"WELCOME|0|64|" + strings.Repeat("9", 1000), Reply{}, "frame bytes max is \"" + strings.Repeat("9", 20) + `", want`},
+		{"WELCOME|0|64|65536|00000000", welcome(0, 64, 65536, 0), ""},
+		{"WELCOME|9223372036854775807|2147483647|2147483647|ffffffff", welcome(1<<63-1, 1<<31-1, 1<<31-1, 1<<32-1), ""},
+		{"WELCOME|2|64|65536|0896aac9", welcome(2, 64, 65536, 0x0896aac9), ""},
+		{"WELCOME|9223372036854775808|64|65536|00000000", Reply{}, `stored is "9223372036854775808"`},
+		{"WELCOME|0|2147483648|65536|00000000", Reply{}, "window"},
+		{"WELCOME|0|64|2147483648|00000000", Reply{}, "frame bytes max"},
+		{"WELCOME|0|0|65536|00000000", Reply{}, "want a positive number"},
+		{"WELCOME|0|64|0|00000000", Reply{}, "want a positive number"},
+		{"WELCOME|-1|64|65536|00000000", Reply{}, "stored"},
+		{"WELCOME|+1|64|65536|00000000", Reply{}, "stored"},
+		{"WELCOME|00|64|65536|00000000", Reply{}, "stored"},
+		{"WELCOME|0|064|65536|00000000", Reply{}, "window"},
+		{"WELCOME||64|65536|00000000", Reply{}, "stored"},
+		{"WELCOME|", Reply{}, "with 1 fields, want 4"},
+		{"WELCOME|0|64", Reply{}, "with 2 fields, want 4"},
+		{"WELCOME|0|64|65536", Reply{}, "with 3 fields, want 4: the server is older"},
+		{"WELCOME|0|64|65536||0", Reply{Kind: ReplyWinners, Winners: []byte("WELCOME|0|64|65536||0")}, ""}, // as a bet has
+		{"WELCOME|0|64|65536|", Reply{}, `checksum is "", want 8 lower-case hexadecimal digits`},
+		{"WELCOME|0|64|65536|0000000", Reply{}, "checksum"},
+		{"WELCOME|0|64|65536|000000000", Reply{}, "checksum"},
+		{"WELCOME|0|64|65536|0000000G", Reply{}, "checksum"},
+		{"WELCOME|0|64|65536|0000000A", Reply{}, "checksum"},
+		{"WELCOME|0|64|65536|0000000a\n", Reply{}, "checksum"},
+		{"WELCOME|0|64|" + strings.Repeat("9", 1000) + "|00000000", Reply{}, "frame bytes max is \"" + strings.Repeat("9", 20) + `", want`},
 
 		{"ERROR_INVALID_BATCH", Reply{Kind: ReplyError, Code: CodeInvalidBatch}, ""},
 		{"ERROR_INVALID_BATCH|3|birthdate: 1990-02-30 is not a day", Reply{Kind: ReplyError, Code: CodeInvalidBatch, Detail: "3|birthdate: 1990-02-30 is not a day"}, ""},
@@ -101,7 +108,7 @@ func TestRepliesThereAndBack(t *testing.T) {
 	replies := []Reply{
 		{Kind: ReplyAck},
 		{Kind: ReplyWelcome, Welcome: Welcome{Stored: 0, Window: 1, FrameBytesMax: 1}},
-		{Kind: ReplyWelcome, Welcome: Welcome{Stored: 1<<63 - 1, Window: 1<<31 - 1, FrameBytesMax: 1<<31 - 1}},
+		{Kind: ReplyWelcome, Welcome: Welcome{Stored: 1<<63 - 1, Window: 1<<31 - 1, FrameBytesMax: 1<<31 - 1, Checksum: 1<<32 - 1}},
 		{Kind: ReplyAuthenticated},
 		{Kind: ReplyChallenge},
 		{Kind: ReplyChallenge, Nonce: nonceCounting()},
@@ -124,36 +131,19 @@ func TestRepliesThereAndBack(t *testing.T) {
 }
 
 func TestCodes(t *testing.T) {
-	// The protocol's table and the manual's rows: the payload, and whether the
-	// connection is closed.
-	table := []struct {
-		payload string
-		closes  bool
-	}{
-		{"ERROR_INVALID_FRAME", true},
-		{"ERROR_FRAME_TOO_LARGE", true},
-		{"ERROR_EMPTY_BATCH", false},
-		{"ERROR_INVALID_BATCH", false},
-		{"ERROR_INVALID_AGENCY", false},
-		{"ERROR_INVALID_GET_WINNERS", false},
-		{"ERROR_INVALID_HELLO", false},
-		{"ERROR_BETS_CLOSED", false},
-		{"ERROR_LOTTERY_HASNT_ENDED", false},
-		{"ERROR_WINDOW_EXCEEDED", true},
-		{"ERROR_AGENCY_TAKEN_OVER", true},
-		{"ERROR_TOO_MANY_CONNECTIONS", true},
-		{"ERROR_TIMEOUT", true},
-		{"ERROR_STORAGE", true},
-		{"ERROR_AUTHENTICATION_REQUIRED", true},
-		{"ERROR_AUTHENTICATION_FAILED", true},
+	// The document's table: the payload, and whether the connection is closed.
+	text, err := os.ReadFile("PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
 	}
+	table := regexp.MustCompile("(?m)^\\| `(ERROR_[A-Z_]+)` .* \\| (kept|closed)(?:;.*)? \\|$").FindAllStringSubmatch(string(text), -1)
 	codes := Codes()
 	if len(codes) != len(table) {
-		t.Fatalf("%d codes, the protocol has %d", len(codes), len(table))
+		t.Fatalf("%d codes, the document has %d", len(codes), len(table))
 	}
 	for i, row := range table {
-		if codes[i].String() != row.payload || codes[i].Closes() != row.closes {
-			t.Errorf("code %d is %v and closes: %v, want %+v", i, codes[i], codes[i].Closes(), row)
+		if codes[i].String() != row[1] || codes[i].Closes() != (row[2] == "closed") {
+			t.Errorf("code %d is %v and closes: %v, want %q", i, codes[i], codes[i].Closes(), row[1:])
 		}
 	}
 	for _, c := range []Code{CodeNone, codeEnd, 255} {
@@ -163,16 +153,20 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// The transcript of the protocol's text, in testdata, byte for byte.
+// The transcript of the protocol's document, byte for byte.
 func TestTranscript(t *testing.T) {
-	text, err := os.ReadFile("testdata/transcript.txt")
+	text, err := os.ReadFile("PROTOCOL.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, transcript, found := strings.Cut(string(text), "\n## A transcript\n")
+	if !found {
+		t.Fatal("PROTOCOL.md has no transcript")
+	}
 	seen := 0
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		if line == "" || line[0] == '#' {
+	for line := range strings.Lines(transcript) {
+		line, indented := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "    ")
+		if !indented {
 			continue
 		}
 		direction, quoted, ok := strings.Cut(line, "  ")
@@ -204,12 +198,14 @@ func TestTranscript(t *testing.T) {
 			again = AppendHello(nil, request.Agency)
 		case RequestGetWinners:
 			again = AppendGetWinners(nil, request.Agency)
+		case RequestReceived:
+			again = AppendReceived(nil, request.Agency)
 		}
 		if string(again) != string(frame) {
 			t.Errorf("%s: comes back as %q", line, again)
 		}
 	}
-	if seen != 11 {
-		t.Errorf("transcript has %d frames, want 11", seen)
+	if seen != 12 {
+		t.Errorf("transcript has %d frames, want 12", seen)
 	}
 }

@@ -37,6 +37,9 @@ const (
 	RequestBets RequestKind = iota + 1
 	RequestGetWinners
 	RequestHello
+	// RequestReceived says that the agency has its winners. Only a connection that has said HELLO
+	// can say it; to any other one it is what it always was, a batch that is not valid.
+	RequestReceived
 )
 
 // Request is an agency's request as the server reads it.
@@ -50,6 +53,7 @@ type Request struct {
 const (
 	prefixGetWinners = "GET_WINNERS"
 	prefixHello      = "HELLO|"
+	prefixReceived   = "RECEIVED|"
 )
 
 // AppendGetWinners appends an agency's GET_WINNERS frame to dst.
@@ -59,6 +63,9 @@ func AppendGetWinners(dst []byte, a Agency) []byte {
 
 // AppendHello appends an agency's HELLO frame to dst.
 func AppendHello(dst []byte, a Agency) []byte { return appendNamed(dst, prefixHello, a) }
+
+// AppendReceived appends an agency's RECEIVED frame to dst.
+func AppendReceived(dst []byte, a Agency) []byte { return appendNamed(dst, prefixReceived, a) }
 
 func appendNamed(dst []byte, prefix string, a Agency) []byte {
 	var digits [10]byte
@@ -89,6 +96,12 @@ func ParseRequest(payload []byte, rules Rules, winners []byte) (Request, []byte,
 				}
 				if !isBetLine(payload) {
 					return Request{}, winners, &Error{Code: CodeInvalidHello}
+				}
+			}
+		case 'R':
+			if id, ok := bytes.CutPrefix(payload, []byte(prefixReceived)); ok {
+				if a, ok := ParseAgency(id); ok {
+					return Request{Kind: RequestReceived, Agency: a}, winners, nil
 				}
 			}
 		}

@@ -12,6 +12,7 @@ func TestParseRequest(t *testing.T) {
 	}
 	getWinners := func(a Agency) Request { return Request{Kind: RequestGetWinners, Agency: a} }
 	hello := func(a Agency) Request { return Request{Kind: RequestHello, Agency: a} }
+	received := func(a Agency) Request { return Request{Kind: RequestReceived, Agency: a} }
 	five := "|Pérez|12345678|1990-05-23|7574|1" // and a first name make a bet
 	tests := []struct {
 		payload string
@@ -69,6 +70,16 @@ func TestParseRequest(t *testing.T) {
 		{juan + "\nHELLO|1", Request{}, CodeInvalidBatch, 2},
 		{maria + "\nHELLO" + five, bets(1, 2, 1), CodeNone, 0},
 
+		{"RECEIVED|1", received(1), CodeNone, 0},
+		{"RECEIVED|999999999", received(999_999_999), CodeNone, 0},
+		{"RECEIVED|01", Request{}, CodeInvalidBatch, 1},
+		{"RECEIVED|", Request{}, CodeInvalidBatch, 1},
+		{"RECEIVED|1\n", Request{}, CodeInvalidBatch, 1},
+		{"RECEIVED|1|2", Request{}, CodeInvalidBatch, 1},
+		{"RECEIVED", Request{}, CodeInvalidBatch, 1},
+		{"RECEIVED" + five, bets(1, 1, 1), CodeNone, 0},
+		{juan + "\nRECEIVED|1", Request{}, CodeInvalidBatch, 2},
+
 		// What a server says is no request, but may be a name.
 		{"ACK", Request{}, CodeInvalidBatch, 1},
 		{"ACK" + five, bets(1, 1, 1), CodeNone, 0},
@@ -113,6 +124,7 @@ func TestAppendRequests(t *testing.T) {
 	}{
 		{AppendHello([]byte("x"), 1), "x7\nHELLO|1"},
 		{AppendHello(nil, 999_999_999), "15\nHELLO|999999999"},
+		{AppendReceived([]byte("x"), 1), "x10\nRECEIVED|1"},
 		{AppendGetWinners([]byte("x"), 1), "x13\nGET_WINNERS|1"},
 		{AppendGetWinners(nil, 12), "14\nGET_WINNERS|12"},
 	} {
