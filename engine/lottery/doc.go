@@ -7,11 +7,11 @@
 // is durable:
 //
 //	            ┌──────────────── Lottery ────────────────┐
-//	Request ──▶ │ agencies: stored, reported, winners      │ ──▶ Entry   to the ledger
+//	Request ──▶ │ agencies: stored, winners, served        │ ──▶ Entry   to the ledger
 //	            │ sessions: agency, waiting, fenced off    │ ──▶ Effects after the sync
 //	            └──────────────────────────────────────────┘
 //
-// What is durable (bets stored, agencies reported, winners, the draw) is a
+// What is durable (bets stored, agencies reported, winners, the draw, agencies served) is a
 // pure function of the entries in their order: [Lottery.Replay] of the ledger
 // gives the same state that the requests gave. Sessions are not durable; they
 // end with their connections.

@@ -39,6 +39,11 @@ const (
 	Bets
 	// GetWinners ends the agency's bets and asks for its winners.
 	GetWinners
+	// Received says that the agency has its winners. An agency that says Hello confirms so.
+	Received
+	// Taken says that the session's peer has taken the winners that it was told, as far as the
+	// network can tell. It is how an agency is served that never says Hello.
+	Taken
 	// Leave says that the session's connection is gone.
 	Leave
 )
@@ -48,8 +53,9 @@ const (
 type Request struct {
 	Kind    RequestKind
 	Session *Session
-	Agency  codec.Agency // not of Leave
-	Count   int          // of Bets: how many
+	Agency  codec.Agency  // not of Leave and Taken
+	Count   int           // of Bets: how many
+	Lines   codec.Stretch // of Bets: the lines that are stored
 	// Winners are the winning lines of Bets, each followed by '\n'. They are
 	// copied if the bets are taken.
 	Winners []byte
@@ -65,6 +71,8 @@ const (
 	BetsEntry
 	// ReportedEntry says that the request's agency has no more bets.
 	ReportedEntry
+	// ServedEntry says that the request's agency has its winners. It comes after the draw.
+	ServedEntry
 )
 
 // EffectKind tells effects apart.
@@ -74,7 +82,7 @@ type EffectKind uint8
 const (
 	// Ack: the batch of Count bets is stored.
 	Ack EffectKind = iota + 1
-	// Welcome: the session speaks for its agency, which has Stored bets.
+	// Welcome: the session speaks for its agency, which has Stored bets with that Checksum.
 	Welcome
 	// Winners: the winners in Payload are Count lines.
 	Winners
@@ -84,6 +92,8 @@ const (
 	// Draw: the draw took place; Count bets won in all. It has no session and
 	// happens once.
 	Draw
+	// Receipt: that the agency has its winners is noted.
+	Receipt
 )
 
 // Effect is what may be released once the entry of its request is durable.
@@ -96,8 +106,9 @@ type Effect struct {
 	// Times is how many requests this answers, all alike, if there may be more than
 	// one: of Winners, and of Reject with CodeLotteryHasntEnded. 0 stands for 1. A
 	// session may hold as many as its window; each is not worth an effect.
-	Times  int32
-	Stored int64
+	Times    int32
+	Checksum codec.Checksum // of Welcome
+	Stored   int64
 	// Payload is shared by everyone who gets it, and must not be changed.
 	Payload []byte
 }
@@ -107,6 +118,7 @@ type Lottery struct {
 	rules    Rules
 	agencies []agency // agency id at id-1
 	reported int      // how many agencies have; the draw is where it reaches len(agencies)
+	served   int      // how many agencies have their winners
 	bets     int64
 	won      int    // winning bets of all agencies
 	all      []byte // with AllWinners: everyone's lines, instead of the agencies'
@@ -115,7 +127,12 @@ type Lottery struct {
 // agency is what the lottery knows of one agency.
 type agency struct {
 	stored   int64
+	checksum codec.Checksum // of the stored bets
 	reported bool
+	served   bool
+	// confirms: it is the kind of agency that says Hello and confirms its winners. Who spoke last
+	// for the agency decides: a look at the winners by another connection serves nobody.
+	confirms bool
 	won      int
 	fence    uint64   // the Number of the last session that said Hello
 	winners  []byte   // lines, each followed by '\n', in ledger order; frozen by the draw
@@ -131,18 +148,23 @@ func New(rules Rules) *Lottery {
 	return &Lottery{rules: rules, agencies: make([]agency, rules.Agencies)}
 }
 
-// Replay takes an entry that was read from the ledger. winners are the winning
-// lines of a batch, each followed by '\n', and are copied. An error wraps
-// ErrReplay.
-func (l *Lottery) Replay(entry Entry, id codec.Agency, count int, winners []byte) error {
+// Replay takes an entry that was read from the ledger. lines and winners are those of a batch: its
+// lines, and the winning ones, each followed by '\n', which are copied. An error wraps ErrReplay.
+func (l *Lottery) Replay(entry Entry, id codec.Agency, count int, lines codec.Stretch, winners []byte) error {
 	a := l.agency(id)
 	switch {
 	case a == nil:
 		return fmt.Errorf("%w: agency %d of %d", ErrReplay, id, len(l.agencies))
+	case entry == ServedEntry && !l.Drawn():
+		return fmt.Errorf("%w: agency %d has winners before the draw", ErrReplay, id)
+	case entry == ServedEntry && a.served:
+		return fmt.Errorf("%w: agency %d had its winners before", ErrReplay, id)
+	case entry == ServedEntry:
+		l.serve(a)
 	case a.reported:
 		return fmt.Errorf("%w: agency %d had reported before", ErrReplay, id)
 	case entry == BetsEntry && count > 0:
-		l.store(a, count, winners)
+		l.store(a, count, lines, winners)
 	case entry == ReportedEntry:
 		l.report(a)
 	default:
@@ -156,9 +178,12 @@ func (l *Lottery) Replay(entry Entry, id codec.Agency, count int, winners []byte
 // have to leave.
 func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 	s := r.Session
-	if r.Kind == Leave {
+	switch r.Kind {
+	case Leave:
 		l.unbind(s)
 		return NoEntry, effects
+	case Taken:
+		return l.taken(s), effects
 	}
 	if s.gone {
 		return NoEntry, effects // it has been told, and its connection is closing
@@ -183,11 +208,15 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 			return NoEntry, append(effects, s.reject(r.Agency, codec.CodeBetsClosed))
 		}
 		l.bind(s, r.Agency, a)
-		l.store(a, r.Count, r.Winners)
+		a.confirms = s.hello
+		l.store(a, r.Count, r.Lines, r.Winners)
 		return BetsEntry, append(effects, Effect{Kind: Ack, Session: s, Agency: r.Agency, Count: r.Count})
 	case GetWinners:
 		l.bind(s, r.Agency, a)
 		return l.getWinners(s, a, effects)
+	case Received:
+		l.bind(s, r.Agency, a)
+		return l.receive(s, a, effects)
 	default:
 		panic(fmt.Sprintf("lottery: request of kind %d", r.Kind))
 	}
@@ -206,7 +235,34 @@ func (l *Lottery) hello(s *Session, id codec.Agency, a *agency, effects []Effect
 	}
 	l.bind(s, id, a)
 	a.fence = s.Number
-	return append(effects, Effect{Kind: Welcome, Session: s, Agency: id, Stored: a.stored})
+	s.hello, a.confirms = true, true
+	return append(effects, Effect{Kind: Welcome, Session: s, Agency: id, Stored: a.stored, Checksum: a.checksum})
+}
+
+// receive notes that the agency has its winners, once.
+func (l *Lottery) receive(s *Session, a *agency, effects []Effect) (Entry, []Effect) {
+	if !l.Drawn() {
+		return NoEntry, append(effects, s.reject(s.agency, codec.CodeLotteryHasntEnded))
+	}
+	entry := NoEntry
+	if !a.served {
+		l.serve(a)
+		entry = ServedEntry
+	}
+	return entry, append(effects, Effect{Kind: Receipt, Session: s, Agency: s.agency})
+}
+
+// taken notes that the agency has its winners, unless it has to say so itself.
+func (l *Lottery) taken(s *Session) Entry {
+	if s.gone || s.agency == 0 || !l.Drawn() {
+		return NoEntry
+	}
+	a := l.agency(s.agency)
+	if a.served || a.confirms {
+		return NoEntry
+	}
+	l.serve(a)
+	return ServedEntry
 }
 
 func (l *Lottery) getWinners(s *Session, a *agency, effects []Effect) (Entry, []Effect) {
@@ -215,6 +271,7 @@ func (l *Lottery) getWinners(s *Session, a *agency, effects []Effect) (Entry, []
 	}
 	entry := NoEntry
 	if !a.reported {
+		a.confirms = s.hello
 		l.report(a)
 		entry = ReportedEntry
 	}
@@ -281,8 +338,9 @@ func (l *Lottery) winners(s *Session, a *agency) Effect {
 	return Effect{Kind: Winners, Session: s, Agency: s.agency, Count: count, Payload: lines}
 }
 
-func (l *Lottery) store(a *agency, count int, winners []byte) {
+func (l *Lottery) store(a *agency, count int, lines codec.Stretch, winners []byte) {
 	a.stored += int64(count)
+	a.checksum = a.checksum.Join(lines)
 	l.bets += int64(count)
 	if len(winners) == 0 {
 		return
@@ -305,6 +363,11 @@ func (l *Lottery) store(a *agency, count int, winners []byte) {
 func (l *Lottery) report(a *agency) {
 	a.reported = true
 	l.reported++
+}
+
+func (l *Lottery) serve(a *agency) {
+	a.served = true
+	l.served++
 }
 
 func (l *Lottery) agency(id codec.Agency) *agency {
@@ -340,6 +403,23 @@ func (l *Lottery) Reported(id codec.Agency) bool {
 
 // Missing is how many agencies have not reported yet.
 func (l *Lottery) Missing() int { return len(l.agencies) - l.reported }
+
+// Served reports whether an agency is known to have its winners.
+func (l *Lottery) Served(id codec.Agency) bool {
+	a := l.agency(id)
+	return a != nil && a.served
+}
+
+// Unserved is how many agencies are not known to have their winners.
+func (l *Lottery) Unserved() int { return len(l.agencies) - l.served }
+
+// Checksum is that of an agency's stored bets; that of none for one that is not expected.
+func (l *Lottery) Checksum(id codec.Agency) codec.Checksum {
+	if a := l.agency(id); a != nil {
+		return a.checksum
+	}
+	return 0
+}
 
 // OpenSessions counts the sessions that are bound to an agency and still open.
 // It looks at every agency: it is there to find leaks.

@@ -15,6 +15,7 @@ import (
 const (
 	none    = lottery.NoEntry
 	stores  = lottery.BetsEntry
+	serves  = lottery.ServedEntry
 	reports = lottery.ReportedEntry
 	juan    = "Juan|Pérez|12345678|1990-05-23|7574|1"
 	maria   = "María|Gómez|87654321|1985-07-10|7574|1"
@@ -536,31 +537,87 @@ func TestLeaveOfAnUnboundConnection(t *testing.T) {
 // What can't stand in this lottery's log is refused and changes nothing.
 func TestReplayRefusesWhatDoesNotFit(t *testing.T) {
 	tests := map[string]record{
-		"agency 0":               {lottery.BetsEntry, 0, 1, nil},
-		"agency not expected":    {lottery.BetsEntry, 3, 1, nil},
-		"agency far outside":     {lottery.ReportedEntry, math.MaxUint32, 0, nil},
-		"bets after the report":  {lottery.BetsEntry, 1, 1, []byte(juan + "\n")},
-		"second report":          {lottery.ReportedEntry, 1, 0, nil},
-		"batch without bets":     {lottery.BetsEntry, 2, 0, nil},
-		"batch of negative size": {lottery.BetsEntry, 2, -1, nil},
-		"no entry":               {lottery.NoEntry, 2, 1, nil},
-		"unknown entry":          {lottery.ReportedEntry + 1, 2, 1, nil},
+		"agency 0":               {lottery.BetsEntry, 0, 1, codec.Stretch{}, nil},
+		"agency not expected":    {lottery.BetsEntry, 3, 1, codec.Stretch{}, nil},
+		"agency far outside":     {lottery.ReportedEntry, math.MaxUint32, 0, codec.Stretch{}, nil},
+		"bets after the report":  {lottery.BetsEntry, 1, 1, codec.Stretch{}, []byte(juan + "\n")},
+		"second report":          {lottery.ReportedEntry, 1, 0, codec.Stretch{}, nil},
+		"batch without bets":     {lottery.BetsEntry, 2, 0, codec.Stretch{}, nil},
+		"batch of negative size": {lottery.BetsEntry, 2, -1, codec.Stretch{}, nil},
+		"no entry":               {lottery.NoEntry, 2, 1, codec.Stretch{}, nil},
+		"unknown entry":          {lottery.ServedEntry + 1, 2, 1, codec.Stretch{}, nil},
+		"served before the draw": {lottery.ServedEntry, 1, 0, codec.Stretch{}, nil},
 	}
 	for name, r := range tests {
 		t.Run(name, func(t *testing.T) {
 			l := lottery.New(push)
-			for _, r := range []record{{lottery.BetsEntry, 1, 2, []byte(maria + "\n")}, {lottery.ReportedEntry, 1, 0, nil}} {
-				if err := l.Replay(r.entry, r.agency, r.count, r.winners); err != nil {
+			for _, r := range []record{{lottery.BetsEntry, 1, 2, codec.Stretch{}, []byte(maria + "\n")}, {lottery.ReportedEntry, 1, 0, codec.Stretch{}, nil}} {
+				if err := l.Replay(r.entry, r.agency, r.count, r.lines, r.winners); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := l.Replay(r.entry, r.agency, r.count, r.winners); !errors.Is(err, lottery.ErrReplay) {
+			if err := l.Replay(r.entry, r.agency, r.count, r.lines, r.winners); !errors.Is(err, lottery.ErrReplay) {
 				t.Errorf("error %v, want ErrReplay", err)
 			}
-			if l.Bets() != 2 || l.Won() != 1 || l.Stored(1) != 2 || l.Stored(2) != 0 || l.Reported(2) || l.Drawn() {
+			if l.Bets() != 2 || l.Won() != 1 || l.Stored(1) != 2 || l.Stored(2) != 0 || l.Reported(2) || l.Drawn() || l.Served(1) {
 				t.Error("the refused entry changed the lottery")
 			}
 		})
+	}
+}
+
+// P: "An agency that has said HELLO confirms its winners". Once is enough, and is never undone.
+func TestReceipt(t *testing.T) {
+	g := newGame(t, push)
+	a1, a2 := session("A1"), session("A2")
+	g.expect(received(a2, 2), none, reject(a2, 2, codec.CodeLotteryHasntEnded))
+	g.expect(hello(a1, 1), none, welcome(a1, 1, 0))
+	g.expect(getWinners(a1, 1), reports)
+	g.expect(received(a1, 1), none, reject(a1, 1, codec.CodeLotteryHasntEnded))
+	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a2, 2))
+	if g.Served(1) || g.Unserved() != 2 {
+		t.Error("being told is not being served")
+	}
+	g.expect(received(a1, 2), none, reject(a1, 2, codec.CodeInvalidAgency))
+	g.expect(received(a1, 3), none, reject(a1, 3, codec.CodeInvalidAgency))
+	g.expect(received(a1, 1), serves, receipt(a1, 1))
+	g.expect(received(a1, 1), none, receipt(a1, 1))
+	g.restart()
+	g.expect(received(session("A1 again"), 1), none, receipt(session("A1 again"), 1))
+	if !g.Served(1) || g.Served(2) || g.Unserved() != 1 {
+		t.Errorf("served: %v, %v, %d missing; want true, false, 1", g.Served(1), g.Served(2), g.Unserved())
+	}
+	served := record{lottery.ServedEntry, 1, 0, codec.Stretch{}, nil}
+	if err := g.Replay(served.entry, served.agency, 0, served.lines, nil); !errors.Is(err, lottery.ErrReplay) {
+		t.Errorf("served twice: error %v, want ErrReplay", err)
+	}
+}
+
+// P: "Any other agency has its winners when its system has acknowledged every byte of them". Whether
+// an agency confirms, the last who spoke for it decides: a look at its winners serves nobody.
+func TestTaken(t *testing.T) {
+	g := newGame(t, lottery.Rules{Agencies: 3})
+	a1, a2, a3 := session("A1"), session("A2"), session("A3")
+	g.expect(hello(a1, 1), none, welcome(a1, 1, 0))
+	g.expect(getWinners(a1, 1), reports)
+	g.expect(hello(a2, 2), none, welcome(a2, 2, 0))
+	g.expect(leave(a2), none)
+	a2 = session("A2")
+	a2.Number = 1
+	g.expect(getWinners(a2, 2), reports) // it doesn't say HELLO any more
+	g.expect(taken(a2), none)            // there is nothing to take
+	g.expect(getWinners(a3, 3), reports, draw(0), winners(a1, 1), winners(a2, 2), winners(a3, 3))
+	g.expect(taken(session("nobody")), none)
+	g.expect(taken(a2), serves)
+	g.expect(taken(a2), none)
+	g.expect(taken(a1), none) // it has to confirm
+	curious := session("curious")
+	g.expect(getWinners(curious, 1), none, winners(curious, 1))
+	g.expect(taken(curious), none)
+	g.expect(leave(a3), none)
+	g.expect(taken(a3), none)
+	if g.Served(1) || !g.Served(2) || g.Served(3) {
+		t.Errorf("served: %v, %v, %v; want false, true, false", g.Served(1), g.Served(2), g.Served(3))
 	}
 }
 

@@ -2,6 +2,8 @@ package lottery_test
 
 import (
 	"cmp"
+	"fmt"
+	"hash/crc32"
 	"slices"
 
 	"loteria/codec"
@@ -17,12 +19,16 @@ type model struct {
 	log       []said
 	conns     []*conn // in the order in which they came to speak for an agency
 	questions []*conn // open GET_WINNERS, in the order in which they were asked
+	// confirms are the agencies of which a connection that had said HELLO was the last to say HELLO,
+	// or to say anything that was new.
+	confirms map[codec.Agency]bool
 }
 
-// said is one entry of the log: a batch, or without bets the report.
+// said is one entry of the log: a batch, without bets the report, or that the agency is served.
 type said struct {
 	agency codec.Agency
 	bets   []bet
+	served bool
 }
 
 type bet struct {
@@ -35,6 +41,20 @@ type conn struct {
 	session *lottery.Session
 	agency  codec.Agency
 	closed  bool
+	hello   bool
+}
+
+// checksum is that of the stored lines of an agency.
+func (m *model) checksum(id codec.Agency) codec.Checksum {
+	lines := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	for _, s := range m.log {
+		for _, b := range s.bets {
+			if s.agency == id {
+				fmt.Fprintln(lines, b.line)
+			}
+		}
+	}
+	return codec.Checksum(lines.Sum32())
 }
 
 func (m *model) stored(id codec.Agency) int64 {
@@ -48,7 +68,11 @@ func (m *model) stored(id codec.Agency) int64 {
 }
 
 func (m *model) reported(id codec.Agency) bool {
-	return slices.ContainsFunc(m.log, func(s said) bool { return s.agency == id && len(s.bets) == 0 })
+	return slices.ContainsFunc(m.log, func(s said) bool { return s.agency == id && len(s.bets) == 0 && !s.served })
+}
+
+func (m *model) served(id codec.Agency) bool {
+	return slices.ContainsFunc(m.log, func(s said) bool { return s.agency == id && s.served })
 }
 
 func (m *model) expected(id codec.Agency) bool {
@@ -126,7 +150,35 @@ func (m *model) hello(c *conn, id codec.Agency) []lottery.Effect {
 		}
 	}
 	m.names(c, id)
+	c.hello = true
+	m.confirms[id] = true
 	return append(effects, welcome(c.session, id, m.stored(id)))
+}
+
+func (m *model) received(c *conn, id codec.Agency) (lottery.Entry, []lottery.Effect) {
+	switch {
+	case c.closed:
+		return lottery.NoEntry, nil
+	case m.refuses(c, id):
+		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeInvalidAgency)}
+	}
+	m.names(c, id)
+	switch {
+	case !m.drawn():
+		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeLotteryHasntEnded)}
+	case m.served(id):
+		return lottery.NoEntry, []lottery.Effect{receipt(c.session, id)}
+	}
+	m.log = append(m.log, said{agency: id, served: true})
+	return lottery.ServedEntry, []lottery.Effect{receipt(c.session, id)}
+}
+
+func (m *model) taken(c *conn) lottery.Entry {
+	if c.closed || c.agency == 0 || !m.drawn() || m.served(c.agency) || m.confirms[c.agency] {
+		return lottery.NoEntry
+	}
+	m.log = append(m.log, said{agency: c.agency, served: true})
+	return lottery.ServedEntry
 }
 
 func (m *model) bets(c *conn, id codec.Agency, batch []bet) (lottery.Entry, []lottery.Effect) {
@@ -139,6 +191,7 @@ func (m *model) bets(c *conn, id codec.Agency, batch []bet) (lottery.Entry, []lo
 		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeBetsClosed)}
 	}
 	m.names(c, id)
+	m.confirms[id] = c.hello
 	m.log = append(m.log, said{agency: id, bets: batch})
 	return lottery.BetsEntry, []lottery.Effect{ack(c.session, id, len(batch))}
 }
@@ -156,6 +209,7 @@ func (m *model) getWinners(c *conn, id codec.Agency) (lottery.Entry, []lottery.E
 	}
 	entry := lottery.NoEntry
 	if !m.reported(id) {
+		m.confirms[id] = c.hello
 		m.log = append(m.log, said{agency: id})
 		entry = lottery.ReportedEntry
 	}
@@ -196,4 +250,4 @@ func (m *model) dismiss() []lottery.Effect {
 }
 
 // restart forgets all connections; the log is all that stays.
-func (m *model) restart() { m.conns, m.questions = nil, nil }
+func (m *model) restart() { m.conns, m.questions, m.confirms = nil, nil, map[codec.Agency]bool{} }

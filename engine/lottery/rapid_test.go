@@ -28,7 +28,7 @@ func TestAgainstModel(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("poll=%v,all=%v", rules.Poll, rules.AllWinners), rapid.MakeCheck(func(t *rapid.T) {
 			rules.Agencies = rapid.IntRange(1, 4).Draw(t, "agencies")
-			d := &duel{lottery: newRecorder(rules), model: &model{rules: rules}}
+			d := &duel{lottery: newRecorder(rules), model: &model{rules: rules, confirms: map[codec.Agency]bool{}}}
 			t.Repeat(map[string]func(*rapid.T){
 				"":     d.checkState,
 				"step": d.step,
@@ -55,7 +55,7 @@ type pushed struct{ payload, then []byte }
 // The steps, roughly as often as they are to be taken; rapid prefers the first.
 var steps = []string{
 	"bets", "get winners", "leave", "bets", "get winners", "leave", "bets", "get winners", "hello", "bets",
-	"get winners", "leave", "bets", "get winners", "hello", "leave", "dismiss", "restart", "bets",
+	"get winners", "leave", "bets", "get winners", "hello", "leave", "dismiss", "restart", "received", "taken", "bets",
 }
 
 func (d *duel) step(t *rapid.T) {
@@ -65,7 +65,9 @@ func (d *duel) step(t *rapid.T) {
 		id := d.agency(t, c)
 		batch := d.batch(t, id)
 		entry, want := d.model.bets(c, id, batch)
-		d.compare(t, bets(c.session, id, len(batch), winning(batch)...), entry, want)
+		req := bets(c.session, id, len(batch), winning(batch)...)
+		req.Lines = d.stretch(t, batch)
+		d.compare(t, req, entry, want)
 	case "get winners":
 		c := d.conn(t)
 		d.getWinners(t, c, d.agency(t, c))
@@ -76,6 +78,11 @@ func (d *duel) step(t *rapid.T) {
 		c := d.conn(t)
 		c.closed = true
 		d.compare(t, leave(c.session), lottery.NoEntry, nil)
+	case "received":
+		c := d.conn(t)
+		d.received(t, c, d.agency(t, c))
+	case "taken":
+		d.taken(t, d.conn(t))
 	case "dismiss":
 		if got, want := describe(each(d.lottery.Dismiss(nil))), describe(d.model.dismiss()); got != want {
 			t.Fatalf("dismissed:\n%swant:\n%s", got, want)
@@ -92,6 +99,27 @@ func (d *duel) getWinners(t *rapid.T, c *conn, id codec.Agency) {
 
 func (d *duel) hello(t *rapid.T, c *conn, id codec.Agency) {
 	d.compare(t, hello(c.session, id), lottery.NoEntry, d.model.hello(c, id))
+}
+
+func (d *duel) received(t *rapid.T, c *conn, id codec.Agency) {
+	entry, want := d.model.received(c, id)
+	d.compare(t, received(c.session, id), entry, want)
+}
+
+func (d *duel) taken(t *rapid.T, c *conn) {
+	d.compare(t, taken(c.session), d.model.taken(c), nil)
+}
+
+// stretch describes the batch's lines, of which the last may lack its line end.
+func (d *duel) stretch(t *rapid.T, batch []bet) codec.Stretch {
+	var lines []byte
+	for _, b := range batch {
+		lines = append(append(lines, b.line...), '\n')
+	}
+	if rapid.Bool().Draw(t, "without the last line end") {
+		lines = lines[:len(lines)-1]
+	}
+	return stretch(lines)
 }
 
 // conn draws a connection: often a new one, else any that has spoken before,
@@ -151,6 +179,10 @@ func (d *duel) compare(t *rapid.T, req lottery.Request, wantEntry lottery.Entry,
 		switch e.Kind {
 		case lottery.Draw:
 			d.draws++
+		case lottery.Welcome:
+			if want := d.model.checksum(e.Agency); e.Checksum != want {
+				t.Fatalf("the welcome of agency %d has checksum %v, want %v", e.Agency, e.Checksum, want)
+			}
 		case lottery.Winners:
 			d.pushed = append(d.pushed, pushed{e.Payload, bytes.Clone(e.Payload)})
 		}
@@ -206,7 +238,7 @@ func (d *duel) checkState(t *rapid.T) {
 // finish makes what is left come to light. Everyone who is still connected, and
 // a new connection of each agency, asks or is taken over; after a last restart
 // each agency comes once more. The draw must have been held, and everyone get
-// their winners.
+// their winners, and count as served.
 func (d *duel) finish(t *rapid.T) {
 	takeover := rapid.Bool().Draw(t, "take over at the end")
 	for id := range codec.Agency(d.model.rules.Agencies) {
@@ -226,7 +258,17 @@ func (d *duel) finish(t *rapid.T) {
 	d.checkState(t)
 	d.restart(t)
 	for id := range codec.Agency(d.model.rules.Agencies) {
-		d.getWinners(t, d.newConn(), id+1)
+		c := d.newConn()
+		d.getWinners(t, c, id+1)
+		if rapid.Bool().Draw(t, "confirms") {
+			d.hello(t, c, id+1)
+			d.received(t, c, id+1)
+		} else {
+			d.taken(t, c)
+		}
+	}
+	if n := d.lottery.Unserved(); n != 0 {
+		t.Fatalf("%d agencies don't count as served", n)
 	}
 	d.checkState(t)
 }
@@ -235,7 +277,7 @@ func durableState(r *recorder) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "drawn %v, %d bets, %d won", r.Drawn(), r.Bets(), r.Won())
 	for id := range codec.Agency(r.Agencies() + 2) { // and one beyond at either end
-		fmt.Fprintf(&b, "; %d: %d, %v", id, r.Stored(id), r.Reported(id))
+		fmt.Fprintf(&b, "; %d: %d, %v, %v, %v", id, r.Stored(id), r.Checksum(id), r.Reported(id), r.Served(id))
 	}
 	return b.String()
 }
@@ -246,7 +288,7 @@ func (d *duel) modelState() string {
 	var b bytes.Buffer
 	for id := range codec.Agency(m.rules.Agencies + 2) {
 		total += m.stored(id)
-		fmt.Fprintf(&b, "; %d: %d, %v", id, m.stored(id), m.reported(id))
+		fmt.Fprintf(&b, "; %d: %d, %v, %v, %v", id, m.stored(id), m.checksum(id), m.reported(id), m.served(id))
 	}
 	return fmt.Sprintf("drawn %v, %d bets, %d won", m.drawn(), total, len(m.won(everyone))) + b.String()
 }

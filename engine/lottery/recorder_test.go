@@ -2,6 +2,7 @@ package lottery_test
 
 import (
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ type record struct {
 	entry   lottery.Entry
 	agency  codec.Agency
 	count   int
+	lines   codec.Stretch
 	winners []byte
 }
 
@@ -34,7 +36,11 @@ func newRecorder(rules lottery.Rules) *recorder {
 func (r *recorder) apply(req lottery.Request) (lottery.Entry, []lottery.Effect) {
 	entry, effects := r.Apply(req, nil)
 	if entry != lottery.NoEntry {
-		r.ledger = append(r.ledger, record{entry, req.Agency, req.Count, slices.Clone(req.Winners)})
+		agency := req.Agency
+		if req.Kind == lottery.Taken {
+			agency = req.Session.Agency()
+		}
+		r.ledger = append(r.ledger, record{entry, agency, req.Count, req.Lines, slices.Clone(req.Winners)})
 	}
 	for i := range req.Winners {
 		req.Winners[i] = '#'
@@ -59,7 +65,7 @@ func (r *recorder) restarted() (*recorder, error) {
 	again.ledger = slices.Clone(r.ledger)
 	for i, rec := range r.ledger {
 		winners := slices.Clone(rec.winners)
-		if err := again.Replay(rec.entry, rec.agency, rec.count, winners); err != nil {
+		if err := again.Replay(rec.entry, rec.agency, rec.count, rec.lines, winners); err != nil {
 			return nil, fmt.Errorf("entry %d: %w", i, err)
 		}
 		for i := range winners {
@@ -76,13 +82,31 @@ func hello(s *lottery.Session, id codec.Agency) lottery.Request {
 	return lottery.Request{Kind: lottery.Hello, Session: s, Agency: id}
 }
 
-// bets is a batch of count bets, of which the given lines win.
+// bets is a batch of count bets, of which the given lines win. The others are all alike.
 func bets(s *lottery.Session, id codec.Agency, count int, winning ...string) lottery.Request {
 	var lines []byte
 	for _, line := range winning {
 		lines = append(append(lines, line...), '\n')
 	}
-	return lottery.Request{Kind: lottery.Bets, Session: s, Agency: id, Count: count, Winners: lines}
+	all := append(slices.Clone(lines), strings.Repeat(loser+"\n", max(count-len(winning), 0))...)
+	return lottery.Request{Kind: lottery.Bets, Session: s, Agency: id, Count: count, Lines: stretch(all), Winners: lines}
+}
+
+// loser stands for any bet that doesn't win.
+const loser = "Luz|Paz|1|1990-05-23|1|1"
+
+// stretch describes lines as a server does: by a checksum that begins anywhere.
+func stretch(lines []byte) codec.Stretch {
+	const seed = 0x4c4f5445
+	return codec.StretchOf(lines, crc32.Update(seed, crc32.MakeTable(crc32.Castagnoli), lines), seed)
+}
+
+func received(s *lottery.Session, id codec.Agency) lottery.Request {
+	return lottery.Request{Kind: lottery.Received, Session: s, Agency: id}
+}
+
+func taken(s *lottery.Session) lottery.Request {
+	return lottery.Request{Kind: lottery.Taken, Session: s}
 }
 
 func getWinners(s *lottery.Session, id codec.Agency) lottery.Request {
@@ -97,8 +121,13 @@ func ack(s *lottery.Session, id codec.Agency, count int) lottery.Effect {
 	return lottery.Effect{Kind: lottery.Ack, Session: s, Agency: id, Count: count}
 }
 
+// welcome is the answer to a HELLO, without its checksum, which describe leaves out.
 func welcome(s *lottery.Session, id codec.Agency, stored int64) lottery.Effect {
 	return lottery.Effect{Kind: lottery.Welcome, Session: s, Agency: id, Stored: stored}
+}
+
+func receipt(s *lottery.Session, id codec.Agency) lottery.Effect {
+	return lottery.Effect{Kind: lottery.Receipt, Session: s, Agency: id}
 }
 
 func winners(s *lottery.Session, id codec.Agency, lines ...string) lottery.Effect {
@@ -112,12 +141,12 @@ func reject(s *lottery.Session, id codec.Agency, code codec.Code) lottery.Effect
 
 func draw(won int) lottery.Effect { return lottery.Effect{Kind: lottery.Draw, Count: won} }
 
-// describe puts every field of the effects into words, a line each, so that
+// describe puts every field of the effects but the checksum into words, a line each, so that
 // they can be compared and read. Sessions are told apart by their Peer.
 func describe(effects []lottery.Effect) string {
 	kinds := map[lottery.EffectKind]string{
 		lottery.Ack: "ack", lottery.Welcome: "welcome", lottery.Winners: "winners",
-		lottery.Reject: "reject", lottery.Draw: "draw",
+		lottery.Reject: "reject", lottery.Draw: "draw", lottery.Receipt: "receipt",
 	}
 	var b strings.Builder
 	for _, e := range effects {

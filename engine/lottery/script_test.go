@@ -29,6 +29,7 @@ var scriptBets = codec.Rules{Today: 20261123, WinningNumber: 7574}
 //
 //	lottery agencies=N [poll] [all]    begins a new lottery
 //	NAME -> S  PAYLOAD                 a connection sends this; \n separates lines
+//	NAME takes                         a connection has taken its winners
 //	NAME leaves                        a connection is gone
 //	state                              shows what can be asked
 //	stop                               dismisses whoever waits
@@ -125,6 +126,8 @@ func (s *script) run(line string) ([]string, error) {
 		return s.send(name, payload)
 	}
 	switch {
+	case len(words) == 2 && words[1] == "takes":
+		return orNothing(s.apply(taken(s.session(words[0])))), nil
 	case len(words) == 2 && words[1] == "leaves":
 		return s.apply(leave(s.session(words[0]))), nil // rightly without a trace
 	case line == "state":
@@ -177,6 +180,9 @@ func (s *script) send(name, payload string) ([]string, error) {
 		return nil, err
 	}
 	req := lottery.Request{Session: s.session(name), Agency: parsed.Agency, Count: parsed.Batch.Count, Winners: lines}
+	if parsed.Kind == codec.RequestBets {
+		req.Lines = stretch([]byte(payload))
+	}
 	switch parsed.Kind {
 	case codec.RequestHello:
 		req.Kind = lottery.Hello
@@ -184,6 +190,8 @@ func (s *script) send(name, payload string) ([]string, error) {
 		req.Kind = lottery.Bets
 	case codec.RequestGetWinners:
 		req.Kind = lottery.GetWinners
+	case codec.RequestReceived:
+		req.Kind = lottery.Received
 	}
 	return orNothing(s.apply(req)), nil
 }
@@ -196,6 +204,8 @@ func (s *script) apply(req lottery.Request) []string {
 		output = append(output, fmt.Sprintf("ledger  bets of agency %d: %d", req.Agency, req.Count))
 	case lottery.ReportedEntry:
 		output = append(output, fmt.Sprintf("ledger  agency %d reported", req.Agency))
+	case lottery.ServedEntry:
+		output = append(output, fmt.Sprintf("ledger  agency %d served", req.Session.Agency()))
 	}
 	return append(output, replies(effects)...)
 }
@@ -221,6 +231,9 @@ func (s *script) state() []string {
 		if s.Reported(id) {
 			line += ", reported"
 		}
+		if s.Served(id) {
+			line += ", served"
+		}
 		output = append(output, line)
 	}
 	return output
@@ -242,10 +255,10 @@ func replies(effects []lottery.Effect) []string {
 		case lottery.Draw:
 			output = append(output, fmt.Sprintf("draw    %d won", e.Count))
 			continue
-		case lottery.Ack:
+		case lottery.Ack, lottery.Receipt:
 			payload = "ACK"
 		case lottery.Welcome:
-			payload = fmt.Sprintf("WELCOME|%d|%d|%d", e.Stored, scriptWindow, scriptFrameBytesMax)
+			payload = fmt.Sprintf("WELCOME|%d|%d|%d|%v", e.Stored, scriptWindow, scriptFrameBytesMax, e.Checksum)
 		case lottery.Reject:
 			payload = e.Code.String()
 			if e.Code.Closes() {

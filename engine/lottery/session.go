@@ -15,6 +15,7 @@ type Session struct {
 
 	agency  codec.Agency // 0: not bound yet
 	waiting int32        // GET_WINNERS without an answer
+	hello   bool         // it has said Hello
 	gone    bool         // left, or fenced off by a newer HELLO: nothing more is taken from it
 
 	// The agency's other sessions. nil, nil and not agency.sessions if not bound.
