@@ -13,7 +13,7 @@ const (
 var (
 	SegmentName  = segmentName
 	SegmentFirst = segmentFirst
-	Seal         = seal
+	Complete     = complete
 
 	PayloadChecksum = payloadChecksum
 )

@@ -129,7 +129,7 @@ type recordHeader struct {
 	chain      uint32
 }
 
-// encode writes the header as AppendRecord leaves it: unsealed.
+// encode writes the header as AppendRecord leaves it: without its place in the log.
 func (h *recordHeader) encode(b []byte) {
 	_ = b[recordHeaderBytes-1]
 	binary.LittleEndian.PutUint32(b[0:], h.length)
@@ -141,9 +141,9 @@ func (h *recordHeader) encode(b []byte) {
 	binary.LittleEndian.PutUint32(b[28:], 0)
 }
 
-// seal completes a packed header in place for its position in the log and
+// complete fills in a packed header in place for its position in the log and
 // returns the chain value after it. All three fields are overwritten, whatever they held.
-func seal(b []byte, groupIndex uint32, seq uint64, chain uint32) uint32 {
+func complete(b []byte, groupIndex uint32, seq uint64, chain uint32) uint32 {
 	_ = b[recordHeaderBytes-1]
 	binary.LittleEndian.PutUint32(b[4:], uint32(b[4])|groupIndex<<8)
 	binary.LittleEndian.PutUint64(b[8:], seq)

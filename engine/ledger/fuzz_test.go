@@ -94,7 +94,7 @@ func checkSegment(t *testing.T, data []byte) (records int, err error) {
 	tail, err := ledger.Scan(testDir, ledger.Options{FS: fsys}, func(r ledger.Record) error {
 		records++
 		again = ledger.AppendRecord(again[:0], r.Kind, r.Agency, r.Count, r.Payload)
-		chain = ledger.Seal(again, ledger.GroupIndex(data[at:]), r.Seq, chain)
+		chain = ledger.Complete(again, ledger.GroupIndex(data[at:]), r.Seq, chain)
 		if got := data[at : at+len(again)]; !slices.Equal(got, again) {
 			t.Fatalf("record %d is accepted, but is written otherwise", r.Seq)
 		}
@@ -115,7 +115,7 @@ const (
 	spareLength = 1 << iota
 	sparePadding
 	sparePayloadChecksum
-	spareSeal
+	sparePlace
 	spareGroup
 )
 
@@ -130,7 +130,7 @@ func FuzzRecord(f *testing.F) {
 		f.Fatal("a segment that was written is not whole")
 	}
 	f.Add(segment, []byte{})
-	for _, spared := range []byte{spareLength, sparePadding, sparePayloadChecksum, spareSeal, spareGroup} {
+	for _, spared := range []byte{spareLength, sparePadding, sparePayloadChecksum, sparePlace, spareGroup} {
 		f.Add(segment, []byte{0, 0, spared})
 	}
 	f.Fuzz(func(t *testing.T, data, spared []byte) {
@@ -177,8 +177,8 @@ func repair(data, spared []byte) (records int, whole bool) {
 		if spare&spareGroup == 0 {
 			clear(b[5:8])
 		}
-		if spare&spareSeal == 0 {
-			chain = ledger.Seal(b, ledger.GroupIndex(b), uint64(records+1), chain)
+		if spare&sparePlace == 0 {
+			chain = ledger.Complete(b, ledger.GroupIndex(b), uint64(records+1), chain)
 		}
 		// What is spared may be right all the same, which is for checkSegment to see.
 		lawful := b[4] != 0 && (binary.LittleEndian.Uint32(b[16:]) != 0 || binary.LittleEndian.Uint32(b[20:]) != 0)

@@ -320,9 +320,9 @@ func (l *Ledger) commit(runs [][]byte) error {
 	return nil
 }
 
-// write seals and appends the records of one run, a stretch at a time: as much as goes into one segment.
+// write completes and appends the records of one run, a stretch at a time: as much as goes into one segment.
 func (l *Ledger) write(run []byte) error {
-	start := 0 // of the stretch: records sealed for the live segment, not yet appended
+	start := 0 // of the stretch: records completed for the live segment, not yet appended
 	for pos := 0; pos < len(run); {
 		size := packedRecordBytes(run[pos:])
 		if l.out.Offset()+int64(pos-start+size) > l.out.size {
@@ -334,7 +334,7 @@ func (l *Ledger) write(run []byte) error {
 				return err
 			}
 		}
-		l.chain = seal(run[pos:], uint32(l.next-l.groupFirst), l.next, l.chain)
+		l.chain = complete(run[pos:], uint32(l.next-l.groupFirst), l.next, l.chain)
 		l.next++
 		pos += size
 	}
