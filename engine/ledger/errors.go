@@ -16,6 +16,11 @@ var (
 	// ErrVersion says that the ledger was written in a format that this package doesn't read.
 	ErrVersion = errors.New("ledger: unknown format version: use the program that wrote it")
 
+	// ErrGone says that the directory, or the newest segment in it, is not where it was when the ledger was opened. What was
+	// committed since it went is lost, and so is what came before, unless somebody has it.
+	ErrGone = errors.New("ledger: its directory was removed, moved or replaced while it was open, and with it all that was stored: " +
+		"move it back, or restore it from a backup, before you open it anew")
+
 	// ErrFailed says that a write or a sync failed, or the ledger was closed. It is final: what reached the
 	// disk is unknown until the directory is opened anew.
 	ErrFailed = errors.New("ledger: failed for good, nothing more is durable: open the directory anew")
@@ -23,7 +28,7 @@ var (
 
 // CorruptError says where a ledger is damaged. It matches [ErrCorrupt].
 type CorruptError struct {
-	File   string // path of the damaged segment
+	File   string // path of the damaged segment or seal, or of what is missing
 	Offset int64  // of the damage, in bytes from the start of File
 	Seq    uint64 // the record expected at Offset
 	Reason string

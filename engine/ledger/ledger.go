@@ -80,7 +80,7 @@ func (o Options) reserveBytes() (int64, error) {
 	return size / BlockBytes * BlockBytes, nil
 }
 
-// Ledger is an open log. Commit and Close belong to one goroutine; Stats and Recovered may be called by any.
+// Ledger is an open log. Commit, Seal and Close belong to one goroutine; Stats and Recovered may be called by any.
 type Ledger struct {
 	fsys         FS
 	dir          string
@@ -92,6 +92,7 @@ type Ledger struct {
 	recovered    Tail
 
 	live        File      // the last segment, open for writing; nil while there is none
+	path        string    // of the newest segment whose name is durable: live, but for a rotation that failed
 	out         *Appender // of live
 	segments    int       // live included
 	sealedBytes int64     // of all segments but live
@@ -99,8 +100,9 @@ type Ledger struct {
 	next       uint64 // sequence number of the next record
 	chain      uint32 // chain value before it
 	groupFirst uint64 // first record in live that is not yet synced; next if all are
+	sealedSeq  uint64 // the last record that a durable seal covers; 0 if there is none
 
-	err error // once set, Commit does nothing but return it; set by the first failure or by Close
+	err error // once set, Commit and Seal do nothing but return it; set by the first failure or by Close
 
 	mu    sync.Mutex
 	stats Stats // guarded by mu; counts only what was promised
@@ -108,7 +110,7 @@ type Ledger struct {
 
 // Open locks the directory, replays the log through visit, repairs what an interrupted write left behind, and
 // makes the ledger ready to append. It creates the directory and an empty log where there is none.
-// When it returns, every record that was visited is durable, whatever o.Durability says.
+// When it returns, every record that was visited is durable, whatever o.Durability says, and an intact seal covers them all.
 //
 // visit is called for every record in order, and may be nil. Its error ends Open, before anything was changed, and is
 // returned as it is.
@@ -170,7 +172,11 @@ func (l *Ledger) recover(p *replayer) error {
 		return l.create()
 	}
 	l.id = p.id
-	return l.reopen(p)
+	if err := l.reopen(p); err != nil || p.tail.SealedSeq == 0 {
+		return err // an unfinished seal is left as it is: the caller says what it means
+	}
+	// Written anew, even if it goes as far as it did, for the reason that the newest group is: see rewrite.
+	return l.writeSeal()
 }
 
 // create begins a new log.
@@ -198,7 +204,7 @@ func (l *Ledger) reopen(p *replayer) error {
 		return err
 	}
 	offset := p.tail.Offset
-	l.live, l.groupFirst = live, l.next
+	l.live, l.path, l.groupFirst = live, p.tail.File, l.next
 	l.segments, l.sealedBytes = p.tail.Segments, p.tail.Bytes-offset
 	if p.tail.Torn {
 		// The remains go before anything is written over them, lest a later replay take them for records.
@@ -284,7 +290,8 @@ func (l *Ledger) Stats() Stats {
 // be committed again, as new records. Runs near 512 kB in all make the best use of a disk.
 //
 // Any error is final. It matches [ErrFailed] and wraps the cause; whether the group is in the log is then unknown
-// until the directory is opened anew, and every later Commit returns the same error.
+// until the directory is opened anew, and every later Commit and Seal returns the same error. A group that begins a new
+// segment also finds out whether the directory is gone ([ErrGone]); others don't look.
 //
 // Commit panics on a run that doesn't consist of packed records. It belongs to one goroutine and doesn't allocate, except when it
 // begins a new segment.
@@ -390,6 +397,9 @@ func (l *Ledger) reservation(end int64) int64 {
 // why a replay need not forgive any damage in a segment that has a successor. For the same reason
 // it syncs with Durability OS, too.
 func (l *Ledger) rotate(recordBytes int64) error {
+	if err := l.standing(); err != nil {
+		return err // rather than begin a segment in a directory that is somebody else's by now
+	}
 	if err := l.out.Flush(); err != nil {
 		return err
 	}
@@ -437,7 +447,7 @@ func (l *Ledger) begin(sizeMin int64) error {
 	if err := l.fsys.SyncDir(l.dir); err != nil {
 		return err
 	}
-	l.groupFirst = l.next
+	l.path, l.groupFirst = path, l.next
 	l.segments++
 	return nil
 }
@@ -448,15 +458,21 @@ func (l *Ledger) publish() {
 	l.stats = Stats{Seq: l.next - 1, Bytes: l.sealedBytes + l.out.Offset(), Segments: l.segments}
 }
 
-// Close makes everything that was committed durable, also with Durability OS, and releases the directory.
-// Later Commits return ErrFailed; closing again does nothing.
+// Close makes everything that was committed durable, also with Durability OS, seals it if the ledger has an intact
+// seal, and releases the directory. Later Commits and Seals return ErrFailed; closing again does nothing.
+//
+// An error that matches [ErrGone] says that the directory was removed, moved or replaced: then nothing that was committed may be
+// called stored. It comes even after another failure, unless that has said so already.
 func (l *Ledger) Close() error {
 	if l.lock == nil {
 		return nil
 	}
 	var err error
-	if l.err == nil && l.groupFirst != l.next {
-		err = l.sync()
+	switch {
+	case l.err == nil:
+		err = l.settle(l.sealedSeq > 0)
+	case !errors.Is(l.err, ErrGone):
+		err = l.standing()
 	}
 	l.err = fmt.Errorf("%w: %w", ErrFailed, fs.ErrClosed)
 	if err = errors.Join(err, l.release()); err != nil {

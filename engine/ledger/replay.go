@@ -22,6 +22,9 @@ type Tail struct {
 	Offset int64  // where in File the next record belongs
 	Torn   bool   // an unfinished write follows: [Open] cuts it off, or a running server is just writing it
 	Reason string // why the log ends at Offset, if Torn
+
+	Sealed    bool   // there is a seal: [Ledger.Seal] was called once
+	SealedSeq uint64 // the last record that it covers; 0 if it was not finished, is damaged, or a running server is just writing it
 }
 
 // Scan replays a ledger as [Open] does, but only reads: it takes no lock, repairs nothing and creates
@@ -51,6 +54,7 @@ type replayer struct {
 
 	groupOffset int64  // where in the current segment the newest group begins
 	unborn      string // path of a last segment that an interrupted rotation left without a header, or empty
+	seal        segmentHeader
 	tail        Tail
 }
 
@@ -63,6 +67,9 @@ func newReplayer(fsys FS, dir string, visit func(Record) error) *replayer {
 
 // replay visits every record and leaves the end of the log in p.tail.
 func (p *replayer) replay() error {
+	if err := p.readSeal(); err != nil {
+		return err
+	}
 	segments, err := p.segments()
 	if err != nil {
 		return err
@@ -74,7 +81,7 @@ func (p *replayer) replay() error {
 			return err
 		}
 	}
-	return nil
+	return p.reachSeal()
 }
 
 // segments returns the first sequence numbers that the segments' names tell, in order.
@@ -149,7 +156,7 @@ func (p *replayer) header(path string, last bool) (born bool, err error) {
 	h, intact := decodeSegmentHeader(b)
 	switch {
 	case intact && h.version != formatVersion:
-		return false, fmt.Errorf("%w: %s has version %d, this one reads %d", ErrVersion, path, h.version, formatVersion)
+		return false, versionError(path, h.version)
 	case intact:
 		return true, p.enter(path, &h)
 	}
@@ -175,6 +182,8 @@ func (p *replayer) enter(path string, h *segmentHeader) error {
 	switch {
 	case h.id != p.id:
 		return p.corrupt(path, fmt.Sprintf("the segment belongs to another ledger: its id is %x, the others' is %x", h.id, p.id))
+	case p.seal.first != 0 && h.id != p.seal.id:
+		return p.corrupt(filepath.Join(p.dir, sealName), fmt.Sprintf("the seal belongs to another ledger: its id is %x, the segments' is %x", p.seal.id, h.id))
 	case h.first != p.next:
 		return p.corrupt(path, fmt.Sprintf("the segment begins with record %d, unlike its name: was it renamed?", h.first))
 	case h.chain != p.chain:
@@ -232,6 +241,9 @@ func (p *replayer) records(path string, last bool) error {
 
 // accept takes an intact record at the reader's offset into the log.
 func (p *replayer) accept(h *recordHeader, payload []byte) error {
+	if h.seq == p.tail.SealedSeq && h.chain != p.seal.chain {
+		return p.corrupt(p.tail.File, "the ledger was sealed with another record here: the seal or a segment is from another copy of it")
+	}
 	err := p.visit(Record{Kind: h.kind, Agency: h.agency, Count: h.count, Seq: h.seq, Payload: payload})
 	if err != nil {
 		return err
@@ -243,6 +255,10 @@ func (p *replayer) accept(h *recordHeader, payload []byte) error {
 	p.tail.Seq = h.seq
 	p.next, p.chain = h.seq+1, h.chain
 	return nil
+}
+
+func versionError(path string, version uint32) error {
+	return fmt.Errorf("%w: %s has version %d, this one reads %d", ErrVersion, path, version, formatVersion)
 }
 
 func (p *replayer) corrupt(path, reason string) *CorruptError {

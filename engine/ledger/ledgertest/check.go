@@ -22,6 +22,7 @@ const crashSeeds = 16
 // to chance, seed decides. A failure names the seed.
 func Check(t *testing.T, newStore func(seed uint64) Store) {
 	t.Run("round trip", func(t *testing.T) { checkRoundTrip(t, newStore(1)) })
+	t.Run("seal", func(t *testing.T) { checkSeal(t, newStore(6)) })
 	t.Run("committing a run again", func(t *testing.T) { checkRunAgain(t, newStore(2)) })
 	t.Run("visit's error", func(t *testing.T) { checkVisitError(t, newStore(3)) })
 	t.Run("one at a time", func(t *testing.T) { checkLock(t, newStore(4)) })
@@ -101,6 +102,48 @@ func checkRoundTrip(t testing.TB, s Store) {
 	closed(t, l)
 }
 
+// A seal covers what was committed, and what comes after it from the next Seal, Close or Open on. Without one there is none.
+func checkSeal(t testing.TB, s Store) {
+	reopened := func(through uint64) Ledger {
+		t.Helper()
+		l, found := open(t, s)
+		if tail := l.Recovered(); tail.Sealed != (through > 0) || tail.SealedSeq != through {
+			t.Fatalf("of %d records, sealed through %d, Open finds %+v", len(found), through, tail)
+		}
+		return l
+	}
+	commit := func(l Ledger, number int) {
+		t.Helper()
+		if err := l.Commit([][]byte{Run(Bets(100, number))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seal := func(l Ledger) {
+		t.Helper()
+		if err := l.Seal(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, _ := open(t, s)
+	seal(l) // there is nothing to seal
+	commit(l, 1)
+	closed(t, l)
+	l = reopened(0)
+	seal(l)
+	seal(l)
+	commit(l, 2)
+	s.Kill()
+	closed(t, reopened(1))
+	l = reopened(2)
+	commit(l, 3)
+	closed(t, l)
+	l = reopened(3)
+	commit(l, 4)
+	seal(l)
+	s.Kill()
+	closed(t, reopened(4))
+}
+
 // Runs stay the caller's: changed after Commit, they change nothing; committed again, they are new records.
 func checkRunAgain(t testing.TB, s Store) {
 	l, _ := open(t, s)
@@ -155,12 +198,14 @@ func checkClosed(t testing.TB, s Store) {
 	l, _ := open(t, s)
 	closed(t, l)
 	closed(t, l)
-	if err := l.Commit([][]byte{Run(Bets(1, 1))}); !errors.Is(err, ledger.ErrFailed) || !errors.Is(err, fs.ErrClosed) {
-		t.Fatalf("Commit after Close: %v", err)
+	for name, err := range map[string]error{"Commit": l.Commit([][]byte{Run(Bets(1, 1))}), "Seal": l.Seal()} {
+		if !errors.Is(err, ledger.ErrFailed) || !errors.Is(err, fs.ErrClosed) {
+			t.Fatalf("%s after Close: %v", name, err)
+		}
 	}
 }
 
-// checkFailure fails the n-th operation of a series of commits, and reports whether there were fewer. The ledger never works
+// checkFailure fails the n-th operation of a series of commits and seals, and reports whether there were fewer. The ledger never works
 // again; what was acknowledged is found, and of the group that failed a beginning.
 func checkFailure(t testing.TB, s Store, n int) (done bool) {
 	const groups = 8
@@ -168,13 +213,18 @@ func checkFailure(t testing.TB, s Store, n int) (done bool) {
 	s.BreakNext(n, false)
 	var acknowledged, failed []Entry
 	var first error
-	for i := range groups {
-		group := []Entry{Bets(largePayloadBytes/8, i), Bets(largePayloadBytes/8, groups+i)}
-		switch err := l.Commit([][]byte{Run(group...)}); {
+	for i := range 2 * groups {
+		var group []Entry
+		do := l.Seal
+		if i%2 == 0 {
+			group = []Entry{Bets(largePayloadBytes/8, i), Bets(largePayloadBytes/8, groups+i)}
+			do = func() error { return l.Commit([][]byte{Run(group...)}) }
+		}
+		switch err := do(); {
 		case err == nil && first == nil:
 			acknowledged = append(acknowledged, group...)
 		case err == nil:
-			t.Fatalf("operation %d failed, a later commit succeeded", n)
+			t.Fatalf("operation %d failed, a later commit or seal succeeded", n)
 		case first == nil:
 			first, failed = err, group
 			if !errors.Is(err, ledger.ErrFailed) {
@@ -185,7 +235,7 @@ func checkFailure(t testing.TB, s Store, n int) (done bool) {
 		}
 	}
 	if s.Failed() != (first != nil) {
-		t.Fatalf("operation %d failed, but no commit", n)
+		t.Fatalf("operation %d failed, but no commit or seal", n)
 	}
 	if seq := l.Stats().Seq; seq != uint64(len(acknowledged)) {
 		t.Fatalf("operation %d failed: Stats count %d records, %d were acknowledged", n, seq, len(acknowledged))
@@ -209,13 +259,15 @@ func checkFound(t testing.TB, when string, found, submitted []Entry, acknowledge
 }
 
 // checkCrash lives four lives with one ledger. In each but the last, the operation number at fails, counted from its beginning: while
-// the ledger is made, filled, opened again or repaired. Then the process ends, and perhaps the machine. It reports whether all
+// the ledger is made, filled, sealed, opened again or repaired. Then the process ends, and perhaps the machine. It reports whether all
 // lives ended before their crash was due.
 func checkCrash(t testing.TB, s Store, seed uint64, at int) (done bool) {
 	const lives, groups = 4, 5
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var submitted []Entry
 	acknowledged := 0
+	var sealed uint64 // what some Seal or Open has promised that the seal covers
+	sealing := false  // whether there may be a seal
 	done = true
 	for life := range lives {
 		when := fmt.Sprintf("seed %d, crash at operation %d, life %d", seed, at, life)
@@ -229,6 +281,11 @@ func checkCrash(t testing.TB, s Store, seed uint64, at int) (done bool) {
 			t.Fatalf("%s: %v", when, err)
 		case err == nil:
 			checkFound(t, when, found, submitted, acknowledged)
+			tail := l.Recovered()
+			if tail.SealedSeq < sealed || tail.SealedSeq > uint64(len(found)) || tail.Sealed && !sealing {
+				t.Fatalf("%s: of %d records that are found, %d were sealed; %+v", when, len(found), sealed, tail)
+			}
+			sealed = tail.SealedSeq
 			// What a restart replays, it promises: an agency is told how much of its own is stored.
 			submitted, acknowledged = submitted[:len(found):len(found)], len(found)
 			for range groups {
@@ -244,6 +301,16 @@ func checkCrash(t testing.TB, s Store, seed uint64, at int) (done bool) {
 					break
 				}
 				acknowledged = len(submitted)
+				if rng.IntN(groups) == 0 {
+					sealing = true
+					if err = l.Seal(); err != nil {
+						break
+					}
+					sealed = uint64(acknowledged)
+				}
+			}
+			if err == nil && rng.IntN(3) == 0 && l.Close() == nil && sealed > 0 {
+				sealed = uint64(acknowledged)
 			}
 		}
 		done = done && !s.Failed()

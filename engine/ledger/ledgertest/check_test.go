@@ -3,6 +3,8 @@ package ledgertest
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -13,6 +15,8 @@ import (
 type lyingStore struct {
 	*Local
 	lies       Op   // operations that do nothing and succeed
+	sealLies   Op   // the same, but only of the file SEAL and of its name
+	sealsOnce  bool // later Seals do nothing
 	unlocked   bool // anybody may open it
 	optimistic bool // Commit hides its errors
 	forgetful  bool // every replay ends before the last record
@@ -32,7 +36,7 @@ func (s *lyingStore) Open(visit func(ledger.Record) error) (Ledger, error) {
 		}
 	}
 	o := s.Options
-	o.FS = &lyingFS{s.FS, s}
+	o.FS = &lyingFS{FS: s.FS, store: s}
 	l, err := ledger.Open(s.Dir, o, replay)
 	if err != nil {
 		return nil, err
@@ -53,9 +57,17 @@ func (l *lyingLedger) Commit(runs [][]byte) error {
 	return err
 }
 
+func (l *lyingLedger) Seal() error {
+	if l.store.sealsOnce && l.Recovered().Sealed {
+		return nil
+	}
+	return l.Ledger.Seal()
+}
+
 type lyingFS struct {
 	*FS
-	store *lyingStore
+	store   *lyingStore
+	created string // the newest name
 }
 
 func (m *lyingFS) Lock(name string) (io.Closer, error) {
@@ -66,7 +78,7 @@ func (m *lyingFS) Lock(name string) (io.Closer, error) {
 }
 
 func (m *lyingFS) SyncDir(dir string) error {
-	if m.store.lies&SyncDir != 0 {
+	if m.store.lies&SyncDir != 0 || m.store.sealLies&SyncDir != 0 && m.created == sealName {
 		return nil
 	}
 	return m.FS.SyncDir(dir)
@@ -77,23 +89,32 @@ func (m *lyingFS) OpenFile(name string, flag int) (ledger.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lyingFile{f, m.store}, nil
+	lies := m.store.lies
+	if filepath.Base(name) == sealName {
+		lies |= m.store.sealLies
+	}
+	if flag&os.O_CREATE != 0 {
+		m.created = filepath.Base(name)
+	}
+	return &lyingFile{f, lies}, nil
 }
+
+const sealName = "SEAL"
 
 type lyingFile struct {
 	ledger.File
-	store *lyingStore
+	lies Op
 }
 
 func (f *lyingFile) SyncData() error {
-	if f.store.lies&SyncData != 0 {
+	if f.lies&SyncData != 0 {
 		return nil
 	}
 	return f.File.SyncData()
 }
 
 func (f *lyingFile) Sync() error {
-	if f.store.lies&Sync != 0 {
+	if f.lies&Sync != 0 {
 		return nil
 	}
 	return f.File.Sync()
@@ -140,6 +161,7 @@ func TestCheckNotices(t *testing.T) {
 		}
 	}
 	lock := func(t testing.TB, newStore func(seed uint64) Store) { checkLock(t, newStore(1)) }
+	seals := func(t testing.TB, newStore func(seed uint64) Store) { checkSeal(t, newStore(1)) }
 	roundTrip := func(t testing.TB, newStore func(seed uint64) Store) { checkRoundTrip(t, newStore(1)) }
 	for _, test := range []struct {
 		name  string
@@ -148,6 +170,9 @@ func TestCheckNotices(t *testing.T) {
 	}{
 		{"no data sync", func(s *lyingStore) { s.lies = SyncData }, crashes},
 		{"no sync", func(s *lyingStore) { s.lies = Sync }, crashes},
+		{"no sync of the seal", func(s *lyingStore) { s.sealLies = Sync }, crashes},
+		{"no directory sync for the seal", func(s *lyingStore) { s.sealLies = SyncDir }, crashes},
+		{"no seal after the first", func(s *lyingStore) { s.sealsOnce = true }, seals},
 		{"no directory sync", func(s *lyingStore) { s.lies = SyncDir }, crashes},
 		{"errors hidden", func(s *lyingStore) { s.optimistic = true }, failures},
 		{"no lock", func(s *lyingStore) { s.unlocked = true }, lock},

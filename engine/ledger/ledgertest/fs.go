@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"loteria/engine/ledger"
@@ -210,6 +211,16 @@ func (m *FS) Remove(name string) error {
 		delete(m.names, name)
 	}
 	return err
+}
+
+// RemoveAll removes a directory and all that is in it, as somebody else may do at any time. What the
+// process has open there stays open. It neither counts as an operation nor fails.
+func (m *FS) RemoveAll(dir string) {
+	for name := range m.names {
+		if name == dir || strings.HasPrefix(name, dir+string(filepath.Separator)) {
+			delete(m.names, name)
+		}
+	}
 }
 
 // SyncDir implements ledger.FS.

@@ -5,7 +5,9 @@ import "loteria/engine/ledger"
 // Ledger is what the checks ask of an open ledger. [ledger.Ledger] says what the methods mean.
 type Ledger interface {
 	Commit(runs [][]byte) error
+	Seal() error
 	Stats() ledger.Stats
+	Recovered() ledger.Tail // the checks look at what it says of the seal
 	Close() error
 }
 
