@@ -272,7 +272,7 @@ func (c *Client) step(ctx context.Context) error {
 // that they leave in one write.
 func (c *Client) push(b *Batch, more bool) error {
 	for more {
-		c.session.Push(b)
+		_ = c.session.Push(b)
 		if !c.session.Wants() {
 			return nil
 		}

@@ -38,6 +38,7 @@ type Session struct {
 	// asked: it was sent on this connection and not answered. Nothing else is
 	// unanswered then.
 	asked bool
+	confirming, confirmed bool
 }
 
 // phase is how far a connection has come.
@@ -95,6 +96,7 @@ const (
 	// EventRetry: the server can't go on for now, Event.Err says why. Leave
 	// this connection and try another one later.
 	EventRetry
+	EventConfirmed
 )
 
 // Event is what a reply meant.
@@ -122,7 +124,9 @@ func (s *Session) Disconnect() {
 	s.phase = phaseOffline
 	s.window.unsend()
 	s.asked = false
+	s.confirmed = false
 }
+func (s *Session) Confirm() { s.confirming = true }
 
 // Begin starts the input from its first bet. Unacknowledged bets of an earlier
 // input are forgotten, so there must be no connection that they were sent on.
@@ -142,7 +146,7 @@ func (s *Session) Wants() bool { return s.phase == phaseReady && s.window.roomy(
 // Push takes the next batch of the input and owns it until it comes back with
 // EventAcked. Bets that are stored are dropped; batches have to follow each
 // other without gaps.
-func (s *Session) Push(b *Batch) {
+func (s *Session) Push(b *Batch) error {
 	end := s.stored
 	if n := len(s.window.queue); n > 0 {
 		end = s.window.queue[n-1].end()
@@ -151,17 +155,18 @@ func (s *Session) Push(b *Batch) {
 	case b.First > end:
 		panic(fmt.Sprintf("agency: Session.Push leaves bets %d to %d out", end, b.First))
 	case b.end() <= end:
-		return
+		return nil
 	case b.First < end:
 		b.skip(int(end - b.First))
 	}
 	if s.frameBytesMax == 0 { // never welcomed: the first WELCOME will split it
 		s.window.push(b)
-		return
+		return nil
 	}
 	for _, part := range b.split(s.frameBytesMax) {
 		s.window.push(part)
 	}
+	return nil
 }
 
 // Finish says that the input has total bets, all of which were pushed. The
@@ -211,6 +216,10 @@ func (s *Session) Send(dst []byte) []byte {
 		s.asked = true
 		dst = codec.AppendGetWinners(dst, s.agency)
 	}
+	if s.confirming && !s.confirmed {
+		s.confirmed = true
+		dst = codec.AppendReceived(dst, s.agency)
+	}
 	return dst
 }
 
@@ -237,6 +246,8 @@ func (s *Session) Receive(payload []byte) (Event, error) {
 		b := s.window.answered()
 		s.stored = b.end()
 		return Event{Kind: EventAcked, Batch: b}, nil
+	case reply.Kind == codec.ReplyAck && s.confirmed:
+		return Event{Kind: EventConfirmed}, nil
 	case reply.Kind == codec.ReplyWinners && s.asked:
 		s.asking, s.asked = false, false
 		return Event{Kind: EventWinners, Winners: reply.Winners}, nil

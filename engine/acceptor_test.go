@@ -51,7 +51,7 @@ func TestAddressOfService(t *testing.T) {
 	if got, want := s.Addr().String(), net.JoinHostPort(quietHost, strconv.Itoa(port)); got != want {
 		t.Errorf("SERVER_ADDR=%s listens on %s, want %s", cfg.Addr, got, want)
 	}
-	s.dial(t).say("HELLO|1").hears("WELCOME|0|64|65536").close()
+	s.dial(t).say("HELLO|1").hears(welcomed()).close()
 	s.stop()
 	if err := s.end(t); err != nil {
 		t.Errorf("result %v", err)
@@ -127,7 +127,7 @@ func TestConnectionThatNoLoopTakes(t *testing.T) {
 	if len(said) != 1 || said[0].ContextMap()["ip"] != quietHost || said[0].ContextMap()["error"] == nil {
 		t.Errorf("said: %v", said)
 	}
-	s.dial(t).say("HELLO|1").hears("WELCOME|0|64|65536").close()
+	s.dial(t).say("HELLO|1").hears(welcomed()).close()
 	s.stop()
 	if err := s.end(t); err != nil {
 		t.Errorf("result %v", err)
@@ -146,7 +146,7 @@ func TestConnectionsPerSource(t *testing.T) {
 	cfg := liveConfig(t)
 	cfg.ConnectionsPerSource = 2
 	s := serveLive(t, cfg)
-	one, two := s.dial(t).waits(1), s.dial(t).say("HELLO|2").hears("WELCOME|0|64|65536")
+	one, two := s.dial(t).waits(1), s.dial(t).say("HELLO|2").hears(welcomed())
 	s.dial(t).hearsRefusal()
 	if n := s.counters[limitSource].Load(); n != 1 {
 		t.Errorf("counted %d refusals, want 1", n)
@@ -170,7 +170,7 @@ func TestConnectionsFlood(t *testing.T) {
 	cfg := liveConfig(t)
 	cfg.ConnectionsMax = 2
 	s := serveLive(t, cfg)
-	one, two := s.dial(t).waits(1), s.dial(t).say("HELLO|2").hears("WELCOME|0|64|65536")
+	one, two := s.dial(t).waits(1), s.dial(t).say("HELLO|2").hears(welcomed())
 	refused := make([]*wire, flood)
 	for i := range refused {
 		refused[i] = s.dial(t)
@@ -189,7 +189,7 @@ func TestConnectionsFlood(t *testing.T) {
 	if n := s.counters[limitConnections].Load(); n != flood || told == 0 {
 		t.Errorf("counted %d refusals of %d, %d were told", n, flood, told)
 	}
-	two.say("GET_WINNERS|2").hears("").close()
+	two.say("GET_WINNERS|2").hears("").confirms(2).close()
 	one.hears("").close()
 	if err := s.end(t); err != nil {
 		t.Errorf("result %v", err)
@@ -208,7 +208,7 @@ func TestConnectionsAreSpread(t *testing.T) {
 	}
 	awaitConnections(t, s, agencies)
 	for i, w := range wires {
-		w.say("HELLO|" + strconv.Itoa(i+1)).hears("WELCOME|0|64|65536")
+		w.say("HELLO|" + strconv.Itoa(i+1)).hears(welcomed())
 	}
 	s.onLoops(t, func(lp *loop) {
 		if n := len(lp.sessions); n != agencies/cfg.EventLoops {
@@ -244,7 +244,7 @@ func TestAcceptGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &wire{t: t, conn: conn.(*net.TCPConn), in: bufio.NewReader(conn)}
-	w.say("HELLO|1").hears("WELCOME|0|64|65536").close()
+	w.say("HELLO|1").hears(welcomed()).close()
 	a.stop()
 	<-a.done
 	s.stop()

@@ -266,7 +266,7 @@ func TestAuthenticationLog(t *testing.T) {
 			lp := &loop{server: &Server{log: log, noise: newNoise(log, time.Now), introduced: newFirsts(3)}}
 			test.reply.session = new(session)
 			test.reply.told = test.told
-			lp.logReply(&test.reply)
+			lp.logReply(&test.reply, time.Now())
 			got := ""
 			for _, line := range logs.All() {
 				got += fmt.Sprintf("%v %s %v", line.Level, line.Message, line.ContextMap())

@@ -11,12 +11,15 @@ import (
 )
 
 // Log is the durable log that the committer needs: a ledger in one file
-// system today, an ordered, replicated stream one day.
+// system today, an ordered, replicated stream one day. One goroutine calls it.
 type Log interface {
 	// Commit appends the packed records in runs, in order, and returns when
 	// they are durable. The runs are the caller's again afterwards. Any error
-	// is final. One goroutine calls it.
+	// is final.
 	Commit(runs [][]byte) error
+	// Seal has a log that lacks any of what was committed so far be refused from now on. Any error is
+	// final.
+	Seal() error
 }
 
 // committer decides requests in one order, makes them durable as a group, and
@@ -32,6 +35,7 @@ type committer struct {
 	effects []lottery.Effect
 	replies []reply        // of the group, in order
 	reports []codec.Agency // of the group: who has reported
+	served  []codec.Agency // of the group: who has their winners
 	drawn   bool           // the group holds the draw
 	total   totals
 
@@ -61,7 +65,7 @@ func (t *totals) add(runs [][]byte) {
 // answer of the group is in c.replies; with an error none of them may leave.
 func (c *committer) group(batches []*batch, now time.Time) error {
 	c.runs, c.own, c.effects, c.replies, c.drawn = c.runs[:0], c.own[:0], c.effects[:0], reusable(c.replies), false
-	c.reports = c.reports[:0]
+	c.reports, c.served = c.reports[:0], c.served[:0]
 	if cap(c.effects) > repliesKeptMax {
 		c.effects = nil
 	}
@@ -69,6 +73,12 @@ func (c *committer) group(batches []*batch, now time.Time) error {
 		for i := range b.requests {
 			c.decide(b, &b.requests[i], now)
 		}
+	}
+	if len(c.served) > 0 {
+		// In one record, and behind the group's others: nothing else changes after the draw.
+		start := len(c.own)
+		c.own = appendServed(c.own, c.served)
+		c.append(c.own[start:])
 	}
 	if len(c.runs) > 0 {
 		if err := c.log.Commit(c.runs); err != nil {
@@ -80,7 +90,9 @@ func (c *committer) group(batches []*batch, now time.Time) error {
 		c.onReport(id)
 	}
 	if c.drawn {
-		c.exit.drawn = true
+		if err := c.log.Seal(); err != nil {
+			return fmt.Errorf("%w: %w", ErrStorage, err)
+		}
 		c.onDraw(c.lottery.Bets(), c.lottery.Won())
 	}
 	return nil
@@ -92,10 +104,16 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 	switch r.kind {
 	case requestBets:
 		request.Kind, request.Count, request.Winners = lottery.Bets, r.count, r.winners.of(b.winners)
+		payload, checksum := ledger.PackedPayload(r.records.of(b.records))
+		request.Lines = codec.StretchOf(payload, checksum, ledger.PayloadSeed)
 	case requestGetWinners:
 		request.Kind = lottery.GetWinners
 	case requestHello:
 		request.Kind = lottery.Hello
+	case requestReceived:
+		request.Kind = lottery.Received
+	case requestTaken:
+		request.Kind, request.Agency = lottery.Taken, s.lottery.Agency()
 	case requestRefuse:
 		c.reply(r, lottery.Reject)
 		return
@@ -105,11 +123,11 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 	case requestAuthenticated:
 		c.reply(r, authenticated)
 		return
-	case requestServed:
-		c.exit.serve(s.lottery.Agency())
-		return
 	case requestHalfClose:
-		c.uncount(s, now)
+		// An agency can wait with half a connection, but it can't confirm with one.
+		if s.lottery.Confirms() {
+			c.uncount(s, now)
+		}
 		return
 	case requestLeave:
 		c.uncount(s, now)
@@ -127,6 +145,11 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 		c.own = ledger.AppendRecord(c.own, ledger.Reported, uint32(r.agency), 0, nil)
 		c.append(c.own[start:])
 		c.reports = append(c.reports, r.agency)
+	case lottery.ServedEntry:
+		c.served = append(c.served, request.Agency)
+	}
+	if c.lottery.Served(request.Agency) && (request.Kind == lottery.Received || request.Kind == lottery.Taken) {
+		c.exit.content(request.Agency)
 	}
 	for i := range c.effects {
 		if e := &c.effects[i]; e.Kind == lottery.Reject && e.Session == request.Session {
@@ -182,14 +205,15 @@ func (c *committer) take(effects []lottery.Effect) {
 			continue
 		}
 		c.replies = append(c.replies, reply{
-			session: e.Session.Peer.(*session),
-			kind:    e.Kind,
-			code:    e.Code,
-			count:   e.Count,
-			agency:  e.Agency,
-			times:   e.Times,
-			stored:  e.Stored,
-			payload: e.Payload,
+			session:  e.Session.Peer.(*session),
+			kind:     e.Kind,
+			code:     e.Code,
+			count:    e.Count,
+			agency:   e.Agency,
+			times:    e.Times,
+			stored:   e.Stored,
+			checksum: e.Checksum,
+			payload:  e.Payload,
 		})
 	}
 }

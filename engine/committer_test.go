@@ -20,7 +20,16 @@ type fakeLog struct {
 	groups   [][]byte // by group: its records, back to back
 	runs     []int    // by group: in how many runs they came
 	err      error    // of the next commits
+	seals    []int    // after how many groups it was sealed
+	errSeal  error    // of the next seals
 	onCommit func()
+}
+
+func (l *fakeLog) Seal() error {
+	if l.errSeal == nil {
+		l.seals = append(l.seals, len(l.groups))
+	}
+	return l.errSeal
 }
 
 func (l *fakeLog) Commit(runs [][]byte) error {
@@ -47,10 +56,11 @@ type commits struct {
 
 func newCommits(rules lottery.Rules) *commits {
 	c := &commits{log: new(fakeLog), now: time.Unix(1_000_000, 0)}
+	state := lottery.New(rules)
 	c.committer = committer{
 		log:      c.log,
-		lottery:  lottery.New(rules),
-		exit:     newExitRule(rules.Agencies, time.Second, false),
+		lottery:  state,
+		exit:     newExitRule(state, rules.Agencies, time.Second),
 		onReport: func(id codec.Agency) { c.report = append(c.report, id) },
 		onDraw:   func(int64, int) { c.drawns++ },
 	}
@@ -102,6 +112,8 @@ func (c *commits) answers(names map[*session]string) []string {
 			w += fmt.Sprintf("ack %d", r.count)
 		case lottery.Welcome:
 			w += fmt.Sprintf("welcome %d", r.stored)
+		case lottery.Receipt:
+			w += "receipt"
 		case lottery.Winners:
 			w += fmt.Sprintf("winners %d %q", r.count, r.payload)
 		case lottery.Reject:
@@ -229,8 +241,8 @@ func TestCommitterAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantAnswers(t, c.answers(names), `one: winners 1 "b"`, `two: winners 0 ""`)
-	if c.drawns != 1 || !c.exit.drawn {
-		t.Errorf("%d draws, exit rule knows %v", c.drawns, c.exit.drawn)
+	if c.drawns != 1 || !slices.Equal(c.log.seals, []int{2}) {
+		t.Errorf("%d draws, sealed after groups %v, want 1, after the second", c.drawns, c.log.seals)
 	}
 
 	// Asked again, on another connection: no record, no draw.
@@ -288,11 +300,11 @@ func TestCommitterTakeoverBetweenLoops(t *testing.T) {
 	}
 }
 
-// The exit rule counts sockets that named an agency, once each, until the peer
-// closes its side.
+// The exit rule counts sockets that named an agency, once each, until they are gone; of an agency that
+// has to confirm, until the peer closes its side, since then it can't.
 func TestCommitterCountsSockets(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
-	stranger, agency := c.session(0), c.session(0)
+	stranger, agency, confirms := c.session(0), c.session(0), c.session(0)
 	for _, step := range []struct {
 		name string
 		do   func()
@@ -304,8 +316,11 @@ func TestCommitterCountsSockets(t *testing.T) {
 		{"a message of nobody", func() { agency.loop.box.stage.add(refusal(agency, codec.CodeEmptyBatch, ""), nil, nil) }, 0, false},
 		{"the first bets", func() { c.bets(agency, 1, "a", "") }, 1, true},
 		{"more bets", func() { c.bets(agency, 1, "b", "") }, 1, true},
-		{"the peer half-closes", func() { c.say(agency, requestHalfClose, 0) }, 0, true},
+		{"the peer half-closes", func() { c.say(agency, requestHalfClose, 0) }, 1, true},
 		{"and is gone", func() { c.say(agency, requestLeave, 0) }, 0, true},
+		{"HELLO", func() { c.say(confirms, requestHello, 2) }, 1, true},
+		{"its peer half-closes", func() { c.say(confirms, requestHalfClose, 0) }, 0, true},
+		{"and is gone", func() { c.say(confirms, requestLeave, 0) }, 0, true},
 	} {
 		step.do()
 		if err := c.commit(); err != nil {
@@ -315,31 +330,56 @@ func TestCommitterCountsSockets(t *testing.T) {
 			t.Errorf("%s: %d open, came %v; want %d, %v", step.name, c.exit.open, c.exit.came, step.open, step.came)
 		}
 	}
-	if !c.exit.closedAt.Equal(c.now) {
-		t.Errorf("closed at %v, want %v", c.exit.closedAt, c.now)
+	if !c.exit.idleSince.Equal(c.now) {
+		t.Errorf("idle since %v, want %v", c.exit.idleSince, c.now)
 	}
 }
 
-// Served is who has the winners in their socket.
+// Who has their winners is in the log, all of a group in one record behind its others, and only then
+// are receipts answered.
 func TestCommitterServed(t *testing.T) {
-	c := newCommits(lottery.Rules{Agencies: 2})
-	one, two := c.session(0), c.session(1)
+	c := newCommits(lottery.Rules{Agencies: 3})
+	one, two, three := c.session(0), c.session(1), c.session(0)
+	names := map[*session]string{one: "one", two: "two", three: "three"}
+	c.say(one, requestHello, 1)
 	c.getWinners(one, 1)
 	c.getWinners(two, 2)
+	c.say(one, requestReceived, 1)
+	c.getWinners(three, 3)
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
-	if c.exit.unserved != 2 {
-		t.Fatalf("%d unserved before anything was written", c.exit.unserved)
+	// Loop 0 first: so agency 2, of the other one, holds the draw up until behind the receipt.
+	wantAnswers(t, c.answers(names), "one: welcome 0", "one: ERROR_LOTTERY_HASNT_ENDED of 0",
+		`one: winners 0 ""`, `two: winners 0 ""`, `three: winners 0 ""`)
+	if n := c.lottery.Unserved(); n != 3 || c.exit.absent != 3 {
+		t.Fatalf("%d unserved, %d absent before anybody confirmed", n, c.exit.absent)
 	}
-	c.say(one, requestServed, 0)
-	c.say(one, requestServed, 0)
+	c.say(one, requestReceived, 1)
+	c.say(one, requestReceived, 1)
+	c.say(three, requestTaken, 0)
+	c.say(three, requestLeave, 0)
 	c.say(two, requestLeave, 0)
+	c.say(two, requestTaken, 0) // it is gone: nothing more counts
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
-	if c.exit.unserved != 1 || !c.exit.served[0] {
-		t.Errorf("%d unserved, served %v", c.exit.unserved, c.exit.served)
+	wantAnswers(t, c.answers(names), "one: receipt", "one: receipt")
+	want := ledger.AppendRecord(nil, ledger.Served, 0, 2, []byte("1 3"))
+	if got := c.log.groups[len(c.log.groups)-1]; !bytes.Equal(got, want) {
+		t.Errorf("the log has %q, want %q", got, want)
+	}
+	if n := c.lottery.Unserved(); n != 1 || c.exit.absent != 1 || !c.exit.away[1] {
+		t.Errorf("%d unserved, away %v", n, c.exit.away)
+	}
+	groups := len(c.log.groups)
+	c.say(one, requestReceived, 1)
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswers(t, c.answers(names), "one: receipt")
+	if len(c.log.groups) != groups {
+		t.Error("a receipt that was known was written again")
 	}
 }
 
@@ -392,8 +432,19 @@ func TestNothingIsReleasedBeforeItIsDurable(t *testing.T) {
 	if n := delivered(c); n != 3 {
 		t.Errorf("%d answers left after a failed commit", n-3)
 	}
-	if c.drawns != 0 || s.committer.exit.drawn {
+	if c.drawns != 0 || len(c.log.seals) > 0 {
 		t.Error("a draw that isn't durable was announced")
+	}
+
+	// A draw that can't be sealed isn't safe, either.
+	s, c = newCommitServer(lottery.Rules{Agencies: 1})
+	c.log.errSeal = broken
+	c.getWinners(c.session(0), 1)
+	if err := s.commit(); !errors.Is(err, ErrStorage) || !errors.Is(err, broken) {
+		t.Errorf("error of a seal that fails: %v", err)
+	}
+	if n := delivered(c); n != 0 || c.drawns != 0 {
+		t.Errorf("%d answers left after a failed seal, %d draws were announced", n, c.drawns)
 	}
 }
 

@@ -8,29 +8,36 @@ import (
 	"time"
 
 	"loteria/codec"
+	"loteria/engine/lottery"
 )
 
-// ErrUnfinished says that the server ended without its goal: every agency's
-// socket was closed for SERVER_EXIT_GRACE, but the draw has not taken place or
-// somebody does not have their winners. Nothing is lost; the next start with
-// the same directory goes on. *UnfinishedError wraps it.
+// ErrUnfinished says that the server ended without its goal: no agency was connected for
+// SERVER_EXIT_GRACE, or SERVER_DEADLINE has passed, and the draw has not taken place or somebody is
+// not known to have their winners. Nothing is lost; the next start with the same directory goes on.
+// *UnfinishedError wraps it.
 var ErrUnfinished = errors.New("ended without its goal")
 
 // UnfinishedError names the agencies that are missing.
 type UnfinishedError struct {
-	// Drawn tells what is missing: if false, the agencies' reports; if true,
-	// the delivery of their winners.
+	// Drawn tells what is missing: if false, the agencies' reports; if true, that they have their
+	// winners.
 	Drawn bool
+	// Overdue says that SERVER_DEADLINE has ended the wait.
+	Overdue bool
 	// Missing are the agencies, in order.
 	Missing []codec.Agency
 }
 
 func (e *UnfinishedError) Error() string {
 	what := "no draw: agencies that have not reported"
-	next := "their stored bets are safe: start the server again with the same SERVER_DATA_DIR and let these agencies come"
-	if e.Drawn {
-		what = "drawn, but agencies that don't have their winners"
-		next = "the winners are safe: start the server again with the same SERVER_DATA_DIR and let these agencies ask"
+	next := "their stored bets are in the ledger: start the server again with the same SERVER_DATA_DIR and let these agencies come"
+	switch {
+	case e.Drawn:
+		what = "drawn, but agencies that are not known to have their winners"
+		next = "the winners are in the ledger: start the server again with the same SERVER_DATA_DIR and let these agencies ask"
+	case e.Overdue:
+		what = "no draw before SERVER_DEADLINE: agencies that have not reported"
+		next += ", with a later SERVER_DEADLINE"
 	}
 	return fmt.Sprintf("%v: %s: %s; %s", ErrUnfinished, what, agencyList(e.Missing), next)
 }
@@ -56,22 +63,32 @@ func agencyList(ids []codec.Agency) string {
 	return b.String()
 }
 
-// exitRule decides when the server has nothing left to do. It knows sockets
-// only by how many are agencies': those that never named one don't count, and
-// neither does one whose peer has closed its side.
+// exitRule decides when the server has nothing left to do. It knows sockets only by how many are
+// agencies': those that never named one don't count.
 type exitRule struct {
 	grace    time.Duration
-	came     bool // some agency has named itself since the start
-	open     int  // sockets of agencies
-	closedAt time.Time
-	drawn    bool
-	served   []bool // by agency id-1: its winners were written to a socket of it
-	unserved int
+	deadline time.Time // the draw has to take place before it; zero if it may take its time
+	came     bool      // some agency has named itself since the start
+	open     int       // sockets of agencies
+	// idleSince is when the last of them closed; at the beginning, when the server began to listen.
+	idleSince time.Time
+	// away are the agencies that have not been here since the start to get their winners, however
+	// often they had them before.
+	away    []bool // by agency id-1
+	absent  int    // how many
+	lottery *lottery.Lottery
 }
 
-func newExitRule(agencies int, grace time.Duration, drawn bool) exitRule {
-	return exitRule{grace: grace, drawn: drawn, served: make([]bool, agencies), unserved: agencies}
+func newExitRule(l *lottery.Lottery, agencies int, grace time.Duration) exitRule {
+	x := exitRule{grace: grace, lottery: l, away: make([]bool, agencies), absent: agencies}
+	for i := range x.away {
+		x.away[i] = true
+	}
+	return x
 }
+
+// begin says that the server listens.
+func (x *exitRule) begin(now time.Time) { x.idleSince = now }
 
 func (x *exitRule) opened() {
 	x.came = true
@@ -80,48 +97,71 @@ func (x *exitRule) opened() {
 
 func (x *exitRule) closed(now time.Time) {
 	x.open--
-	x.closedAt = now
+	x.idleSince = now
 }
 
-func (x *exitRule) serve(id codec.Agency) {
-	if id >= 1 && int(id) <= len(x.served) && !x.served[id-1] {
-		x.served[id-1] = true
-		x.unserved--
+// content says that an expected agency is done: it has its winners, and has come for them since the
+// start.
+func (x *exitRule) content(id codec.Agency) {
+	if x.away[id-1] {
+		x.away[id-1] = false
+		x.absent--
 	}
 }
 
-// verdict is what the rule says: done, or wait for events and, if wait is
-// positive, look again after it.
+// overdue reports whether the draw has not been held in time.
+func (x *exitRule) overdue(now time.Time) bool {
+	return !x.deadline.IsZero() && !now.Before(x.deadline) && !x.lottery.Drawn()
+}
+
+// verdict is what the rule says of an end that has no deadline: done, or wait for events and, if
+// wait is positive, look again after it. It counts only what is durable, so it may be asked between
+// two groups, not while one is committed.
 //
-//	came  open  drawn, all served   verdict
-//	no    -     -                   wait for ever
-//	yes   > 0   -                   wait for ever
-//	yes   0     yes                 done
-//	yes   0     no                  wait until the grace is over, then unfinished
+//	drawn  came  open  unserved  absent  verdict
+//	no     no    -     -         -       wait for ever
+//	no     yes   > 0   -         -       wait for ever
+//	no     yes   0     -         -       when idle for the grace: done, unfinished
+//	yes    -     > 0   -         -       wait for ever: their time is bounded (loop.outstay)
+//	yes    -     0     > 0       -       when idle for the grace: done, unfinished
+//	yes    -     0     0         > 0     when idle for the grace: done
+//	yes    -     0     0         0       done
+//
+// Agencies that had their winners before a restart may come again, as they do when everything is
+// started again; they get the grace to do so.
 func (x *exitRule) verdict(now time.Time) (done bool, wait time.Duration) {
+	drawn := x.lottery.Drawn()
 	switch {
-	case !x.came || x.open > 0:
+	case x.open > 0, !drawn && !x.came:
 		return false, 0
-	case x.drawn && x.unserved == 0:
+	case drawn && x.lottery.Unserved() == 0 && x.absent == 0:
 		return true, 0
 	}
-	if left := x.grace - now.Sub(x.closedAt); left > 0 {
+	if left := x.grace - now.Sub(x.idleSince); left > 0 {
 		return false, left
 	}
 	return true, 0
 }
 
-// result is the error of a verdict that is done.
-func (x *exitRule) result(reported func(codec.Agency) bool) error {
-	if x.drawn && x.unserved == 0 {
-		return nil
+// missing are the agencies that the goal lacks: before the draw those that have not reported, then
+// those that are not known to have their winners.
+func (x *exitRule) missing() (ids []codec.Agency) {
+	there := x.lottery.Reported
+	if x.lottery.Drawn() {
+		there = x.lottery.Served
 	}
-	e := &UnfinishedError{Drawn: x.drawn}
-	for i := range x.served {
-		id := codec.Agency(i + 1)
-		if x.drawn && !x.served[i] || !x.drawn && !reported(id) {
-			e.Missing = append(e.Missing, id)
+	for id := codec.Agency(1); int(id) <= len(x.away); id++ {
+		if !there(id) {
+			ids = append(ids, id)
 		}
 	}
-	return e
+	return ids
+}
+
+// result is the error of a server that is done.
+func (x *exitRule) result(now time.Time) error {
+	if x.lottery.Drawn() && x.lottery.Unserved() == 0 {
+		return nil
+	}
+	return &UnfinishedError{Drawn: x.lottery.Drawn(), Overdue: x.overdue(now), Missing: x.missing()}
 }

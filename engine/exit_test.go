@@ -22,67 +22,126 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/ledger"
+	"loteria/engine/lottery"
 )
 
-// The exit rule as DESIGN has it ("When the server ends"), every combination:
-// each is decided by exactly one row.
-func TestExitRuleVerdict(t *testing.T) {
-	const grace = 10 * time.Second
-	type state struct {
-		came      bool
-		open      int
-		drawn     bool
-		unserved  int
-		graceOver bool
+// exitState is all that a verdict depends on.
+type exitState struct {
+	came, drawn      bool
+	open             int
+	unserved, absent int // of two agencies
+	graceOver        bool
+}
+
+// exitStates yields every one that there can be.
+func exitStates(yield func(exitState) bool) {
+	for n := range 2 * 2 * 2 * 3 * 3 * 3 {
+		s := exitState{came: n%2 == 1, drawn: n/2%2 == 1, graceOver: n/4%2 == 1, open: n / 8 % 3, unserved: n / 24 % 3, absent: n / 72 % 3}
+		switch {
+		case !s.came && (s.open > 0 || s.absent < 2):
+			continue // who is here has come
+		case !s.drawn && (s.unserved < 2 || s.absent < 2):
+			continue // nobody has winners before the draw
+		case s.unserved > s.absent:
+			continue // who has not got their winners has not come for them
+		}
+		if !yield(s) {
+			return
+		}
 	}
+}
+
+const exitGrace = 10 * time.Second
+
+// rule makes the exit rule that is in this state, idle since then.
+func (s exitState) rule(t *testing.T, idleSince time.Time) exitRule {
+	t.Helper()
+	state := lottery.New(lottery.Rules{Agencies: 2})
+	x := newExitRule(state, 2, exitGrace)
+	x.begin(idleSince)
+	for id := codec.Agency(1); s.drawn && id <= 2; id++ {
+		if err := state.Replay(lottery.ReportedEntry, id, 0, codec.Stretch{}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := codec.Agency(1); id <= 2; id++ {
+		if s.unserved < int(id) {
+			if err := state.Replay(lottery.ServedEntry, id, 0, codec.Stretch{}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s.absent < int(id) {
+			x.content(id)
+			x.content(id) // once is enough
+		}
+	}
+	x.came = s.came
+	for range s.open {
+		x.opened()
+	}
+	return x
+}
+
+// Every state is decided by exactly one row.
+func TestExitRuleVerdict(t *testing.T) {
 	rows := []struct {
 		sentence string
-		matches  func(state) bool
+		matches  func(exitState) bool
 		done     bool
 		wait     bool
 		finished bool // if done: without an error
 	}{
 		{
-			sentence: "No agency has ever come: wait for ever.",
-			matches:  func(s state) bool { return !s.came && s.open == 0 },
+			sentence: "no agency has ever come, and there was no draw: wait for ever",
+			matches:  func(s exitState) bool { return !s.came && !s.drawn },
 		},
 		{
-			sentence: "(an agency's socket is open)",
-			matches:  func(s state) bool { return s.came && s.open > 0 },
+			sentence: "an agency's socket is open: wait for ever",
+			matches:  func(s exitState) bool { return s.open > 0 },
 		},
 		{
-			sentence: "All agencies served and no agency's socket open: exit 0.",
-			matches:  func(s state) bool { return s.came && s.open == 0 && s.drawn && s.unserved == 0 },
+			sentence: "all agencies are served, have been here since the start, and have closed: exit 0",
+			matches:  func(s exitState) bool { return s.open == 0 && s.drawn && s.unserved == 0 && s.absent == 0 },
 			done:     true, finished: true,
 		},
 		{
-			sentence: "All agencies' sockets closed, draw held, someone not served: wait SERVER_EXIT_GRACE ...",
-			matches:  func(s state) bool { return s.came && s.open == 0 && s.drawn && s.unserved > 0 && !s.graceOver },
+			sentence: "all are served, and some have not been here since the start: the grace ...",
+			matches: func(s exitState) bool {
+				return s.open == 0 && s.drawn && s.unserved == 0 && s.absent > 0 && !s.graceOver
+			},
+			wait: true,
+		},
+		{
+			sentence: "... then exit 0",
+			matches: func(s exitState) bool {
+				return s.open == 0 && s.drawn && s.unserved == 0 && s.absent > 0 && s.graceOver
+			},
+			done: true, finished: true,
+		},
+		{
+			sentence: "somebody is not served, whether or not anybody came: the grace ...",
+			matches:  func(s exitState) bool { return s.open == 0 && s.drawn && s.unserved > 0 && !s.graceOver },
 			wait:     true,
 		},
 		{
-			sentence: "... then exit 3 and name them.",
-			matches:  func(s state) bool { return s.came && s.open == 0 && s.drawn && s.unserved > 0 && s.graceOver },
+			sentence: "... then exit 3",
+			matches:  func(s exitState) bool { return s.open == 0 && s.drawn && s.unserved > 0 && s.graceOver },
 			done:     true,
 		},
 		{
-			sentence: "All agencies' sockets closed before the draw: the same grace ...",
-			matches:  func(s state) bool { return s.came && s.open == 0 && !s.drawn && !s.graceOver },
+			sentence: "all who came before the draw have closed: the grace ...",
+			matches:  func(s exitState) bool { return s.came && s.open == 0 && !s.drawn && !s.graceOver },
 			wait:     true,
 		},
 		{
-			sentence: "... then exit 3 and name the agencies that are missing.",
-			matches:  func(s state) bool { return s.came && s.open == 0 && !s.drawn && s.graceOver },
+			sentence: "... then exit 3",
+			matches:  func(s exitState) bool { return s.came && s.open == 0 && !s.drawn && s.graceOver },
 			done:     true,
 		},
 	}
-	closedAt := time.Unix(1_000_000, 0)
+	idleSince := time.Unix(1_000_000, 0)
 	hit := make([]int, len(rows))
-	for n := range 2 * 3 * 2 * 3 * 2 {
-		s := state{came: n%2 == 1, open: n / 2 % 3, drawn: n/6%2 == 1, unserved: n / 12 % 3, graceOver: n/36%2 == 1}
-		if !s.came && s.open > 0 {
-			continue // who is here has come
-		}
+	for s := range exitStates {
 		matching := -1
 		for i, row := range rows {
 			if row.matches(s) {
@@ -97,69 +156,94 @@ func TestExitRuleVerdict(t *testing.T) {
 		}
 		hit[matching]++
 		row := rows[matching]
-		times := []time.Duration{0, grace / 2, grace - 1}
+		times := []time.Duration{0, exitGrace / 2, exitGrace - 1}
 		if s.graceOver {
-			times = []time.Duration{grace, grace + 1, time.Hour}
+			times = []time.Duration{exitGrace, exitGrace + 1, time.Hour}
 		}
 		for _, after := range times {
-			x := exitRule{grace: grace, came: s.came, open: s.open, closedAt: closedAt, drawn: s.drawn, served: []bool{s.unserved < 1, s.unserved < 2}, unserved: s.unserved}
-			done, wait := x.verdict(closedAt.Add(after))
+			x := s.rule(t, idleSince)
+			done, wait := x.verdict(idleSince.Add(after))
 			wantWait := time.Duration(0)
 			if row.wait {
-				wantWait = grace - after
+				wantWait = exitGrace - after
 			}
 			if done != row.done || wait != wantWait {
-				t.Errorf("%+v, %v after the last close: done %v, wait %v; want %v, %v: %s", s, after, done, wait, row.done, wantWait, row.sentence)
+				t.Errorf("%+v, idle for %v: done %v, wait %v; want %v, %v: %s", s, after, done, wait, row.done, wantWait, row.sentence)
 			}
 			if done {
-				if err := x.result(func(codec.Agency) bool { return false }); (err == nil) != row.finished {
+				if err := x.result(idleSince.Add(after)); (err == nil) != row.finished {
 					t.Errorf("%+v: result %v, want finished %v", s, err, row.finished)
+				}
+			}
+			// A deadline ends a wait for the draw, and nothing else.
+			for _, left := range []time.Duration{-time.Hour, 0, 1} {
+				x.deadline = idleSince.Add(after + left)
+				if overdue := x.overdue(idleSince.Add(after)); overdue != (left <= 0 && !s.drawn) {
+					t.Errorf("%+v, %v before the deadline: overdue %v", s, left, overdue)
 				}
 			}
 		}
 	}
 	for i, n := range hit {
 		if n == 0 {
-			t.Errorf("no combination for %q", rows[i].sentence)
+			t.Errorf("no state for %q", rows[i].sentence)
 		}
 	}
 }
 
-// Without a grace there is no waiting.
-func TestExitRuleWithoutGrace(t *testing.T) {
-	x := newExitRule(1, 0, false)
-	x.opened()
+// Without a grace there is no waiting, and time begins anew with every close.
+func TestExitRuleGrace(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	x.closed(now)
-	if done, wait := x.verdict(now); !done || wait != 0 {
-		t.Errorf("done %v, wait %v", done, wait)
+	for _, grace := range []time.Duration{0, time.Minute} {
+		x := newExitRule(lottery.New(lottery.Rules{Agencies: 1}), 1, grace)
+		x.begin(now.Add(-time.Hour))
+		x.opened()
+		x.closed(now)
+		if done, wait := x.verdict(now); done != (grace == 0) || wait != grace {
+			t.Errorf("grace of %v: done %v, wait %v", grace, done, wait)
+		}
 	}
 }
 
 // The error names who is missing: before the draw who has not reported, after
-// it who was not served.
+// it who is not known to have their winners.
 func TestExitRuleNamesTheMissing(t *testing.T) {
-	reported := func(id codec.Agency) bool { return id%2 == 0 }
 	for _, test := range []struct {
 		name     string
 		agencies int
 		drawn    bool
-		served   []codec.Agency
+		there    []codec.Agency // before the draw those that have reported, after it those that are served
+		overdue  bool
 		want     []codec.Agency
 		says     string
 	}{
-		{"no draw", 5, false, nil, []codec.Agency{1, 3, 5}, "no draw: agencies that have not reported: 1, 3, 5; "},
-		{"drawn, nobody served", 3, true, nil, []codec.Agency{1, 2, 3}, "agencies that don't have their winners: 1, 2, 3; "},
-		{"drawn, one not served", 3, true, []codec.Agency{3, 1, 3}, []codec.Agency{2}, "agencies that don't have their winners: 2; "},
-		{"ids that are none don't count", 2, true, []codec.Agency{0, 3, 1}, []codec.Agency{2}, ": 2; "},
-		{"many", 100, false, nil, nil, ", 39 and 30 more; "},
+		{"no draw", 5, false, []codec.Agency{4, 2}, false, []codec.Agency{1, 3, 5}, "no draw: agencies that have not reported: 1, 3, 5; "},
+		{"no draw in time", 2, false, []codec.Agency{2}, true, []codec.Agency{1}, "no draw before SERVER_DEADLINE: agencies that have not reported: 1; "},
+		{"drawn, nobody served", 3, true, nil, false, []codec.Agency{1, 2, 3}, "agencies that are not known to have their winners: 1, 2, 3; "},
+		{"drawn, one not served", 3, true, []codec.Agency{3, 1}, true, []codec.Agency{2}, "agencies that are not known to have their winners: 2; "},
+		{"many", 100, false, nil, false, nil, ", 20 and 80 more; "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			x := newExitRule(test.agencies, 0, test.drawn)
-			for _, id := range test.served {
-				x.serve(id)
+			state := lottery.New(lottery.Rules{Agencies: test.agencies})
+			replay := func(entry lottery.Entry, id codec.Agency) {
+				if err := state.Replay(entry, id, 0, codec.Stretch{}, nil); err != nil {
+					t.Fatal(err)
+				}
 			}
-			err := x.result(reported)
+			entry := lottery.ReportedEntry
+			for id := codec.Agency(1); test.drawn && int(id) <= test.agencies; id++ {
+				replay(lottery.ReportedEntry, id)
+				entry = lottery.ServedEntry
+			}
+			for _, id := range test.there {
+				replay(entry, id)
+			}
+			x := newExitRule(state, test.agencies, 0)
+			now := time.Unix(1_000_000, 0)
+			if test.overdue {
+				x.deadline = now
+			}
+			err := x.result(now)
 			var unfinished *UnfinishedError
 			if !errors.As(err, &unfinished) || !errors.Is(err, ErrUnfinished) {
 				t.Fatalf("error %v", err)
@@ -332,6 +416,18 @@ func (w *wire) waits(agency int) *wire {
 	return w.say(fmt.Sprintf("GET_WINNERS|%d", agency), "").hears(codec.CodeEmptyBatch.String())
 }
 
+// confirms says that the agency has its winners, and returns when the server knows.
+func (w *wire) confirms(agency int) *wire {
+	w.t.Helper()
+	return w.say(fmt.Sprintf("RECEIVED|%d", agency)).hears("ACK")
+}
+
+// welcomed is the answer to the HELLO of an agency that has these bets stored.
+func welcomed(bets ...string) string {
+	checksum := codec.Checksum(0).Add([]byte(strings.Join(bets, "\n")))
+	return fmt.Sprintf("WELCOME|%d|64|65536|%v", len(bets), checksum)
+}
+
 // hearsEnd wants the server to have closed, after nothing more.
 func (w *wire) hearsEnd() {
 	w.t.Helper()
@@ -391,9 +487,9 @@ func TestExitAllServed(t *testing.T) {
 	s := serveLive(t, cfg)
 	stranger := s.dial(t)
 	rude := s.dial(t).say("").hears(codec.CodeEmptyBatch.String())
-	one := s.dial(t).say("HELLO|1", betJuan+"\n"+betMaria).hears("WELCOME|0|64|65536", "ACK").waits(1)
+	one := s.dial(t).say("HELLO|1", betJuan+"\n"+betMaria).hears(welcomed(), "ACK").waits(1)
 	two := s.dial(t).say(betCarlos + "\n" + betLucia + "\n").hears("ACK").say("GET_WINNERS|2").hears(betCarlos)
-	one.hears(betJuan)
+	one.hears(betJuan).confirms(1)
 	one.close()
 	// The other socket is open, so the server is there for whoever asks again.
 	two.say("GET_WINNERS|2").hears(betCarlos)
@@ -421,10 +517,10 @@ func TestExitKilledAgencyReturns(t *testing.T) {
 	for name, leave := range map[string]func(*wire){"reset": (*wire).kill, "closed": (*wire).close} {
 		t.Run(name, func(t *testing.T) {
 			s := serveLive(t, liveConfig(t))
-			leave(s.dial(t).say("HELLO|1", betJuan, betMaria).hears("WELCOME|0|64|65536", "ACK", "ACK").waits(1))
-			again := s.dial(t).say("HELLO|1").hears("WELCOME|2|64|65536").waits(1)
-			two := s.dial(t).say("HELLO|2", "GET_WINNERS|2").hears("WELCOME|0|64|65536", "")
-			again.hears(betJuan)
+			leave(s.dial(t).say("HELLO|1", betJuan, betMaria).hears(welcomed(), "ACK", "ACK").waits(1))
+			again := s.dial(t).say("HELLO|1").hears(welcomed(betJuan, betMaria)).waits(1)
+			two := s.dial(t).say("HELLO|2", "GET_WINNERS|2").hears(welcomed(), "").confirms(2)
+			again.hears(betJuan).confirms(1)
 			again.close()
 			two.close()
 			if err := s.end(t); err != nil {
@@ -438,12 +534,12 @@ func TestExitKilledAgencyReturns(t *testing.T) {
 // it alone.
 func TestExitTakenOver(t *testing.T) {
 	s := serveLive(t, liveConfig(t))
-	older := s.dial(t).say("HELLO|1", betJuan).hears("WELCOME|0|64|65536", "ACK").waits(1)
-	newer := s.dial(t).say("HELLO|1").hears("WELCOME|1|64|65536").waits(1)
+	older := s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1)
+	newer := s.dial(t).say("HELLO|1").hears(welcomed(betJuan)).waits(1)
 	older.hears(codec.CodeAgencyTakenOver.String()).hearsEnd()
 	older.close()
 	two := s.dial(t).say("GET_WINNERS|2").hears("")
-	newer.hears(betJuan)
+	newer.hears(betJuan).confirms(1)
 	newer.close()
 	two.close()
 	if err := s.end(t); err != nil {
@@ -465,7 +561,7 @@ func TestExitBeforeTheDraw(t *testing.T) {
 	cfg := liveConfig(t)
 	cfg.ExitGrace = 200 * time.Millisecond
 	s := serveLive(t, cfg)
-	s.dial(t).say("HELLO|1", betJuan).hears("WELCOME|0|64|65536", "ACK").waits(1).close()
+	s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1).close()
 	closed := time.Now()
 	wantUnfinished(t, s.end(t), false, 2)
 	if took := time.Since(closed); took < cfg.ExitGrace/2 || took > cfg.ExitGrace+exitMax {
@@ -477,9 +573,9 @@ func TestExitBeforeTheDraw(t *testing.T) {
 
 	cfg.ExitGrace = time.Hour
 	s = serveLive(t, cfg)
-	one := s.dial(t).say("HELLO|1").hears("WELCOME|1|64|65536").waits(1)
+	one := s.dial(t).say("HELLO|1").hears(welcomed(betJuan)).waits(1)
 	two := s.dial(t).say("GET_WINNERS|2").hears("")
-	one.hears(betJuan)
+	one.hears(betJuan).confirms(1)
 	one.close()
 	two.close()
 	if err := s.end(t); err != nil {
@@ -496,7 +592,7 @@ func TestExitGraceEndsWithReturn(t *testing.T) {
 	for range 5 { // as agencies do that connect for each message
 		s.dial(t).say(betJuan).hears("ACK").close()
 	}
-	one := s.dial(t).say("HELLO|1").hears("WELCOME|5|64|65536")
+	one := s.dial(t).say("HELLO|1").hears(welcomed(betJuan, betJuan, betJuan, betJuan, betJuan))
 	s.stays(t, cfg.ExitGrace+cfg.ExitGrace/2)
 	one.close()
 	wantUnfinished(t, s.end(t), false, 1, 2)
@@ -520,7 +616,7 @@ func TestExitNotServed(t *testing.T) {
 
 	s = serveLive(t, cfg)
 	one = s.dial(t).say("GET_WINNERS|1").hears(betJuan)
-	s.dial(t).say("HELLO|2", "GET_WINNERS|2").hears("WELCOME|1|64|65536", betCarlos).close()
+	s.dial(t).say("HELLO|2", "GET_WINNERS|2").hears(welcomed(betCarlos), betCarlos).confirms(2).close()
 	one.close()
 	if err := s.end(t); err != nil {
 		t.Errorf("result of the next start: %v", err)
@@ -566,9 +662,9 @@ func TestExitStopped(t *testing.T) {
 	cfg := liveConfig(t)
 	s := serveLive(t, cfg)
 	stranger := s.dial(t)
-	one := s.dial(t).say("HELLO|1", betJuan).hears("WELCOME|0|64|65536", "ACK").waits(1)
+	one := s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1)
 	twice := s.dial(t).waits(1).waits(1)
-	two := s.dial(t).say("HELLO|2", betCarlos).hears("WELCOME|0|64|65536", "ACK")
+	two := s.dial(t).say("HELLO|2", betCarlos).hears(welcomed(), "ACK")
 	awaitConnections(t, s, 4)
 	stopped := time.Now()
 	s.stop()
@@ -591,8 +687,8 @@ func TestExitStopped(t *testing.T) {
 
 	s = serveLive(t, cfg)
 	// Agency 1 has reported: its bets are closed, and nobody else is missing.
-	two = s.dial(t).say("HELLO|2", "GET_WINNERS|2").hears("WELCOME|1|64|65536", betCarlos)
-	one = s.dial(t).say("HELLO|1", betMaria, "GET_WINNERS|1").hears("WELCOME|1|64|65536", codec.CodeBetsClosed.String(), betJuan)
+	two = s.dial(t).say("HELLO|2", "GET_WINNERS|2").hears(welcomed(betCarlos), betCarlos).confirms(2)
+	one = s.dial(t).say("HELLO|1", betMaria, "GET_WINNERS|1").hears(welcomed(betJuan), codec.CodeBetsClosed.String(), betJuan).confirms(1)
 	one.close()
 	two.close()
 	if err := s.end(t); err != nil {
@@ -606,7 +702,7 @@ func TestExitStopped(t *testing.T) {
 // A peer that doesn't close when it is told the end can't hold the server.
 func TestExitStoppedBesideStubbornPeer(t *testing.T) {
 	s := serveLive(t, liveConfig(t))
-	s.dial(t).say("HELLO|1").hears("WELCOME|0|64|65536") // and keeps its side open
+	s.dial(t).say("HELLO|1").hears(welcomed()) // and keeps its side open
 	s.stop()
 	stopped := time.Now()
 	if err := s.end(t); err != nil {

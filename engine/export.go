@@ -48,10 +48,11 @@ func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
 	var (
 		done     Exported
 		reported = make(map[codec.Agency]bool)
+		served   = make(map[codec.Agency]bool)
 		lines    []byte
 	)
 	hist := &history{}
-	hist.onBets = func(_ codec.Agency, _ int, payload []byte) error {
+	hist.onBets = func(_ codec.Agency, _ int, payload []byte, _ uint32) error {
 		batch, wins, err := codec.ReplayBatch(payload, hist.settings.winningNumber, lines[:0])
 		lines = wins
 		if err != nil {
@@ -68,10 +69,21 @@ func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
 		reported[id] = true
 		return nil
 	}
-	if _, err := scan(dataDir, hist.visit); err != nil {
+	hist.onServed = func(id codec.Agency) error {
+		if !reported[id] || served[id] || len(reported) < hist.settings.agencies {
+			return fmt.Errorf("%w: agency %d has its winners twice, or before the draw, or is not expected", lottery.ErrReplay, id)
+		}
+		served[id] = true
+		return nil
+	}
+	tail, err := scan(dataDir, hist.visit)
+	if err != nil {
 		return done, damaged(err)
 	}
 	done.Drawn = len(reported) == hist.settings.agencies
+	if tail.Sealed && !done.Drawn {
+		return done, errDrawLost
+	}
 	return done, errors.Join(betsCSV.flush(), winnersCSV.flush())
 }
 

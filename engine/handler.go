@@ -90,8 +90,14 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 		return gnet.None
 	}
 	lp := sess.loop
-	// A half-closed peer is owed its answers.
-	if errors.Is(err, io.EOF) && (sess.unanswered > 0 && !sess.lastSaid || sess.backlog != nil) {
+	if errors.Is(err, io.EOF) && sess.told && sess.backlog == nil {
+		// A peer that closes with bytes unread resets the connection: that is another error.
+		if n, err := sess.conn.unacknowledged(); n == 0 && err == nil {
+			sess.taken(&lp.box)
+		}
+	}
+	// A half-closed peer is owed its answers, and the time to take its winners.
+	if errors.Is(err, io.EOF) && (sess.unanswered > 0 && !sess.lastSaid || sess.backlog != nil || sess.told) {
 		if fd, errDup := c.Dup(); errDup == nil {
 			sess.conn = &halfSocket{fd: fd}
 			sess.deaf = true

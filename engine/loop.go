@@ -114,13 +114,17 @@ func (lp *loop) Run(context.Context) error {
 	m.spare = nil
 	m.mu.Unlock()
 
+	var at time.Time
+	if len(replies) > 0 {
+		at = lp.server.now()
+	}
 	lp.box.stage.hold() // or the committer is woken for each agency that has its winners
 	for rest := replies; len(rest) > 0; {
 		rest = lp.answer(rest)
 	}
 	lp.box.stage.release()
 	for i := range replies { // only now: nobody waits for a line
-		lp.logReply(&replies[i])
+		lp.logReply(&replies[i], at)
 	}
 	if flush {
 		lp.flush()
@@ -170,9 +174,7 @@ func (lp *loop) answer(replies []reply) []reply {
 	if s.closed {
 		return replies[n:]
 	}
-	if winners {
-		s.owesOut = true
-	}
+	s.told = s.told || winners
 	lp.settle(s)
 	return replies[n:]
 }
@@ -181,11 +183,11 @@ func (lp *loop) answer(replies []reply) []reply {
 // instead, behind what out had, which is empty then.
 func (lp *loop) say(s *session, r *reply, out []byte) []byte {
 	switch r.kind {
-	case lottery.Ack:
+	case lottery.Ack, lottery.Receipt:
 		return codec.AppendAck(out)
 	case lottery.Welcome:
 		w := lp.server.welcome
-		w.Stored = r.stored
+		w.Stored, w.Checksum = r.stored, r.checksum
 		return codec.AppendWelcome(out, w)
 	case lottery.Winners:
 		out = codec.AppendFrameHeader(out, len(r.payload))
@@ -288,9 +290,9 @@ func (lp *loop) flushSession(s *session) {
 	}
 }
 
-// settle does what had to wait until the socket has taken everything: the
-// winners count as served, and a session that was told its last answer is shut.
-// Of a peer that has half-closed, the kernel must have acknowledged it, too.
+// settle does what had to wait until the socket has taken everything: a session that was told its
+// last answer is shut. Of a peer that has half-closed, the kernel must have acknowledged it, too; then
+// it has taken its winners.
 func (lp *loop) settle(s *session) {
 	if s.closed || s.backlog != nil {
 		return
@@ -306,9 +308,8 @@ func (lp *loop) settle(s *session) {
 			return
 		}
 	}
-	if s.owesOut {
-		s.owesOut = false
-		lp.box.stage.add(request{session: s, kind: requestServed}, nil, nil)
+	if half && s.told {
+		s.taken(&lp.box)
 	}
 	switch {
 	case half && (s.unanswered <= 0 || s.lastSaid):
@@ -331,12 +332,27 @@ func (lp *loop) tick() {
 		if s.backlog != nil {
 			lp.flushSession(s)
 		}
-		if s.owesOut || s.lastSaid || s.half() {
+		lp.outstay(s)
+		if s.lastSaid || s.half() {
 			lp.settle(s)
 		}
 		if !s.closed {
 			lp.checkProgress(s)
 		}
+	}
+}
+
+// outstay ends the session of an agency that stays connected after the draw, however much it asks,
+// when it has had all that it is owed for SERVER_EXIT_GRACE; but it gets the time to confirm in any
+// case. Otherwise it could keep the server from ending.
+func (lp *loop) outstay(s *session) {
+	if !lp.server.drawHeld.Load() || s.agency == 0 || s.closed || s.lastSaid || s.backlog != nil || s.half() {
+		return
+	}
+	if s.lateTicks++; s.lateTicks > lp.server.graceTicks {
+		s.lastSaid, s.deaf = true, true
+		s.dropPartial(&lp.box)
+		lp.settle(s)
 	}
 }
 
@@ -352,7 +368,7 @@ func (lp *loop) checkProgress(s *session) {
 	if s.backlog != nil {
 		left = s.backlog.bytes
 	}
-	if s.half() {
+	if s.half() || s.told {
 		unacknowledged, err := s.conn.unacknowledged()
 		if err != nil {
 			lp.drop(s)
@@ -438,41 +454,45 @@ func (lp *loop) drop(s *session) {
 // logReply writes the line of one answer: of a batch always, since it is
 // stored or not whoever is told, and of a wrong proof; of others only if the peer
 // is told. It runs for every batch, and at the draw for every agency, so fields
-// are built in place and only if somebody reads them.
-func (lp *loop) logReply(r *reply) {
-	log := lp.server.log
+// are built in place and only if somebody reads them. at is when the answer was given.
+func (lp *loop) logReply(r *reply, at time.Time) {
+	noise := lp.server.noise
 	agencia := zap.Uint32("agencia", uint32(r.agency))
 	switch {
 	case r.code == codec.CodeAuthenticationFailed:
-		lp.server.noise.write(noisyProof, r.session.source, agencia, zap.String("error", r.explanation()))
+		noise.writeAt(at, noisyProof, r.session.source, agencia, zap.String("error", r.explanation()))
+	case r.kind == lottery.Receipt: // Server.served has the line
 	case !r.told && (r.kind == lottery.Welcome || r.kind == lottery.Winners || r.count == 0):
 	case r.kind == lottery.Ack:
-		if entry := log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
-			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.count), agencia)
-			entry.Write(lp.fields...)
-		}
+		lp.info("apuesta_recibida", at, zap.Int("cantidad", r.count), agencia)
 	case r.kind == challenge:
-		lp.server.noise.write(noisyChallenge, r.session.source, agencia)
+		noise.writeAt(at, noisyChallenge, r.session.source, agencia)
 	case r.kind == authenticated && lp.server.introduced.first(r.agency):
-		log.Info("autenticacion", zap.String("result", "success"), agencia)
+		lp.info("autenticacion", at, agencia)
 	case r.kind == authenticated:
-		lp.server.noise.write(noisyAuthenticated, r.session.source, agencia)
+		noise.writeAt(at, noisyAuthenticated, r.session.source, agencia)
 	case r.kind == lottery.Welcome && lp.server.greeted.first(r.agency):
-		log.Info("hello", zap.String("result", "success"), agencia, zap.Int64("apuestas", r.stored))
+		lp.info("hello", at, agencia, zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Welcome:
-		lp.server.noise.write(noisyHello, r.session.source, agencia, zap.Int64("apuestas", r.stored))
+		noise.writeAt(at, noisyHello, r.session.source, agencia, zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Winners && lp.server.awarded.first(r.agency):
-		if entry := log.Check(zapcore.InfoLevel, "ganadores_enviados"); entry != nil {
-			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia, zap.Int("cant_ganadores", r.count))
-			entry.Write(lp.fields...)
-		}
+		lp.info("ganadores_enviados", at, agencia, zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Winners:
-		lp.server.noise.write(noisyWinners, r.session.source, agencia, zap.Int("cant_ganadores", r.count))
+		noise.writeAt(at, noisyWinners, r.session.source, agencia, zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Reject && r.count > 0:
-		lp.server.noise.write(noisyBatch, r.session.source, zap.Int("cantidad", r.count), agencia, zap.String("error", r.explanation()))
+		noise.writeAt(at, noisyBatch, r.session.source, zap.Int("cantidad", r.count), agencia, zap.String("error", r.explanation()))
 	case r.kind == lottery.Reject && r.code == codec.CodeEmptyBatch && r.agency == 0:
-		lp.server.noise.write(noisyHealthRequest, r.session.source, zap.String("error", r.explanation()))
+		noise.writeAt(at, noisyHealthRequest, r.session.source, zap.String("error", r.explanation()))
 	case r.kind == lottery.Reject:
-		lp.server.noise.write(noisyRequest, r.session.source, agencia, zap.String("error", r.explanation()))
+		noise.writeAt(at, noisyRequest, r.session.source, agencia, zap.String("error", r.explanation()))
+	}
+}
+
+// info logs a success that happened at that time.
+func (lp *loop) info(action string, at time.Time, fields ...zap.Field) {
+	if entry := lp.server.log.Check(zapcore.InfoLevel, action); entry != nil {
+		entry.Time = at
+		lp.fields = append(append(lp.fields[:0], zap.String("result", "success")), fields...)
+		entry.Write(lp.fields...)
 	}
 }

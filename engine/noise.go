@@ -103,6 +103,7 @@ type recentNoise struct {
 	until      time.Time   // before it no line is written
 	suppressed int         // events since the last line
 	first      []zap.Field // of the first of them
+	firstAt    time.Time
 }
 
 // firsts tells each agency's first time from the others. Any goroutine may ask.
@@ -116,6 +117,7 @@ func (f firsts) first(id codec.Agency) bool { return !f[id].Swap(true) }
 // noiseLine is a line on its way to the log.
 type noiseLine struct {
 	noiseKey
+	at         time.Time
 	fields     []zap.Field
 	suppressed int
 }
@@ -124,24 +126,31 @@ func newNoise(log *zap.Logger, now func() time.Time) *noise {
 	return &noise{log: log, now: now, recent: make(map[noiseKey]*recentNoise)}
 }
 
-// write logs an event, now or later. fields hold numbers and texts, and are the
-// caller's again afterwards.
+// write logs an event that has just happened, now or later. fields hold numbers and texts, and are
+// the caller's again afterwards.
 func (n *noise) write(event noisyEvent, from source, fields ...zap.Field) {
+	if n.log.Core().Enabled(event.level) {
+		n.writeAt(n.now(), event, from, fields...)
+	}
+}
+
+// writeAt is write for an event that happened at that time. Its line has that time, too, however
+// late it is written.
+func (n *noise) writeAt(now time.Time, event noisyEvent, from source, fields ...zap.Field) {
 	if !n.log.Core().Enabled(event.level) {
 		return
 	}
-	now := n.now()
 	n.mu.Lock()
 	key, recent := n.find(event, from)
 	if now.Before(recent.until) {
 		if recent.suppressed == 0 {
-			recent.first = append([]zap.Field(nil), fields...)
+			recent.first, recent.firstAt = append([]zap.Field(nil), fields...), now
 		}
 		recent.suppressed++
 		n.mu.Unlock()
 		return
 	}
-	line := noiseLine{key, append([]zap.Field(nil), fields...), recent.suppressed}
+	line := noiseLine{key, now, append([]zap.Field(nil), fields...), recent.suppressed}
 	*recent = recentNoise{until: now.Add(noisePeriod)}
 	n.mu.Unlock()
 	n.emit(line)
@@ -179,7 +188,7 @@ func (n *noise) settle(all bool) {
 		case recent.suppressed == 0:
 			delete(n.recent, key)
 		default:
-			lines = append(lines, noiseLine{key, recent.first, recent.suppressed - 1})
+			lines = append(lines, noiseLine{key, recent.firstAt, recent.first, recent.suppressed - 1})
 			*recent = recentNoise{until: now.Add(noisePeriod)}
 		}
 	}
@@ -195,6 +204,7 @@ func (n *noise) emit(line noiseLine) {
 	if entry == nil {
 		return
 	}
+	entry.Time = line.at
 	fields := append([]zap.Field{zap.String("result", line.event.result)}, line.fields...)
 	for i := range fields {
 		if fields[i].Type == zapcore.StringType {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -59,8 +60,10 @@ type history struct {
 	opened   bool
 	// onSettings, if not nil, is called with the first record and may refuse it.
 	onSettings func(settings) error
-	onBets     func(agency codec.Agency, count int, payload []byte) error
+	// onBets is also given the payload's CRC-32C, begun with ledger.PayloadSeed.
+	onBets     func(agency codec.Agency, count int, payload []byte, checksum uint32) error
 	onReported func(agency codec.Agency) error
+	onServed   func(agency codec.Agency) error
 }
 
 // visit takes the next record. It is what ledger.Open and ledger.Scan call.
@@ -89,12 +92,45 @@ func (h *history) take(r ledger.Record) error {
 	}
 	switch r.Kind {
 	case ledger.Bets:
-		return h.onBets(codec.Agency(r.Agency), int(r.Count), r.Payload)
+		return h.onBets(codec.Agency(r.Agency), int(r.Count), r.Payload, r.Checksum)
 	case ledger.Reported:
 		return h.onReported(codec.Agency(r.Agency))
+	case ledger.Served:
+		return h.served(r)
 	default:
 		return fmt.Errorf("%w: a record of kind %v behind the first", lottery.ErrReplay, r.Kind)
 	}
+}
+
+// appendServed packs the record that says that agencies have their winners: their ids in decimal, with
+// spaces between them.
+func appendServed(dst []byte, agencies []codec.Agency) []byte {
+	var ids []byte
+	for i, id := range agencies {
+		if i > 0 {
+			ids = append(ids, ' ')
+		}
+		ids = codec.AppendAgency(ids, id)
+	}
+	return ledger.AppendRecord(dst, ledger.Served, 0, uint32(len(agencies)), ids)
+}
+
+func (h *history) served(r ledger.Record) error {
+	var count uint32
+	for text := range bytes.SplitSeq(r.Payload, []byte{' '}) {
+		id, ok := codec.ParseAgency(text)
+		if !ok {
+			return fmt.Errorf("%w: the agencies that are served are %.80q", lottery.ErrReplay, r.Payload)
+		}
+		if err := h.onServed(id); err != nil {
+			return err
+		}
+		count++
+	}
+	if count != r.Count || r.Agency != 0 {
+		return fmt.Errorf("%w: %d agencies are served in a record of %d and of agency %d", lottery.ErrReplay, count, r.Count, r.Agency)
+	}
+	return nil
 }
 
 // replayInto makes a history that rebuilds a lottery and refuses a ledger of
@@ -109,7 +145,7 @@ func replayInto(l *lottery.Lottery, want settings) *history {
 			}
 			return nil
 		},
-		onBets: func(agency codec.Agency, count int, payload []byte) error {
+		onBets: func(agency codec.Agency, count int, payload []byte, checksum uint32) error {
 			var (
 				batch codec.Batch
 				err   error
@@ -121,10 +157,13 @@ func replayInto(l *lottery.Lottery, want settings) *history {
 			if batch.Agency != agency || batch.Count != count {
 				return fmt.Errorf("%w: %d bets of agency %d in a record of %d bets of agency %d", lottery.ErrReplay, batch.Count, batch.Agency, count, agency)
 			}
-			return l.Replay(lottery.BetsEntry, agency, count, lines)
+			return l.Replay(lottery.BetsEntry, agency, count, codec.StretchOf(payload, checksum, ledger.PayloadSeed), lines)
 		},
 		onReported: func(agency codec.Agency) error {
-			return l.Replay(lottery.ReportedEntry, agency, 0, nil)
+			return l.Replay(lottery.ReportedEntry, agency, 0, codec.Stretch{}, nil)
+		},
+		onServed: func(agency codec.Agency) error {
+			return l.Replay(lottery.ServedEntry, agency, 0, codec.Stretch{}, nil)
 		},
 	}
 }

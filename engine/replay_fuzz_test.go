@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"testing"
 
@@ -35,7 +36,8 @@ func FuzzReplay(f *testing.F) {
 		m := newModel(Config{Agencies: want.agencies, WinningNumber: want.winningNumber}, 9999_12_31)
 		for seq := uint64(1); len(records) >= 3; seq++ {
 			payload, rest, _ := bytes.Cut(records[3:], []byte{0})
-			r := ledger.Record{Seq: seq, Kind: ledger.Kind(records[0]), Agency: uint32(records[1]), Count: uint32(records[2]), Payload: payload}
+			r := ledger.Record{Seq: seq, Kind: ledger.Kind(records[0]), Agency: uint32(records[1]), Count: uint32(records[2]), Payload: payload,
+				Checksum: crc32.Update(ledger.PayloadSeed, crc32.MakeTable(crc32.Castagnoli), payload)}
 			records = rest
 			err := hist.visit(r)
 			if fits := m.replays(r, want); fits != (err == nil) {

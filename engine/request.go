@@ -14,6 +14,7 @@ const (
 	requestBets requestKind = iota + 1
 	requestGetWinners
 	requestHello
+	requestReceived
 	// requestRefuse is a message that the session itself turned away. It goes
 	// through the queue so that answers keep the order of the requests.
 	requestRefuse
@@ -26,8 +27,8 @@ const (
 	requestHalfClose
 	// requestLeave says that the connection is gone. It is a session's last.
 	requestLeave
-	// requestServed says that the agency's winners are in its socket.
-	requestServed
+	// requestTaken says that the peer has taken the winners that it was told, and doesn't confirm.
+	requestTaken
 )
 
 // request is one entry of a loop's batch. The spans point into that batch.
@@ -56,16 +57,17 @@ const (
 
 // reply is what a loop has to tell one of its sessions.
 type reply struct {
-	session *session
-	kind    lottery.EffectKind // or challenge, or authenticated
-	code    codec.Code
-	count   int
-	agency  codec.Agency
-	times   int32 // how many frames this answers; 0 stands for 1
-	told    bool  // the loop's: it was for a peer who can still hear it
-	stored  int64
-	payload []byte // shared: never changed
-	detail  string // of lottery.Reject; of challenge: the nonce's bytes
+	session  *session
+	kind     lottery.EffectKind // or challenge, or authenticated
+	code     codec.Code
+	count    int
+	agency   codec.Agency
+	times    int32 // how many frames this answers; 0 stands for 1
+	told     bool  // the loop's: it was for a peer who can still hear it
+	stored   int64
+	checksum codec.Checksum // of lottery.Welcome
+	payload  []byte         // shared: never changed
+	detail   string         // of lottery.Reject; of challenge: the nonce's bytes
 }
 
 // explanation is a rejection's code with its detail, for the log.

@@ -58,16 +58,19 @@ type Server struct {
 	awarded      firsts // whose winners have been logged
 	welcome      codec.Welcome
 	timeoutTicks int32
-	tickPeriod   time.Duration
-	now          func() time.Time // the clock of all decisions; a simulation has its own
+	// graceTicks is how long a connection may stay after the draw. See loop.outstay.
+	graceTicks int32
+	tickPeriod time.Duration
+	now        func() time.Time // the clock of all decisions; a simulation has its own
 	// later calls f after d, in a goroutine of its own; a simulation has its own.
 	later func(d time.Duration, f func())
 
-	ledger    *ledger.Ledger
-	committer committer
-	wake      chan struct{} // holds one: some loop has handed something over
-	taken     []*batch      // by loop: what is being committed
-	exports   chan error    // the result of the export, once; nil before the draw
+	ledger      *ledger.Ledger
+	committer   committer
+	wake        chan struct{} // holds one: some loop has handed something over
+	taken       []*batch      // by loop: what is being committed
+	missingNext time.Time     // when the log next names the agencies that are missing
+	exports     chan error    // the result of the export, once; nil before the draw
 
 	loops      []*loop
 	eventLoops *eventLoops // gnet's; nil before serve
@@ -81,6 +84,7 @@ type Server struct {
 	ready       chan struct{} // closed when addr is known
 	addr        net.Addr
 
+	drawHeld atomic.Bool   // the draw is durable
 	stopping atomic.Bool   // nothing more is taken in
 	drained  chan struct{} // holds one: the last connection closed while stopping
 }
@@ -122,10 +126,8 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 		log.Warn("ledger", zap.String("result", "success"), zap.String("archivo", tail.File), zap.Int64("posicion", tail.Offset),
 			zap.String("aviso", "an unfinished write, never acknowledged, was cut off here: "+tail.Reason))
 	}
-	if !hist.opened {
-		if err := led.Commit([][]byte{want.record()}); err != nil {
-			return nil, errors.Join(fmt.Errorf("%w: %w", ErrStorage, err), led.Close())
-		}
+	if err := finishOpening(led, hist, state, want); err != nil {
+		return nil, errors.Join(err, led.Close())
 	}
 	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir), zap.Int64("apuestas", state.Bets()),
 		zap.Bool("realizado", state.Drawn()), zap.Duration("duracion", time.Since(started)))
@@ -147,7 +149,10 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	s.noise = newNoise(log, func() time.Time { return s.now() })
 	s.introduced, s.greeted, s.awarded = newFirsts(cfg.Agencies), newFirsts(cfg.Agencies), newFirsts(cfg.Agencies)
 	s.timeoutTicks = int32(cfg.ReadTimeout / s.tickPeriod)
-	s.committer = committer{log: led, lottery: state, exit: newExitRule(cfg.Agencies, cfg.ExitGrace, state.Drawn()), onReport: s.reported, onDraw: s.drawn}
+	s.graceTicks = int32(max(cfg.ExitGrace, lingerMax) / s.tickPeriod)
+	s.drawHeld.Store(state.Drawn())
+	s.committer = committer{log: led, lottery: state, exit: newExitRule(state, cfg.Agencies, cfg.ExitGrace), onReport: s.reported, onDraw: s.drawn}
+	s.committer.exit.deadline = cfg.Deadline.from(started)
 	loops := cfg.EventLoops
 	if loops == 0 {
 		loops = runtime.NumCPU()
@@ -167,6 +172,28 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	s.admission = newAdmission(s.connectionsMax(), cfg.ConnectionsPerSource)
 	return s, nil
 }
+
+// finishOpening writes what a ledger has to hold that was just opened, and refuses one that lacks
+// its draw.
+func finishOpening(led *ledger.Ledger, hist *history, state *lottery.Lottery, want settings) error {
+	tail := led.Recovered()
+	var err error
+	switch {
+	case tail.Sealed && !state.Drawn():
+		return errDrawLost
+	case !hist.opened:
+		err = led.Commit([][]byte{want.record()})
+	case state.Drawn() && tail.SealedSeq == 0:
+		err = led.Seal() // the server before this one ended at its draw, or knew no seal
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrStorage, err)
+	}
+	return nil
+}
+
+// errDrawLost says that a ledger has a seal, which only a draw leaves, and no draw.
+var errDrawLost = fmt.Errorf("%w: it was sealed at the draw, but the records of the draw are gone", ErrDamaged)
 
 // connectionsMax is SERVER_CONNECTIONS_MAX, lowered to what the descriptor
 // limit allows.
@@ -199,7 +226,7 @@ func (s *Server) Addr() net.Addr { return s.addr }
 // Serve listens and holds the draw. It returns when the server has ended, for
 // whatever reason, with the ledger closed; it may be called once.
 //
-// It returns nil when every agency has its winners and has closed its socket,
+// It returns nil when every agency is known to have its winners and has closed its socket,
 // and when ctx is done: then what is queued is answered and those who wait are
 // told that there is no draw yet. Errors wrap ErrUnfinished, ErrStorage,
 // ErrListen or ErrEngine.
@@ -234,7 +261,10 @@ func (s *Server) serve(ctx context.Context) (err error) {
 	acceptor := newAcceptor(s, listener)
 	go acceptor.run()
 	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.addr))
+	s.committer.exit.begin(s.now())
+	s.missingNext = s.now().Add(missingPeriod)
 	if s.committer.lottery.Drawn() {
+		s.sayMissing(s.now())
 		s.startExport()
 	}
 
@@ -258,7 +288,7 @@ func (s *Server) serve(ctx context.Context) (err error) {
 	}
 	if done {
 		// Asked only now: the last groups may have finished what was missing.
-		err = errors.Join(err, s.committer.exit.result(s.committer.lottery.Reported))
+		err = errors.Join(err, s.committer.exit.result(s.now()))
 	}
 	return errors.Join(err, s.awaitExport())
 }
@@ -274,7 +304,7 @@ func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 		done, wait := s.committer.exit.verdict(now)
 		var grace <-chan time.Time
 		switch {
-		case done && len(s.wake) == 0 && !s.hasLoopEnded():
+		case s.committer.exit.overdue(now), done && len(s.wake) == 0 && !s.hasLoopEnded():
 			return true, nil
 		case wait > 0:
 			grace = time.After(wait)
@@ -292,6 +322,7 @@ func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 				lp.post(func(m *mailbox) { m.tick = true })
 			}
 			s.noise.tick()
+			s.sayMissingNowAndThen(now)
 		case <-ctx.Done():
 			s.log.Info("shutdown", zap.String("result", "in_progress"))
 			return false, nil
@@ -324,7 +355,11 @@ func (s *Server) commit() error {
 	if err := s.committer.group(s.taken, s.now()); err != nil {
 		return err
 	}
+	if s.committer.drawn {
+		s.drawHeld.Store(true)
+	}
 	s.deliver(s.committer.replies)
+	s.served(s.committer.served)
 	return nil
 }
 
@@ -451,11 +486,26 @@ func (s *Server) reported(id codec.Agency) {
 	state := s.committer.lottery
 	s.log.Info("fin_apuestas", zap.String("result", "success"), zap.Uint32("agencia", uint32(id)),
 		zap.Int64("apuestas", state.Stored(id)), zap.Int("faltan", state.Missing()))
+	if n := state.Missing(); 0 < n && n <= missingFew {
+		s.sayMissing(s.now())
+	}
+}
+
+// served is called when it is durable that agencies have their winners.
+func (s *Server) served(ids []codec.Agency) {
+	missing := s.committer.lottery.Unserved() + len(ids)
+	for _, id := range ids {
+		missing--
+		s.log.Info("ganadores_recibidos", zap.String("result", "success"), zap.Uint32("agencia", uint32(id)), zap.Int("faltan", missing))
+	}
 }
 
 // drawn is called by the committer when the draw is durable.
 func (s *Server) drawn(bets int64, won int) {
 	s.log.Info("sorteo", zap.String("result", "success"), zap.Int64("apuestas", bets), zap.Int("cant_ganadores", won))
+	// Written out before any winners leave: a server that is killed now must not leave agencies with
+	// winners of which its log says nothing. A log that can't be written keeps nobody from the draw.
+	_ = s.log.Sync()
 	s.startExport()
 }
 

@@ -24,6 +24,9 @@ type session struct {
 	// quietTicks counts the loop's ticks since the session owes us something: a
 	// first message, its proof, or the rest of a frame. See tick.
 	quietTicks int32
+	// lateTicks counts the loop's ticks since the draw was held and the peer had been told all that
+	// it is owed. See loop.outstay.
+	lateTicks int32
 	// stalledTicks counts the ticks since the peer last took some of what it was
 	// told; stalledBytes is what it had not taken then. See loop.checkProgress.
 	stalledTicks int32
@@ -47,7 +50,7 @@ type session struct {
 	lastSaid  bool // the last answer has been written; the peer's close is awaited
 	shut      bool // our side of the connection is shut
 	closed    bool // the connection is gone; nobody can be told anything
-	owesOut   bool // winners were said, but not all is in the socket yet
+	told      bool // winners were said, and the peer is not known to have taken them
 
 	counted bool // the exit rule counts this socket as an agency's
 
@@ -135,6 +138,12 @@ func (s *session) frameBytesMax(box *inbox) int {
 // request hands one frame's message over.
 func (s *session) request(payload []byte, box *inbox) {
 	s.spoke = true
+	if s.told && s.backlog == nil {
+		// Whoever asks on has read what came before.
+		if n, err := s.conn.unacknowledged(); n == 0 && err == nil {
+			s.taken(box)
+		}
+	}
 	s.unanswered++
 	if s.unanswered > box.window {
 		s.refuse(codec.CodeWindowExceeded, box)
@@ -172,6 +181,13 @@ func (s *session) request(payload []byte, box *inbox) {
 	}
 	r := request{session: s, agency: parsed.Agency}
 	switch parsed.Kind {
+	case codec.RequestReceived:
+		if !s.hello {
+			r.kind, r.code, r.count = requestRefuse, codec.CodeInvalidBatch, codec.Lines(payload)
+			r.agency = s.proved
+			break
+		}
+		r.kind = requestReceived
 	case codec.RequestBets:
 		r.kind, r.count = requestBets, parsed.Batch.Count
 	case codec.RequestGetWinners:
@@ -181,6 +197,12 @@ func (s *session) request(payload []byte, box *inbox) {
 		s.hello = true
 	}
 	box.stage.add(r, payload, winners)
+}
+
+// taken says that the peer has the winners that it was told.
+func (s *session) taken(box *inbox) {
+	s.told = false
+	box.stage.add(request{session: s, kind: requestTaken}, nil, nil)
 }
 
 func (s *session) refuseFrame(err error, box *inbox) {

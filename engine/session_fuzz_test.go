@@ -17,6 +17,7 @@ import (
 	"loteria/codec"
 	"loteria/engine/ledger"
 	"loteria/engine/ledger/ledgertest"
+	"loteria/engine/lottery"
 )
 
 // Bounds of one schedule.
@@ -56,9 +57,6 @@ type schedule struct {
 	// ghosts have closed their side and then vanished, which the server can't
 	// know before it writes to them.
 	ghosts []*fuzzPeer
-	// unsure are agencies whose half-closed peer took its winners and vanished at
-	// once: the server looks what such a peer has taken at a tick only.
-	unsure map[codec.Agency]bool
 	draws  int
 }
 
@@ -74,11 +72,12 @@ const (
 )
 
 func newSchedule(t testing.TB, script []byte) *schedule {
-	s := &schedule{t: t, script: script, disk: ledgertest.NewFS(1), unsure: map[codec.Agency]bool{}}
+	s := &schedule{t: t, script: script, disk: ledgertest.NewFS(1)}
 	s.cfg = DefaultConfig()
 	s.cfg.DataDir, s.cfg.NoExport = "data", true
 	s.cfg.Agencies, s.cfg.WinningNumber, s.cfg.FrameBytesMax, s.cfg.Window, s.cfg.EventLoops = 1, 7, FrameBytesMaxLow, 5, 1
 	s.cfg.ReadTimeout = timeoutMin
+	s.cfg.ExitGrace = timeoutMax // nobody stays so long
 	settings := s.byte()
 	if settings&scriptPoll != 0 {
 		s.cfg.Winners = WinnersPoll
@@ -141,7 +140,7 @@ func (s *schedule) kill() {
 			s.peers[i] = nil
 		}
 	}
-	s.ghosts, s.unsure = nil, map[codec.Agency]bool{}
+	s.ghosts = nil
 	s.disk.Kill()
 	s.model.restart()
 }
@@ -209,14 +208,22 @@ var fuzzMessages = []string{
 // fuzzStreams are said as they are.
 var fuzzStreams = []string{"07\n", "x", "-1\n", "7\r\n", "310\n", "99999999999999999999", strings.Repeat("0\n", 6)}
 
+// fuzzReceipts are said as the messages are.
+var fuzzReceipts = []string{"RECEIVED|1", "RECEIVED|N|7|1990-05-23|7|1", "RECEIVED|x"}
+
 // message is the one that the script's next byte asks for.
 func (s *schedule) message() []byte {
 	b := int(s.byte())
 	which, id := b%32, b/32
-	if which >= len(fuzzMessages) {
-		return []byte(fuzzStreams[(which-len(fuzzMessages))%len(fuzzStreams)])
+	var payload string
+	switch stream := which - len(fuzzMessages); {
+	case stream < 0:
+		payload = fuzzMessages[which]
+	case stream < len(fuzzStreams):
+		return []byte(fuzzStreams[stream])
+	default:
+		payload = fuzzReceipts[(stream-len(fuzzStreams))%len(fuzzReceipts)]
 	}
-	payload := fuzzMessages[which]
 	if agency := [...]string{"1", "2", "1", "2", "3", "0", "01", "1000000000"}[id]; agency != "1" {
 		payload = strings.ReplaceAll(payload+"\n", "|1\n", "|"+agency+"\n")
 		payload = payload[:len(payload)-1]
@@ -339,9 +346,6 @@ func (s *schedule) reset(p *fuzzPeer) {
 	case p.left:
 	case p.half:
 		s.ghosts = append(s.ghosts, p)
-		if p.session.owesOut {
-			s.unsure[p.model.agency] = true
-		}
 	default:
 		p.closed, p.left = true, true
 		s.handler.OnClose(p, errReset)
@@ -419,9 +423,9 @@ func (s *schedule) end() {
 	s.tick(1) // what half-closed peers have taken counts from here on
 	s.drain()
 	s.checkState()
-	for id := 1; id <= s.cfg.Agencies; id++ {
-		if got, want := s.server.committer.exit.served[id-1], s.model.told[codec.Agency(id)]; got != want && !(want && s.unsure[codec.Agency(id)]) {
-			s.t.Fatalf("agency %d has its winners: the exit rule says %v, want %v", id, got, want)
+	for i, p := range s.peers {
+		if p != nil && p.half && p.model.told && !p.model.gone && !s.model.confirms[p.model.agency] && !s.model.served[p.model.agency] {
+			s.t.Fatalf("peer %d has taken its winners, and agency %d is not served", i, p.model.agency)
 		}
 	}
 	s.server.stopping.Store(true)
@@ -450,6 +454,7 @@ func (s *schedule) checkState() {
 			s.t.Fatalf("agency %d: %d stored, reported %v; want %d, %v", id, state.Stored(id), state.Reported(id), s.model.stored(id), s.model.reported(id))
 		}
 	}
+	s.checkServed(state)
 	if state.Drawn() != s.model.drawn() || s.draws > 1 || s.draws == 1 && !state.Drawn() {
 		s.t.Fatalf("drawn %v, announced %d times; want %v", state.Drawn(), s.draws, s.model.drawn())
 	}
@@ -461,11 +466,28 @@ func (s *schedule) checkState() {
 	}
 }
 
+// checkServed compares who has their winners. What a half-closed peer has taken counts at the loop's
+// next tick; of one that has vanished by then, the server may know it or not.
+func (s *schedule) checkServed(state *lottery.Lottery) {
+	for id := codec.Agency(1); int(id) <= s.cfg.Agencies; id++ {
+		late := false
+		for _, p := range slices.Concat(s.peers[:], s.ghosts) {
+			late = late || p != nil && p.half && p.model.told && p.model.agency == id
+		}
+		if got, want := state.Served(id), s.model.served[id]; got != want && !(got && late) {
+			s.t.Fatalf("agency %d has its winners: the server says %v, want %v", id, got, want)
+		}
+		if late && state.Served(id) {
+			s.model.served[id] = true // from now on it has to stay so
+		}
+	}
+}
+
 // checkLedger compares what is stored.
 func (s *schedule) checkLedger() {
 	var found []modelEntry
 	hist := history{
-		onBets: func(id codec.Agency, count int, payload []byte) error {
+		onBets: func(id codec.Agency, count int, payload []byte, _ uint32) error {
 			e := modelEntry{id, string(payload)}
 			if n := len(e.lines()); n != count {
 				return fmt.Errorf("a record of %d bets holds %d", count, n)
@@ -475,6 +497,12 @@ func (s *schedule) checkLedger() {
 		},
 		onReported: func(id codec.Agency) error {
 			found = append(found, modelEntry{agency: id})
+			return nil
+		},
+		onServed: func(id codec.Agency) error {
+			if !s.model.served[id] {
+				return fmt.Errorf("agency %d has its winners, and should not", id)
+			}
 			return nil
 		},
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +24,11 @@ type model struct {
 	log   []modelEntry   // what is stored, in order
 	conns []*modelConn   // open ones, the oldest first
 	read  [][]modelEvent // by loop: what was read and is not decided
-	told  map[codec.Agency]bool
+	// served are the agencies that are known to have their winners, for ever.
+	served map[codec.Agency]bool
+	// confirms are those of which a connection that had said HELLO was the last to say HELLO, or
+	// anything that was new.
+	confirms map[codec.Agency]bool
 
 	opened int                  // connections
 	spoken map[codec.Agency]int // the number of the last one that said HELLO
@@ -50,9 +55,11 @@ type modelConn struct {
 	deaf  bool // nothing it says counts any more
 	last  bool // owed ends with an error that closes
 	over  bool // the peer has got that error
+	told  bool // the peer has got winners, and nothing has shown since that it has read them
 
 	agency    codec.Agency // 0: not known
 	number    int          // in the order in which they were opened
+	welcome   bool         // its HELLO was taken
 	gone      bool         // left, or taken over: nothing more is taken from it
 	half      bool         // it will say nothing more
 	questions int          // GET_WINNERS that wait for the draw
@@ -69,14 +76,14 @@ type modelEvent struct {
 }
 
 func newModel(cfg Config, today codec.Date) *model {
-	m := &model{cfg: cfg, today: today}
+	m := &model{cfg: cfg, today: today, served: map[codec.Agency]bool{}}
 	m.restart()
 	return m
 }
 
 // restart forgets everything but what is stored.
 func (m *model) restart() {
-	m.conns, m.read, m.told = nil, make([][]modelEvent, m.cfg.EventLoops), map[codec.Agency]bool{}
+	m.conns, m.read, m.confirms = nil, make([][]modelEvent, m.cfg.EventLoops), map[codec.Agency]bool{}
 	m.opened, m.spoken = 0, map[codec.Agency]int{}
 }
 
@@ -110,17 +117,30 @@ func (m *model) hear(c *modelConn, b []byte) {
 
 func (m *model) frame(c *modelConn, payload string) {
 	c.spoke = true
+	m.taken(c)
 	if c.frames-c.heard == m.cfg.Window {
 		m.refuse(c, codec.CodeWindowExceeded)
 		return
 	}
 	c.frames++
 	e := m.understand(payload)
+	if e.kind == requestReceived && !c.hello {
+		e = modelEvent{kind: requestRefuse, code: codec.CodeInvalidBatch}
+	}
 	c.hello = c.hello || e.kind == requestHello
 	if !c.hello {
 		e.detail = ""
 	}
 	m.happens(c, e)
+}
+
+// taken says that the peer has read the winners that it was told, if it was: it has asked on, or
+// closed its side.
+func (m *model) taken(c *modelConn) {
+	if c.told {
+		c.told = false
+		m.happens(c, modelEvent{kind: requestTaken})
+	}
 }
 
 // refuse ends what a connection has to say.
@@ -145,6 +165,8 @@ func (m *model) understand(payload string) modelEvent {
 			return modelEvent{kind: requestGetWinners, agency: codec.Agency(agency)}
 		}
 		return modelEvent{kind: requestRefuse, code: codec.CodeInvalidGetWinners}
+	case strings.HasPrefix(payload, "RECEIVED|") && modelAgency(strings.TrimPrefix(payload, "RECEIVED|")) >= 0:
+		return modelEvent{kind: requestReceived, agency: codec.Agency(modelAgency(strings.TrimPrefix(payload, "RECEIVED|")))}
 	case isHello && strings.Count(firstLine, "|") < 5:
 		if agency := modelAgency(id); agency >= 0 {
 			return modelEvent{kind: requestHello, agency: codec.Agency(agency)}
@@ -192,6 +214,7 @@ func (m *model) tick() {
 // halfClose says that a peer has nothing more to say. It reports whether the
 // peer is still owed something; if not, it is gone.
 func (m *model) halfClose(c *modelConn) (owed bool) {
+	m.taken(c)
 	if c.over || c.frames <= c.heard {
 		m.leave(c)
 		return false
@@ -230,6 +253,11 @@ func (m *model) decide(e modelEvent) {
 		return
 	case c.gone:
 		return
+	case e.kind == requestTaken:
+		if c.agency != 0 && !m.confirms[c.agency] {
+			m.served[c.agency] = true
+		}
+		return
 	case e.kind == requestRefuse:
 		m.tellError(c, e.code, e.detail)
 		return
@@ -251,19 +279,29 @@ func (m *model) decide(e modelEvent) {
 			}
 		}
 		c.agency, m.spoken[id] = id, c.number
-		m.tell(c, fmt.Sprintf("WELCOME|%d|%d|%d", m.stored(id), m.cfg.Window, m.cfg.FrameBytesMax))
+		c.welcome, m.confirms[id] = true, true
+		m.tell(c, fmt.Sprintf("WELCOME|%d|%d|%d|%08x", m.stored(id), m.cfg.Window, m.cfg.FrameBytesMax, m.checksum(id)))
+	case requestReceived:
+		c.agency = id
+		if !m.drawn() {
+			m.tellError(c, codec.CodeLotteryHasntEnded, "")
+			return
+		}
+		m.served[id] = true
+		m.tell(c, "ACK")
 	case requestBets:
 		if m.reported(id) {
 			m.tellError(c, codec.CodeBetsClosed, "")
 			return
 		}
-		c.agency = id
+		c.agency, m.confirms[id] = id, c.welcome
 		m.log = append(m.log, modelEntry{id, e.payload})
 		m.tell(c, "ACK")
 	case requestGetWinners:
 		c.agency = id
 		before := m.drawn()
 		if !m.reported(id) {
+			m.confirms[id] = c.welcome
 			m.log = append(m.log, modelEntry{agency: id})
 		}
 		switch {
@@ -336,7 +374,7 @@ func (m *model) peerHears(c *modelConn, payload []byte) error {
 	case c.over:
 		return errors.New("an answer behind the last one")
 	case reply.Kind == codec.ReplyWinners:
-		m.told[c.agency] = true
+		c.told = true
 	case reply.Kind == codec.ReplyError && reply.Code.Closes():
 		c.over, c.deaf = true, true
 	}
@@ -350,6 +388,19 @@ func (m *model) stored(id codec.Agency) (bets int64) {
 		}
 	}
 	return bets
+}
+
+// checksum is that of an agency's stored lines.
+func (m *model) checksum(id codec.Agency) uint32 {
+	lines := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	for _, e := range m.log {
+		for _, line := range e.lines() {
+			if e.agency == id {
+				fmt.Fprintln(lines, line)
+			}
+		}
+	}
+	return lines.Sum32()
 }
 
 func (e modelEntry) lines() []string { return modelLines(e.payload) }
@@ -377,7 +428,7 @@ func (m *model) drawn() bool {
 // agencySockets counts the connections that keep the server from ending.
 func (m *model) agencySockets() (open int) {
 	for _, c := range m.conns {
-		if c.agency != 0 && !c.half {
+		if c.agency != 0 && !(c.half && c.welcome) {
 			open++
 		}
 	}

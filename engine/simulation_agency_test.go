@@ -21,8 +21,14 @@ type simAgency struct {
 	bets      [][]byte // lines with their '\n'; a bet is told by its document
 	won       []byte   // the winning ones, as they have to arrive
 	processes []process
-	done      bool   // a process has had the winners
-	winners   []byte // what it got
+	done      bool   // a process has ended that had the winners
+	winners   []byte // what the processes got; nil if none has
+	// received says that the winners are where they have to be: an old agency's process has read them,
+	// or a new one's has saved them.
+	received bool
+	// receiptPromised says that the server has acknowledged the receipt.
+	receiptPromised bool
+	uploaded        bool // of an old agency: all bets are acknowledged
 	// newestLink is the last connection that a process of it has opened to say HELLO.
 	newestLink int
 
@@ -91,10 +97,10 @@ func (a *simAgency) act() {
 	}
 }
 
-// crashProcess kills a process of the agency. Old agencies don't crash: they
-// have no way to go on afterwards.
+// crashProcess kills a process of the agency. Old agencies don't crash while they have bets to
+// send: they have no way to go on afterwards.
 func (a *simAgency) crashProcess() {
-	if a.old || len(a.processes) == 0 {
+	if a.old && !a.uploaded || len(a.processes) == 0 {
 		return
 	}
 	p := pick(a.world, a.processes)
@@ -191,6 +197,8 @@ type newProcess struct {
 	finished bool // the input's end was seen
 	asking   bool // all is uploaded
 	hold     bool // the server wants to be asked again
+	saving   bool // it has the winners, and has not saved them
+	confirms bool // it has saved them, and says so
 }
 
 func newNewProcess(a *simAgency) *newProcess {
@@ -217,12 +225,18 @@ func (p *newProcess) act() {
 		p.session.Connect()
 		p.agency.newestLink = p.link.id
 	}
+	if p.saving {
+		if w.chance(50) {
+			return // it takes a while
+		}
+		p.saving, p.confirms, p.agency.received = false, true, true
+		p.session.Confirm()
+	}
 	for !p.asking && p.session.Wants() && w.chance(80) {
 		p.push()
 	}
 	if !p.asking && p.session.Uploaded() {
 		p.asking = true
-		p.session.Begin()
 		p.session.Ask()
 	}
 	if p.hold && w.chance(20) {
@@ -260,7 +274,9 @@ func (p *newProcess) push() {
 		p.next++
 		b.Lines, b.Rows = append(b.Lines, line...), append(b.Rows, p.next)
 	}
-	p.session.Push(b)
+	if err := p.session.Push(b); err != nil {
+		p.agency.world.failf("%v: %v", p, err)
+	}
 }
 
 func (p *newProcess) receive(in []byte) {
@@ -296,6 +312,10 @@ func (p *newProcess) receive(in []byte) {
 			return
 		case agency.EventWinners:
 			p.agency.got(ev.Winners)
+			p.saving = true
+		case agency.EventConfirmed:
+			w.seen[seenReceipt]++
+			p.agency.done = true
 			p.end()
 			return
 		}
@@ -304,6 +324,9 @@ func (p *newProcess) receive(in []byte) {
 
 func (p *newProcess) lost() {
 	p.backOff()
+	if p.confirms {
+		p.agency.world.seen[seenReceiptAgain]++
+	}
 	p.session.Disconnect()
 	if p.hold {
 		p.hold = false
@@ -312,6 +335,9 @@ func (p *newProcess) lost() {
 }
 
 func (p *newProcess) end() {
+	if p.saving {
+		p.agency.world.seen[seenWinnersUnsaved]++
+	}
 	p.hangUp()
 	p.agency.remove(p)
 }
@@ -326,19 +352,31 @@ type oldProcess struct {
 	count      int  // of the batch that waits for one; 0: none
 	waiting    bool // for an answer, on this connection
 	again      bool // the batch was sent before
+	impatient  bool // it asks for its winners anew, on another connection, after a while
+	stays      bool // it doesn't close when it has its winners, but when the server does
+	over       bool // it has its winners
 }
 
 func newOldProcess(a *simAgency) *oldProcess {
-	return &oldProcess{processEnd: newProcessEnd(a), oneMessage: a.world.chance(50), newline: a.world.chance(50)}
+	p := &oldProcess{processEnd: newProcessEnd(a), oneMessage: a.world.chance(50), newline: a.world.chance(50), impatient: a.world.chance(30), stays: a.world.chance(20)}
+	if a.uploaded {
+		p.next = len(a.bets)
+	}
+	return p
 }
 
 func (p *oldProcess) String() string { return fmt.Sprintf("old process %d", p.agency.id) }
 
 func (p *oldProcess) act() {
 	a, w := p.agency, p.agency.world
-	if p.waiting {
+	if p.waiting && p.impatient && p.next == len(a.bets) && w.chance(5) {
+		w.tracef("%v doesn't wait any longer", p)
+		p.lost()
+	}
+	if p.waiting || p.over {
 		return
 	}
+	a.uploaded = p.next == len(a.bets)
 	if !p.connect(p) {
 		return
 	}
@@ -381,6 +419,8 @@ func (p *oldProcess) receive(in []byte) {
 	}
 	reply, err := codec.ParseReply(payload)
 	switch {
+	case p.over && reply.Kind == codec.ReplyError && reply.Code.Closes():
+		p.lost()
 	case err != nil:
 		w.failf("%v: %v", p, err)
 	case reply.Kind == codec.ReplyAck && p.waiting && p.count > 0:
@@ -390,6 +430,12 @@ func (p *oldProcess) receive(in []byte) {
 		}
 	case reply.Kind == codec.ReplyWinners && p.waiting && p.next == len(p.agency.bets):
 		p.agency.got(reply.Winners)
+		p.agency.received = true
+		if p.over = p.stays; p.over {
+			w.seen[seenOutstayed]++
+			return
+		}
+		p.agency.done = true
 		p.end()
 	case reply.Kind == codec.ReplyError && reply.Code == codec.CodeLotteryHasntEnded && p.waiting:
 		w.seen[seenHold]++
@@ -402,6 +448,11 @@ func (p *oldProcess) receive(in []byte) {
 }
 
 func (p *oldProcess) lost() {
+	if p.over {
+		p.agency.done = true
+		p.end()
+		return
+	}
 	p.backOff()
 	p.waiting = false
 }
@@ -415,8 +466,8 @@ func (p *oldProcess) end() {
 func (a *simAgency) got(winners []byte) {
 	w := a.world
 	w.tracef("agency %d has its winners: %q", a.id, winners)
-	if a.done && !bytes.Equal(a.winners, winners) {
+	if a.winners != nil && !bytes.Equal(a.winners, winners) {
 		w.failf("agency %d got %q and then %q", a.id, a.winners, winners)
 	}
-	a.done, a.winners = true, bytes.Clone(winners)
+	a.winners = append([]byte{}, winners...)
 }

@@ -62,6 +62,8 @@ func (a *audit) asked(c *simConn, b []byte) {
 		case bytes.HasPrefix(payload, []byte("GET_WINNERS|")):
 			q.kind = codec.RequestGetWinners
 			owner.reportRead = true
+		case bytes.HasPrefix(payload, []byte("RECEIVED|")):
+			q.kind = codec.RequestReceived
 		default:
 			q.first, q.count = simIndex(payload), codec.Lines(payload)
 		}
@@ -122,6 +124,10 @@ func (a *audit) answer(c *simConn, reply codec.Reply) {
 		w.seen[seenAuthenticated]++
 	case codec.ReplyAck:
 		q := a.take(c, codec.RequestBets, "ACK")
+		if q.kind == codec.RequestReceived {
+			owner.receiptPromised = true
+			break
+		}
 		owner.promise(q.first, q.count)
 	case codec.ReplyWelcome:
 		q := a.take(c, codec.RequestHello, "WELCOME")
@@ -172,7 +178,7 @@ func (a *audit) refused(c *simConn, owner *simAgency, code codec.Code) {
 // GET_WINNERS, whose answer may come later.
 func (a *audit) take(c *simConn, kind codec.RequestKind, answer string) question {
 	for i, q := range a.questions {
-		if q.kind == kind {
+		if q.kind == kind || kind == codec.RequestBets && q.kind == codec.RequestReceived {
 			a.questions = slices.Delete(a.questions, i, i+1)
 			return q
 		}
@@ -256,18 +262,19 @@ type contents struct {
 	won      [][]byte
 	all      []byte // winning lines
 	reported []bool
+	served   []bool
 }
 
 func (w *world) newContents() *contents {
 	n := len(w.agencies)
-	return &contents{stored: make([][]int, n), won: make([][]byte, n), reported: make([]bool, n)}
+	return &contents{stored: make([][]int, n), won: make([][]byte, n), reported: make([]bool, n), served: make([]bool, n)}
 }
 
 // visit is how the contents are read: independently of the lottery, a line at
 // a time.
 func (w *world) visit(c *contents) func(ledger.Record) error {
 	hist := &history{
-		onBets: func(id codec.Agency, count int, payload []byte) error {
+		onBets: func(id codec.Agency, count int, payload []byte, _ uint32) error {
 			lines := bytes.Split(bytes.TrimSuffix(payload, []byte{'\n'}), []byte{'\n'})
 			if len(lines) != count || c.reported[id-1] {
 				w.failf("ledger: %d bets in a record of %d of agency %d, which has reported: %v", len(lines), count, id, c.reported[id-1])
@@ -290,6 +297,13 @@ func (w *world) visit(c *contents) func(ledger.Record) error {
 				w.failf("ledger: agency %d reports twice", id)
 			}
 			c.reported[id-1] = true
+			return nil
+		},
+		onServed: func(id codec.Agency) error {
+			if a := w.agencies[id-1]; !c.drawn() || c.served[id-1] || !a.received {
+				w.failf("ledger: agency %d is served; drawn: %v, before: %v, it has its winners: %v", id, c.drawn(), c.served[id-1], a.received)
+			}
+			c.served[id-1] = true
 			return nil
 		},
 	}
@@ -317,6 +331,10 @@ func (w *world) checkRecovered() {
 			w.failf("the report of agency %d is lost", a.id)
 		case c.reported[i] && !a.reportRead:
 			w.failf("agency %d is in the ledger as having reported, and has not", a.id)
+		case a.receiptPromised && !c.served[i]:
+			w.failf("the receipt of agency %d is lost", a.id)
+		case c.served[i] != w.server.committer.lottery.Served(a.id):
+			w.failf("agency %d is served: the lottery says %v, the ledger %v", a.id, !c.served[i], c.served[i])
 		case int64(len(c.stored[i])) != w.server.committer.lottery.Stored(a.id):
 			w.failf("the lottery has %d bets of agency %d, the ledger %d", w.server.committer.lottery.Stored(a.id), a.id, len(c.stored[i]))
 		}
@@ -366,11 +384,61 @@ func (w *world) checkDraw() {
 	}
 }
 
-// checkGoal looks at a server that says it is done.
+// checkServed looks at whom the server takes for served: agencies that have received their winners.
+func (w *world) checkServed() {
+	for _, a := range w.agencies {
+		if w.server.committer.lottery.Served(a.id) && !a.received {
+			w.failf("the server takes agency %d for served, which has not received its winners", a.id)
+		}
+	}
+}
+
+// checkGoal looks at a server that says it is done: each agency has received its winners.
 func (w *world) checkGoal() {
+	for _, a := range w.agencies {
+		if !a.received {
+			w.failf("the server ends with its goal, and agency %d has not received its winners", a.id)
+		}
+	}
+}
+
+// checkUnfinished looks at a server that names the agencies that are missing.
+func (w *world) checkUnfinished(err error) {
+	var unfinished *UnfinishedError
+	if !errors.As(err, &unfinished) {
+		w.failf("%v names nobody", err)
+	}
+	c := w.readLedger()
 	for i, a := range w.agencies {
-		if !w.served[i] {
-			w.failf("the server ends with its goal, and agency %d has not been served", a.id)
+		there := c.reported[i]
+		if unfinished.Drawn {
+			there = c.served[i]
+		}
+		if named := slices.Contains(unfinished.Missing, a.id); named == there {
+			w.failf("the server ends with %q, and agency %d is there: %v", err, a.id, there)
+		}
+		if unfinished.Drawn && a.receiptPromised && !there {
+			w.failf("the server ends with %q, and has acknowledged the receipt of agency %d", err, a.id)
+		}
+	}
+}
+
+// checkLastStart starts the server once more, to which nobody comes: it must end by itself.
+func (w *world) checkLastStart() {
+	w.chaosUntil = w.step
+	for w.server == nil {
+		w.start()
+	}
+	for last := w.now.Add(timeoutMax); w.server != nil; w.tick() {
+		if w.now.After(last) {
+			w.failf("the server doesn't end after the draw, and nobody comes")
+		}
+		w.now = w.now.Add(simStepPeriod)
+	}
+	c := w.readLedger()
+	for i, a := range w.agencies {
+		if !a.old && !c.served[i] {
+			w.failf("agency %d has ended, and is not served", a.id)
 		}
 	}
 }
@@ -378,6 +446,7 @@ func (w *world) checkGoal() {
 // checkEnd looks at a run in which every agency has its winners.
 func (w *world) checkEnd() {
 	w.checkQuiet()
+	w.checkLastStart()
 	c := w.readLedger()
 	if !c.drawn() {
 		w.failf("all agencies have winners, and there was no draw")
@@ -426,6 +495,12 @@ func (w *world) checkReplay(c *contents) {
 // acknowledged flips, or a sector of it that had been synced is as it was
 // before. The ledger may refuse that, and must not lose anything.
 func (w *world) checkDamage(c *contents, written []stretch) {
+	if w.chance(50) {
+		// As before the draw: the seal alone would have the damage refused.
+		if err := w.disk.Remove(filepath.Join(simDir, ledgerDir, simSeal)); err != nil {
+			w.failf("the ledger of a drawn lottery: %v", err)
+		}
+	}
 	name, offset, size := w.damage(written)
 	got := w.newContents()
 	led, err := ledger.Open(filepath.Join(simDir, ledgerDir), ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}, w.visit(got))

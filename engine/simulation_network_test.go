@@ -16,27 +16,55 @@ var errReset = errors.New("connection reset by peer")
 // simPipe is one direction of a connection.
 type simPipe struct {
 	inFlight []byte // in order; the reader has not got them yet
+	arrived  int    // so many of them are with the reader's system, which has acknowledged them
+	lost     int    // bytes that were written and will never arrive
 	ended    bool   // nothing is added any more; behind inFlight is the end
+	reset    bool   // the end is a reset, or no end was heard of: something was lost
 	unread   bool   // the reader is gone
 }
 
 func (p *simPipe) write(b []byte) {
-	if !p.ended && !p.unread {
-		p.inFlight = append(p.inFlight, b...)
+	if p.ended || p.unread {
+		p.lost += len(b)
+		return
 	}
+	p.inFlight = append(p.inFlight, b...)
 }
+
+// arrive lets the reader's system have some of what is in flight, or all.
+func (p *simPipe) arrive(w *world) {
+	more := len(p.inFlight) - p.arrived
+	if w.chance(20) {
+		more = w.rng.IntN(more + 1)
+	}
+	p.arrived += more
+}
+
+// unacknowledged is how many of the written bytes the reader's system doesn't have.
+func (p *simPipe) unacknowledged() int { return len(p.inFlight) - p.arrived + p.lost }
 
 // lose ends the pipe, and a part of what is in flight is never delivered.
 func (p *simPipe) lose(w *world) {
-	p.ended = true
-	p.inFlight = p.inFlight[:w.rng.IntN(len(p.inFlight)+1)]
+	p.ended, p.reset = true, true
+	arrives := p.arrived + w.rng.IntN(len(p.inFlight)-p.arrived+1)
+	p.lost += len(p.inFlight) - arrives
+	p.inFlight = p.inFlight[:arrives]
 }
 
 // read takes up to n bytes.
 func (p *simPipe) read(n int) []byte {
 	b := p.inFlight[:n:n]
 	p.inFlight = p.inFlight[n:]
+	p.arrived = max(p.arrived-n, 0)
 	return b
+}
+
+// hangUp is the reader's: it reads nothing more. It reports whether it had read all that had come.
+func (p *simPipe) hangUp() (readAll bool) {
+	readAll = len(p.inFlight) == 0
+	p.lost += len(p.inFlight) - p.arrived
+	p.inFlight, p.arrived, p.unread = nil, 0, true
+	return readAll
 }
 
 // simLink is one connection.
@@ -99,15 +127,19 @@ func (l *simLink) cut() {
 	l.toAgency.lose(l.world)
 }
 
-// hangUp closes the agency's end.
+// hangUp closes the agency's end. Its system tells the server so with a FIN if everything was read that
+// had come, else with a reset; the network may lose what it still has of the connection.
 func (l *simLink) hangUp() {
 	w := l.world
 	l.process = nil
-	if w.chance(50) {
+	readAll := l.toAgency.hangUp()
+	if !readAll && l.conn != nil && l.conn.audit.winnersSaid {
+		w.seen[seenWinnersUnread]++
+	}
+	if !readAll || w.chance(30) {
 		l.toServer.lose(w)
 	}
-	l.toServer.ended, l.toAgency.unread = true, true
-	l.toAgency.inFlight = nil
+	l.toServer.ended = true
 	if l.conn != nil {
 		w.seen[seenZombie]++
 	}
@@ -155,7 +187,7 @@ func (w *world) deliverToServer() {
 			return false
 		case len(p.inFlight) == 0:
 			err := io.EOF
-			if w.chance(30) {
+			if p.reset {
 				err = errReset
 			}
 			w.tracef("link %d: the server reads its end: %v", l.id, err)
@@ -212,6 +244,14 @@ func (w *world) deliverToAgency() {
 	})
 }
 
+// acknowledge lets something arrive at an agency's system.
+func (w *world) acknowledge() {
+	w.somewhere(func(l *simLink) bool {
+		l.toAgency.arrive(w)
+		return true
+	})
+}
+
 // takeFromSocket makes room in a socket that takes no more.
 func (w *world) takeFromSocket() {
 	w.somewhere(func(l *simLink) bool {
@@ -242,7 +282,7 @@ func (c *simConn) Next(int) ([]byte, error) { return c.in, nil }
 func (c *simConn) Context() any             { return c.session }
 func (c *simConn) Dup() (int, error)        { return -1, errors.ErrUnsupported }
 
-func (c *simConn) unacknowledged() (int, error) { return 0, nil }
+func (c *simConn) unacknowledged() (int, error) { return c.link.toAgency.unacknowledged(), nil }
 func (c *simConn) shutWrite()                   { c.link.toAgency.ended = true }
 
 func (c *simConn) send(b []byte) (int, error) {
@@ -265,10 +305,10 @@ func (c *simConn) send(b []byte) (int, error) {
 	w.tracef("link %d: the server says %q", c.link.id, b[:n])
 	c.audit.answered(c, b[:n])
 	c.link.toAgency.write(b[:n])
-	switch {
-	case c.audit.winnersSaid:
-		w.served[c.audit.agency-1] = true
-	case c.full && w.server.committer.lottery.Drawn():
+	if w.chance(50) {
+		c.link.toAgency.arrive(w)
+	}
+	if !c.audit.winnersSaid && c.full && w.server.committer.lottery.Drawn() {
 		w.seen[seenBufferedWinners]++
 	}
 	return n, nil
@@ -296,8 +336,8 @@ func (l *simLink) serverGone(reset bool) {
 	if reset {
 		l.toAgency.lose(l.world)
 	}
-	l.toAgency.ended, l.toServer.unread = true, true
-	l.toServer.inFlight = nil
+	l.toAgency.ended = true
+	l.toServer.hangUp()
 	l.conn.closed = true
 	l.conn = nil
 	l.forget()

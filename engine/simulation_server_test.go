@@ -10,7 +10,10 @@ import (
 	"loteria/engine/ledger"
 )
 
-const simDir = "data"
+const (
+	simDir  = "data"
+	simSeal = "SEAL" // in the ledger's directory
+)
 
 // start begins another life of the server, with limits of its own, on the same
 // ledger.
@@ -63,7 +66,8 @@ func (w *world) start() {
 	s.now = func() time.Time { return w.now }
 	s.later = func(_ time.Duration, f func()) { f() } // what it posts, a loop does some time
 	s.committer.onDraw = w.onDraw
-	w.server, w.handler, w.served = s, handler{server: s}, make([]bool, len(w.agencies))
+	s.committer.exit.begin(w.now)
+	w.server, w.handler = s, handler{server: s}
 	w.loops = nil
 	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
 	for _, lp := range s.loops {
@@ -113,6 +117,7 @@ func (w *world) commit() {
 	default:
 		w.failf("commit: %v", err)
 	}
+	w.checkServed()
 	w.seen[seenRotation] += w.server.ledger.Stats().Segments - segments
 	w.verdict()
 }
@@ -148,7 +153,7 @@ func (w *world) verdict() {
 	if !done {
 		return
 	}
-	err := s.committer.exit.result(s.committer.lottery.Reported)
+	err := s.committer.exit.result(w.now)
 	w.tracef("the server ends: %v", err)
 	switch {
 	case err == nil:
@@ -156,6 +161,7 @@ func (w *world) verdict() {
 		w.checkGoal()
 	case errors.Is(err, ErrUnfinished):
 		w.seen[seenUnfinished]++
+		w.checkUnfinished(err)
 	default:
 		w.failf("the exit rule says %v", err)
 	}

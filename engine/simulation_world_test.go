@@ -53,7 +53,6 @@ type world struct {
 	handler    handler
 	dismissing bool // the server stops: those who wait are told so
 	committing bool // inside the committer: the loops go on, the committer does not
-	served     []bool
 
 	drawn    int  // how often a draw was announced
 	promised bool // some agency was told of the draw, so there was one
@@ -91,6 +90,11 @@ const (
 	seenStranger
 	seenWindowExceeded
 	seenSignal
+	seenReceipt
+	seenReceiptAgain
+	seenWinnersUnread
+	seenWinnersUnsaved
+	seenOutstayed
 	seenAuthenticated
 	seenAuthenticationRequired
 	seenAuthenticationFailed
@@ -126,6 +130,12 @@ var eventNames = [events]string{
 	seenStranger:             "stranger",
 	seenWindowExceeded:       "window exceeded",
 	seenSignal:               "server told to stop",
+
+	seenReceipt:        "receipt that was acknowledged",
+	seenReceiptAgain:   "receipt that was said again",
+	seenWinnersUnread:  "winners that a process never read",
+	seenWinnersUnsaved: "winners that a process didn't save",
+	seenOutstayed:      "agency that stayed connected after the draw",
 
 	seenAuthenticated:          "agency that authenticated",
 	seenAuthenticationRequired: "stranger that didn't",
@@ -260,8 +270,10 @@ func (w *world) goOn() {
 		w.deliverToServer()
 	case n < 78:
 		w.deliverToAgency()
-	case n < 94:
+	case n < 92:
 		w.runLoop()
+	case n < 97:
+		w.acknowledge()
 	default:
 		w.takeFromSocket()
 	}

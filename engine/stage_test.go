@@ -121,7 +121,7 @@ func TestStageHold(t *testing.T) {
 	}
 	st.hold()
 	for range 3 {
-		st.add(request{kind: requestServed}, nil, nil)
+		st.add(request{kind: requestTaken}, nil, nil)
 	}
 	if awake() {
 		t.Error("woken while held")
@@ -131,7 +131,7 @@ func TestStageHold(t *testing.T) {
 		t.Error("not woken once by the release")
 	}
 	st.take(new(batch))
-	if st.add(request{kind: requestServed}, nil, nil); !awake() {
+	if st.add(request{kind: requestTaken}, nil, nil); !awake() {
 		t.Error("not woken after the release")
 	}
 }

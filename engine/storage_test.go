@@ -34,7 +34,7 @@ func TestStorageSyncFails(t *testing.T) {
 		fsys.Break(ledgertest.Fault{Op: ledgertest.SyncData, N: 3})
 		s := serveLiveOn(t, cfg, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
 		agency, other := s.dial(t), s.dial(t)
-		agency.say("HELLO|1", betJuan).hears("WELCOME|0|64|65536", "ACK")
+		agency.say("HELLO|1", betJuan).hears(welcomed(), "ACK")
 		other.say("").hears(codec.CodeEmptyBatch.String())
 		for _, w := range []*wire{agency.say(betMaria), other} {
 			w.hears(codec.CodeStorage.String()).hearsEnd()
@@ -57,14 +57,14 @@ func TestStorageSyncFails(t *testing.T) {
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		stored := int(found.Bets)
+		stored, both := int(found.Bets), []string{betJuan, betMaria}
 		s = serveLive(t, cfg)
 		kept[stored]++
-		agency = s.dial(t).say("HELLO|1").hears(fmt.Sprintf("WELCOME|%d|64|65536", stored))
-		for _, bet := range []string{betJuan, betMaria}[stored:] {
+		agency = s.dial(t).say("HELLO|1").hears(welcomed(both[:stored]...))
+		for _, bet := range both[stored:] {
 			agency.say(bet).hears("ACK")
 		}
-		agency.say("GET_WINNERS|1").hears(betJuan).close()
+		agency.say("GET_WINNERS|1").hears(betJuan).confirms(1).close()
 		if err := s.end(t); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -118,11 +118,11 @@ func TestStorageDurabilityOS(t *testing.T) {
 		cfg.Agencies, cfg.Durability = 1, durability
 		disk := &countingDisk{}
 		s := serveLiveOn(t, cfg, ledger.Options{FS: disk, SegmentBytes: ledger.SegmentBytesMin})
-		agency := s.dial(t).say("HELLO|1").hears("WELCOME|0|64|65536")
+		agency := s.dial(t).say("HELLO|1").hears(welcomed())
 		for range 3 {
 			agency.say(betJuan).hears("ACK")
 		}
-		agency.say("GET_WINNERS|1").hears(betJuan + "\n" + betJuan + "\n" + betJuan).close()
+		agency.say("GET_WINNERS|1").hears(betJuan + "\n" + betJuan + "\n" + betJuan).confirms(1).close()
 		if err := s.end(t); err != nil {
 			t.Fatalf("%s: %v", durability, err)
 		}
@@ -131,9 +131,9 @@ func TestStorageDurabilityOS(t *testing.T) {
 		warnings := s.logs.FilterMessage("config").FilterLevelExact(zapcore.WarnLevel).FilterField(zap.String("SERVER_DURABILITY", DurabilityOS)).Len()
 		runs[durability] = run{disk.dataSyncs, disk.writes, warnings}
 	}
-	// A segment's header, the settings, 3 batches and a report; a sync for each
-	// but the header, or only the one when the ledger is closed.
-	want := map[string]run{DurabilityFsync: {syncs: 5, writes: 6}, DurabilityOS: {syncs: 1, writes: 6, warnings: 1}}
+	// A segment's header, the settings, 3 batches, a report, the seal, a receipt, and the seal again when
+	// the ledger is closed; a sync of data for each but the header and the seals, or only before each seal.
+	want := map[string]run{DurabilityFsync: {syncs: 6, writes: 9}, DurabilityOS: {syncs: 2, writes: 9, warnings: 1}}
 	for durability, got := range runs {
 		if got != want[durability] {
 			t.Errorf("%s: %+v, want %+v", durability, got, want[durability])

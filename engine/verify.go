@@ -20,6 +20,7 @@ type Verified struct {
 	Winners       int
 	Reported      []codec.Agency // in order of their ids
 	Drawn         bool
+	Served        []codec.Agency // that are known to have their winners, in order of their ids
 }
 
 // Verify walks every record of the ledger in dataDir, as a restart of the
@@ -53,7 +54,13 @@ func Verify(dataDir string) (Verified, error) {
 			if state.Reported(id) {
 				done.Reported = append(done.Reported, id)
 			}
+			if state.Served(id) {
+				done.Served = append(done.Served, id)
+			}
 		}
+	}
+	if err == nil && tail.Sealed && !done.Drawn {
+		err = errDrawLost
 	}
 	return done, damaged(err)
 }

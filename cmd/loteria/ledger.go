@@ -106,8 +106,9 @@ records   %d in %d segments, %d bytes
 bets      %d, %d of them win
 reported  %s
 draw      %s
+served    %s
 end       %s
-`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners, agencyList(v.Reported, v.Agencies), draw, end)
+`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners, agencyList(v.Reported, v.Agencies), draw, agencyList(v.Served, v.Agencies), end)
 	return err
 }
 

@@ -39,8 +39,8 @@ const (
 	segmentDigits = 20 // of the first sequence number in a segment's name
 	lockName      = "LOCK"
 
-	// payloadSeed starts every payload checksum, so that the checksum of an empty payload is not zero.
-	payloadSeed = 0x4c4f5445
+	// PayloadSeed starts every payload checksum, so that the checksum of an empty payload is not zero.
+	PayloadSeed = 0x4c4f5445
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -53,6 +53,7 @@ const (
 	Opened   Kind = 1 // the settings of the draw; the first record of a ledger
 	Bets     Kind = 2 // a batch of one agency's bets, as received
 	Reported Kind = 3 // an agency has no more bets
+	Served   Kind = 4 // agencies have their winners; the payload names them
 )
 
 func (k Kind) String() string {
@@ -63,6 +64,8 @@ func (k Kind) String() string {
 		return "bets"
 	case Reported:
 		return "reported"
+	case Served:
+		return "served"
 	}
 	return "kind " + strconv.Itoa(int(k))
 }
@@ -74,6 +77,8 @@ type Record struct {
 	Count   uint32
 	Seq     uint64 // from 1, without gaps
 	Payload []byte // valid only during the call that hands it over
+	// Checksum is the CRC-32C (Castagnoli) of Payload, begun with [PayloadSeed].
+	Checksum uint32
 }
 
 // RecordBytes is how many bytes a record with a payload of payloadBytes occupies, packed.
@@ -115,7 +120,15 @@ func AppendRecord(dst []byte, kind Kind, agency, count uint32, payload []byte) [
 	return dst
 }
 
-func payloadChecksum(payload []byte) uint32 { return crc32.Update(payloadSeed, castagnoli, payload) }
+// PackedPayload is the payload of a record as [AppendRecord] packed it, and the CRC-32C (Castagnoli) of
+// the payload, begun with [PayloadSeed], which packing has computed. It reads the record's header and
+// nothing else. The payload aliases record.
+func PackedPayload(record []byte) (payload []byte, checksum uint32) {
+	h := decodeRecordHeader(record)
+	return record[recordHeaderBytes : recordHeaderBytes+h.length], h.payloadCRC
+}
+
+func payloadChecksum(payload []byte) uint32 { return crc32.Update(PayloadSeed, castagnoli, payload) }
 
 // recordHeader is the decoded form of a record's first 32 bytes.
 type recordHeader struct {

@@ -25,6 +25,10 @@ type Session struct {
 // Agency is the agency that the session is bound to; 0 if none.
 func (s *Session) Agency() codec.Agency { return s.agency }
 
+// Confirms reports whether the session has said Hello, so that its agency has to confirm that it has
+// its winners.
+func (s *Session) Confirms() bool { return s.hello }
+
 // Gone reports whether the session has left or been fenced off.
 func (s *Session) Gone() bool { return s.gone }
 
