@@ -48,7 +48,8 @@ func TestFlippedBit(t *testing.T) {
 	}
 }
 
-// Each segment that has a successor is missed. The newest ones are not: nothing that is left can tell that they were there.
+// Each segment that has a successor is missed. The newest ones are not: without a seal, nothing that is left can tell that they were
+// there.
 func TestMissingSegment(t *testing.T) {
 	groups := [][]entry{{bets(3000, 1)}, {bets(3000, 2)}, {bets(3000, 3)}, {bets(3000, 4)}}
 	pristine, want := written(t, groups...), slices.Concat(groups...)

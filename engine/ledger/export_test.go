@@ -8,6 +8,7 @@ const (
 	RecordAlignBytes   = recordAlignBytes
 	ReadBytes          = readBytes
 	ZeroAheadBytes     = zeroAheadBytes
+	SealName           = sealName
 )
 
 var (

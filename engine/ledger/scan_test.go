@@ -22,6 +22,12 @@ func TestScanBesideWriter(t *testing.T) {
 				done <- err
 				return
 			}
+			if i%10 == 9 {
+				if err := l.Seal(); err != nil {
+					done <- err
+					return
+				}
+			}
 			durable.Store(l.Stats().Seq)
 		}
 		done <- nil
@@ -49,7 +55,7 @@ func TestScanBesideWriter(t *testing.T) {
 		if err != nil {
 			t.Fatalf("scan %d: %v", scans, err)
 		}
-		if seq < before || tail.Seq != seq {
+		if seq < before || tail.Seq != seq || tail.SealedSeq > seq {
 			t.Fatalf("scan %d: %d records, tail %+v; %d were durable before", scans, seq, tail, before)
 		}
 	}

@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +12,8 @@ import (
 )
 
 // reopen opens the files, checks that what was found is a beginning of want and that a
-// repaired ledger stays as it is and takes more, and returns how many records there were. Scan must agree with Open.
+// repaired ledger stays as it is and takes more, and returns how many records there were. Scan must agree with Open. A refused
+// ledger must be as it was, and an intact seal must cover what was added.
 func reopen(t testing.TB, files image, want []entry) (int, error) {
 	t.Helper()
 	fsys := files.fs()
@@ -29,6 +31,9 @@ func reopen(t testing.TB, files image, want []entry) (int, error) {
 		if corrupt := (*ledger.CorruptError)(nil); errors.As(err, &corrupt) != errors.Is(err, ledger.ErrCorrupt) {
 			t.Fatalf("neither a CorruptError nor without ErrCorrupt: %v", err)
 		}
+		if !maps.EqualFunc(imageOf(fsys), files, slices.Equal[[]byte]) {
+			t.Fatalf("it was refused and changed: %v", err)
+		}
 		return len(found), err
 	}
 	if l.Recovered() != tail {
@@ -42,6 +47,13 @@ func reopen(t testing.TB, files image, want []entry) (int, error) {
 	wantEntries(t, again, slices.Concat(found, more))
 	if l.Recovered().Torn {
 		t.Fatalf("the repaired tail is torn again: %+v", l.Recovered())
+	}
+	sealed := uint64(0)
+	if tail.SealedSeq > 0 {
+		sealed = uint64(len(again))
+	}
+	if got := l.Recovered(); got.Sealed != tail.Sealed || got.SealedSeq != sealed {
+		t.Fatalf("of %d records, the seal should cover %d: %+v, before %+v", len(again), sealed, got, tail)
 	}
 	return len(found), nil
 }
