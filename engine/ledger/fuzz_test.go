@@ -10,31 +10,44 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// fuzzLog is the log that FuzzDamage damages: two segments, groups of one and of several records.
-func fuzzLog(t testing.TB) (image, []entry) {
-	groups := [][]entry{
+// fuzzLog is the log that FuzzDamage damages: two segments, groups of one and of several records, and a seal before the last group.
+func fuzzLog(t testing.TB) (files image, want []entry, sealedThrough int) {
+	before := [][]entry{
 		{opened("7574"), bets(1400, 1)},
 		{bets(2500, 2)},
 		{bets(700, 3), reported(3), bets(13, 4)},
-		{bets(1100, 5), reported(5)},
 	}
-	return written(t, groups...), slices.Concat(groups...)
+	after := [][]entry{{bets(1100, 5), reported(5)}}
+	want = slices.Concat(before...)
+	return sealed(t, before, after), slices.Concat(want, after[0]), len(want)
 }
 
 // FuzzDamage damages a log as the input says: 5 bytes an edit, of which the first tells the file and what
 // to do, two the offset and two the length or the new bytes. Whatever is done, a ledger that
-// opens holds a beginning of what was written.
+// opens holds a beginning of what was written, and if its seal is what it was, at least what was sealed.
 func FuzzDamage(f *testing.F) {
-	pristine, want := fuzzLog(f)
+	pristine, want, sealedThrough := fuzzLog(f)
 	names := []string{ledger.SegmentName(1), ""}
 	for name := range pristine {
-		names[1] = max(names[1], name)
+		if name != ledger.SealName {
+			names[1] = max(names[1], name)
+		}
 	}
 	f.Fuzz(func(t *testing.T, edits []byte) {
 		files := pristine.clone()
 		for ; len(edits) >= 5; edits = edits[5:] {
 			name := names[edits[0]&1]
-			data := files[name]
+			if edits[0]&8 != 0 {
+				name = ledger.SealName
+			}
+			if edits[0]&16 != 0 {
+				delete(files, name)
+				continue
+			}
+			data, there := files[name]
+			if !there {
+				continue
+			}
 			argument := int(binary.LittleEndian.Uint16(edits[3:]))
 			offset := min(int(binary.LittleEndian.Uint16(edits[1:])), len(data))
 			end := min(offset+argument, len(data))
@@ -52,8 +65,12 @@ func FuzzDamage(f *testing.F) {
 				copy(data[offset:end], other[min(offset, len(other)):])
 			}
 		}
-		if _, err := reopen(t, files, want); err != nil && !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, ledger.ErrVersion) {
+		survived, err := reopen(t, files, want)
+		if err != nil && !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, ledger.ErrVersion) {
 			t.Fatal(err)
+		}
+		if seal, ok := files[ledger.SealName]; ok && err == nil && survived < sealedThrough && slices.Equal(seal, pristine[ledger.SealName]) {
+			t.Fatalf("%d records, %d were sealed", survived, sealedThrough)
 		}
 	})
 }

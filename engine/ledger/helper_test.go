@@ -80,6 +80,9 @@ func (files image) clone() image {
 // fs puts the files on a new file system.
 func (files image) fs() *ledgertest.FS {
 	fsys := ledgertest.NewFS(1)
+	if err := fsys.MkdirAll(testDir); err != nil { // there may be no files
+		panic(err)
+	}
 	for name, data := range files {
 		fsys.Install(filepath.Join(testDir, name), data)
 	}
