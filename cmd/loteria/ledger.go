@@ -21,10 +21,13 @@ and may run beside the server.`
 
 	verifyHelp = `Walk every record of the ledger, checksums and meaning, as a restart of the
 server would, and say what it holds: records, bets, the agencies that have
-reported, whether the draw was held, and the first damage if there is any.
+reported, whether the draw was held, the first damage if there is any, and how
+far the ledger is sealed.
 
 A torn write at the very end is no damage: it was never acknowledged, and the
-next start of the server cuts it off.
+next start of the server cuts it off. What is sealed is never torn: a ledger that
+ends before its seal is damaged. An unfinished seal is one whose writing was
+interrupted, or that is damaged itself.
 
 Exit codes: 0 whole; 1 no ledger, or one of another version; 4 damaged.`
 
@@ -88,7 +91,7 @@ func newLedgerVerifyCommand() *cobra.Command {
 
 // printVerified says what stands in a ledger, before the damage if there is one.
 func printVerified(w io.Writer, v engine.Verified, damage error) error {
-	settings, draw, end := "not readable", "not held", "whole"
+	settings, draw, end, seal := "not readable", "not held", "whole", "none"
 	if v.Agencies > 0 {
 		settings = fmt.Sprintf("%d agencies, winning number %d", v.Agencies, v.WinningNumber)
 	}
@@ -101,6 +104,12 @@ func printVerified(w io.Writer, v engine.Verified, damage error) error {
 	if damage != nil {
 		end = "DAMAGED: all of the above stands before the damage"
 	}
+	if v.Sealed {
+		seal = "unfinished"
+	}
+	if v.SealedSeq > 0 {
+		seal = fmt.Sprintf("through record %d", v.SealedSeq)
+	}
 	_, err := fmt.Fprintf(w, `settings  %s
 records   %d in %d segments, %d bytes
 bets      %d, %d of them win
@@ -108,7 +117,8 @@ reported  %s
 draw      %s
 served    %s
 end       %s
-`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners, agencyList(v.Reported, v.Agencies), draw, agencyList(v.Served, v.Agencies), end)
+seal      %s
+`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners, agencyList(v.Reported, v.Agencies), draw, agencyList(v.Served, v.Agencies), end, seal)
 	return err
 }
 

@@ -24,9 +24,12 @@ func goldenLedger(t *testing.T, name string) (dataDir string) {
 const (
 	goldenSealed = "00000000000000000001.ledger"
 	goldenLive   = "00000000000000000006.ledger"
+	goldenSeal   = "SEAL" // of v1-sealed
 )
 
-const goldenVerified = `settings  2 agencies, winning number 7574
+const goldenVerified = goldenWhole + "seal      none\n"
+
+const goldenWhole = `settings  2 agencies, winning number 7574
 records   7 in 2 segments, 5544 bytes
 bets      123, 2 of them win
 reported  2 of 2: 1, 2
@@ -50,6 +53,13 @@ func TestLedgerCommand(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(path, change(b), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove := func(name string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -84,11 +94,23 @@ func TestLedgerCommand(t *testing.T) {
 		{name: "dump a flipped bit", damage: rewrite(goldenSealed, flip), args: "dump", code: exitStorage, stdout: goldenDumpHead + "4 reported agency=1 count=0 bytes=0 \"\"\n", stderr: goldenSealed + ", offset 360, record 5"},
 		{name: "verify a truncated sealed segment", damage: rewrite(goldenSealed, cut), args: "verify", code: exitStorage, stdout: "settings ...", stderr: "record 5: the record's payload is cut off"},
 		{name: "verify a torn end", damage: rewrite(goldenLive, cut), args: "verify", stdout: "settings  2 agencies, winning number 7574\nrecords   6 in 2 segments, 5512 bytes\nbets      123, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nend       torn write in ..."},
-		{name: "verify a missing segment", damage: func(t *testing.T, dir string) {
-			if err := os.Remove(filepath.Join(dir, goldenSealed)); err != nil {
-				t.Fatal(err)
-			}
-		}, args: "verify", code: exitStorage, stdout: "settings  not readable\nrecords   0 ...", stderr: "the first segment, " + goldenSealed + ", is missing"},
+		{name: "verify a sealed ledger", golden: "v1-sealed", args: "verify", stdout: goldenWhole + "seal      through record 7\n"},
+		{name: "verify an unfinished seal", golden: "v1-sealed", damage: rewrite(goldenSeal, cut), args: "verify", stdout: goldenWhole + "seal      unfinished\n"},
+		{name: "verify a torn end before the seal", golden: "v1-sealed", damage: rewrite(goldenLive, cut), args: "verify", code: exitStorage,
+			stdout: "settings  2 agencies, winning number 7574\nrecords   6 in 2 segments, 5512 bytes\nbets      123, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nend       DAMAGED: all of the above stands before the damage\nseal      through record 7\n",
+			stderr: goldenLive + ", offset 2608, record 7: the ledger was sealed through record 7 and ends at record 6: a segment was removed or cut short"},
+		{name: "verify a missing last segment", damage: remove(goldenLive), args: "verify",
+			stdout: "settings  2 agencies, winning number 7574\nrecords   5 in 1 segments, 2904 bytes\nbets      63, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nend       whole\nseal      none\n"},
+		{name: "verify a missing last segment before the seal", golden: "v1-sealed", damage: remove(goldenLive), args: "verify", code: exitStorage,
+			stdout: "settings  2 agencies, winning number 7574\nrecords   5 in 1 segments, ...", stderr: "the ledger was sealed through record 7 and ends at record 5"},
+		{name: "dump a missing last segment before the seal", golden: "v1-sealed", damage: remove(goldenLive), args: "dump --to 3", stdout: goldenDumpHead},
+		{name: "dump all before a missing last segment", golden: "v1-sealed", damage: remove(goldenLive), args: "dump", code: exitStorage,
+			stdout: goldenDumpHead + "4 ...", stderr: "the ledger was sealed through record 7 and ends at record 5"},
+		{name: "verify without any segment", golden: "v1-sealed", damage: func(t *testing.T, dir string) {
+			remove(goldenSealed)(t, dir)
+			remove(goldenLive)(t, dir)
+		}, args: "verify", code: exitStorage, stdout: "settings  not readable\nrecords   0 in 0 segments, ...", stderr: "the ledger was sealed through record 7 and ends at record 0"},
+		{name: "verify a missing segment", damage: remove(goldenSealed), args: "verify", code: exitStorage, stdout: "settings  not readable\nrecords   0 ...", stderr: "the first segment, " + goldenSealed + ", is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			clearEnvironment(t)

@@ -29,8 +29,14 @@ func goldenBets(count int) entry {
 	return entry{Kind: ledger.Bets, Agency: 2, Count: uint32(count), Payload: lines.String()}
 }
 
-// A ledger that an earlier build wrote is read for ever, and the same records are still written as the same bytes.
+// A ledger that an earlier build wrote is read for ever, and the same records are still written as the same bytes. Builds that
+// knew no seals wrote the one that has none.
 func TestFormatIsStable(t *testing.T) {
+	t.Run("v1", func(t *testing.T) { checkGolden(t, "v1", false) })
+	t.Run("v1-sealed", func(t *testing.T) { checkGolden(t, "v1-sealed", true) })
+}
+
+func checkGolden(t *testing.T, golden string, seal bool) {
 	want := []entry{
 		opened("version=1 agencies=2 winning_number=7574"),
 		{Kind: ledger.Bets, Agency: 1, Count: 2, Payload: "Juan|Pérez|12345678|1990-05-23|7574|1\nMaría|Gómez|87654321|1985-07-10|2311|1"},
@@ -47,19 +53,24 @@ func TestFormatIsStable(t *testing.T) {
 	mustCommit(t, l, want[1:3]...)
 	mustCommit(t, l, want[3:6]...)
 	mustCommit(t, l, want[6])
+	if seal {
+		mustSeal(t, l)
+	}
 	mustClose(t, l)
 
-	dir := filepath.Join(ledgers, "v1")
+	dir := filepath.Join(ledgers, golden)
 	names, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := imageOf(fsys)
+	files, kept := imageOf(fsys), image{}
 	if !*update && len(names) != len(files) {
 		t.Errorf("%s holds %d files, want %d", dir, len(names), len(files))
 	}
 	for name, got := range files {
-		got = got[:files.end(name)] // what follows in the live segment is reserved
+		if name != ledger.SealName {
+			got = got[:files.end(name)] // what follows in the live segment is reserved
+		}
 		path := filepath.Join(dir, name)
 		if *update {
 			if err := os.WriteFile(path, got, 0o644); err != nil {
@@ -73,12 +84,21 @@ func TestFormatIsStable(t *testing.T) {
 		if !bytes.Equal(got, written) {
 			t.Errorf("%s: wrote\n%x\nwant\n%x", name, got, written)
 		}
+		kept[name] = written
+	}
+	sealedSeq := uint64(0)
+	if seal {
+		sealedSeq = uint64(len(want))
 	}
 	var found []entry
-	if tail, err := ledger.Scan(dir, ledger.Options{}, ledgertest.Collect(&found)); err != nil || tail.Torn {
+	tail, err := ledger.Scan(dir, ledger.Options{}, ledgertest.Collect(&found))
+	if err != nil || tail.Torn || tail.Sealed != seal || tail.SealedSeq != sealedSeq {
 		t.Fatalf("%+v, %v", tail, err)
 	}
 	wantEntries(t, found, want)
+	if survived, err := reopen(t, kept, want); err != nil || survived != len(want) {
+		t.Fatalf("%d of %d records, %v", survived, len(want), err)
+	}
 }
 
 // A ledger of a version that doesn't exist yet is refused, and isn't taken for a damaged one.
