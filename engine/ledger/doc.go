@@ -7,6 +7,7 @@ sync, and a restart replays them all, in order. An acknowledged bet is a record 
 	l, err := ledger.Open(dir, ledger.Options{}, func(r ledger.Record) error { ... }) // replays
 	run = ledger.AppendRecord(run, ledger.Bets, agency, count, payload)               // any goroutine, any number of times
 	err = l.Commit([][]byte{run, ...})                                                // one goroutine; durable when it returns
+	err = l.Seal()                                                                    // from now on a missing end is noticed
 	err = l.Close()
 
 Event loops pack records into runs of their own, checksums included, in parallel. Commit fills in what
@@ -18,9 +19,10 @@ running server, too. Records are never changed or removed. What they mean is not
 	LOCK                          held with flock(2) while a Ledger is open
 	00000000000000000001.ledger   a sealed segment
 	00000000000000081313.ledger   the live segment: the one with the highest name
+	SEAL                          how far the log goes; only there once the ledger was sealed
 
-A segment's name is the sequence number of its first record. Other files are left alone. A ledger's segments
-all belong together: to copy or move one, stop the server and take them all.
+A segment's name is the sequence number of its first record. Other files are left alone. A ledger's segments and its
+seal all belong together: to copy or move one, stop the server and take them all.
 
 # Format, version 1
 
@@ -56,6 +58,10 @@ What stands in it:
 
 A record never spans segments. One that is larger than a segment gets a larger segment.
 
+The seal is a segment header and nothing else: the one of a segment that would begin behind the last
+record that is sealed. So it proves the ledger's id, the number of that record and, with its chain
+value, the whole history of headers up to it.
+
 # The tail rule
 
 A crash may leave the last group half written: any of its sectors (512 bytes, aligned) may still be what they
@@ -76,15 +82,28 @@ never acknowledged. Corruption is refused with a [CorruptError], and nothing is 
 
 A last segment without an intact header and with nothing but zeros behind it is what an interrupted rotation leaves; it is removed.
 
+All this is for what lies behind the seal. If the log ends before an intact seal, for whatever reason
+(a torn write, a clean end, a segment without a header, no segment at all), it is corruption: what is
+sealed was durable before the seal was written. A seal that isn't intact was interrupted or is
+damaged. Nothing is measured by it, but [Tail] tells of it, and the caller knows what a log holds
+before it is sealed. Open and Scan read the seal before they list the segments, so that it is never
+ahead of them.
+
 # Writing
 
 	commit    reserve the next step of the segment if it is needed (with durability [OS], sync first); write the runs, fdatasync, which makes the
 	          file's new size durable, too. Writes are of whole blocks (4 kB): the last one is filled up with zeros, and
 	          written again with what the next group has for it.
-	rotate    truncate the old segment to what is used, fsync; create the new one, reserve it, write its
-	          header, fsync; fsync the directory. Only then are records written to it.
+	rotate    look whether the segment still stands in the directory; truncate it to what is used,
+	          fsync; create the new one, reserve it, write its header, fsync; fsync the directory.
+	          Only then are records written to it.
 	open      take the lock, replay; remove what an interrupted rotation left; fsync the directory; cut a
-	          torn tail; write the newest group once more; reserve; fsync.
+	          torn tail; write the newest group once more; reserve; fsync. If there is an intact seal,
+	          write it once more, through all that was replayed; fsync.
+	seal      fdatasync what isn't synced yet (with durability [OS]); look whether the segment still
+	          stands in the directory; create SEAL, write it, fsync; fsync the directory. A SEAL that
+	          is there already is written over in place, which is atomic.
+	close     as seal if there is an intact seal; else only the fdatasync and the look.
 
 With durability [Fsync], commits go past the operating system's cache (O_DIRECT) where the file system says that it can: for
 500 MB/s of bets, copying into pages that must be found first took more processor time than everything else
@@ -106,6 +125,11 @@ Any error of a write or a sync is final. A failed sync is never tried again: nob
   - A group that was not acknowledged is found as a whole, or as a beginning of whole records, or not at all.
   - A replay returns records as they were written, in order, without gaps; or it says where it can't.
   - Any single bit that flips in an acknowledged record is noticed.
+  - When Seal returns nil, a log that lacks any of the records committed before it is refused from then
+    on, for as long as the seal is there.
+  - When Seal or Close returns nil, the newest segment stood in the ledger's directory. If it doesn't,
+    they say so with [ErrGone]: whoever has a file open can write and sync it long after it was
+    removed, and a Commit looks only when it begins a new segment.
   - Replay takes memory for one buffer and the largest record, however long the log is.
 
 # What is assumed of the disk, and what is not noticed
@@ -116,16 +140,26 @@ Any error of a write or a sync is final. A failed sync is never tried again: nob
   - A rename or a new name is durable once its directory is synced. (Nothing is ever renamed here.)
   - flock works: true of local file systems; of network file systems, ask their manual.
   - Damage is random. The checksums are no protection against somebody who forges records.
-  - Damage that looks just like a crash is taken for one: if whole sectors of the very last group turn to zero, or the live
-    segment is cut short, or the newest segments disappear altogether, after they were acknowledged, nothing that is left can prove it.
+  - Damage that looks just like a crash is taken for one, unless it lies before a seal: if whole sectors
+    of the very last group turn to zero, or the live segment is cut short, or the newest segments
+    disappear altogether, after they were acknowledged, nothing that is left can prove it. Nor can
+    anything if the seal disappears with them.
+  - If the directory is replaced by an older copy of the same ledger while it is open, nobody notices it
+    then. If the ledger is sealed afterwards, the next Open does: the seal is ahead of the copy.
 
 # What is tested
 
-  - Crash, process or machine, at every operation of four lives in a row, and a failure of every operation: package ledgertest, whose
-    checks are themselves tested with ledgers that skip a sync, hide an error or forget a record.
+  - Crash, process or machine, at every operation of four lives in a row, which also seal, and a failure
+    of every operation: package ledgertest, whose checks are themselves tested with ledgers that skip a
+    sync, the seal's for one, hide an error or forget a record.
   - Every subset of the last group's sectors lost; a cut at every byte of it; zeros from every byte on: tail_test.go.
   - Every bit of a log of two segments, and each part of the first, a middle and the last record of both: tail_test.go, damage_test.go.
   - Missing, renamed, swapped, cut and foreign segments, interrupted rotations: one row each, tail_test.go.
+  - Sealed ledgers: a cut at every byte, sectors, records and segments that are lost, before the seal and
+    behind it; every bit of the seal, a cut at every byte of it, seals of other ledgers; a failure of
+    every operation of Seal; scans beside it: seal_test.go.
+  - A directory that is removed, moved or replaced while it is open, on a real file system, too:
+    seal_test.go.
   - Arbitrary damage, and arbitrary bytes as a segment: the fuzz targets.
   - A disk that is full, can't be read, or fails to sync: fault_test.go, and with the whole server in package engine
     and (on a small file system, if run by root) in cmd/loteria.

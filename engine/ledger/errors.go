@@ -16,10 +16,11 @@ var (
 	// ErrVersion says that the ledger was written in a format that this package doesn't read.
 	ErrVersion = errors.New("ledger: unknown format version: use the program that wrote it")
 
-	// ErrGone says that the directory, or the newest segment in it, is not where it was when the ledger was opened. What was
-	// committed since it went is lost, and so is what came before, unless somebody has it.
-	ErrGone = errors.New("ledger: its directory was removed, moved or replaced while it was open, and with it all that was stored: " +
-		"move it back, or restore it from a backup, before you open it anew")
+	// ErrGone says that the directory, or the newest segment in it, is no longer where the ledger was
+	// opened. If it was moved, everything is where it is now; otherwise everything is lost, what was
+	// committed afterwards included.
+	ErrGone = errors.New("ledger: its directory was removed, moved or replaced while it was open, " +
+		"and with it all that was stored: move it back, or restore it from a backup, before you open it anew")
 
 	// ErrFailed says that a write or a sync failed, or the ledger was closed. It is final: what reached the
 	// disk is unknown until the directory is opened anew.

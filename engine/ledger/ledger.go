@@ -92,7 +92,7 @@ type Ledger struct {
 	recovered    Tail
 
 	live        File      // the last segment, open for writing; nil while there is none
-	path        string    // of the newest segment whose name is durable: live, but for a rotation that failed
+	path        string    // of the newest segment that was begun without an error
 	out         *Appender // of live
 	segments    int       // live included
 	sealedBytes int64     // of all segments but live
@@ -110,7 +110,8 @@ type Ledger struct {
 
 // Open locks the directory, replays the log through visit, repairs what an interrupted write left behind, and
 // makes the ledger ready to append. It creates the directory and an empty log where there is none.
-// When it returns, every record that was visited is durable, whatever o.Durability says, and an intact seal covers them all.
+// When it returns, every record that was visited is durable, whatever o.Durability says. If there is an intact
+// seal, it covers them all.
 //
 // visit is called for every record in order, and may be nil. Its error ends Open, before anything was changed, and is
 // returned as it is.
@@ -290,8 +291,8 @@ func (l *Ledger) Stats() Stats {
 // be committed again, as new records. Runs near 512 kB in all make the best use of a disk.
 //
 // Any error is final. It matches [ErrFailed] and wraps the cause; whether the group is in the log is then unknown
-// until the directory is opened anew, and every later Commit and Seal returns the same error. A group that begins a new
-// segment also finds out whether the directory is gone ([ErrGone]); others don't look.
+// until the directory is opened anew, and every later Commit and Seal returns the same error. A Commit
+// that begins a new segment also finds out whether the directory is gone ([ErrGone]); others don't look.
 //
 // Commit panics on a run that doesn't consist of packed records. It belongs to one goroutine and doesn't allocate, except when it
 // begins a new segment.
@@ -458,20 +459,19 @@ func (l *Ledger) publish() {
 	l.stats = Stats{Seq: l.next - 1, Bytes: l.sealedBytes + l.out.Offset(), Segments: l.segments}
 }
 
-// Close makes everything that was committed durable, also with Durability OS, seals it if the ledger has an intact
+// Close makes everything that was committed durable, also with Durability OS, seals it if there is an intact
 // seal, and releases the directory. Later Commits and Seals return ErrFailed; closing again does nothing.
 //
-// An error that matches [ErrGone] says that the directory was removed, moved or replaced: then nothing that was committed may be
-// called stored. It comes even after another failure, unless that has said so already.
+// An error that matches [ErrGone] says that the directory was removed, moved or replaced: then nothing
+// that was committed may be called stored. It comes even after another failure.
 func (l *Ledger) Close() error {
 	if l.lock == nil {
 		return nil
 	}
 	var err error
-	switch {
-	case l.err == nil:
+	if l.err == nil {
 		err = l.settle(l.sealedSeq > 0)
-	case !errors.Is(l.err, ErrGone):
+	} else {
 		err = l.standing()
 	}
 	l.err = fmt.Errorf("%w: %w", ErrFailed, fs.ErrClosed)

@@ -23,8 +23,12 @@ type Tail struct {
 	Torn   bool   // an unfinished write follows: [Open] cuts it off, or a running server is just writing it
 	Reason string // why the log ends at Offset, if Torn
 
-	Sealed    bool   // there is a seal: [Ledger.Seal] was called once
-	SealedSeq uint64 // the last record that it covers; 0 if it was not finished, is damaged, or a running server is just writing it
+	// Sealed says that there is a seal. Seal creates it only after all that it was called to seal is
+	// durable, so a log that lacks any of that was damaged, even if the seal doesn't tell how far it goes.
+	Sealed bool
+	// SealedSeq is the last record that the seal covers. It is 0 without a seal, and if the seal was not
+	// finished, is damaged, or a running server is just writing it.
+	SealedSeq uint64
 }
 
 // Scan replays a ledger as [Open] does, but only reads: it takes no lock, repairs nothing and creates
@@ -52,9 +56,9 @@ type replayer struct {
 	next  uint64   // sequence number of the record expected at the reader's offset
 	chain uint32   // chain value before that record
 
-	groupOffset int64  // where in the current segment the newest group begins
-	unborn      string // path of a last segment that an interrupted rotation left without a header, or empty
-	seal        segmentHeader
+	groupOffset int64         // where in the current segment the newest group begins
+	unborn      string        // path of a last segment that an interrupted rotation left without a header, or empty
+	seal        segmentHeader // how far the log must go; zero without an intact seal
 	tail        Tail
 }
 
@@ -183,7 +187,8 @@ func (p *replayer) enter(path string, h *segmentHeader) error {
 	case h.id != p.id:
 		return p.corrupt(path, fmt.Sprintf("the segment belongs to another ledger: its id is %x, the others' is %x", h.id, p.id))
 	case p.seal.first != 0 && h.id != p.seal.id:
-		return p.corrupt(filepath.Join(p.dir, sealName), fmt.Sprintf("the seal belongs to another ledger: its id is %x, the segments' is %x", p.seal.id, h.id))
+		return p.corrupt(filepath.Join(p.dir, sealName), fmt.Sprintf(
+			"the seal belongs to another ledger: its id is %x, the segments' is %x", p.seal.id, h.id))
 	case h.first != p.next:
 		return p.corrupt(path, fmt.Sprintf("the segment begins with record %d, unlike its name: was it renamed?", h.first))
 	case h.chain != p.chain:
@@ -242,7 +247,8 @@ func (p *replayer) records(path string, last bool) error {
 // accept takes an intact record at the reader's offset into the log.
 func (p *replayer) accept(h *recordHeader, payload []byte) error {
 	if h.seq == p.tail.SealedSeq && h.chain != p.seal.chain {
-		return p.corrupt(p.tail.File, "the ledger was sealed with another record here: the seal or a segment is from another copy of it")
+		return p.corrupt(p.tail.File,
+			"the ledger was sealed with another record here: the seal or a segment is from another copy of it")
 	}
 	err := p.visit(Record{Kind: h.kind, Agency: h.agency, Count: h.count, Seq: h.seq, Payload: payload, Checksum: h.payloadCRC})
 	if err != nil {

@@ -12,14 +12,16 @@ import (
 // sealName is the file that says how far the log goes: the header that a segment behind its last record would have.
 const sealName = "SEAL"
 
-// Seal makes everything that was committed durable, also with Durability OS, and writes down how far the log goes. From
-// then on Open and Scan refuse a ledger that ends earlier, which without a seal looks like one whose last write was torn. A sealed
-// ledger takes more commits; what they add is sealed by the next Seal, by Close or by the next Open. If there
-// is nothing that isn't sealed yet, Seal only checks that the ledger is still in its directory.
+// Seal makes everything that was committed durable, also with Durability OS, and writes down how far the
+// log goes. From then on Open and Scan refuse a log that ends earlier; without a seal they take it for
+// one whose last write was interrupted. A sealed ledger takes more commits. What they add is sealed by
+// the next Seal, by Close or by the next Open. If everything is sealed already, or there are no records
+// yet, Seal only checks that the ledger is still in its directory.
 //
-// Any error is final, as one of Commit is, and matches [ErrFailed]. One that also matches [ErrGone] says that the directory was
-// removed, moved or replaced: then nothing that was committed may be called stored. After any other error, what
-// was durable is durable, and how far the seal goes is unknown until the directory is opened anew.
+// Any error is final, as one of Commit is, and matches [ErrFailed]. One that also matches [ErrGone] says
+// that the directory was removed, moved or replaced: then nothing that was committed may be called
+// stored. After any other error, what was durable is durable, and how far the seal goes is unknown until
+// the directory is opened anew.
 //
 // Seal belongs to the goroutine of Commit.
 func (l *Ledger) Seal() error {
@@ -32,8 +34,8 @@ func (l *Ledger) Seal() error {
 	return l.err
 }
 
-// settle makes durable what isn't yet, and checks that it can be found again. Only then may it be sealed: a seal never runs ahead
-// of the log, or a crash would make a whole ledger look like one that was cut short.
+// settle makes durable what isn't yet, and checks that it can be found again. Only then may it be
+// sealed: if a seal ran ahead of the log, a crash would make a whole log look like one that was cut short.
 func (l *Ledger) settle(seal bool) error {
 	if l.groupFirst != l.next {
 		if err := l.sync(); err != nil {
@@ -46,8 +48,8 @@ func (l *Ledger) settle(seal bool) error {
 	return l.writeSeal()
 }
 
-// writeSeal seals all that is durable, which must be all that there is. An older seal is written over in place: it is smaller
-// than a sector, so a crash leaves the old one or the new one.
+// writeSeal seals all that there is, which must be durable. An older seal is written over in place: it is
+// smaller than a sector, so a crash leaves the old one or the new one.
 func (l *Ledger) writeSeal() (err error) {
 	if l.sealedSeq == l.next-1 {
 		return nil
@@ -78,9 +80,9 @@ func (l *Ledger) writeSeal() (err error) {
 	return nil
 }
 
-// standing checks that the newest segment is still where the next Open will look for it. Whoever has a file open can write to it
-// long after its directory was removed, and never gets an error. The header tells the ledger from
-// another one that was put, or begun by another server, in its place.
+// standing checks that the newest segment is still where the next Open will look for it. Writes to an open
+// file succeed long after it was removed. The header tells the ledger from another one that was put, or
+// begun by another server, in its place.
 func (l *Ledger) standing() error {
 	h, intact, err := readHeader(l.fsys, l.path)
 	switch {
@@ -94,7 +96,8 @@ func (l *Ledger) standing() error {
 	return nil
 }
 
-// readHeader reads what a file begins with as a segment's header, and reports whether it is an intact one of any version.
+// readHeader reads what a file begins with as a segment's header, and reports whether it is an intact one
+// of any version.
 func readHeader(fsys FS, path string) (h segmentHeader, intact bool, err error) {
 	file, err := fsys.OpenFile(path, os.O_RDONLY)
 	if err != nil {
@@ -110,8 +113,8 @@ func readHeader(fsys FS, path string) (h segmentHeader, intact bool, err error) 
 	return h, intact, nil
 }
 
-// readSeal looks for a seal. It comes before all else: a seal that was read is never ahead of the segments that are read after it, even
-// beside a running server. One that isn't intact stays zero, and nothing is measured by it.
+// readSeal looks for a seal. It comes before all else: even beside a running server, a seal is never ahead
+// of segments that are read after it. If it isn't intact, p.seal stays zero.
 func (p *replayer) readSeal() error {
 	path := filepath.Join(p.dir, sealName)
 	h, intact, err := readHeader(p.fsys, path)
@@ -130,14 +133,14 @@ func (p *replayer) readSeal() error {
 	return nil
 }
 
-// reachSeal checks that the log, whose end was found, goes as far as the seal. Whatever it is that ends it earlier, it was durable
-// before the seal was written.
+// reachSeal checks that the log, whose end was found, goes as far as the seal. What is missing was durable
+// before the seal was written, so no crash can have taken it.
 func (p *replayer) reachSeal() error {
 	if p.next >= p.seal.first {
 		return nil
 	}
-	reason := fmt.Sprintf("the ledger was sealed through record %d and ends at record %d: a segment was removed or cut short",
-		p.tail.SealedSeq, p.tail.Seq)
+	reason := fmt.Sprintf("the ledger was sealed through record %d and ends at record %d: "+
+		"a segment was removed or cut short", p.tail.SealedSeq, p.tail.Seq)
 	if p.tail.Torn {
 		reason += " (" + p.tail.Reason + ")"
 	}

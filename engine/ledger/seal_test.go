@@ -489,7 +489,7 @@ func TestGone(t *testing.T) {
 	ends := map[string]func(t *testing.T, l *ledger.Ledger) error{
 		"Seal": func(t *testing.T, l *ledger.Ledger) error {
 			err := l.Seal()
-			if more, errClose := commit(l, bets(1, 1)), l.Close(); !errors.Is(err, ledger.ErrFailed) || more != err || errClose != nil {
+			if more, errClose := commit(l, bets(1, 1)), l.Close(); !errors.Is(err, ledger.ErrFailed) || more != err || !errors.Is(errClose, ledger.ErrGone) {
 				t.Errorf("Seal returned %v, Commit %v, Close %v", err, more, errClose)
 			}
 			return err
@@ -497,7 +497,7 @@ func TestGone(t *testing.T) {
 		"Close": func(_ *testing.T, l *ledger.Ledger) error { return l.Close() },
 		"new segment": func(t *testing.T, l *ledger.Ledger) error {
 			err := commit(l, bets(3900, 1))
-			if errClose := l.Close(); !errors.Is(err, ledger.ErrFailed) || errClose != nil {
+			if errClose := l.Close(); !errors.Is(err, ledger.ErrFailed) || !errors.Is(errClose, ledger.ErrGone) {
 				t.Errorf("Commit returned %v, Close %v", err, errClose)
 			}
 			return err
