@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +17,8 @@ import (
 	"go.uber.org/zap"
 
 	"loteria/codec"
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
 )
 
 // quietHost is an address of this machine on which hardly anybody listens.
@@ -58,8 +61,8 @@ func TestAddressOfService(t *testing.T) {
 	}
 }
 
-// An address that can't be listened on is refused at start, and the message
-// says which, why and what to do; nothing is left locked.
+// An address that can't be listened on is refused at start, before anything is
+// made, and the message says which, why and what to do.
 func TestAddressRefused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,11 +86,8 @@ func TestAddressRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := liveConfig(t)
 			cfg.Addr = test.addr
-			s, err := Open(cfg, zap.NewNop())
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = s.Serve(context.Background())
+			cfg.DataDir = filepath.Join(t.TempDir(), "new")
+			_, err := Open(cfg, zap.NewNop())
 			var resolver *net.DNSError
 			if !errors.Is(err, ErrListen) || test.cause != nil && !errors.Is(err, test.cause) || test.cause == nil && !errors.As(err, &resolver) {
 				t.Errorf("result %v, want the cause %v", err, test.cause)
@@ -97,14 +97,49 @@ func TestAddressRefused(t *testing.T) {
 					t.Errorf("it says %q, want %q in it", err, says)
 				}
 			}
-			again, err := Open(cfg, zap.NewNop())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := again.Close(); err != nil {
-				t.Error(err)
+			if _, err := os.Stat(cfg.DataDir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the data directory was made: %v", err)
 			}
 		})
+	}
+}
+
+// A start that fails behind the listening, and a server that is closed without
+// having served, leave the address to the next one. Who connected before the
+// server serves is served, too.
+func TestAddressReleased(t *testing.T) {
+	cfg := liveConfig(t)
+	cfg.ExitGrace, cfg.Agencies = 0, 1
+	first, err := Open(cfg, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Addr = first.Addr().String()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	broken := ledgertest.NewFS(1)
+	broken.Break(ledgertest.Fault{Op: ledgertest.Mkdir, N: 1})
+	if _, err := openListening(cfg, zap.NewNop(), ledger.Options{FS: broken}); !errors.Is(err, ErrStorage) {
+		t.Errorf("with a broken disk: %v", err)
+	}
+	noSecrets := cfg
+	noSecrets.AgencySecretsFile = filepath.Join(t.TempDir(), "nowhere")
+	if _, err := Open(noSecrets, zap.NewNop()); !errors.Is(err, ErrConfig) {
+		t.Errorf("without the secrets: %v", err)
+	}
+
+	last, err := Open(cfg, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := (&liveServer{Server: last}).dial(t).say(betJuan, "GET_WINNERS|1")
+	ended := make(chan error, 1)
+	go func() { ended <- last.Serve(context.Background()) }()
+	early.hears("ACK", betJuan).close()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -9,8 +9,9 @@
 //	│ loop: answers, one write a session   │◀───────┤ answers, only once durable          │
 //	└──────────────────────────────────────┘ mailbox└────────────────────────────────────┘
 //
-// [Open] takes the ledger and replays it; [Server.Serve] listens and returns
-// when there is nothing left to do. [Export] reads a ledger as CSV.
+// [Open] listens, takes the ledger and replays it; [Server.Serve] accepts
+// connections and returns when there is nothing left to do. [Export] reads a
+// ledger as CSV.
 //
 // # What happens to a batch
 //

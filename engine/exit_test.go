@@ -293,7 +293,7 @@ func serveLiveOn(t *testing.T, cfg Config, options ledger.Options) *liveServer {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	core, logs := observer.New(zapcore.InfoLevel)
-	s, err := open(cfg, zap.New(core), options)
+	s, err := openListening(cfg, zap.New(core), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -743,13 +743,12 @@ func TestExitRefusedStarts(t *testing.T) {
 
 	busy := cfg
 	busy.Addr = s.Addr().String()
-	busy.DataDir = t.TempDir()
-	second, err := Open(busy, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := second.Serve(context.Background()); !errors.Is(err, ErrListen) || !strings.Contains(err.Error(), "SERVER_ADDR="+busy.Addr) {
+	busy.DataDir = filepath.Join(t.TempDir(), "new")
+	if _, err := Open(busy, zap.NewNop()); !errors.Is(err, ErrListen) || !strings.Contains(err.Error(), "SERVER_ADDR="+busy.Addr) {
 		t.Errorf("port in use: %v", err)
+	}
+	if _, err := os.Stat(busy.DataDir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a port in use made a directory: %v", err)
 	}
 	if _, err := Open(cfg, zap.NewNop()); !errors.Is(err, ledger.ErrLocked) {
 		t.Errorf("directory in use: %v", err)

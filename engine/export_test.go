@@ -14,7 +14,7 @@ import (
 
 // OpenWith is Open with a ledger of other segments, or on another file system.
 func OpenWith(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
-	return open(cfg, log, options)
+	return openListening(cfg, log, options)
 }
 
 // Refused is how many connections were refused.

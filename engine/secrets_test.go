@@ -80,6 +80,7 @@ func TestOpenSecrets(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			cfg := DefaultConfig()
+			cfg.Addr = "127.0.0.1:0"
 			cfg.Agencies, cfg.DataDir, cfg.AgencySecretsFile = 1, filepath.Join(dir, "data"), filepath.Join(dir, "secrets")
 			if !test.missing {
 				if err := os.WriteFile(cfg.AgencySecretsFile, []byte(test.content), 0o600); err != nil {

@@ -77,33 +77,51 @@ type Server struct {
 	loopEnded  chan struct{}
 	endLoop    func() // closes loopEnded, once
 
+	listener    net.Listener // nil if the server was made to be driven, and not to Serve
 	admission   *admission
 	counters    counters
 	loopsMu     sync.Mutex    // guards the loops' loads, and connections
 	connections uint64        // since the start
-	ready       chan struct{} // closed when addr is known
-	addr        net.Addr
+	ready       chan struct{} // closed when connections are accepted
 
 	drawHeld atomic.Bool   // the draw is durable
 	stopping atomic.Bool   // nothing more is taken in
 	drained  chan struct{} // holds one: the last connection closed while stopping
 }
 
-// Open validates the configuration, reads cfg.AgencySecretsFile, takes the ledger
-// of cfg.DataDir and replays it. It listens on nothing yet. The log is used from many goroutines.
+// Open validates the configuration, listens on cfg.Addr, reads
+// cfg.AgencySecretsFile, takes the ledger of cfg.DataDir and replays it. Who
+// connects meanwhile waits: nothing is accepted before Serve. An address that is
+// in use leaves the file system as it was. The log is used from many goroutines.
+// The server has to Serve, or else to be closed.
 //
-// Errors wrap ErrConfig, ErrSettings, ledger.ErrLocked, ledger.ErrCorrupt,
-// ErrDamaged, ErrStorage, or are the file system's.
+// Errors wrap ErrConfig, ErrListen, ErrSettings, ledger.ErrLocked,
+// ledger.ErrCorrupt, ErrDamaged, ErrStorage, or are the file system's. After an
+// error nothing is left open.
 func Open(cfg Config, log *zap.Logger) (*Server, error) {
-	return open(cfg, log, ledger.Options{})
+	return openListening(cfg, log, ledger.Options{})
 }
 
-// open is Open with a ledger of other segments, or on another file system. The
-// durability is cfg's.
-func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
+// openListening is Open with a ledger of other segments, or on another file
+// system. The durability is cfg's.
+func openListening(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	listener, err := listen(cfg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(cfg, log, options)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s.listener = listener
+	return s, nil
+}
+
+// open makes a server that listens on nothing, of a configuration that is legal.
+func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
 	agencySecrets, err := openSecrets(cfg, log)
 	if err != nil {
 		return nil, err
@@ -216,20 +234,21 @@ func (s *Server) connectionsMax() int {
 	return allowed
 }
 
-// Ready is closed when the server listens.
+// Ready is closed when the server accepts connections.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Addr is the address that the server listens on. It is known once Ready is
-// closed.
-func (s *Server) Addr() net.Addr { return s.addr }
+// Addr is the address that the server listens on, with the port that it was
+// given for port 0.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve listens and holds the draw. It returns when the server has ended, for
-// whatever reason, with the ledger closed; it may be called once.
+// Serve accepts connections and holds the draw. It returns when the server has
+// ended, for whatever reason, with the address and the ledger released; it may
+// be called once.
 //
 // It returns nil when every agency is known to have its winners and has closed its socket,
 // and when ctx is done: then what is queued is answered and those who wait are
-// told that there is no draw yet. Errors wrap ErrUnfinished, ErrStorage,
-// ErrListen or ErrEngine.
+// told that there is no draw yet. Errors wrap ErrUnfinished, ErrStorage or
+// ErrEngine.
 func (s *Server) Serve(ctx context.Context) error {
 	err := s.serve(ctx)
 	s.noise.flush() // the loops have ended
@@ -245,22 +264,24 @@ func (s *Server) Serve(ctx context.Context) error {
 	return err
 }
 
-// Close releases the ledger of a server that is not going to Serve.
-func (s *Server) Close() error { return s.ledger.Close() }
+// Close releases the address and the ledger of a server that is not going to
+// Serve.
+func (s *Server) Close() error {
+	err := s.ledger.Close()
+	if s.listener != nil {
+		err = errors.Join(err, s.listener.Close())
+	}
+	return err
+}
 
 func (s *Server) serve(ctx context.Context) (err error) {
-	listener, err := listen(s.cfg.Addr)
-	if err != nil {
-		return err
-	}
 	if s.eventLoops, err = startLoops(&handler{server: s}, s.loops); err != nil {
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, s.listener.Close())
 	}
-	s.addr = listener.Addr()
 	close(s.ready)
-	acceptor := newAcceptor(s, listener)
+	acceptor := newAcceptor(s, s.listener)
 	go acceptor.run()
-	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.addr))
+	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.Addr()))
 	s.committer.exit.begin(s.now())
 	s.missingNext = s.now().Add(missingPeriod)
 	if s.committer.lottery.Drawn() {
