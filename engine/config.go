@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"strings"
 	"time"
 
 	"loteria/codec"
@@ -90,8 +92,8 @@ func DefaultConfig() Config {
 // Validate checks every setting and opens nothing. The error wraps ErrConfig
 // and names the first variable that is wrong.
 func (c Config) Validate() error {
-	if !LegalAddr(c.Addr) {
-		return illegal("SERVER_ADDR", c.Addr, "HOST:PORT or :PORT")
+	if err := CheckAddr("SERVER_ADDR", c.Addr, "HOST:PORT or :PORT"); err != nil {
+		return err
 	}
 	if c.DataDir == "" {
 		return illegal("SERVER_DATA_DIR", c.DataDir, "a directory")
@@ -138,15 +140,27 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// LegalAddr reports whether addr is HOST:PORT or :PORT, with a port that can be
-// a number or a service's name. It asks no name server.
-func LegalAddr(addr string) bool {
-	_, port, err := net.SplitHostPort(addr)
+// CheckAddr checks that addr, the value of the variable name, is HOST:PORT or
+// :PORT, with a port that can be a number or a service's name, and a host that
+// can be there. It asks no name server. The error wraps ErrConfig and says that
+// legal would be.
+func CheckAddr(name, addr, legal string) error {
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil || port == "" {
-		return false
+		return illegal(name, addr, legal)
 	}
-	_, err = net.LookupPort("tcp", port)
-	return err == nil
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return illegal(name, addr, legal)
+	}
+	// No name of a host looks like these. A resolver would say that there is no
+	// such host, or take 127.1 for an address that was not meant.
+	numeric := host != "" && strings.Trim(host, "0123456789.") == ""
+	if numeric || strings.ContainsAny(addr, "[]") {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return fmt.Errorf("%w: %s=%s is not legal: %s is not an IP address: want %s", ErrConfig, name, addr, host, legal)
+		}
+	}
+	return nil
 }
 
 func illegal(name string, value any, legal string) error {

@@ -50,8 +50,6 @@ func (c agencyConfig) validate() error {
 	switch {
 	case c.ID < 1 || c.ID > 100_000:
 		return fmt.Errorf("%w: AGENCY_ID=%d is not legal: want 1 to 100000", errEnvironment, c.ID)
-	case !engine.LegalAddr(c.Server):
-		return fmt.Errorf("%w: AGENCY_SERVER=%s is not legal: want HOST:PORT", errEnvironment, c.Server)
 	case c.Bets == "":
 		return fmt.Errorf("%w: AGENCY_BETS is not set: want a CSV file, or a zip or a folder that holds %s", errEnvironment, dataset.FileName(int(c.ID)))
 	case c.BatchBets < 1:
@@ -65,7 +63,7 @@ func (c agencyConfig) validate() error {
 	case c.Secret.IsSet() && c.SecretFile != "":
 		return fmt.Errorf("%w: AGENCY_SECRET and AGENCY_SECRET_FILE=%s are both set: want one of them", errEnvironment, c.SecretFile)
 	}
-	return nil
+	return engine.CheckAddr("AGENCY_SERVER", c.Server, "HOST:PORT")
 }
 
 // secret is the agency's, wherever it stands; it may be none.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"loteria/codec"
+	"loteria/engine"
 )
 
 const healthHelp = `Ask the server at SERVER_ADDR whether it takes requests. It is meant to be run
@@ -46,6 +47,9 @@ func newHealthCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var cfg healthConfig
 			if err := loadEnvironment(&cfg); err != nil {
+				return err
+			}
+			if err := engine.CheckAddr("SERVER_ADDR", cfg.Addr, "HOST:PORT or :PORT"); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
