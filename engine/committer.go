@@ -82,7 +82,7 @@ func (c *committer) group(batches []*batch, now time.Time) error {
 	}
 	if len(c.runs) > 0 {
 		if err := c.log.Commit(c.runs); err != nil {
-			return fmt.Errorf("%w: %w", ErrStorage, err)
+			return storageError(err)
 		}
 		c.total.add(c.runs)
 	}
@@ -91,7 +91,7 @@ func (c *committer) group(batches []*batch, now time.Time) error {
 	}
 	if c.drawn {
 		if err := c.log.Seal(); err != nil {
-			return fmt.Errorf("%w: %w", ErrStorage, err)
+			return storageError(err)
 		}
 		c.onDraw(c.lottery.Bets(), c.lottery.Won())
 	}

@@ -205,7 +205,7 @@ func finishOpening(led *ledger.Ledger, hist *history, state *lottery.Lottery, wa
 		err = led.Seal() // the server before this one ended at its draw, or knew no seal
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrStorage, err)
+		return storageError(err)
 	}
 	return nil
 }
@@ -259,7 +259,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.log.Info("ledger", zap.String("result", "success"), zap.Int64("apuestas", s.committer.lottery.Bets()),
 		zap.Int64("grupos", total.groups), zap.Int64("bytes", total.bytes), zap.Int64("grupo_bytes_max", total.groupBytesMax))
 	if errClose := s.ledger.Close(); errClose != nil && !errors.Is(err, ErrStorage) {
-		err = errors.Join(err, fmt.Errorf("%w: %w", ErrStorage, errClose))
+		err = errors.Join(err, storageError(errClose))
 	}
 	return err
 }

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"syscall"
 
+	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
 
-// diskErrors are what a file system says when it can't do what is legal. Other
-// errors of a start, of permissions for one, are those of the configuration.
-var diskErrors = []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS}
+// diskErrors are what a file system says when it can't do what is legal, beside
+// that it is full. Other errors of a start, of permissions for one, are those of
+// the configuration.
+var diskErrors = []syscall.Errno{syscall.EIO, syscall.EFBIG, syscall.EROFS}
 
 // startError says what an error of ledger.Open means to who starts a server.
 func startError(dataDir string, err error) error {
@@ -20,8 +22,19 @@ func startError(dataDir string, err error) error {
 	switch {
 	case errors.Is(err, lottery.ErrReplay):
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case ledger.IsNoSpace(err):
+		return storageError(err)
 	case slices.ContainsFunc(diskErrors, failed):
-		return fmt.Errorf("%w: %w: what was acknowledged is kept; make room or repair the disk, then start again", ErrStorage, err)
+		return fmt.Errorf("%w: %w: repair the disk, then start again: what was acknowledged is kept", ErrStorage, err)
 	}
 	return err
+}
+
+// storageError wraps what failed in a ledger in ErrStorage, and says what to do
+// about a disk that is full.
+func storageError(err error) error {
+	if ledger.IsNoSpace(err) {
+		return fmt.Errorf("%w: %w: make room and start again: what was acknowledged is kept", ErrStorage, err)
+	}
+	return fmt.Errorf("%w: %w", ErrStorage, err)
 }

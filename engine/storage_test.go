@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -76,6 +77,34 @@ func TestStorageSyncFails(t *testing.T) {
 	}
 }
 
+// makeRoom is what who has a full disk is told at last.
+const makeRoom = ": make room and start again: what was acknowledged is kept"
+
+// A disk that fills up in a draw: the server ends, its last line says what to do,
+// and once that is done the next start has all that was acknowledged.
+func TestStorageFills(t *testing.T) {
+	cfg := liveConfig(t)
+	cfg.Agencies = 1
+	fsys := ledgertest.NewFS(1)
+	const reserved = 16 << 10
+	options := ledger.Options{FS: fsys, ReserveBytes: reserved}
+	fsys.LimitSpace(reserved + 1)
+	s := serveLiveOn(t, cfg, options)
+	agency := s.dial(t).say("HELLO|1").hears("WELCOME|0|64|65536")
+	batch := strings.TrimSuffix(strings.Repeat(betMaria+"\n", reserved/2/len(betMaria)), "\n")
+	agency.say(batch).hears("ACK")
+	agency.say(batch, batch).hears(codec.CodeStorage.String()).hearsEnd()
+	agency.close()
+	err := s.end(t)
+	var full *ledger.NoSpaceError
+	if !errors.Is(err, ErrStorage) || !errors.As(err, &full) || full.Needs != reserved || !strings.HasSuffix(err.Error(), makeRoom) {
+		t.Errorf("the server ends with %v, want it to need %d bytes", err, reserved)
+	}
+	fsys.LimitSpace(-1)
+	s = serveLiveOn(t, cfg, options)
+	s.dial(t).say("HELLO|1").hears(fmt.Sprintf("WELCOME|%d|64|65536", reserved/2/len(betMaria))).close()
+}
+
 // A disk that is full or broken when the server starts is storage, and not
 // configuration; what the operator can set right is configuration.
 func TestStorageAtStart(t *testing.T) {
@@ -83,13 +112,14 @@ func TestStorageAtStart(t *testing.T) {
 		name    string
 		err     error
 		storage bool
+		full    bool
 	}{
-		{"disk full", syscall.ENOSPC, true},
-		{"quota", syscall.EDQUOT, true},
-		{"broken", syscall.EIO, true},
-		{"read-only", syscall.EROFS, true},
-		{"not permitted", syscall.EACCES, false},
-		{"in use", ledger.ErrLocked, false},
+		{"disk full", syscall.ENOSPC, true, true},
+		{"quota", syscall.EDQUOT, true, true},
+		{"broken", syscall.EIO, true, false},
+		{"read-only", syscall.EROFS, true, false},
+		{"not permitted", syscall.EACCES, false, false},
+		{"in use", ledger.ErrLocked, false, false},
 	} {
 		for _, op := range []ledgertest.Op{ledgertest.Mkdir, ledgertest.Create, ledgertest.Allocate, ledgertest.Write, ledgertest.Sync, ledgertest.SyncDir} {
 			fsys := ledgertest.NewFS(1)
@@ -97,6 +127,9 @@ func TestStorageAtStart(t *testing.T) {
 			_, err := open(liveConfig(t), zap.NewNop(), ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
 			if !errors.Is(err, test.err) || errors.Is(err, ErrStorage) != test.storage {
 				t.Errorf("%s at %v: %v, want ErrStorage: %v", test.name, op, err, test.storage)
+			}
+			if strings.HasSuffix(err.Error(), makeRoom) != test.full {
+				t.Errorf("%s at %v: it says %q, want %q at its end: %v", test.name, op, err, makeRoom, test.full)
 			}
 			if fsys.OpenFiles() != 0 {
 				t.Errorf("%s at %v: %d files are left open", test.name, op, fsys.OpenFiles())

@@ -86,8 +86,10 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	server := []string{"server"}
+	ledgerDir := engine.LedgerDir(dataDir)
+	const makeRoom = ": make room and start again: what was acknowledged is kept\n"
 
-	ends(run(server), exitStorage, syscall.ENOSPC.Error())
+	ends(run(server), exitStorage, syscall.ENOSPC.Error()+": needs 64 MiB free in "+ledgerDir+", has 10 MiB"+makeRoom)
 
 	resize(65)
 	first := run(server)
@@ -95,7 +97,7 @@ func TestDiskFull(t *testing.T) {
 	for id := 1; id <= diskFullAgencies; id++ {
 		agencies = append(agencies, run([]string{"agency"}, "AGENCY_ID="+strconv.Itoa(id)))
 	}
-	ends(first, exitStorage, syscall.ENOSPC.Error())
+	ends(first, exitStorage, syscall.ENOSPC.Error()+": needs 64 MiB free in "+ledgerDir+", has 1 MiB"+makeRoom)
 	before, err := engine.Verify(dataDir)
 	if err != nil || before.Bets == 0 || before.Drawn {
 		t.Fatalf("after the disk was full: %+v, %v", before, err)

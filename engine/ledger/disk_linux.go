@@ -3,9 +3,23 @@ package ledger
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
+
+// Free is how many bytes may still be taken, without root's rights, of the file system that holds dir, or is to hold it.
+func (d Disk) Free(dir string) (int64, error) {
+	var stat unix.Statfs_t
+	err := retryInterrupted(func() error { return unix.Statfs(dir, &stat) })
+	if parent := filepath.Dir(dir); errors.Is(err, unix.ENOENT) && parent != dir {
+		return d.Free(parent)
+	}
+	if err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(stat.Bavail) * int64(stat.Frsize), nil //nolint:unconvert // Frsize has 32 bits on some machines
+}
 
 // SyncData implements [File] with fdatasync(2). It stands in the hot path: no closure, no allocation.
 func (f diskFile) SyncData() error {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 var (
@@ -42,6 +43,44 @@ func (e *CorruptError) Error() string {
 
 // Unwrap makes every CorruptError match [ErrCorrupt].
 func (e *CorruptError) Unwrap() error { return ErrCorrupt }
+
+// NoSpaceError says that the file system, or a quota, has no room for what a ledger has to reserve next. It wraps the cause,
+// which is ENOSPC or EDQUOT. A file system that reserves nothing makes none: there a write fails, with the cause alone.
+type NoSpaceError struct {
+	Dir   string // the ledger's
+	Needs int64  // bytes that have to be free in Dir for the ledger to go on
+	Free  int64  // bytes that are; negative if that is not known, or not what counts, as with a quota
+	Err   error
+}
+
+func (e *NoSpaceError) Error() string {
+	text := fmt.Sprintf("%v: needs %s free in %s", e.Err, byteSize(e.Needs, true), e.Dir)
+	if e.Free >= 0 {
+		text += fmt.Sprintf(", has %s", byteSize(e.Free, false))
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *NoSpaceError) Unwrap() error { return e.Err }
+
+// IsNoSpace reports whether err is for want of room: the file system is full, or a quota used up.
+func IsNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// byteSize is a number of bytes for people, in whole MiB or KiB, rounded up or down.
+func byteSize(n int64, up bool) string {
+	const kib, mib = 1 << 10, 1 << 20
+	unit, name := int64(mib), "MiB"
+	if n < mib {
+		unit, name = kib, "KiB"
+	}
+	if up {
+		n += unit - 1
+	}
+	return fmt.Sprintf("%d %s", n/unit, name)
+}
 
 // joinInto adds the error of cleaning up to *err. Without one it leaves *err as it is, which errors.Join would not.
 func joinInto(err *error, cleanup error) {

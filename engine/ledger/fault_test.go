@@ -90,13 +90,14 @@ func TestDiskFull(t *testing.T) {
 		fsys := ledgertest.NewFS(seed)
 		o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
 		fsys.LimitSpace(ledger.SegmentBytesMin - 1)
-		if _, err := ledger.Open(testDir, o, nil); !errors.Is(err, syscall.ENOSPC) {
+		_, err := ledger.Open(testDir, o, nil)
+		if full := (*ledger.NoSpaceError)(nil); !errors.Is(err, syscall.ENOSPC) || !errors.As(err, &full) || full.Needs != ledger.SegmentBytesMin || full.Dir != testDir {
 			t.Fatalf("seed %d: Open without room for a segment returned %v", seed, err)
 		}
 		fsys.LimitSpace(3*ledger.SegmentBytesMin + int64(seed)*61)
 		l, _ := mustOpen(t, testDir, o)
 		var acknowledged []entry
-		var err error
+		err = nil
 		for i := 0; err == nil; i++ {
 			if e := bets(700+i, i); fsys.UsedBytes() > 4*ledger.SegmentBytesMin {
 				t.Fatalf("seed %d: %d bytes are in use", seed, fsys.UsedBytes())
@@ -118,7 +119,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		if l, err := ledger.Open(testDir, o, nil); err == nil { // it needed no room
 			mustClose(t, l)
-		} else if !errors.Is(err, syscall.ENOSPC) {
+		} else if full := (*ledger.NoSpaceError)(nil); !errors.As(err, &full) || full.Needs <= 0 || full.Needs > ledger.SegmentBytesMin || full.Free >= 0 {
 			t.Fatalf("seed %d: Open on a full disk returned %v", seed, err)
 		}
 		fsys.LimitSpace(-1)

@@ -31,6 +31,12 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
+// freeFS is an FS that can say how much room it has. Only messages depend on that.
+type freeFS interface {
+	// Free is how many bytes may still be taken of the file system that holds dir, or is to hold it.
+	Free(dir string) (int64, error)
+}
+
 // File is an open segment. One goroutine uses it; other Files may be open on the same segment for reading.
 type File interface {
 	// ReadAt is as io.ReaderAt has it.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 )
 
 // Durability says what [Ledger.Commit] waits for.
@@ -116,8 +117,8 @@ type Ledger struct {
 // visit is called for every record in order, and may be nil. Its error ends Open, before anything was changed, and is
 // returned as it is.
 //
-// Errors: those of visit and of the file system, and those that match [ErrLocked], [ErrCorrupt] or [ErrVersion]. After
-// an error, the directory holds every acknowledged record that it held before.
+// Errors: those of visit and of the file system, those that match [ErrLocked], [ErrCorrupt] or [ErrVersion], and
+// [*NoSpaceError]. After an error, the directory holds every acknowledged record that it held before.
 func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error) {
 	segmentBytes, err := o.segmentBytes()
 	if err != nil {
@@ -133,7 +134,7 @@ func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error
 		out: NewAppender(o.Durability == Fsync),
 	}
 	if err := l.fsys.MkdirAll(l.dir); err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, fmt.Errorf("ledger: %w", l.noSpace(nil, l.reservation(segmentHeaderBytes), err))
 	}
 	if l.lock, err = l.fsys.Lock(filepath.Join(l.dir, lockName)); err != nil {
 		return nil, fmt.Errorf("open %s: %w", l.dir, err)
@@ -227,7 +228,7 @@ func (l *Ledger) reopen(p *replayer) error {
 	want := max(roundUp(size), l.reservation(offset))
 	if want > size {
 		if err := live.Allocate(want); err != nil {
-			return err
+			return l.noSpace(live, want, err)
 		}
 	}
 	if err := live.Sync(); err != nil {
@@ -290,9 +291,9 @@ func (l *Ledger) Stats() Stats {
 // otherwise the runs stay the caller's, who may use them again afterwards. They may even
 // be committed again, as new records. Runs near 512 kB in all make the best use of a disk.
 //
-// Any error is final. It matches [ErrFailed] and wraps the cause; whether the group is in the log is then unknown
-// until the directory is opened anew, and every later Commit and Seal returns the same error. A Commit
-// that begins a new segment also finds out whether the directory is gone ([ErrGone]); others don't look.
+// Any error is final. It matches [ErrFailed] and wraps the cause, which may be a [*NoSpaceError]; whether the group is in
+// the log is then unknown until the directory is opened anew, and every later Commit and Seal returns the same error. A
+// Commit that begins a new segment also finds out whether the directory is gone ([ErrGone]); others don't look.
 //
 // Commit panics on a run that doesn't consist of packed records. It belongs to one goroutine and doesn't allocate, except when it
 // begins a new segment.
@@ -385,7 +386,32 @@ func (l *Ledger) makeRoom(recordBytes int64) error {
 		}
 	}
 	// An empty segment has no successor: that would begin with the same record. It gets larger than others instead.
-	return l.out.Reserve(l.reservation(end))
+	size := l.reservation(end)
+	if err := l.out.Reserve(size); err != nil {
+		return l.noSpace(l.live, size, err)
+	}
+	return nil
+}
+
+// noSpace is the file system's err, as a NoSpaceError if there was no room for file to have size bytes. file is nil if there
+// is none yet.
+func (l *Ledger) noSpace(file File, size int64, err error) error {
+	if !IsNoSpace(err) {
+		return err
+	}
+	// An error of what follows would only hide the one that counts.
+	full := &NoSpaceError{Dir: l.dir, Needs: size, Free: -1, Err: err}
+	if file != nil {
+		if has, errSize := file.Size(); errSize == nil { // a part may have been reserved
+			full.Needs -= has
+		}
+	}
+	if disk, ok := l.fsys.(freeFS); ok && errors.Is(err, syscall.ENOSPC) {
+		if free, errFree := disk.Free(l.dir); errFree == nil {
+			full.Free = free
+		}
+	}
+	return full
 }
 
 // reservation is how large the live segment's file is to be, in whole blocks, if end bytes of it are used.
@@ -423,14 +449,14 @@ func (l *Ledger) rotate(recordBytes int64) error {
 // name are durable before it returns, so that no record is ever written to a segment that a crash may unmake.
 func (l *Ledger) begin(sizeMin int64) error {
 	path := filepath.Join(l.dir, segmentName(l.next))
+	size := l.reservation(sizeMin)
 	file, err := l.fsys.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		return err
+		return l.noSpace(nil, size, err)
 	}
 	l.live = file
-	size := l.reservation(sizeMin)
 	if err := file.Allocate(size); err != nil {
-		return err
+		return l.noSpace(file, size, err)
 	}
 	h := segmentHeader{version: formatVersion, id: l.id, first: l.next, chain: l.chain}
 	if err := l.appendTo(file, size, 0, nil); err != nil {
