@@ -53,11 +53,39 @@ func openSecrets(cfg Config, log *zap.Logger) (*secrets, error) {
 		log.Warn("config", zap.String("result", "success"), zap.String("SERVER_AGENCY_SECRETS_FILE", name),
 			zap.String("aviso", "everybody on this machine may read the agencies' secrets: chmod o-r"))
 	}
+	if first, second, more := sharedSecret(expected); first != 0 {
+		others := ""
+		if more > 0 {
+			others = fmt.Sprintf(", and %d more have that of another", more)
+		}
+		log.Warn("config", zap.String("result", "success"), zap.String("SERVER_AGENCY_SECRETS_FILE", name),
+			zap.String("aviso", fmt.Sprintf("agencies %d and %d have the same secret%s: each of them can pass for the other: give every agency its own", first, second, others)))
+	}
 	decoy, err := codec.ParseSecret([]byte(rand.Text()))
 	if err != nil {
 		panic("engine: a random text is no secret: " + err.Error())
 	}
 	return &secrets{expected: expected, decoy: decoy}, nil
+}
+
+// sharedSecret finds two agencies with one secret; first is 0 if there are none.
+// more is how many agencies beside second have the secret of one before them.
+func sharedSecret(expected []codec.Secret) (first, second codec.Agency, more int) {
+	// Equal secrets make equal proofs of one challenge, and a proof can be a key.
+	owners := make(map[codec.Proof]codec.Agency, len(expected))
+	for i, secret := range expected {
+		id, proof := codec.Agency(i+1), secret.Prove(codec.Nonce{}, 0)
+		owner, shared := owners[proof]
+		switch {
+		case !shared:
+			owners[proof] = id
+		case first == 0:
+			first, second = owner, id
+		default:
+			more++
+		}
+	}
+	return first, second, more
 }
 
 // readSecrets reads lines of an agency's id and its secret, with space between

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,7 +62,52 @@ func TestReadSecrets(t *testing.T) {
 	}
 }
 
-// Open reads the file before anything else, so a mistake leaves nothing behind.
+// Two agencies with one secret are warned about in one line, however many there
+// are, and the line doesn't say the secret.
+func TestSharedSecrets(t *testing.T) {
+	const same = " have the same secret"
+	for _, test := range []struct {
+		name   string
+		owners []int // for each agency, whose secret it has
+		says   string
+	}{
+		{"one agency", []int{1}, ""},
+		{"each its own", []int{1, 2, 3, 4}, ""},
+		{"the first two", []int{1, 1, 3, 4}, "agencies 1 and 2" + same + ": each"},
+		{"the last two", []int{1, 2, 3, 3}, "agencies 3 and 4" + same + ": each"},
+		{"apart", []int{1, 2, 3, 1}, "agencies 1 and 4" + same + ": each"},
+		{"three", []int{1, 2, 2, 2}, "agencies 2 and 3" + same + ", and 1 more have"},
+		{"two pairs", []int{1, 2, 2, 1}, "agencies 2 and 3" + same + ", and 1 more have"},
+		{"all", []int{9, 9, 9, 9}, "agencies 1 and 2" + same + ", and 2 more have"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := liveConfig(t)
+			cfg.Agencies, cfg.AgencySecretsFile = len(test.owners), filepath.Join(t.TempDir(), "secrets")
+			var lines strings.Builder
+			for i, owner := range test.owners {
+				fmt.Fprintf(&lines, "%d sesame-of-agency-%d\n", i+1, owner)
+			}
+			if err := os.WriteFile(cfg.AgencySecretsFile, []byte(lines.String()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			core, logged := observer.New(zap.WarnLevel)
+			if _, err := openSecrets(cfg, zap.New(core)); err != nil {
+				t.Fatal(err)
+			}
+			warnings := logged.FilterMessage("config").FilterField(zap.String("SERVER_AGENCY_SECRETS_FILE", cfg.AgencySecretsFile)).All()
+			if logged.Len() != len(warnings) || (len(warnings) == 1) != (test.says != "") {
+				t.Fatalf("warnings %v, want %q", logged.All(), test.says)
+			}
+			if test.says != "" {
+				if aviso := warnings[0].ContextMap()["aviso"].(string); !strings.HasPrefix(aviso, test.says) || strings.Contains(aviso, "sesame") {
+					t.Errorf("it says %q, want %q", aviso, test.says)
+				}
+			}
+		})
+	}
+}
+
+// Open reads the file before it takes the ledger, so a mistake leaves nothing behind.
 func TestOpenSecrets(t *testing.T) {
 	for _, test := range []struct {
 		name    string
