@@ -483,6 +483,8 @@ func (lp *loop) logReply(r *reply, at time.Time) {
 		noise.writeAt(at, noisyBatch, r.session.source, zap.Int("cantidad", r.count), agencia, zap.String("error", r.explanation()))
 	case r.kind == lottery.Reject && r.code == codec.CodeEmptyBatch && r.agency == 0:
 		noise.writeAt(at, noisyHealthRequest, r.session.source, zap.String("error", r.explanation()))
+	case r.kind == lottery.Reject && r.code == codec.CodeLotteryHasntEnded:
+		noise.writeAt(at, noisyWait, r.session.source, agencia, zap.String("motivo", r.explanation()))
 	case r.kind == lottery.Reject:
 		noise.writeAt(at, noisyRequest, r.session.source, agencia, zap.String("error", r.explanation()))
 	}

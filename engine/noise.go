@@ -66,6 +66,7 @@ var (
 	noisyDropped       = noisyEvent{level: zapcore.WarnLevel, action: "conexion", result: "fail"}
 	noisyBatch         = noisyEvent{level: zapcore.InfoLevel, action: "apuesta_recibida", result: "fail"}
 	noisyRequest       = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "fail"}
+	noisyWait          = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "in_progress"} // the draw is to come: no failure
 	noisyProof         = noisyEvent{level: zapcore.WarnLevel, action: "autenticacion", result: "fail"}
 	noisyAuthenticated = noisyEvent{level: zapcore.InfoLevel, action: "autenticacion", result: "success"}
 	noisyChallenge     = noisyEvent{level: zapcore.DebugLevel, action: "autenticacion", result: "in_progress"}

@@ -46,6 +46,7 @@ var (
 	eventConnection = event{"accept_connections", "success"}
 	eventRefused    = event{"accept_connections", "fail"}
 	eventRequest    = event{"solicitud", "fail"}
+	eventWait       = event{"solicitud", "in_progress"}
 	eventBatch      = event{"apuesta_recibida", "fail"}
 	eventHello      = event{"hello", "success"}
 	eventWinners    = event{"ganadores_enviados", "success"}
@@ -180,7 +181,7 @@ func checkFlood(t *testing.T, format, log string, abusers []*abuser, took time.D
 			}
 			want[from] = lines[from]
 		}
-		if len(a.provoked) != 6 {
+		if len(a.provoked) != 7 {
 			t.Errorf("%s provoked %v", a.ip, a.provoked)
 		}
 		t.Logf("%s provoked %v", a.ip, a.provoked)
@@ -264,7 +265,7 @@ type abuser struct {
 	agency   int
 	provoked map[event]int
 	rounds   int
-	reported chan struct{} // closed by report when it has said that it has no more bets
+	reported chan struct{} // closed by report when it has no more bets, and has asked often enough for winners
 	report   func()
 }
 
@@ -315,8 +316,10 @@ func (a *abuser) say(c *floodConn, first bool, raw []byte) error {
 		a.provoked[eventWinners]++ // there are none
 	case codec.CodeInvalidBatch.String():
 		a.provoked[eventBatch]++
-	case codec.CodeInvalidFrame.String(), codec.CodeInvalidHello.String(), codec.CodeInvalidGetWinners.String(), codec.CodeLotteryHasntEnded.String():
+	case codec.CodeInvalidFrame.String(), codec.CodeInvalidHello.String(), codec.CodeInvalidGetWinners.String():
 		a.provoked[eventRequest]++
+	case codec.CodeLotteryHasntEnded.String():
+		a.provoked[eventWait]++
 	default:
 		return fmt.Errorf("%.60q is answered %q", raw, answer)
 	}
@@ -348,7 +351,9 @@ func (a *abuser) talk(text string) (err error) {
 			return err
 		}
 	}
-	a.report()
+	if a.provoked[eventWait] >= floodLeast { // behind the draw there is no more to wait for
+		a.report()
+	}
 	return a.say(c, false, []byte(text)) // no frame at all
 }
 
