@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Writes a compose file for one server and N agencies, and gives the agencies
-# their bets in .data/. Needs bash, and Docker for more agencies than the
-# dataset has.
+# their bets in .data/. Needs bash, and for more agencies than the dataset has
+# a loteria on the PATH, Go, or Docker.
 set -euo pipefail
 unset CDPATH # cd would print where it goes
 
@@ -162,9 +162,37 @@ unpack() {
 	fi
 }
 
-# make_bets DIR N makes a dataset of N agencies with the program in the image.
-# The dataset of five agencies is the same that stands in the zip.
+# make_bets DIR N makes a dataset of N agencies with whatever can, or fails: the
+# same numbers make the same bets everywhere. That of five agencies is the same
+# that stands in the zip.
 make_bets() {
+	if command -v loteria >/dev/null && run_dataset "$@" loteria; then
+		return
+	fi
+	if command -v go >/dev/null && [[ -d $root/cmd/loteria ]]; then
+		say "compiling loteria, to make the bets with"
+		if run_dataset "$@" go run -C "$root" ./cmd/loteria; then
+			return
+		fi
+	fi
+	make_bets_in_container "$@"
+}
+
+# run_dataset DIR N PROGRAM... makes it with a program that runs here, or says
+# why that failed, and fails.
+run_dataset() {
+	local dir=$1 n=$2
+	shift 2
+	if "$@" dataset --out "$dir" --agencies "$n" --force >"$dir/log" 2>&1 && [[ -e $dir/agency-$n.csv ]]; then
+		return
+	fi
+	cat "$dir/log" >&2
+	say "$1 is here, but can't make the bets: see above"
+	return 1
+}
+
+# make_bets_in_container DIR N makes it with the program in the image.
+make_bets_in_container() {
 	local dir=$1 n=$2
 	command -v docker >/dev/null || return 1
 	docker version >/dev/null 2>&1 || return 1
@@ -211,12 +239,12 @@ provide() {
 	fresh=$(mktemp -d "$data/new.XXXXXX")
 	if [[ -n $of_dataset ]]; then
 		unpack "$fresh" || make_bets "$fresh" "$dataset_agencies" ||
-			fail "nothing here can unpack testdata/dataset.zip: install unzip, or start Docker"
+			fail "nothing here can unpack testdata/dataset.zip: install unzip or Go, or start Docker"
 		keep "$of_dataset"
 	fi
 	if [[ -n $rest ]]; then
 		make_bets "$fresh" "$n" ||
-			fail "no bets for agency $(printf '%s' "$rest" | tr '\n' ' '): the dataset has $dataset_agencies agencies, and Docker, which would make the rest, doesn't answer: start it, or put agency-<id>.csv into .data/"
+			fail "no bets for agency $(printf '%s' "$rest" | tr '\n' ' '): the dataset has $dataset_agencies agencies, and nothing here can make the rest: install Go, start Docker, or put agency-<id>.csv into .data/"
 		keep "$rest"
 	fi
 }

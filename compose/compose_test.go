@@ -162,7 +162,7 @@ func testNumberOfAgencies(t *testing.T, root string) {
 		checkBets(t, s, root, n)
 	}
 	for id := 1; id <= 5; id++ {
-		if readFile(t, filepath.Join(root, ".data", dataset.FileName(id))) != string(bundled(t, id)) {
+		if readFile(t, filepath.Join(root, ".data", dataset.FileName(id))) != bundled(t, id) {
 			t.Errorf("agency %d has other bets than the dataset's", id)
 		}
 	}
@@ -175,7 +175,7 @@ func testNumberOfAgencies(t *testing.T, root string) {
 	if code, said := generate(t, root, []string{tools}, file, "5"); code != 0 {
 		t.Fatalf("without unzip: exit code %d\n%s", code, tail(said))
 	}
-	if readFile(t, filepath.Join(root, ".data", dataset.FileName(5))) != string(bundled(t, 5)) {
+	if readFile(t, filepath.Join(root, ".data", dataset.FileName(5))) != bundled(t, 5) {
 		t.Error("without unzip: agency 5 has other bets than the dataset's")
 	}
 }

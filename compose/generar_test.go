@@ -94,13 +94,19 @@ func onlyTools(t *testing.T, names ...string) string {
 var withoutUnpacker = []string{"cat", "chmod", "dirname", "mkdir", "mktemp", "mv", "rm", "tr"}
 
 // bundled is the bets of one agency of the dataset.
-func bundled(t *testing.T, agency int) []byte {
+func bundled(t *testing.T, agency int) string {
+	t.Helper()
+	return bets(t, dataset.Default(), agency)
+}
+
+// bets is what a dataset has for one agency.
+func bets(t *testing.T, spec dataset.Spec, agency int) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := dataset.Default().WriteAgency(t.Context(), &out, agency); err != nil {
+	if err := spec.WriteAgency(t.Context(), &out, agency); err != nil {
 		t.Fatal(err)
 	}
-	return out.Bytes()
+	return out.String()
 }
 
 func TestCheckedInFileIsWhatTheScriptWrites(t *testing.T) {
@@ -118,7 +124,7 @@ func TestCheckedInFileIsWhatTheScriptWrites(t *testing.T) {
 }
 
 // provideBets puts files for agencies 1 to n into .data/, so that the script
-// needs neither an unpacker nor Docker.
+// needs nothing that unpacks or makes them.
 func provideBets(t *testing.T, root string, n int) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(root, ".data"), 0o755); err != nil {
@@ -200,7 +206,7 @@ func TestScriptUnpacksWhatIsNotThere(t *testing.T) {
 	if code, said := generate(t, root, nil, "x.yaml", "3"); code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
-	for agency, want := range map[int]string{1: string(bundled(t, 1)), 2: mine, 3: string(bundled(t, 3))} {
+	for agency, want := range map[int]string{1: bundled(t, 1), 2: mine, 3: bundled(t, 3)} {
 		if readFile(t, filepath.Join(root, ".data", dataset.FileName(agency))) != want {
 			t.Errorf("agency %d has other bets than it should", agency)
 		}
@@ -217,8 +223,8 @@ func TestScriptSaysWhatIsMissing(t *testing.T) {
 		have int // agencies that have a file
 		want string
 	}{
-		{"5", 0, "install unzip, or start Docker"},
-		{"7", 5, "no bets for agency 6 7: "},
+		{"5", 0, "install unzip or Go, or start Docker"},
+		{"7", 5, "no bets for agency 6 7: the dataset has 5 agencies, and nothing here can make the rest: install Go, start Docker, or put"},
 	} {
 		root := checkout(t)
 		provideBets(t, root, test.have)
@@ -234,6 +240,126 @@ func TestScriptSaysWhatIsMissing(t *testing.T) {
 		left, err := filepath.Glob(filepath.Join(root, ".data", "*"))
 		if err != nil || len(left) != test.have {
 			t.Errorf("%s agencies: in .data: %q %v", test.n, left, err)
+		}
+	}
+}
+
+// standIn is a program that notes how it was called, and makes $AGENCIES files,
+// with its name in them, where `dataset --out DIR` and `docker cp FROM DIR` would.
+const standIn = `#!/bin/sh
+me=${0##*/}
+echo "$me $*" >>"$CALLS"
+dir=
+while [ $# -gt 0 ]; do
+	case $me:$1 in
+	docker:image) exit 1 ;; # there is none yet
+	docker:cp) dir=$3 ;;
+	loteria:--out | go:--out) dir=$2 ;;
+	esac
+	shift
+done
+[ -n "$dir" ] || exit 0
+i=1
+while [ $i -le $AGENCIES ]; do
+	echo "$me" >"$dir/agency-$i.csv"
+	i=$((i + 1))
+done
+`
+
+// broken is a program that can't.
+const broken = `#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+echo "no ${0##*/} today" >&2
+exit 1
+`
+
+// useless is another program of the same name, which makes nothing.
+const useless = `#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+`
+
+// What makes the bets that are missing: the first that is there of loteria, Go
+// and Docker, and the next one if it can't.
+func TestScriptMakesBets(t *testing.T) {
+	type programs map[string]string
+	for _, test := range []struct {
+		name string
+		have programs
+		code int
+		by   string   // who makes the bets
+		runs []string // what is run, in order, beginning with this
+		says string
+	}{
+		{"all", programs{"loteria": standIn, "go": standIn, "docker": standIn}, 0, "loteria", []string{"loteria dataset --out "}, ""},
+		{"Go and Docker", programs{"go": standIn, "docker": standIn}, 0, "go", []string{"go run -C "}, "compiling loteria"},
+		{"Docker", programs{"docker": standIn}, 0, "docker",
+			[]string{"docker version", "docker image inspect", "docker build", "docker create", "docker start", "docker cp", "docker rm"}, "building the image"},
+		{"loteria alone", programs{"loteria": standIn}, 0, "loteria", []string{"loteria dataset --out "}, ""},
+		{"a loteria that can't", programs{"loteria": broken, "go": standIn}, 0, "go", []string{"loteria dataset", "go run"}, "no loteria today\nloteria is here, but can't"},
+		{"another loteria", programs{"loteria": useless, "go": standIn}, 0, "go", []string{"loteria dataset", "go run"}, "loteria is here, but can't"},
+		{"an old Go", programs{"go": broken, "docker": standIn}, 0, "docker",
+			[]string{"go run", "docker version", "docker image", "docker build", "docker create", "docker start", "docker cp", "docker rm"}, "no go today\ngo is here, but can't"},
+		{"none that can", programs{"loteria": broken, "go": broken, "docker": broken}, 1, "", []string{"loteria dataset", "go run", "docker version"}, "no bets for agency 6 7"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root := checkout(t)
+			provideBets(t, root, 5)
+			path := onlyTools(t, withoutUnpacker...)
+			for name, program := range test.have {
+				writeFile(t, filepath.Join(strings.TrimPrefix(path, "PATH="), name), program, 0o755)
+			}
+			calls := filepath.Join(t.TempDir(), "calls")
+			writeFile(t, calls, "", 0o644)
+			code, said := generate(t, root, []string{path, "CALLS=" + calls, "AGENCIES=7"}, "x.yaml", "7")
+			if code != test.code || !strings.Contains(said, test.says) {
+				t.Errorf("exit code %d, want %d and %q: %s", code, test.code, test.says, said)
+			}
+			ran := strings.Split(strings.TrimSpace(readFile(t, calls)), "\n")
+			if len(ran) != len(test.runs) {
+				t.Fatalf("it runs %q, want %q", ran, test.runs)
+			}
+			for i, want := range test.runs {
+				if !strings.HasPrefix(ran[i], want) {
+					t.Errorf("it runs %q, want %q", ran[i], want)
+				}
+				if strings.Contains(ran[i], " dataset ") && !strings.Contains(ran[i], " --agencies 7") {
+					t.Errorf("%q is not for 7 agencies", ran[i])
+				}
+			}
+			if code != 0 {
+				return
+			}
+			for agency, want := range map[int]string{5: "", 6: test.by + "\n", 7: test.by + "\n"} {
+				if got := readFile(t, filepath.Join(root, ".data", dataset.FileName(agency))); got != want {
+					t.Errorf("agency %d has bets %q, want %q", agency, got, want)
+				}
+			}
+			left, err := filepath.Glob(filepath.Join(root, ".data", "*"))
+			if err != nil || len(left) != 7 {
+				t.Errorf("in .data: %q %v, want seven agencies' files", left, err)
+			}
+		})
+	}
+}
+
+// What Go makes of the checkout are the bets that `loteria dataset` makes, for
+// agencies that have none.
+func TestScriptMakesBetsWithGo(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("go is not on the PATH, though it runs this test")
+	}
+	root := checkout(t)
+	provideBets(t, root, 4)
+	if code, said := generate(t, root, []string{onlyTools(t, append([]string{"go"}, withoutUnpacker...)...)}, "x.yaml", "7"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	spec, err := dataset.Sized(7, dataset.Default().Totals().Bets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for agency, want := range map[int]string{4: "", 5: bundled(t, 5), 6: bets(t, spec, 6), 7: bets(t, spec, 7)} {
+		if readFile(t, filepath.Join(root, ".data", dataset.FileName(agency))) != want {
+			t.Errorf("agency %d has other bets than it should", agency)
 		}
 	}
 }
