@@ -91,7 +91,7 @@ func (l *Ledger) standing() error {
 	case err != nil:
 		return err
 	case !intact || h.id != l.id:
-		return fmt.Errorf("%w: %s is another ledger's", ErrGone, l.path)
+		return fmt.Errorf("%w: %s is no longer this ledger's", ErrGone, l.path)
 	}
 	return nil
 }
