@@ -168,6 +168,32 @@ func (c *Client) Upload(ctx context.Context, name string, input io.Reader) (Prog
 	return c.progress, err
 }
 
+// Confirm says that the agency has its winners where they have to be, in a file for instance, and
+// returns when the server has noted it. Until then the server counts the agency as one that is not
+// served. Call it after Winners. It may be called again.
+//
+// An error that matches ErrUnreachable says that nobody has acknowledged it for as long as
+// WithRetryFor allows: the agency has what it came for, and the server doesn't know. ErrLostDraw
+// says that it is not the server that held the draw. Other errors are those of Winners.
+func (c *Client) Confirm(ctx context.Context) error {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	limit := c.config.retryFor
+	if limit == 0 {
+		limit = answerTimeout // for the one try
+	}
+	// A server that welcomes the agency each time and then says nothing must not keep it for ever.
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("%w: %s has not acknowledged for %v that the agency has its winners", ErrUnreachable, c.addr, limit))
+	defer cancel()
+	c.session.Confirm()
+	if err := c.run(ctx, func() bool { return !c.session.Confirming() }); err != nil {
+		return err
+	}
+	c.config.logger.Info("ganadores_confirmados", zap.String("result", "success"))
+	return nil
+}
+
 // Winners says that the agency has no more bets, waits for the draw, which
 // takes place when all agencies have said so, and returns the winning bets.
 // While it waits it sends nothing, unless the server has to be polled. It may
@@ -180,7 +206,6 @@ func (c *Client) Winners(ctx context.Context) (Winners, error) {
 		return Winners{}, ErrIncomplete
 	}
 	c.winners = nil
-	c.session.Begin()
 	c.session.Ask()
 	if err := c.run(ctx, func() bool { return c.winners != nil }); err != nil {
 		return Winners{}, err
@@ -272,7 +297,9 @@ func (c *Client) step(ctx context.Context) error {
 // that they leave in one write.
 func (c *Client) push(b *Batch, more bool) error {
 	for more {
-		_ = c.session.Push(b)
+		if err := c.session.Push(b); err != nil {
+			return err
+		}
 		if !c.session.Wants() {
 			return nil
 		}

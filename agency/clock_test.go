@@ -38,7 +38,7 @@ func mustStartOn(t *testing.T, n network, handle func(*peer), opts ...Option) *C
 func greetThen(handle func(*peer)) func(*peer) {
 	return func(p *peer) {
 		p.expect("HELLO|7")
-		p.say(welcome(0, 64, 65536))
+		p.say(welcome(64, 65536))
 		handle(p)
 	}
 }
@@ -81,6 +81,9 @@ func TestCutAnywhere(t *testing.T) {
 					if w, err := c.Winners(t.Context()); err != nil || w.Count() != 0 || p.Stored != 6 {
 						t.Fatalf("cut at %d: %d winners, %+v, %v", bytes, w.Count(), p, err)
 					}
+					if err := c.Confirm(t.Context()); err != nil || b.receipts == 0 {
+						t.Fatalf("cut at %d: %d receipts, %v", bytes, b.receipts, err)
+					}
 					b.check(t, lines)
 				})
 				if bytes > 10_000 {
@@ -109,7 +112,7 @@ func TestRepliesInPieces(t *testing.T) {
 			}
 			c := mustStartOn(t, n, inTurn(func(p *peer) {
 				p.expect("HELLO|7")
-				say(p, "18\nWELCOME|0|64|65536")
+				say(p, "27\nWELCOME|0|64|65536|00000000")
 				for range frames {
 					p.expect(line)
 				}
@@ -175,7 +178,7 @@ func TestWindowRespected(t *testing.T) {
 			answer := make(chan struct{})
 			c := mustStartOn(t, n, func(p *peer) {
 				p.expect("HELLO|7")
-				p.say(welcome(0, test.server, 65536))
+				p.say(welcome(test.server, 65536))
 				go func() {
 					for range answer {
 						p.say("ACK")

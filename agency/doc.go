@@ -1,6 +1,6 @@
 // Package agency is the client of the lottery: it uploads an agency's bets to
 // the server, each exactly once whatever breaks, says that there are no more,
-// and waits for the winners.
+// waits for the winners, and confirms that it has them.
 //
 //	client, err := agency.Dial(ctx, "localhost:12345", 1)
 //	...
@@ -8,6 +8,8 @@
 //	progress, err := client.Upload(ctx, "agency-1.csv", file)
 //	...
 //	winners, err := client.Winners(ctx)
+//	... // save them
+//	err = client.Confirm(ctx)
 //
 // # Input
 //
@@ -18,7 +20,11 @@
 // the server sees it.
 //
 // The order of the rows is what resuming rests on: an agency that is started
-// again must be given the same rows in the same order.
+// again must be given the same rows in the same order. With every WELCOME the
+// server says a checksum of the bets that it has. The agency compares it with
+// that of its own first rows, and sends nothing before they are the same: rows
+// that were changed, or another process that uploads under its id, are found
+// out (ErrOtherBets).
 //
 // # How it works
 //

@@ -23,9 +23,13 @@ var (
 	// acknowledged or reported before: it is another server, or its data was
 	// reset.
 	ErrLostBets = errors.New("server has lost acknowledged bets")
-	// ErrOtherBets says that the server has more bets of this agency than the
-	// input has rows: another input was uploaded before.
-	ErrOtherBets = errors.New("server has more bets than the input")
+	// ErrOtherBets says that the bets which the server has of this agency are not the first ones of
+	// the input: the input has changed since it was uploaded, or somebody else uploads under the
+	// agency's id. Nothing of the input was sent since that could be known.
+	ErrOtherBets = errors.New("server has other bets of this agency than the input")
+	// ErrLostDraw says that the server has told the agency its winners, and says now that there was no
+	// draw: it is another server, or its data was reset.
+	ErrLostDraw = errors.New("server has lost its draw: check that it is the right server and what became of its data")
 	// ErrFrameBytes says that the server's frame limit is too small for a bet.
 	ErrFrameBytes = errors.New("server's frames are too small for a bet")
 	// ErrReplyTooLarge says that a reply is over the limit of WithReplyBytesMax.

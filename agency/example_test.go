@@ -39,6 +39,9 @@ func Example() {
 	for bet := range winners.Bets() {
 		fmt.Printf("%s %s, %s\n", bet.FirstName, bet.LastName, bet.Document)
 	}
+	if err := client.Confirm(ctx); err != nil { // the server may end now
+		log.Fatal(err)
+	}
 	// Output:
 	// stored: 2
 	// Juan Pérez, 12345678
@@ -71,13 +74,16 @@ func ExampleSession() {
 	s := agency.NewSession(1, 32)
 	s.Connect()
 	fmt.Printf("%q\n", s.Send(nil))
-	if _, err := s.Receive([]byte("WELCOME|1|64|65536")); err != nil {
+	if _, err := s.Receive([]byte("WELCOME|1|64|65536|fa89edbb")); err != nil {
 		log.Fatal(err)
 	}
-	s.Push(&agency.Batch{
+	err := s.Push(&agency.Batch{
 		Lines: []byte("Juan|Pérez|12345678|1990-05-23|7574|1\nMaría|Gómez|87654321|1985-07-10|2311|1\n"),
 		Rows:  []int{1, 2},
 	})
+	if err != nil {
+		log.Fatal(err) // what is stored is not the first of these bets
+	}
 	fmt.Printf("%q\n", s.Send(nil)) // one bet is stored already
 	event, err := s.Receive([]byte("ACK"))
 	fmt.Println(event.Kind == agency.EventAcked, s.Stored(), err)
@@ -101,7 +107,7 @@ func exampleServer() (addr string, stop func()) {
 			log.Fatal(err)
 		}
 		defer conn.Close()
-		var stored int64
+		stored := codec.Welcome{Window: 64, FrameBytesMax: codec.FrameBytesMaxDefault}
 		var winners []byte
 		rules := codec.Rules{Today: 20261123, WinningNumber: 7574}
 		for in := bufio.NewReader(conn); ; {
@@ -120,9 +126,12 @@ func exampleServer() (addr string, stop func()) {
 			case err != nil:
 				reply = codec.AppendFrame(nil, []byte(err.Error()))
 			case request.Kind == codec.RequestHello:
-				reply = codec.AppendWelcome(nil, codec.Welcome{Stored: stored, Window: 64, FrameBytesMax: codec.FrameBytesMaxDefault})
+				reply = codec.AppendWelcome(nil, stored)
 			case request.Kind == codec.RequestBets:
-				stored += int64(request.Batch.Count)
+				stored.Stored += int64(request.Batch.Count)
+				stored.Checksum = stored.Checksum.Add(payload)
+				reply = codec.AppendAck(nil)
+			case request.Kind == codec.RequestReceived:
 				reply = codec.AppendAck(nil)
 			default:
 				reply = codec.AppendFrame(nil, winners[:max(0, len(winners)-1)])

@@ -12,9 +12,11 @@ import (
 
 // fuzzReplies are what a server may say beside bytes that mean nothing.
 var fuzzReplies = []string{
-	"ACK", "WELCOME|0|4|309", "WELCOME|3|1|65536", "WELCOME|9223372036854775807|2147483647|2147483647", "WELCOME|1|2|308", "",
+	"ACK", "WELCOME|0|4|309|00000000", welcomed("WELCOME|3|1|65536"), "WELCOME|9223372036854775807|2147483647|2147483647|00000000",
+	"WELCOME|1|2|308|00000000", "",
 	"Juan|Pérez|12345678|1990-05-23|7574|7", "ERROR_LOTTERY_HASNT_ENDED", "ERROR_STORAGE", "ERROR_TIMEOUT", "ERROR_AGENCY_TAKEN_OVER",
 	"ERROR_INVALID_BATCH|1|birthdate: 1990-02-30 is not a day", "ERROR_INVALID_BATCH|99999999999999999999|x", "ERROR_INVALID_BATCH|-1|",
+	welcomed("WELCOME|7|9|65536"), "WELCOME|3|1|65536|00000000",
 }
 
 // FuzzSession drives an agency's session against a server that says anything:
@@ -24,7 +26,7 @@ var fuzzReplies = []string{
 func FuzzSession(f *testing.F) {
 	f.Add([]byte("\x00\x01\x06\x02\x01\x06\x01\x03\x06\x00\x04\x06\x06\x06"))
 	f.Add([]byte("\x00\x01\x06\x01\x02\x02\x01\x05\x00\x01\x06\x02\x01\x06\x00"))
-	f.Add([]byte("\x00\x01\x07\x0cWELCOME|0|4|1"))
+	f.Add([]byte("\x00\x01\x07\x0cWELCOME|0|4|1|00000000"))
 	f.Add([]byte("\x00\x01\x06\x02\x02\x01\x06\x0b"))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		const framesMax, betsMax = 3, 200
@@ -39,7 +41,7 @@ func FuzzSession(f *testing.F) {
 		}
 		for len(script) > 0 {
 			var err error
-			switch next() % 8 {
+			switch next() % 9 {
 			case 0:
 				s.Connect()
 			case 1:
@@ -54,7 +56,7 @@ func FuzzSession(f *testing.F) {
 			case 2:
 				if s.Wants() && pushed < betsMax && !asked {
 					n := 1 + int(next()%20)
-					s.Push(testBatch(pushed, n))
+					err = s.Push(testBatch(pushed, n))
 					pushed += int64(n)
 				}
 			case 3:
@@ -64,6 +66,8 @@ func FuzzSession(f *testing.F) {
 				asked = true
 			case 5:
 				s.Disconnect()
+			case 8:
+				s.Confirm()
 			case 6:
 				err = s.take(t, []byte(fuzzReplies[int(next())%len(fuzzReplies)]))
 			case 7:
@@ -73,7 +77,7 @@ func FuzzSession(f *testing.F) {
 			}
 			if err != nil {
 				if rejected := (*RejectedError)(nil); !errors.As(err, &rejected) && !slices.ContainsFunc(
-					[]error{ErrLostBets, ErrOtherBets, ErrFrameBytes, ErrProtocol}, func(known error) bool { return errors.Is(err, known) }) {
+					[]error{ErrLostBets, ErrLostDraw, ErrOtherBets, ErrFrameBytes, ErrProtocol}, func(known error) bool { return errors.Is(err, known) }) {
 					t.Fatal(err)
 				}
 				return

@@ -231,6 +231,7 @@ type bank struct {
 	polls    int           // how many of them are answered that there was no draw
 	conns    int
 	reported bool
+	receipts int
 }
 
 func newBank(lines ...string) *bank {
@@ -256,7 +257,13 @@ func (b *bank) answer(t *testing.T, payload string) string {
 	defer b.mu.Unlock()
 	switch {
 	case payload == "HELLO|7":
-		return welcome(len(b.lines), b.welcome.Window, b.welcome.FrameBytesMax)
+		return welcome(b.welcome.Window, b.welcome.FrameBytesMax, b.lines...)
+	case payload == "RECEIVED|7":
+		if !b.reported {
+			t.Error("a receipt before the draw")
+		}
+		b.receipts++
+		return "ACK"
 	case payload == "GET_WINNERS|7":
 		b.asked++
 		if b.asked <= b.polls {
@@ -296,8 +303,10 @@ func (b *bank) check(t *testing.T, want []string) {
 	}
 }
 
-func welcome(stored, window, frameBytesMax int) string {
-	return fmt.Sprintf("WELCOME|%d|%d|%d", stored, window, frameBytesMax)
+// welcome is the answer to a HELLO of an agency that has these lines stored.
+func welcome(window, frameBytesMax int, stored ...string) string {
+	checksum := codec.Checksum(0).Add([]byte(strings.Join(stored, "\n")))
+	return fmt.Sprintf("WELCOME|%d|%d|%d|%v", len(stored), window, frameBytesMax, checksum)
 }
 
 // testInput makes an input of some rows, and the lines that it becomes. Every

@@ -9,12 +9,15 @@ import (
 )
 
 // Session is what an agency says to a server and makes of its answers, over
-// any number of connections: proof, HELLO, resume, the window, the report, winners.
+// any number of connections: proof, HELLO, resume, the window, the report, winners, the receipt.
 // It is pure: it has no socket, goroutine, clock or randomness, so that a
 // simulation can drive it as well as Client does.
 //
-// Inputs are Connect, Disconnect, Begin, Push, Finish, Ask and Receive. After
+// Inputs are Connect, Disconnect, Begin, Push, Finish, Ask, Confirm and Receive. After
 // any of them Send has the frames that may go out.
+//
+// No bet is sent, and no report, before the bets that the server has are known to be the first ones
+// of the input: their checksums have to be the same.
 //
 // A Session is not safe for concurrent use.
 type Session struct {
@@ -28,8 +31,15 @@ type Session struct {
 	frameBytesMax int // the server's limit, of the last WELCOME
 
 	// stored is how many bets are known to be durable: what the last WELCOME
-	// said and what was acknowledged since. The window's queue begins there.
-	stored int64
+	// said and what was acknowledged since; checksum is theirs, as the server has it.
+	stored   int64
+	checksum codec.Checksum
+	// own is the checksum of the input's first ownEnd bets. The window's queue begins there. As long as
+	// that is before stored the queue is empty, and what is pushed is read only to be compared.
+	own    codec.Checksum
+	ownEnd int64
+	// begun says that there is an input: else there is nothing to compare with.
+	begun bool
 	// total is how many bets the input has, -1 until its end was seen.
 	total int64
 
@@ -38,7 +48,10 @@ type Session struct {
 	// asked: it was sent on this connection and not answered. Nothing else is
 	// unanswered then.
 	asked bool
-	confirming, confirmed bool
+	// confirming: RECEIVED is to be said, on each connection, until it is acknowledged.
+	confirming bool
+	// confirmed: it was sent on this connection and not answered.
+	confirmed bool
 }
 
 // phase is how far a connection has come.
@@ -93,10 +106,11 @@ const (
 	// EventAuthenticating: the proof has come a step further, and there is more to
 	// Send.
 	EventAuthenticating
+	// EventConfirmed: the server knows that the agency has its winners.
+	EventConfirmed
 	// EventRetry: the server can't go on for now, Event.Err says why. Leave
 	// this connection and try another one later.
 	EventRetry
-	EventConfirmed
 )
 
 // Event is what a reply meant.
@@ -123,10 +137,8 @@ func (s *Session) Connect() {
 func (s *Session) Disconnect() {
 	s.phase = phaseOffline
 	s.window.unsend()
-	s.asked = false
-	s.confirmed = false
+	s.asked, s.confirmed = false, false
 }
-func (s *Session) Confirm() { s.confirming = true }
 
 // Begin starts the input from its first bet. Unacknowledged bets of an earlier
 // input are forgotten, so there must be no connection that they were sent on.
@@ -135,19 +147,24 @@ func (s *Session) Begin() {
 		panic("agency: Session.Begin with unanswered batches")
 	}
 	s.window.clear()
+	s.begun, s.own, s.ownEnd = true, 0, 0
 	s.total = totalUnknown
 	s.asking = false
 }
 
-// Wants reports whether a batch that is pushed now would be sent now. Pushing
-// only then keeps the queue as short as the window.
+// Wants reports whether a batch that is pushed now would be sent now, or is needed to compare what
+// is stored. Pushing only then keeps the queue as short as the window.
 func (s *Session) Wants() bool { return s.phase == phaseReady && s.window.roomy() }
 
 // Push takes the next batch of the input and owns it until it comes back with
-// EventAcked. Bets that are stored are dropped; batches have to follow each
-// other without gaps.
+// EventAcked. Batches have to follow each other without gaps. Bets that are stored are compared with
+// what the server has, and dropped: the error is ErrOtherBets.
 func (s *Session) Push(b *Batch) error {
-	end := s.stored
+	s.begun = true
+	if err := s.compare(); err != nil {
+		return err // no bets, and a checksum
+	}
+	end := s.ownEnd
 	if n := len(s.window.queue); n > 0 {
 		end = s.window.queue[n-1].end()
 	}
@@ -159,6 +176,14 @@ func (s *Session) Push(b *Batch) error {
 	case b.First < end:
 		b.skip(int(end - b.First))
 	}
+	if s.ownEnd < s.stored {
+		n := int(min(s.stored-s.ownEnd, int64(b.Count())))
+		s.advance(b, n)
+		if err := s.compare(); err != nil || n == b.Count() {
+			return err
+		}
+		b.skip(n)
+	}
 	if s.frameBytesMax == 0 { // never welcomed: the first WELCOME will split it
 		s.window.push(b)
 		return nil
@@ -169,17 +194,42 @@ func (s *Session) Push(b *Batch) error {
 	return nil
 }
 
+// advance takes the first n bets of b, which the queue begins with or would begin with, as those
+// behind ownEnd.
+func (s *Session) advance(b *Batch, n int) {
+	s.own = s.own.Add(b.Lines[:linesBytes(b.Lines, n)])
+	s.ownEnd += int64(n)
+}
+
+// compare compares the stored bets with the input's, once the input was read as far.
+func (s *Session) compare() error {
+	if !s.begun || s.ownEnd < s.stored || s.own == s.checksum {
+		return nil
+	}
+	return fmt.Errorf("%w: the %d that are stored for agency %d are not the first %d of the input; %s",
+		ErrOtherBets, s.stored, s.agency, s.stored, otherBetsAdvice)
+}
+
+// settled reports whether the stored bets are known to be the input's first ones, or there is no
+// input.
+func (s *Session) settled() bool { return !s.begun || s.ownEnd >= s.stored }
+
+const otherBetsAdvice = "the input has changed since it was uploaded, or somebody else uploads as this agency: give it the input that was uploaded before, or find out who the other one is"
+
 // Finish says that the input has total bets, all of which were pushed. The
 // error is ErrOtherBets.
 func (s *Session) Finish(total int64) error {
-	s.total = total
-	return s.checkTotal()
+	s.begun, s.total = true, total
+	if err := s.checkTotal(); err != nil {
+		return err
+	}
+	return s.compare()
 }
 
 func (s *Session) checkTotal() error {
 	if s.total != totalUnknown && s.stored > s.total {
-		return fmt.Errorf("%w: %d stored for agency %d, %d in the input; use the file that was uploaded before, or another server",
-			ErrOtherBets, s.stored, s.agency, s.total)
+		return fmt.Errorf("%w: %d are stored for agency %d, %d are in the input; %s",
+			ErrOtherBets, s.stored, s.agency, s.total, otherBetsAdvice)
 	}
 	return nil
 }
@@ -187,6 +237,10 @@ func (s *Session) checkTotal() error {
 // Ask wants the winners. It also tells the server that this agency has no
 // more bets. It is sent when everything pushed is acknowledged.
 func (s *Session) Ask() { s.asking = true }
+
+// Confirm says that the agency has its winners where they have to be. It is sent on this connection
+// and on those that follow, until EventConfirmed.
+func (s *Session) Confirm() { s.confirming = true }
 
 // Send appends the frames that may be sent now to dst, and takes them as sent.
 // It appends no more than about 256 kB: call it until it appends nothing.
@@ -212,20 +266,23 @@ func (s *Session) Send(dst []byte) []byte {
 		}
 		dst = codec.AppendFrame(dst, b.payload())
 	}
-	if s.asking && !s.asked && len(s.window.queue) == 0 {
-		s.asked = true
-		dst = codec.AppendGetWinners(dst, s.agency)
+	if len(s.window.queue) > 0 || s.asked || s.confirmed {
+		return dst // one thing at a time, or a window of 1 would be exceeded
 	}
-	if s.confirming && !s.confirmed {
+	switch {
+	case s.confirming:
 		s.confirmed = true
 		dst = codec.AppendReceived(dst, s.agency)
+	case s.asking && s.settled():
+		s.asked = true
+		dst = codec.AppendGetWinners(dst, s.agency)
 	}
 	return dst
 }
 
 // Receive takes the payload of a server's frame. An error is final: a
-// *RejectedError, ErrNotAsked, ErrLostBets, ErrOtherBets, ErrFrameBytes or
-// ErrProtocol.
+// *RejectedError, ErrNotAsked, ErrLostBets, ErrLostDraw, ErrOtherBets, ErrFrameBytes
+// or ErrProtocol.
 func (s *Session) Receive(payload []byte) (Event, error) {
 	reply, err := codec.ParseReply(payload)
 	if err != nil {
@@ -244,9 +301,11 @@ func (s *Session) Receive(payload []byte) (Event, error) {
 		return s.receiveWelcome(reply.Welcome)
 	case reply.Kind == codec.ReplyAck && s.window.oldest() != nil:
 		b := s.window.answered()
-		s.stored = b.end()
+		s.advance(b, b.Count())
+		s.stored, s.checksum = s.ownEnd, s.own
 		return Event{Kind: EventAcked, Batch: b}, nil
 	case reply.Kind == codec.ReplyAck && s.confirmed:
+		s.confirming, s.confirmed = false, false
 		return Event{Kind: EventConfirmed}, nil
 	case reply.Kind == codec.ReplyWinners && s.asked:
 		s.asking, s.asked = false, false
@@ -265,11 +324,19 @@ func (s *Session) receiveWelcome(w codec.Welcome) (Event, error) {
 			ErrFrameBytes, w.FrameBytesMax, codec.BetBytesMax)
 	}
 	s.phase = phaseReady
-	s.stored = w.Stored
+	s.stored, s.checksum = w.Stored, w.Checksum
 	s.frameBytesMax = w.FrameBytesMax
 	s.window.framesMax = min(s.framesMax, w.Window)
+	for _, b := range s.window.queue {
+		if s.ownEnd < s.stored {
+			s.advance(b, int(min(s.stored-s.ownEnd, int64(b.Count()))))
+		}
+	}
 	s.window.refit(w.Stored, w.FrameBytesMax)
-	return Event{Kind: EventWelcome}, s.checkTotal()
+	if err := s.checkTotal(); err != nil {
+		return Event{}, err
+	}
+	return Event{Kind: EventWelcome}, s.compare()
 }
 
 func (s *Session) receiveError(reply codec.Reply) (Event, error) {
@@ -278,6 +345,9 @@ func (s *Session) receiveError(reply codec.Reply) (Event, error) {
 		if s.asked {
 			s.asking, s.asked = false, false
 			return Event{Kind: EventHold}, nil
+		}
+		if s.confirmed {
+			return Event{}, ErrLostDraw
 		}
 		fallthrough // it is stopping
 	case codec.CodeTimeout, codec.CodeTooManyConnections, codec.CodeStorage:
@@ -304,17 +374,22 @@ func (s *Session) Ready() bool { return s.phase == phaseReady }
 func (s *Session) Stored() int64 { return s.stored }
 
 // Uploaded reports whether the input has ended and all of it is durable.
-func (s *Session) Uploaded() bool { return s.stored == s.total }
+func (s *Session) Uploaded() bool { return s.stored == s.total && s.settled() }
+
+// Confirming reports whether a receipt is not acknowledged yet.
+func (s *Session) Confirming() bool { return s.confirming }
 
 // Unanswered is how many frames of this connection wait for an answer.
 func (s *Session) Unanswered() int {
 	n := s.window.sent
-	if s.asked || s.phase.asks() {
-		n++
+	for _, owed := range [...]bool{s.asked, s.confirmed, s.phase.asks()} {
+		if owed {
+			n++
+		}
 	}
 	return n
 }
 
 // Hurried reports whether an answer is due that doesn't take as long as it
 // takes: any but the winners, which come when all agencies are done.
-func (s *Session) Hurried() bool { return s.window.sent > 0 || s.phase.asks() }
+func (s *Session) Hurried() bool { return s.window.sent > 0 || s.confirmed || s.phase.asks() }

@@ -1,6 +1,7 @@
 package agency
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -16,6 +17,9 @@ type modelServer struct {
 	total    int64
 	window   int
 	frameMax int
+	checksum codec.Checksum
+	foreign  bool // somebody else has uploaded under the agency's id
+	noted    bool // the agency has its winners
 
 	secret codec.Secret // may be none
 	nonce  codec.Nonce  // of the last challenge
@@ -43,8 +47,13 @@ func (m *modelServer) answer(payload []byte, hold bool) []byte {
 		return nil
 	case text == "HELLO|7":
 		_, welcome, _ := strings.Cut(string(codec.AppendWelcome(nil,
-			codec.Welcome{Stored: m.stored, Window: m.window, FrameBytesMax: m.frameMax})), "\n")
+			codec.Welcome{Stored: m.stored, Window: m.window, FrameBytesMax: m.frameMax, Checksum: m.checksum})), "\n")
 		return []byte(welcome)
+	case m.foreign:
+		m.t.Fatalf("seed %d: %q behind bets of somebody else", m.seed, payload)
+	case text == "RECEIVED|7":
+		m.noted = true
+		return []byte("ACK")
 	case text == "GET_WINNERS|7":
 		if m.stored != m.total {
 			m.t.Fatalf("seed %d: reported with %d of %d bets stored", m.seed, m.stored, m.total)
@@ -63,12 +72,21 @@ func (m *modelServer) answer(payload []byte, hold bool) []byte {
 		}
 		m.stored++
 	}
+	m.checksum = m.checksum.Add(payload)
 	return []byte("ACK")
+}
+
+// intrude stores some bets of somebody else, or has stored a bet other than it was.
+func (m *modelServer) intrude(bets int64) {
+	m.foreign = true
+	m.stored += bets
+	m.checksum = m.checksum.Add([]byte("Eva|Roz|1|2000-01-01|7|7"))
 }
 
 // Whatever breaks and whenever, each bet is stored once and in order: an
 // agency that is cut off and started again with other limits, against the
-// model server, step by random step.
+// model server, step by random step. Of the seeds, one in six has somebody else upload meanwhile: the
+// agency must notice before it sends anything more.
 func TestSessionRandom(t *testing.T) {
 	const seeds = 3000
 	for seed := range uint64(seeds) {
@@ -84,6 +102,7 @@ func runSession(t *testing.T, seed uint64) {
 		session  *Session
 		next     int64 // bet of the input
 		online   bool
+		winners  bool
 		toServer [][]byte // payloads on the wire
 		toAgency [][]byte
 	)
@@ -93,7 +112,7 @@ func runSession(t *testing.T, seed uint64) {
 	restartAgency := func() {
 		session = NewSession(testAgency, 1+rng.IntN(5))
 		session.Authenticate(server.secret)
-		next, online, toServer, toAgency = 0, false, nil, nil
+		next, online, winners, toServer, toAgency = 0, false, false, nil, nil
 	}
 	cut := func() {
 		session.Disconnect()
@@ -103,6 +122,18 @@ func runSession(t *testing.T, seed uint64) {
 			toServer = toServer[1:]
 		}
 		online, toServer, toAgency = false, nil, nil
+		if seed%6 == 0 && rng.IntN(3) == 0 && !server.foreign {
+			server.intrude(rng.Int64N(4))
+		}
+	}
+	push := func(n int64) error {
+		if err := session.Push(testBatch(next, int(n))); err != nil {
+			return err
+		}
+		if next += n; next == server.total {
+			return session.Finish(next)
+		}
+		return nil
 	}
 	restartAgency()
 	for step := 0; ; step++ {
@@ -129,19 +160,22 @@ func runSession(t *testing.T, seed uint64) {
 			}
 			if session.Wants() && next < server.total {
 				n := min(1+rng.Int64N(30), server.total-next)
-				session.Push(testBatch(next, int(n)))
-				if next += n; next == server.total {
-					if err := session.Finish(next); err != nil {
-						t.Fatalf("seed %d: %v", seed, err)
-					}
-				}
-			}
-			if server.total == 0 && !session.Uploaded() {
-				if err := session.Finish(0); err != nil {
+				switch err := push(n); {
+				case server.foreign && errors.Is(err, ErrOtherBets):
+					return
+				case err != nil:
 					t.Fatalf("seed %d: %v", seed, err)
 				}
 			}
-			if session.Uploaded() {
+			if server.total == 0 && !session.Uploaded() {
+				switch err := session.Finish(0); {
+				case server.foreign && errors.Is(err, ErrOtherBets):
+					return
+				case err != nil:
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+			}
+			if session.Uploaded() && !winners {
 				session.Ask()
 			}
 			for frames := session.Send(nil); len(frames) > 0; {
@@ -166,14 +200,24 @@ func runSession(t *testing.T, seed uint64) {
 			}
 			ev, err := session.Receive(toAgency[0])
 			toAgency = toAgency[1:]
+			if server.foreign && errors.Is(err, ErrOtherBets) {
+				return
+			}
 			if err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
-			if ev.Kind == EventWinners {
+			switch ev.Kind {
+			case EventConfirmed:
+				if !server.noted {
+					t.Fatalf("seed %d: confirmed, and the server knows nothing of it", seed)
+				}
+				return
+			case EventWinners:
+				winners = true
+				session.Confirm()
 				if server.stored != server.total || session.Stored() != server.total {
 					t.Fatalf("seed %d: ends with %d of %d stored, the session says %d", seed, server.stored, server.total, session.Stored())
 				}
-				return
 			}
 			if session.Stored() > server.stored {
 				t.Fatalf("seed %d: the session says %d stored, there are %d", seed, session.Stored(), server.stored)

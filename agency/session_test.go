@@ -3,6 +3,7 @@ package agency
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -297,6 +298,137 @@ var sessionScripts = []struct{ name, script string }{
 		connect => send AUTH|7
 		receive CHALLENGE|7 => error ErrProtocol
 	`},
+	{"other bets are stored, as many as there are in the input", `
+		connect => send HELLO|7
+		receive WELCOME|2|64|65536|other => welcome
+		push 0 2 => error ErrOtherBets
+	`},
+	{"other bets are stored, fewer than are in the first batch", `
+		connect => send HELLO|7
+		receive WELCOME|2|64|65536|other => welcome
+		push 0 4 => error ErrOtherBets
+	`},
+	{"other bets are stored, more than are in the first batches", `
+		connect => send HELLO|7
+		receive WELCOME|5|64|65536|other => welcome
+		push 0 2 =>
+		push 2 2 =>
+		push 4 2 => error ErrOtherBets
+	`},
+	{"more are stored than there are, and no batch is sent", `
+		connect => send HELLO|7
+		receive WELCOME|5|64|65536 => welcome
+		push 0 2 =>
+		push 2 2 =>
+		ask =>
+		finish 4 => error ErrOtherBets
+	`},
+	{"somebody else uploads meanwhile, as many as were sent", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		push 2 2 => send bets 2-3
+		receive ACK => acked bets 0-1
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|4|64|65536|other => error ErrOtherBets
+	`},
+	{"somebody else uploads meanwhile, no more than is acknowledged", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		receive ACK => acked bets 0-1
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|2|64|65536|other => error ErrOtherBets
+	`},
+	{"somebody else uploads meanwhile, more than was sent", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		disconnect =>
+		push 2 2 =>
+		connect => send HELLO|7
+		receive WELCOME|5|64|65536|other => welcome
+		push 4 2 => error ErrOtherBets
+	`},
+	{"somebody else uploads behind the end", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		finish 2 =>
+		receive ACK => acked bets 0-1; uploaded
+		ask => uploaded; send GET_WINNERS|7
+		disconnect => uploaded
+		connect => uploaded; send HELLO|7
+		receive WELCOME|3|64|65536 => error ErrOtherBets
+	`},
+	{"other bets behind the report", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		finish 2 =>
+		receive ACK => acked bets 0-1; uploaded
+		ask => uploaded; send GET_WINNERS|7
+		disconnect => uploaded
+		connect => uploaded; send HELLO|7
+		receive WELCOME|2|64|65536|other => error ErrOtherBets
+	`},
+	{"no bets, and a checksum", `
+		begin =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536|other => error ErrOtherBets
+	`},
+	{"an input that is begun again is compared from its beginning", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		push 0 2 => send bets 0-1
+		receive ACK => acked bets 0-1
+		begin =>
+		push 0 1 =>
+		push 1 2 => send bets 2-2
+	`},
+	{"nothing is compared without an input", `
+		connect => send HELLO|7
+		receive WELCOME|5|64|65536|other => welcome
+		ask => send GET_WINNERS|7
+	`},
+	{"winners are confirmed", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		ask => send GET_WINNERS|7
+		receive  => winners ""
+		confirm => send RECEIVED|7
+		receive ACK => confirmed
+		receive ACK => error ErrProtocol
+	`},
+	{"winners are confirmed on every connection until it is known", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		ask => send GET_WINNERS|7
+		receive  => winners ""
+		disconnect =>
+		confirm =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome; send RECEIVED|7
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome; send RECEIVED|7
+		receive ERROR_STORAGE => retry
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome; send RECEIVED|7
+		receive ACK => confirmed
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+	`},
+	{"a server that has lost its draw", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536 => welcome
+		confirm => send RECEIVED|7
+		receive ERROR_LOTTERY_HASNT_ENDED => error ErrLostDraw
+	`},
 	{"stopping while bets are unanswered", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536 => welcome
@@ -335,7 +467,11 @@ func sessionStep(t *testing.T, s *Session, input string) string {
 		if _, err := fmt.Sscan(rest, &first, &count); err != nil {
 			t.Fatalf("%q: %v", input, err)
 		}
-		s.Push(testBatch(int64(first), count))
+		err = s.Push(testBatch(int64(first), count))
+	case "begin":
+		s.Begin()
+	case "confirm":
+		s.Confirm()
 	case "secret":
 		secret, errSecret := codec.ParseSecret([]byte(rest))
 		if errSecret != nil {
@@ -352,7 +488,7 @@ func sessionStep(t *testing.T, s *Session, input string) string {
 		s.Ask()
 	case "receive":
 		var ev Event
-		ev, err = s.Receive([]byte(rest))
+		ev, err = s.Receive([]byte(welcomed(rest)))
 		if err == nil {
 			out = append(out, describeEvent(t, ev))
 		}
@@ -375,6 +511,24 @@ func sessionStep(t *testing.T, s *Session, input string) string {
 	return strings.Join(out, "; ")
 }
 
+// welcomed is what the server says: a welcome of three fields gets the checksum of the test's bets,
+// one that ends with "other" another one.
+func welcomed(said string) string {
+	fields := strings.Split(said, "|")
+	other := len(fields) == 5 && fields[4] == "other"
+	if fields[0] != "WELCOME" || len(fields) != 4 && !other {
+		return said
+	}
+	var checksum codec.Checksum
+	if n, err := strconv.Atoi(fields[1]); err == nil && n > 0 {
+		checksum = checksum.Add(testBatch(0, n).Lines)
+	}
+	if other {
+		checksum ^= 1
+	}
+	return strings.Join(fields[:4], "|") + "|" + checksum.String()
+}
+
 func describeEvent(t *testing.T, ev Event) string {
 	switch ev.Kind {
 	case EventWelcome:
@@ -386,6 +540,8 @@ func describeEvent(t *testing.T, ev Event) string {
 		return fmt.Sprintf("winners %q", ev.Winners)
 	case EventHold:
 		return "hold"
+	case EventConfirmed:
+		return "confirmed"
 	case EventAuthenticating:
 		return "authenticating"
 	case EventRetry:
@@ -400,7 +556,7 @@ func describeError(err error) string {
 	}
 	for name, sentinel := range map[string]error{
 		"ErrLostBets": ErrLostBets, "ErrOtherBets": ErrOtherBets, "ErrFrameBytes": ErrFrameBytes, "ErrProtocol": ErrProtocol,
-		"ErrNotAsked": ErrNotAsked,
+		"ErrNotAsked": ErrNotAsked, "ErrLostDraw": ErrLostDraw,
 	} {
 		if errors.Is(err, sentinel) {
 			return "error " + name
@@ -471,11 +627,13 @@ func TestSessionErrors(t *testing.T) {
 
 func TestSessionPushGap(t *testing.T) {
 	s := NewSession(testAgency, 3)
-	s.Push(testBatch(0, 2))
+	if err := s.Push(testBatch(0, 2)); err != nil {
+		t.Fatal(err)
+	}
 	defer func() {
 		if recover() == nil {
 			t.Error("a batch that leaves bet 2 out was taken")
 		}
 	}()
-	s.Push(testBatch(3, 1))
+	t.Error(s.Push(testBatch(3, 1)))
 }

@@ -35,6 +35,8 @@ type lane struct {
 	window int
 	conn   net.Conn
 
+	hello bool // it has said HELLO, so it has to confirm its winners
+
 	mu      sync.Mutex
 	sent    int     // frames
 	acked   int     // frames; sent-acked <= window
@@ -69,6 +71,7 @@ func (l *lane) connect() (err error) {
 	if w.Stored > 0 {
 		return fmt.Errorf("%w: it has %d bets of agency %d already: bench needs a fresh data directory", ErrServer, w.Stored, l.id)
 	}
+	l.hello = true
 	l.window = min(l.window, w.Window)
 	l.begun = make([]int64, l.window)
 	return nil
@@ -217,6 +220,20 @@ func (l *lane) winners() (count int, err error) {
 			return 0, l.lost(err)
 		}
 	}
+}
+
+func (l *lane) confirm() error {
+	if !l.hello {
+		return nil
+	}
+	reply, err := exchange(l.conn, codec.AppendReceived(nil, l.id))
+	if err != nil {
+		return l.lost(err)
+	}
+	if reply.Kind != codec.ReplyAck {
+		return fmt.Errorf("%w: receipt of agency %d: %s", ErrServer, l.id, describe(reply))
+	}
+	return nil
 }
 
 func (l *lane) batches() int { return l.acked }

@@ -82,6 +82,9 @@ func (m *messenger) winners() (count int, err error) {
 	}
 }
 
+// confirm has nothing to say: to close is enough.
+func (*messenger) confirm() error { return nil }
+
 func (m *messenger) sentBets() (bets int64) {
 	for n := range m.sent {
 		bets += int64(m.share.betsOf(n))

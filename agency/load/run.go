@@ -66,6 +66,8 @@ type sender interface {
 	upload() error
 	report() error
 	winners() (int, error)
+	// confirm says that the agency has its winners, if it is the kind of agency that does.
+	confirm() error
 	sentBets() int64
 	batches() int
 	lastAnswer() time.Duration
@@ -268,7 +270,7 @@ func (r *run) draw(h *harvest, result *Result) error {
 		// last report's time was taken.
 		Seconds: max(time.Duration(h.last.Load())-reported, 0).Seconds(),
 	}
-	return nil
+	return each(dialsMax, r.senders, sender.confirm)
 }
 
 // harvest is everyone's winners as they come in.

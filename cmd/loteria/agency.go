@@ -20,17 +20,21 @@ import (
 	"loteria/engine"
 )
 
-const agencyHelp = `Upload an agency's bets, report, wait for the draw, and exit with the winners.
+const agencyHelp = `Upload an agency's bets, report, wait for the draw, save the winners, confirm them
+to the server, and exit.
 
 The bets are a CSV file with five columns and no header (first name, last name,
 document, birthdate, number), or a zip or a folder that holds agency-<id>.csv.
 AGENCY_BETS may name several of these, separated by a colon: the first that has
 the agency's bets counts.
 A lost connection is taken up again where the server's disk says; so is an
-upload that another process has begun.
+upload that another process has begun, if the bets that are stored are the first
+ones of this file.
 
 Exit codes: 0 done, or stopped by a signal; 1 configuration or input; 3 the
-server was not reachable for AGENCY_RETRY_FOR; 5 rejected by the server.`
+server was not reachable for AGENCY_RETRY_FOR; 5 rejected by the server, or the
+server has other bets of this agency. An agency that has its winners and can't
+confirm them for AGENCY_RETRY_FOR warns, and exits with 0.`
 
 // agencyConfig is what `loteria agency` is started with.
 type agencyConfig struct {
@@ -153,13 +157,28 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 	if run.uploaded, err = client.Upload(ctx, name, bets); err == nil {
 		run.winners, err = client.Winners(ctx)
 	}
+	if err == nil {
+		// The server learns that the agency has its winners only when they are safe.
+		if err = winners.write(run.winners.Bytes()); err == nil {
+			err = confirm(ctx, client, log)
+		}
+	}
 	if errClose := client.Close(); err == nil {
 		err = errClose
 	}
-	if err == nil {
-		err = winners.write(run.winners.Bytes())
-	}
 	return run, err
+}
+
+// confirm tells the server that the agency has its winners. An agency that has them has what it came
+// for, also if the server can't be told any more.
+func confirm(ctx context.Context, client *agency.Client, log *zap.Logger) error {
+	err := client.Confirm(ctx)
+	if errors.Is(err, agency.ErrUnreachable) {
+		log.Warn("ganadores_confirmados", zap.String("result", "fail"), zap.Error(err),
+			zap.String("aviso", "the agency has its winners, but the server doesn't know and may end with exit code 3"))
+		return nil
+	}
+	return err
 }
 
 // winnersFile is the file AGENCY_WINNERS. It is tried beforehand, since that it
@@ -204,7 +223,7 @@ func (f *winnersFile) write(winners []byte) error {
 		return nil
 	}
 	if f.temp == nil {
-		return os.WriteFile(f.name, winners, readable)
+		return f.overwrite(winners)
 	}
 	_, err := f.temp.Write(winners)
 	err = errors.Join(err, f.temp.Chmod(readable), f.temp.Sync(), f.temp.Close())
@@ -212,13 +231,38 @@ func (f *winnersFile) write(winners []byte) error {
 		err = os.Rename(f.temp.Name(), f.name)
 	}
 	if errors.Is(err, syscall.EBUSY) { // a file that is mounted by itself
-		return os.WriteFile(f.name, winners, readable)
+		return f.overwrite(winners)
+	}
+	if err == nil {
+		f.temp = nil
+		err = syncFolder(filepath.Dir(f.name))
 	}
 	if err != nil {
 		return fmt.Errorf("AGENCY_WINNERS=%s: %w", f.name, err)
 	}
-	f.temp = nil
 	return nil
+}
+
+// overwrite writes the winners into the file that is there. A pipe or a device has nothing to sync.
+func (f *winnersFile) overwrite(winners []byte) error {
+	file, err := os.OpenFile(f.name, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(winners)
+	if errSync := file.Sync(); !errors.Is(errSync, syscall.EINVAL) {
+		err = errors.Join(err, errSync)
+	}
+	return errors.Join(err, file.Close())
+}
+
+// syncFolder makes a new name in a folder durable.
+func syncFolder(name string) error {
+	folder, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // discard removes a file that was not written whole.
