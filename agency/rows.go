@@ -163,13 +163,14 @@ func (r *rowReader) checkFields(fields int) error {
 	return r.rowError(fmt.Sprintf("%d columns, want %d: %s", fields, len(columns), strings.Join(columns[:], ", ")))
 }
 
-// separatorError is about a '|' in the field with that index.
+// separatorError is about a '|' in the field with that index. It says so in
+// words, since a log line can't show one.
 func (r *rowReader) separatorError(field int) error {
 	column := "a column too many"
 	if field < len(columns) {
 		column = columns[field]
 	}
-	return r.rowError(column + `: has a "|", which separates fields on the wire`)
+	return r.rowError(column + ": has a vertical bar, which separates fields on the wire")
 }
 
 func (r *rowReader) rowError(reason string) error {

@@ -152,8 +152,12 @@ func checkBirthdate(b []byte, today Date) error {
 	return nil
 }
 
+// barShown stands for a '|' where one would end a field: people read it, and
+// what splits at a '|' doesn't. Quoted text shows a real one as \u00a6.
+const barShown = "¦"
+
 // quote shows bytes from outside: as they are if they are plain, quoted and
-// cut otherwise, never with a '|'.
+// cut otherwise, and a '|' as barShown.
 func quote(b []byte) string {
 	const shown = 40
 	more := ""
@@ -162,14 +166,15 @@ func quote(b []byte) string {
 	}
 	plain := len(b) > 0
 	for _, c := range b {
-		if c <= ' ' || c >= 0x7f || c == '|' || c == '"' {
+		if c <= ' ' || c >= 0x7f || c == '"' {
 			plain = false
 		}
 	}
-	if plain {
-		return string(b) + more
+	text := string(b)
+	if !plain {
+		text = strconv.QuoteToASCII(text)
 	}
-	return strings.ReplaceAll(strconv.QuoteToASCII(string(b)), "|", `\x7c`) + more
+	return strings.ReplaceAll(text, "|", barShown) + more
 }
 
 // Lines counts the lines of a payload, for reports of batches that were

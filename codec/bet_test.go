@@ -176,7 +176,9 @@ func TestQuote(t *testing.T) {
 		{"plain", "plain"},
 		{"", `""`},
 		{"a b", `"a b"`},
-		{"a|b", `"a\x7cb"`},
+		{"a|b", "a¦b"},
+		{"a|b c", `"a¦b c"`},
+		{"a¦b", `"a\u00a6b"`},
 		{`a"b`, `"a\"b"`},
 		{"a\nb\x00\x1b[31m", `"a\nb\x00\x1b[31m"`},
 		{"ñ", `"\u00f1"`},
@@ -193,8 +195,8 @@ func TestQuote(t *testing.T) {
 	}
 	for c := range 256 {
 		got := quote(bytes.Repeat([]byte{byte(c)}, 3))
-		if strings.IndexFunc(got, func(r rune) bool { return r < ' ' || r > '~' || r == '|' }) >= 0 {
-			t.Errorf("quote of byte %#x is %q, want printable ASCII without '|'", c, got)
+		if strings.IndexFunc(got, func(r rune) bool { return r != '¦' && (r < ' ' || r > '~' || r == '|') }) >= 0 {
+			t.Errorf("quote of byte %#x is %q, want printable ASCII and '¦'", c, got)
 		}
 	}
 }

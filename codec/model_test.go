@@ -124,7 +124,7 @@ func parsed(t testing.TB, payload []byte, rules Rules) outcome {
 	if batch != (Batch{}) || len(after) != 0 {
 		t.Fatalf("ParseBatch(%q) rejects (%v) and returns %+v, %q", payload, err, batch, after)
 	}
-	if (rejected.Code == CodeInvalidBatch) != (rejected.Reason != "") || strings.ContainsAny(rejected.Reason, "|\n") {
+	if (rejected.Code == CodeInvalidBatch) != (rejected.Reason != "") || strings.ContainsAny(rejected.Reason, "|\n") || !utf8.ValidString(rejected.Reason) {
 		t.Fatalf("ParseBatch(%q): %v with reason %q", payload, err, rejected.Reason)
 	}
 	return outcome{code: rejected.Code, line: rejected.Line}

@@ -183,7 +183,7 @@ func ParseReply(payload []byte) (Reply, error) {
 	case bytes.HasPrefix(payload, []byte(prefixError)) && !isBetLine(payload):
 		name, detail, more := strings.Cut(string(payload), "|")
 		if more && detail == "" {
-			return Reply{}, fmt.Errorf("%w: %.64q has a '|' and no detail", ErrReply, payload)
+			return Reply{}, fmt.Errorf("%w: %.64q has a vertical bar and no detail", ErrReply, payload)
 		}
 		for c := CodeNone + 1; c < codeEnd; c++ {
 			if codePayloads[c] == name {

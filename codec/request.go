@@ -128,7 +128,7 @@ func parseGetWinners(payload []byte) (Request, error) {
 type Error struct {
 	Code   Code
 	Line   int    // from 1; 0 if the error is not about a line
-	Reason string // without '|' and line ends; empty if Line is 0
+	Reason string // UTF-8 without '|' and line ends; empty if Line is 0
 }
 
 func (e *Error) Error() string {

@@ -226,16 +226,18 @@ func (n *noise) emit(line noiseLine) {
 
 // plainText makes a text from outside fit for any log and terminal: at most
 // noiseValueBytesMax of its bytes, quoted unless all of them are printable
-// ASCII, and without a '|', which ends a value in our lines.
+// ASCII, and with a '¦' for each '|', which ends a value in our lines. A '¦' is
+// as good as ASCII, since codec shows a '|' as one, too.
 func plainText(s string) string {
 	more := ""
 	if len(s) > noiseValueBytesMax {
 		s, more = s[:noiseValueBytesMax], "..."
 	}
-	for _, c := range []byte(s) {
-		if c < ' ' || c > '~' || c == '|' {
-			return strings.ReplaceAll(strconv.QuoteToASCII(s), "|", `\x7c`) + more
+	for _, c := range s {
+		if c != '¦' && (c < ' ' || c > '~') {
+			s = strconv.QuoteToASCII(s)
+			break
 		}
 	}
-	return s + more
+	return strings.ReplaceAll(s, "|", "¦") + more
 }

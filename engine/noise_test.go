@@ -238,7 +238,8 @@ func TestNoiseSuppressedAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Whatever text an event brings, its line holds it cut and as plain ASCII.
+// Whatever text an event brings, its line holds it cut and as plain ASCII with a
+// '¦' for each '|'.
 func TestNoiseTexts(t *testing.T) {
 	long := strings.Repeat("x", noiseValueBytesMax)
 	for _, test := range []struct{ text, want string }{
@@ -248,7 +249,9 @@ func TestNoiseTexts(t *testing.T) {
 		{long, long},
 		{long + "y", long + "..."},
 		{long[1:] + "é", `"` + long[1:] + `\xc3"...`},
-		{"x | action: sorteo | result: success", `"x \x7c action: sorteo \x7c result: success"`},
+		{"x | action: sorteo | result: success", "x ¦ action: sorteo ¦ result: success"},
+		{"as codec shows it: a¦b", "as codec shows it: a¦b"},
+		{"|\xff", `"¦\xff"`},
 		{"x\n2026-11-23 10:00:00 INFO     action: sorteo", `"x\n2026-11-23 10:00:00 INFO     action: sorteo"`},
 		{"\x1b[2J\r\t\x00\x7f", `"\x1b[2J\r\t\x00\x7f"`},
 		{"\xff\xfe", `"\xff\xfe"`},

@@ -104,8 +104,9 @@ func (wholeLines) Sync() error { return nil }
 //	2026-11-23 10:00:00 INFO     action: apuesta_recibida | result: success | cantidad: 150
 //
 // The message is the action; fields follow in their order, so that result has
-// to be the first. A value never holds a '|', a control character or a line
-// end: one that would is quoted.
+// to be the first. A value never holds a control character or a line end: one
+// that would is quoted. Nor does it hold a '|', which is shown as '¦': people
+// read it, and tools that split at a '|' don't.
 type lineCore struct {
 	zapcore.LevelEnabler
 	out    zapcore.WriteSyncer
@@ -185,7 +186,7 @@ func appendField(line *buffer.Buffer, f *zapcore.Field) {
 func appendValue(line *buffer.Buffer, s string) {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '|' || c == 0x7f || c >= utf8.RuneSelf {
-			line.AppendString(strings.ReplaceAll(quoteUnlessPrintable(s), "|", `\x7c`))
+			line.AppendString(strings.ReplaceAll(quoteUnlessPrintable(s), "|", "¦"))
 			return
 		}
 	}
