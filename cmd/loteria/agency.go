@@ -52,10 +52,12 @@ type agencyConfig struct {
 
 func (c agencyConfig) validate() error {
 	switch {
+	case c.ID == 0 && os.Getenv("AGENCY_ID") == "":
+		return fmt.Errorf("%w: AGENCY_ID has to be set: want 1 to 100000", errEnvironment)
 	case c.ID < 1 || c.ID > 100_000:
 		return fmt.Errorf("%w: AGENCY_ID=%d is not legal: want 1 to 100000", errEnvironment, c.ID)
 	case c.Bets == "":
-		return fmt.Errorf("%w: AGENCY_BETS is not set: want a CSV file, or a zip or a folder that holds %s", errEnvironment, dataset.FileName(int(c.ID)))
+		return fmt.Errorf("%w: AGENCY_BETS has to be set: want a CSV file, or a zip or a folder that holds %s", errEnvironment, dataset.FileName(int(c.ID)))
 	case c.BatchBets < 1:
 		return fmt.Errorf("%w: AGENCY_BATCH_BETS=%d is not legal: want 1 or more", errEnvironment, c.BatchBets)
 	case c.BatchBytes < agency.BatchBytesMin || c.BatchBytes > agency.BatchBytesMax:
