@@ -61,6 +61,7 @@ compose_file() {
 		  AGENCY_BATCH_BYTES: "\${AGENCY_BATCH_BYTES:-8192}"
 		  AGENCY_WINDOW: "\${AGENCY_WINDOW:-32}" # batches that may be unanswered at once
 		  AGENCY_RETRY_FOR: "\${AGENCY_RETRY_FOR:-1m}" # how long an unreachable server is tried again
+		  AGENCY_REPLY_BYTES_MAX: "\${AGENCY_REPLY_BYTES_MAX:-67108864}" # the winners have to fit
 		  AGENCY_SECRET: "\${AGENCY_SECRET:-}" # all agencies' alike; better give each a file
 		  AGENCY_SECRET_FILE: "\${AGENCY_SECRET_FILE:-}" # compose/doc.go says how to mount it
 		  AGENCY_WINNERS: "\${AGENCY_WINNERS:-}" # a file to write the winners to, such as /data/winners.csv

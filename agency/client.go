@@ -336,7 +336,7 @@ func (c *Client) flush(ctx context.Context) {
 func (c *Client) receive(in inbound) error {
 	switch {
 	case errors.Is(in.err, codec.ErrFrameTooLarge):
-		return fmt.Errorf("%w: %w; raise WithReplyBytesMax", ErrReplyTooLarge, in.err)
+		return fmt.Errorf("%w: %w; raise AGENCY_REPLY_BYTES_MAX (WithReplyBytesMax)", ErrReplyTooLarge, in.err)
 	case errors.Is(in.err, codec.ErrFrameHeader):
 		return fmt.Errorf("%w: %w", ErrProtocol, in.err)
 	case in.err != nil:

@@ -52,6 +52,7 @@ var illegalValues = map[string][]string{
 	"AGENCY_BATCH_BYTES":            {"308", "16777217", "8k"},
 	"AGENCY_WINDOW":                 {"0", "1025", "wide"},
 	"AGENCY_RETRY_FOR":              {"-1s", "60", "ever"},
+	"AGENCY_REPLY_BYTES_MAX":        {"1023", "1073741825", "64M"},
 	"AGENCY_SECRET":                 {"sesame", "sesame of agency one", "sésamo-de-la-agencia-1"},
 	"LOG_LEVEL":                     {"loud", "fatal", "panic"},
 	"LOG_FORMAT":                    {"xml", "Line"},
@@ -143,7 +144,7 @@ func TestLoadEnvironment(t *testing.T) {
 	if err := loadEnvironment(&got); err != nil {
 		t.Fatal(err)
 	}
-	want := agencyConfig{ID: 7, Server: "localhost:12345", Bets: "a=b|c", BatchBets: 150, BatchBytes: 8192, Window: 32, RetryFor: 90e9}
+	want := agencyConfig{ID: 7, Server: "localhost:12345", Bets: "a=b|c", BatchBets: 150, BatchBytes: 8192, Window: 32, RetryFor: 90e9, ReplyBytesMax: codec.ReplyBytesMaxDefault}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
