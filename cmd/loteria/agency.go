@@ -58,11 +58,23 @@ const (
 	replyBytesTop = 1 << 30
 )
 
+func (c agencyConfig) legalID() bool { return c.ID >= 1 && c.ID <= 100_000 }
+
+// logFields are those of every line that is about this agency: which one it is,
+// unless it wasn't told. They can be had of a configuration that is otherwise
+// wrong.
+func (c agencyConfig) logFields() []zap.Field {
+	if !c.legalID() {
+		return nil
+	}
+	return []zap.Field{zap.Uint32("agencia", c.ID)}
+}
+
 func (c agencyConfig) validate() error {
 	switch {
 	case c.ID == 0 && os.Getenv("AGENCY_ID") == "":
 		return fmt.Errorf("%w: AGENCY_ID has to be set: want 1 to 100000", errEnvironment)
-	case c.ID < 1 || c.ID > 100_000:
+	case !c.legalID():
 		return fmt.Errorf("%w: AGENCY_ID=%d is not legal: want 1 to 100000", errEnvironment, c.ID)
 	case c.Bets == "":
 		return fmt.Errorf("%w: AGENCY_BETS has to be set: want a CSV file, or a zip or a folder that holds %s", errEnvironment, dataset.FileName(int(c.ID)))
@@ -112,10 +124,11 @@ func newAgencyCommand() *cobra.Command {
 		Example: "  AGENCY_ID=1 AGENCY_BETS=testdata/dataset.zip loteria agency",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withLogger(cmd.OutOrStdout(), func(log *zap.Logger) error {
-				var cfg agencyConfig
-				if err := loadEnvironment(&cfg); err != nil {
-					return err
+			var cfg agencyConfig
+			errLoad := loadEnvironment(&cfg)
+			return withLogger(cmd.OutOrStdout(), cfg.logFields(), func(log *zap.Logger) error {
+				if errLoad != nil {
+					return errLoad
 				}
 				if err := cfg.validate(); err != nil {
 					return err

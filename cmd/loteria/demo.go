@@ -201,7 +201,7 @@ func demoDraw(ctx context.Context, options demoOptions, participants []*particip
 		p.config.Server = server.Addr().String()
 		all.Go(func() error {
 			started := time.Now()
-			run, err := runAgency(ctx, p.config, log, agency.WithProgress(func(at agency.Progress) { show.set(p, at.Stored) }))
+			run, err := runAgency(ctx, p.config, log.With(p.config.logFields()...), agency.WithProgress(func(at agency.Progress) { show.set(p, at.Stored) }))
 			p.run, p.took = run, time.Since(started)
 			if err != nil {
 				return fmt.Errorf("agency %d: %w", p.config.ID, err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -285,15 +286,39 @@ func end(ts *testscript.TestScript, p *process, want string) {
 	if strconv.Itoa(code) != want {
 		ts.Fatalf("exit code %d, want %s; it said:\n%s%s", code, want, p.stdout, p.stderr)
 	}
-	// Issue 4, point 5: the field's tools can parse every line.
+	// Issue 4, point 5: the field's tools can parse every line. An agency's say which
+	// agency it is.
+	id := agencyOf(p)
 	for line := range strings.Lines(p.stdout.String()) {
 		if code < 0 || !strings.Contains(line, "action:") {
 			continue // who is killed may leave half a line
 		}
-		if _, _, _, err := parseLine(strings.TrimSuffix(line, "\n")); err != nil {
+		_, _, values, err := parseLine(strings.TrimSuffix(line, "\n"))
+		if err != nil {
 			ts.Fatalf("%v: %q", err, line)
 		}
+		if id != "" && (values["agencia"] != id || !strings.HasSuffix(line, " | agencia: "+id+"\n")) {
+			ts.Fatalf("a line that doesn't end with agencia: %s: %q", id, line)
+		}
 	}
+}
+
+// agencyOf is the id of a process that is an agency's and was told a legal one,
+// else empty.
+func agencyOf(p *process) string {
+	if !slices.Contains(p.cmd.Args[1:], "agency") {
+		return ""
+	}
+	id := ""
+	for _, entry := range p.cmd.Env {
+		if value, ok := strings.CutPrefix(entry, "AGENCY_ID="); ok {
+			id = value
+		}
+	}
+	if n, err := strconv.Atoi(id); err != nil || n < 1 || n > dataset.AgenciesMax {
+		return ""
+	}
+	return id
 }
 
 func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {

@@ -31,7 +31,7 @@ func newServerCommand() *cobra.Command {
 		Example: "  SERVER_AGENCIES=2 SERVER_DATA_DIR=/tmp/draw loteria server",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withLogger(cmd.OutOrStdout(), func(log *zap.Logger) error {
+			return withLogger(cmd.OutOrStdout(), nil, func(log *zap.Logger) error {
 				var cfg engine.Config
 				if err := loadEnvironment(&cfg); err != nil {
 					return err
@@ -50,10 +50,10 @@ func newServerCommand() *cobra.Command {
 // noExportFlag is the hidden flag that sets engine.Config.NoExport.
 const noExportFlag = "no-export"
 
-// withLogger runs a command that logs to w, and logs how it ended. A log that
-// can't be written is said on standard error, and does not change how the
-// command ends: a draw that was held was held.
-func withLogger(w io.Writer, command func(*zap.Logger) error) error {
+// withLogger runs a command that logs to w, and logs how it ended; every line
+// has the fields. A log that can't be written is said on standard error, and
+// does not change how the command ends: a draw that was held was held.
+func withLogger(w io.Writer, fields []zap.Field, command func(*zap.Logger) error) error {
 	var cfg logConfig
 	if err := loadEnvironment(&cfg); err != nil {
 		return err
@@ -62,6 +62,7 @@ func withLogger(w io.Writer, command func(*zap.Logger) error) error {
 	if err != nil {
 		return err
 	}
+	log = log.With(fields...)
 	err = logExit(log, command(log))
 	if errClose := closeLog(); errClose != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "loteria: the log is not whole:", errClose) // there is nobody else to tell
