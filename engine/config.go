@@ -141,9 +141,10 @@ func (c Config) Validate() error {
 }
 
 // CheckAddr checks that addr, the value of the variable name, is HOST:PORT or
-// :PORT, with a port that can be a number or a service's name, and a host that
-// can be there. It asks no name server. The error wraps ErrConfig and says that
-// legal would be.
+// :PORT, with a port that can be a number or a service's name. A host that is
+// meant as an IP address has to be one; no name server is asked for others. The
+// error wraps ErrConfig and ends with legal, which says in words what is taken.
+// Any goroutine may call it.
 func CheckAddr(name, addr, legal string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || port == "" {
