@@ -102,6 +102,7 @@ compose_file() {
 		      SERVER_WINNERS: "\${SERVER_WINNERS:-push}" # push or poll
 		      SERVER_WINNERS_SCOPE: "\${SERVER_WINNERS_SCOPE:-agency}" # agency or all
 		      SERVER_EXIT_GRACE: "\${SERVER_EXIT_GRACE:-10s}" # how long to wait for agencies to come back
+		      SERVER_DEADLINE: "\${SERVER_DEADLINE:-}" # until when the draw has to take place, such as 2h
 		      SERVER_WINDOW: "\${SERVER_WINDOW:-64}" # an agency's frames that may be unanswered at once
 		      SERVER_FRAME_BYTES_MAX: "\${SERVER_FRAME_BYTES_MAX:-65536}"
 		      SERVER_CONNECTIONS_MAX: "\${SERVER_CONNECTIONS_MAX:-16384}"

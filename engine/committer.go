@@ -142,7 +142,7 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 		c.append(r.records.of(b.records))
 	case lottery.ReportedEntry:
 		start := len(c.own)
-		c.own = ledger.AppendRecord(c.own, ledger.Reported, uint32(r.agency), 0, nil)
+		c.own = ledger.AppendRecord(c.own, ledger.Reported, uint32(r.agency), reportCount(s.lottery.Confirms()), nil)
 		c.append(c.own[start:])
 		c.reports = append(c.reports, r.agency)
 	case lottery.ServedEntry:

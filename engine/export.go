@@ -62,7 +62,7 @@ func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
 		done.Winners += int64(batch.Winners)
 		return errors.Join(betsCSV.lines(payload), winnersCSV.lines(wins))
 	}
-	hist.onReported = func(id codec.Agency) error {
+	hist.onReported = func(id codec.Agency, _ bool) error {
 		if id < 1 || int(id) > hist.settings.agencies || reported[id] {
 			return fmt.Errorf("%w: agency %d reports twice, or is not expected", lottery.ErrReplay, id)
 		}

@@ -108,7 +108,11 @@ func TestHostile(t *testing.T) {
 	if n := s.count("sorteo", "success"); n != 1 {
 		t.Errorf("the draw was logged %d times", n)
 	}
-	for _, w := range waiting {
+	for i, w := range waiting {
+		if v := visitors[i]; v.confirms {
+			w.resumes(v)
+			w.confirms(int(v.id))
+		}
 		w.close()
 	}
 	good.wire.close()
@@ -321,7 +325,7 @@ func hostileResets() []hostile {
 				t.Errorf("%d bets are stored, want %d to %d batches of %d", stored, r.least, r.most, visitBets)
 			}
 			v.sure(0, stored)
-			if r.reported {
+			if v.confirms = r.reported; r.reported {
 				back.say(v.bets(stored, visitBets)).hears(codec.CodeBetsClosed.String())
 			} else {
 				back.say(v.bets(stored, visitBets)).hears("ACK")

@@ -23,6 +23,8 @@ type visitor struct {
 	*liveServer
 	id     codec.Agency
 	stored []int // what has to be in the ledger, in this order
+	// confirms: it has said HELLO and reported, so it has to confirm its winners.
+	confirms bool
 }
 
 const (

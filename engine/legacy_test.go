@@ -171,6 +171,9 @@ func (newAgency) play(ctx context.Context, addr string, id codec.Agency, bets []
 		return nil, errors.Join(err, c.Close())
 	}
 	winners, err := c.Winners(ctx)
+	if err == nil {
+		err = c.Confirm(ctx)
+	}
 	return winners.Bytes(), errors.Join(err, c.Close())
 }
 

@@ -61,8 +61,9 @@ type history struct {
 	// onSettings, if not nil, is called with the first record and may refuse it.
 	onSettings func(settings) error
 	// onBets is also given the payload's CRC-32C, begun with ledger.PayloadSeed.
-	onBets     func(agency codec.Agency, count int, payload []byte, checksum uint32) error
-	onReported func(agency codec.Agency) error
+	onBets func(agency codec.Agency, count int, payload []byte, checksum uint32) error
+	// onReported is also told whether the agency confirms its winners.
+	onReported func(agency codec.Agency, confirms bool) error
 	onServed   func(agency codec.Agency) error
 }
 
@@ -94,12 +95,21 @@ func (h *history) take(r ledger.Record) error {
 	case ledger.Bets:
 		return h.onBets(codec.Agency(r.Agency), int(r.Count), r.Payload, r.Checksum)
 	case ledger.Reported:
-		return h.onReported(codec.Agency(r.Agency))
+		return h.onReported(codec.Agency(r.Agency), r.Count == reportCount(true))
 	case ledger.Served:
 		return h.served(r)
 	default:
 		return fmt.Errorf("%w: a record of kind %v behind the first", lottery.ErrReplay, r.Kind)
 	}
+}
+
+// reportCount is what the record of a report has as its count: whether the agency confirms its
+// winners. Ledgers of before there was a receipt have 0.
+func reportCount(confirms bool) uint32 {
+	if confirms {
+		return 1
+	}
+	return 0
 }
 
 // appendServed packs the record that says that agencies have their winners: their ids in decimal, with
@@ -159,8 +169,8 @@ func replayInto(l *lottery.Lottery, want settings) *history {
 			}
 			return l.Replay(lottery.BetsEntry, agency, count, codec.StretchOf(payload, checksum, ledger.PayloadSeed), lines)
 		},
-		onReported: func(agency codec.Agency) error {
-			return l.Replay(lottery.ReportedEntry, agency, 0, codec.Stretch{}, nil)
+		onReported: func(agency codec.Agency, confirms bool) error {
+			return l.Replay(lottery.ReportedEntry, agency, int(reportCount(confirms)), codec.Stretch{}, nil)
 		},
 		onServed: func(agency codec.Agency) error {
 			return l.Replay(lottery.ServedEntry, agency, 0, codec.Stretch{}, nil)

@@ -495,7 +495,10 @@ func (s *schedule) checkLedger() {
 			found = append(found, e)
 			return nil
 		},
-		onReported: func(id codec.Agency) error {
+		onReported: func(id codec.Agency, confirms bool) error {
+			if confirms != s.model.confirms[id] {
+				return fmt.Errorf("agency %d confirms: %v", id, confirms)
+			}
 			found = append(found, modelEntry{agency: id})
 			return nil
 		},

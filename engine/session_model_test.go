@@ -26,8 +26,7 @@ type model struct {
 	read  [][]modelEvent // by loop: what was read and is not decided
 	// served are the agencies that are known to have their winners, for ever.
 	served map[codec.Agency]bool
-	// confirms are those of which a connection that had said HELLO was the last to say HELLO, or
-	// anything that was new.
+	// confirms are those of which a connection has reported that had said HELLO, for ever.
 	confirms map[codec.Agency]bool
 
 	opened int                  // connections
@@ -76,14 +75,14 @@ type modelEvent struct {
 }
 
 func newModel(cfg Config, today codec.Date) *model {
-	m := &model{cfg: cfg, today: today, served: map[codec.Agency]bool{}}
+	m := &model{cfg: cfg, today: today, served: map[codec.Agency]bool{}, confirms: map[codec.Agency]bool{}}
 	m.restart()
 	return m
 }
 
 // restart forgets everything but what is stored.
 func (m *model) restart() {
-	m.conns, m.read, m.confirms = nil, make([][]modelEvent, m.cfg.EventLoops), map[codec.Agency]bool{}
+	m.conns, m.read = nil, make([][]modelEvent, m.cfg.EventLoops)
 	m.opened, m.spoken = 0, map[codec.Agency]int{}
 }
 
@@ -279,7 +278,7 @@ func (m *model) decide(e modelEvent) {
 			}
 		}
 		c.agency, m.spoken[id] = id, c.number
-		c.welcome, m.confirms[id] = true, true
+		c.welcome = true
 		m.tell(c, fmt.Sprintf("WELCOME|%d|%d|%d|%08x", m.stored(id), m.cfg.Window, m.cfg.FrameBytesMax, m.checksum(id)))
 	case requestReceived:
 		c.agency = id
@@ -294,7 +293,7 @@ func (m *model) decide(e modelEvent) {
 			m.tellError(c, codec.CodeBetsClosed, "")
 			return
 		}
-		c.agency, m.confirms[id] = id, c.welcome
+		c.agency = id
 		m.log = append(m.log, modelEntry{id, e.payload})
 		m.tell(c, "ACK")
 	case requestGetWinners:

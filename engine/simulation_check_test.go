@@ -292,7 +292,10 @@ func (w *world) visit(c *contents) func(ledger.Record) error {
 			}
 			return nil
 		},
-		onReported: func(id codec.Agency) error {
+		onReported: func(id codec.Agency, confirms bool) error {
+			if confirms == w.agencies[id-1].old {
+				w.failf("ledger: agency %d confirms: %v", id, confirms)
+			}
 			if c.reported[id-1] {
 				w.failf("ledger: agency %d reports twice", id)
 			}

@@ -213,7 +213,7 @@ func (a *soakAgency) play(ctx context.Context) (err error) {
 	if got := string(winners.Bytes()); got != strings.Join(want, "\n") {
 		return fmt.Errorf("%d winners, want %d", winners.Count(), len(want))
 	}
-	return nil
+	return c.Confirm(ctx)
 }
 
 // soakNetwork carries an agency's connections to the server, and breaks them.

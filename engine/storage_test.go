@@ -90,7 +90,7 @@ func TestStorageFills(t *testing.T) {
 	options := ledger.Options{FS: fsys, ReserveBytes: reserved}
 	fsys.LimitSpace(reserved + 1)
 	s := serveLiveOn(t, cfg, options)
-	agency := s.dial(t).say("HELLO|1").hears("WELCOME|0|64|65536")
+	agency := s.dial(t).say("HELLO|1").hears(welcomed())
 	batch := strings.TrimSuffix(strings.Repeat(betMaria+"\n", reserved/2/len(betMaria)), "\n")
 	agency.say(batch).hears("ACK")
 	agency.say(batch, batch).hears(codec.CodeStorage.String()).hearsEnd()
@@ -102,7 +102,7 @@ func TestStorageFills(t *testing.T) {
 	}
 	fsys.LimitSpace(-1)
 	s = serveLiveOn(t, cfg, options)
-	s.dial(t).say("HELLO|1").hears(fmt.Sprintf("WELCOME|%d|64|65536", reserved/2/len(betMaria))).close()
+	s.dial(t).say("HELLO|1").hears(welcomed(strings.Split(batch, "\n")...)).close()
 }
 
 // A disk that is full or broken when the server starts is storage, and not

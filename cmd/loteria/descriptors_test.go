@@ -70,7 +70,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	if err := server.stdout.await(regexp.MustCompile(`accept_connections \| result: in_progress`), 1, server.ended); err != nil {
 		t.Fatal(err)
 	}
-	const welcome = "18\n"
+	const welcome = "27\n"
 	if got := <-ask(t, addr, "HELLO|1"); got != welcome {
 		t.Fatalf("agency 1 hears %q", got)
 	}

@@ -38,6 +38,7 @@ var illegalValues = map[string][]string{
 	"SERVER_WINNERS":                {"pull", "Push"},
 	"SERVER_WINNERS_SCOPE":          {"everyone", "ALL"},
 	"SERVER_EXIT_GRACE":             {"10", "-1s", "25h", "soon"},
+	"SERVER_DEADLINE":               {"-1s", "0s", "soon", "2026-12-24", "20:00"},
 	"SERVER_WINDOW":                 {"0", "4097", "-1", "many"},
 	"SERVER_FRAME_BYTES_MAX":        {"308", "16777217", "64k"},
 	"SERVER_CONNECTIONS_MAX":        {"0", "1000001", "all"},

@@ -34,6 +34,7 @@ records   7 in 2 segments, 5544 bytes
 bets      123, 2 of them win
 reported  2 of 2: 1, 2
 draw      held
+served    0 of 2
 end       whole
 `
 
@@ -93,14 +94,14 @@ func TestLedgerCommand(t *testing.T) {
 			stdout: "settings  2 agencies, winning number 7574\nrecords   5 in 2 segments, ...", stderr: goldenLive + ", offset 64, record 6: the record's payload is damaged"},
 		{name: "dump a flipped bit", damage: rewrite(goldenSealed, flip), args: "dump", code: exitStorage, stdout: goldenDumpHead + "4 reported agency=1 count=0 bytes=0 \"\"\n", stderr: goldenSealed + ", offset 360, record 5"},
 		{name: "verify a truncated sealed segment", damage: rewrite(goldenSealed, cut), args: "verify", code: exitStorage, stdout: "settings ...", stderr: "record 5: the record's payload is cut off"},
-		{name: "verify a torn end", damage: rewrite(goldenLive, cut), args: "verify", stdout: "settings  2 agencies, winning number 7574\nrecords   6 in 2 segments, 5512 bytes\nbets      123, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nend       torn write in ..."},
+		{name: "verify a torn end", damage: rewrite(goldenLive, cut), args: "verify", stdout: "settings  2 agencies, winning number 7574\nrecords   6 in 2 segments, 5512 bytes\nbets      123, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nserved    0 of 2\nend       torn write in ..."},
 		{name: "verify a sealed ledger", golden: "v1-sealed", args: "verify", stdout: goldenWhole + "seal      through record 7\n"},
 		{name: "verify an unfinished seal", golden: "v1-sealed", damage: rewrite(goldenSeal, cut), args: "verify", stdout: goldenWhole + "seal      unfinished\n"},
 		{name: "verify a torn end before the seal", golden: "v1-sealed", damage: rewrite(goldenLive, cut), args: "verify", code: exitStorage,
-			stdout: "settings  2 agencies, winning number 7574\nrecords   6 in 2 segments, 5512 bytes\nbets      123, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nend       DAMAGED: all of the above stands before the damage\nseal      through record 7\n",
+			stdout: "settings  2 agencies, winning number 7574\nrecords   6 in 2 segments, 5512 bytes\nbets      123, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nserved    0 of 2\nend       DAMAGED: all of the above stands before the damage\nseal      through record 7\n",
 			stderr: goldenLive + ", offset 2608, record 7: the ledger was sealed through record 7 and ends at record 6: a segment was removed or cut short"},
 		{name: "verify a missing last segment", damage: remove(goldenLive), args: "verify",
-			stdout: "settings  2 agencies, winning number 7574\nrecords   5 in 1 segments, 2904 bytes\nbets      63, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nend       whole\nseal      none\n"},
+			stdout: "settings  2 agencies, winning number 7574\nrecords   5 in 1 segments, 2904 bytes\nbets      63, 2 of them win\nreported  1 of 2: 1\ndraw      not held\nserved    0 of 2\nend       whole\nseal      none\n"},
 		{name: "verify a missing last segment before the seal", golden: "v1-sealed", damage: remove(goldenLive), args: "verify", code: exitStorage,
 			stdout: "settings  2 agencies, winning number 7574\nrecords   5 in 1 segments, ...", stderr: "the ledger was sealed through record 7 and ends at record 5"},
 		{name: "dump a missing last segment before the seal", golden: "v1-sealed", damage: remove(goldenLive), args: "dump --to 3", stdout: goldenDumpHead},

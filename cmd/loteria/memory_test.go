@@ -131,7 +131,7 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 			if _, err := honest.Write(codec.AppendFrame(codec.AppendHello(nil, 3), []byte(bet))); err != nil {
 				t.Fatal(err)
 			}
-			answer := make([]byte, len("18\nWELCOME|0|64|655363\nACK"))
+			answer := make([]byte, len("27\nWELCOME|0|64|65536|000000003\nACK"))
 			if err := honest.SetReadDeadline(time.Now().Add(eventTimeout)); err != nil {
 				t.Fatal(err)
 			}

@@ -94,7 +94,7 @@ func TestFlood(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer honest.Close()
-			honest.wants(t, "HELLO|3", "WELCOME|0|64|65536")
+			honest.wants(t, "HELLO|3", "WELCOME|0|64|65536|00000000")
 
 			abusers := []*abuser{newAbuser(addr, "127.0.0.1", 1), newAbuser(addr, "127.0.0.2", 2)}
 			enough, over := make(chan struct{}), make(chan error, len(abusers))
@@ -119,6 +119,7 @@ func TestFlood(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			honest.wants(t, "RECEIVED|3", "ACK")
 			if err := honest.Close(); err != nil {
 				t.Error(err)
 			}
@@ -158,8 +159,10 @@ func checkFlood(t *testing.T, format, log string, abusers []*abuser, took time.D
 		{event{"fin_apuestas", "success"}, ""}:                len(abusers) + 1,
 		{event{"apuesta_recibida", "success"}, ""}:            1,
 		{event{"accept_connections", "success"}, "127.0.0.3"}: 1,
-		{eventHello, ""}:                                 len(abusers) + 1, // the first of each agency
-		{eventWinners, ""}:                               len(abusers) + 1,
+		{eventHello, ""}:   len(abusers) + 1, // the first of each agency
+		{eventWinners, ""}: len(abusers) + 1,
+		{event{"ganadores_recibidos", "success"}, ""}:    len(abusers) + 1,
+		{event{"espera", "in_progress"}, ""}:             len(abusers), // behind every report but the last
 		{event{"limites", "success"}, ""}:                1,
 		{event{"ledger", "success"}, ""}:                 2,
 		{event{"accept_connections", "in_progress"}, ""}: 1,
@@ -312,6 +315,7 @@ func (a *abuser) say(c *floodConn, first bool, raw []byte) error {
 	switch name {
 	case "WELCOME":
 		a.provoked[eventHello]++
+	case "ACK": // of the receipt: the first has a line that is no noise
 	case "":
 		a.provoked[eventWinners]++ // there are none
 	case codec.CodeInvalidBatch.String():
@@ -341,6 +345,7 @@ func (a *abuser) talk(text string) (err error) {
 		"HELLO|" + text,
 		"GET_WINNERS|" + text,
 		fmt.Sprintf("GET_WINNERS|%d", a.agency),
+		fmt.Sprintf("RECEIVED|%d", a.agency), // before the draw it is told to wait
 		fmt.Sprintf("HELLO|%d", a.agency),
 	} {
 		err := a.say(c, i == 0, codec.AppendFrame(nil, []byte(message)))

@@ -130,8 +130,8 @@ type agency struct {
 	checksum codec.Checksum // of the stored bets
 	reported bool
 	served   bool
-	// confirms: it is the kind of agency that says Hello and confirms its winners. Who spoke last
-	// for the agency decides: a look at the winners by another connection serves nobody.
+	// confirms: the connection that reported had said Hello, so the agency confirms its winners, and
+	// a look at them by another connection serves nobody.
 	confirms bool
 	won      int
 	fence    uint64   // the Number of the last session that said Hello
@@ -148,8 +148,9 @@ func New(rules Rules) *Lottery {
 	return &Lottery{rules: rules, agencies: make([]agency, rules.Agencies)}
 }
 
-// Replay takes an entry that was read from the ledger. lines and winners are those of a batch: its
-// lines, and the winning ones, each followed by '\n', which are copied. An error wraps ErrReplay.
+// Replay takes an entry that was read from the ledger. Of a batch, count is how many bets there are,
+// lines are all lines, and winners are the winning ones, each followed by '\n', which are copied. Of a
+// report, count is 1 if the session that reported Confirms. An error wraps ErrReplay.
 func (l *Lottery) Replay(entry Entry, id codec.Agency, count int, lines codec.Stretch, winners []byte) error {
 	a := l.agency(id)
 	switch {
@@ -165,8 +166,8 @@ func (l *Lottery) Replay(entry Entry, id codec.Agency, count int, lines codec.St
 		return fmt.Errorf("%w: agency %d had reported before", ErrReplay, id)
 	case entry == BetsEntry && count > 0:
 		l.store(a, count, lines, winners)
-	case entry == ReportedEntry:
-		l.report(a)
+	case entry == ReportedEntry && 0 <= count && count <= 1:
+		l.report(a, count == 1)
 	default:
 		return fmt.Errorf("%w: entry %d of %d bets", ErrReplay, entry, count)
 	}
@@ -208,7 +209,6 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 			return NoEntry, append(effects, s.reject(r.Agency, codec.CodeBetsClosed))
 		}
 		l.bind(s, r.Agency, a)
-		a.confirms = s.hello
 		l.store(a, r.Count, r.Lines, r.Winners)
 		return BetsEntry, append(effects, Effect{Kind: Ack, Session: s, Agency: r.Agency, Count: r.Count})
 	case GetWinners:
@@ -235,7 +235,7 @@ func (l *Lottery) hello(s *Session, id codec.Agency, a *agency, effects []Effect
 	}
 	l.bind(s, id, a)
 	a.fence = s.Number
-	s.hello, a.confirms = true, true
+	s.hello = true
 	return append(effects, Effect{Kind: Welcome, Session: s, Agency: id, Stored: a.stored, Checksum: a.checksum})
 }
 
@@ -271,8 +271,7 @@ func (l *Lottery) getWinners(s *Session, a *agency, effects []Effect) (Entry, []
 	}
 	entry := NoEntry
 	if !a.reported {
-		a.confirms = s.hello
-		l.report(a)
+		l.report(a, s.hello)
 		entry = ReportedEntry
 	}
 	switch {
@@ -360,8 +359,8 @@ func (l *Lottery) store(a *agency, count int, lines codec.Stretch, winners []byt
 	}
 }
 
-func (l *Lottery) report(a *agency) {
-	a.reported = true
+func (l *Lottery) report(a *agency, confirms bool) {
+	a.reported, a.confirms = true, confirms
 	l.reported++
 }
 

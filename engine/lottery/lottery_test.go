@@ -546,6 +546,7 @@ func TestReplayRefusesWhatDoesNotFit(t *testing.T) {
 		"batch of negative size": {lottery.BetsEntry, 2, -1, codec.Stretch{}, nil},
 		"no entry":               {lottery.NoEntry, 2, 1, codec.Stretch{}, nil},
 		"unknown entry":          {lottery.ServedEntry + 1, 2, 1, codec.Stretch{}, nil},
+		"report of two":          {lottery.ReportedEntry, 2, 2, codec.Stretch{}, nil},
 		"served before the draw": {lottery.ServedEntry, 1, 0, codec.Stretch{}, nil},
 	}
 	for name, r := range tests {
@@ -593,8 +594,8 @@ func TestReceipt(t *testing.T) {
 	}
 }
 
-// P: "Any other agency has its winners when its system has acknowledged every byte of them". Whether
-// an agency confirms, the last who spoke for it decides: a look at its winners serves nobody.
+// P: "Any other agency has its winners when its system has acknowledged every byte of them". An
+// agency that has to confirm isn't served by a look at its winners, also after a restart.
 func TestTaken(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
 	a1, a2, a3 := session("A1"), session("A2"), session("A3")
@@ -612,6 +613,10 @@ func TestTaken(t *testing.T) {
 	g.expect(taken(a2), none)
 	g.expect(taken(a1), none) // it has to confirm
 	curious := session("curious")
+	g.expect(getWinners(curious, 1), none, winners(curious, 1))
+	g.expect(taken(curious), none)
+	g.restart()
+	curious = session("curious again")
 	g.expect(getWinners(curious, 1), none, winners(curious, 1))
 	g.expect(taken(curious), none)
 	g.expect(leave(a3), none)

@@ -19,8 +19,7 @@ type model struct {
 	log       []said
 	conns     []*conn // in the order in which they came to speak for an agency
 	questions []*conn // open GET_WINNERS, in the order in which they were asked
-	// confirms are the agencies of which a connection that had said HELLO was the last to say HELLO,
-	// or to say anything that was new.
+	// confirms are the agencies of which a connection has reported that had said HELLO.
 	confirms map[codec.Agency]bool
 }
 
@@ -151,7 +150,6 @@ func (m *model) hello(c *conn, id codec.Agency) []lottery.Effect {
 	}
 	m.names(c, id)
 	c.hello = true
-	m.confirms[id] = true
 	return append(effects, welcome(c.session, id, m.stored(id)))
 }
 
@@ -191,7 +189,6 @@ func (m *model) bets(c *conn, id codec.Agency, batch []bet) (lottery.Entry, []lo
 		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeBetsClosed)}
 	}
 	m.names(c, id)
-	m.confirms[id] = c.hello
 	m.log = append(m.log, said{agency: id, bets: batch})
 	return lottery.BetsEntry, []lottery.Effect{ack(c.session, id, len(batch))}
 }
@@ -250,4 +247,4 @@ func (m *model) dismiss() []lottery.Effect {
 }
 
 // restart forgets all connections; the log is all that stays.
-func (m *model) restart() { m.conns, m.questions, m.confirms = nil, nil, map[codec.Agency]bool{} }
+func (m *model) restart() { m.conns, m.questions = nil, nil }

@@ -260,7 +260,7 @@ func (d *duel) finish(t *rapid.T) {
 	for id := range codec.Agency(d.model.rules.Agencies) {
 		c := d.newConn()
 		d.getWinners(t, c, id+1)
-		if rapid.Bool().Draw(t, "confirms") {
+		if d.model.confirms[id+1] || rapid.Bool().Draw(t, "confirms") {
 			d.hello(t, c, id+1)
 			d.received(t, c, id+1)
 		} else {

@@ -40,7 +40,11 @@ func (r *recorder) apply(req lottery.Request) (lottery.Entry, []lottery.Effect) 
 		if req.Kind == lottery.Taken {
 			agency = req.Session.Agency()
 		}
-		r.ledger = append(r.ledger, record{entry, agency, req.Count, req.Lines, slices.Clone(req.Winners)})
+		count := req.Count
+		if entry == lottery.ReportedEntry && req.Session.Confirms() {
+			count = 1
+		}
+		r.ledger = append(r.ledger, record{entry, agency, count, req.Lines, slices.Clone(req.Winners)})
 	}
 	for i := range req.Winners {
 		req.Winners[i] = '#'
