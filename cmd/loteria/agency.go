@@ -127,6 +127,7 @@ func newAgencyCommand() *cobra.Command {
 			var cfg agencyConfig
 			errLoad := loadEnvironment(&cfg)
 			return withLogger(cmd.OutOrStdout(), cfg.logFields(), func(log *zap.Logger) error {
+				warnOfUnknown(log, "AGENCY_", cfg)
 				if errLoad != nil {
 					return errLoad
 				}

@@ -14,11 +14,17 @@ import (
 	"loteria/engine"
 )
 
-// clearEnvironment unsets every variable of the program for the test.
+// clearEnvironment unsets every variable of the program for the test, and those
+// that could be taken for one.
 func clearEnvironment(t testing.TB) {
 	t.Helper()
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
 		t.Setenv(v.name, "") // an empty variable is as good as none
+	}
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "SERVER_") || strings.HasPrefix(name, "AGENCY_") {
+			t.Setenv(name, "")
+		}
 	}
 }
 

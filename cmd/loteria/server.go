@@ -33,6 +33,7 @@ func newServerCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withLogger(cmd.OutOrStdout(), nil, func(log *zap.Logger) error {
 				var cfg engine.Config
+				warnOfUnknown(log, "SERVER_", cfg)
 				if err := loadEnvironment(&cfg); err != nil {
 					return err
 				}
