@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"loteria/codec"
@@ -76,11 +77,28 @@ func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 		if err == nil && dst[start] == reservedPrefix[0] && bytes.HasPrefix(dst[start:], []byte(reservedPrefix)) {
 			err = r.rowError(columns[0] + ": " + reservedPrefix + " is a message of the protocol")
 		}
+		if bad := (*RowError)(nil); errors.As(err, &bad) {
+			bad.explainHeader(row, ',')
+		}
 		if err != nil {
 			return dst[:start], err
 		}
 		return append(dst, r.suffix...), nil
 	}
+}
+
+// explainHeader makes the reason about a header if the row, which can't be a bet,
+// looks like one: it is the first line, it has as many columns as a bet or more,
+// none of them is empty, and there is no digit in it.
+func (e *RowError) explainHeader(row []byte, separator byte) {
+	if e.Line != 1 || bytes.ContainsAny(row, "0123456789") {
+		return
+	}
+	fields := bytes.Split(row, []byte{separator})
+	if len(fields) < len(columns) || slices.ContainsFunc(fields, func(f []byte) bool { return len(f) == 0 }) {
+		return
+	}
+	e.Reason = "looks like a header: remove it; the columns are " + strings.Join(columns[:], ", ")
 }
 
 // readLine reads a line with its '\n', if it has one. It is valid until the

@@ -101,6 +101,39 @@ func TestRowsBad(t *testing.T) {
 	}
 }
 
+// The message about a first line that looks like a header says what to do. It is
+// an error all the same, and other bad rows keep their reason.
+func TestHeader(t *testing.T) {
+	const header = "looks like a header: remove it; the columns are first name, last name, document, birthdate, number"
+	for _, test := range []struct{ name, input, want string }{
+		{"Spanish", "nombre,apellido,documento,nacimiento,numero\r\n" + rowJuan, header},
+		{"English", "first_name,last_name,document,birthdate,number\n" + rowJuan, header},
+		{"quoted", `"First name","Last name","Document","Birthdate","Number"`, header},
+		{"byte order mark", "\ufeffNOMBRE,APELLIDO,DOCUMENTO,NACIMIENTO,NÚMERO\n", header},
+		{"more columns", "agency,first_name,last_name,document,birthdate,number\n", header},
+		{"fewer columns", "nombre,apellido,documento\n", "3 columns, want 5: first name, last name, document, birthdate, number"},
+		{"another separator", "nombre;apellido;documento;nacimiento;numero\n", "1 columns, want 5: first name, last name, document, birthdate, number"},
+		{"empty columns", "Juan,Pérez,,,\n", "document: is empty"},
+		{"a bet with a mistake", "Juan,Pérez,x,1990-05-23,7574\n", "document: x is not a number"},
+	} {
+		for bets := 1; bets <= 2; bets++ {
+			s, batches := readBatches(strings.NewReader(test.input), batchLimits{bets: bets, payloadBytes: 1000})
+			var bad *RowError
+			if !errors.As(s.err, &bad) || bad.Line != 1 || bad.Reason != test.want || len(batches) != 0 {
+				t.Errorf("%s: %d batches, ends with %v, want line 1: %s", test.name, len(batches), s.err, test.want)
+			}
+		}
+	}
+	const other = "document: documento is not a number"
+	for bets := 1; bets <= 3; bets++ {
+		s, _ := readBatches(strings.NewReader(rowJuan+"\nnombre,apellido,documento,nacimiento,numero\n"), batchLimits{bets: bets, payloadBytes: 1000})
+		var bad *RowError
+		if !errors.As(s.err, &bad) || bad.Line != 2 || bad.Reason != other {
+			t.Errorf("on line 2: ends with %v, want %s", s.err, other)
+		}
+	}
+}
+
 func TestRowsInputFails(t *testing.T) {
 	broken := errors.New("disk on fire")
 	lines, err := readRows(io.MultiReader(strings.NewReader(rowJuan+"\n"), iotest.ErrReader(broken)))

@@ -1,6 +1,7 @@
 package agency
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -115,7 +116,12 @@ func (s *source) check(b *Batch) error {
 	if !errors.As(err, &invalid) || invalid.Line < 1 || invalid.Line > b.Count() {
 		return fmt.Errorf("agency: batch of lines %d to %d: %w", b.Rows[0], b.Rows[b.Count()-1], err)
 	}
-	return &RowError{Name: s.rows.name, Line: b.Rows[invalid.Line-1], Reason: invalid.Reason}
+	bad := &RowError{Name: s.rows.name, Line: b.Rows[invalid.Line-1], Reason: invalid.Reason}
+	if invalid.Line == 1 {
+		row, _, _ := bytes.Cut(b.Lines, s.rows.suffix)
+		bad.explainHeader(row, '|')
+	}
+	return bad
 }
 
 // numberNone is the number of no bet: nothing wins here.
