@@ -165,6 +165,10 @@ func (c *Client) Upload(ctx context.Context, name string, input io.Reader) (Prog
 	if rejected := (*RejectedError)(nil); errors.As(err, &rejected) && rejected.Line > 0 {
 		rejected.Name = name
 	}
+	if err == nil && c.source.total == 0 {
+		c.config.logger.Warn("lectura", zap.String("result", "success"), zap.Int64("cantidad", 0),
+			zap.String("archivo", name), zap.String("aviso", "the file has no bets; the report that follows is final"))
+	}
 	return c.progress, err
 }
 

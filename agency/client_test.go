@@ -457,6 +457,35 @@ func TestManyWinners(t *testing.T) {
 	}
 }
 
+// An input without bets is warned about before the report, which is final; any
+// other isn't.
+func TestNoBets(t *testing.T) {
+	for _, test := range []struct {
+		input string
+		warns int
+	}{{"", 1}, {"\r\n\n", 1}, {rowJuan + "\n", 0}} {
+		core, logs := observer.New(zap.WarnLevel)
+		b := newBank()
+		c := mustStart(t, b.serve, WithLogger(zap.New(core)))
+		if _, err := c.Upload(t.Context(), "agency-7.csv", strings.NewReader(test.input)); err != nil {
+			t.Fatal(err)
+		}
+		about := logs.FilterMessage("lectura").FilterField(zap.String("archivo", "agency-7.csv")).Len()
+		if about != test.warns || logs.Len() != test.warns {
+			t.Errorf("%q: before the report it logs %v, want %d about the file", test.input, logs.All(), test.warns)
+		}
+		if _, err := c.Winners(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	// A row that is no bet: there is no report, and nothing to say about it.
+	core, logs := observer.New(zap.WarnLevel)
+	c := mustStart(t, newBank().serve, WithLogger(zap.New(core)))
+	if _, err := c.Upload(t.Context(), "agency-7.csv", strings.NewReader("Juan\n")); err == nil || logs.Len() != 0 {
+		t.Errorf("error %v, logs %v", err, logs.All())
+	}
+}
+
 func TestLostBets(t *testing.T) {
 	input, lines := testInput(20)
 	c := mustStart(t, inTurn(
