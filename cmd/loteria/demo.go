@@ -27,7 +27,12 @@ import (
 
 const demoHelp = `Run a whole draw in one process: a real server and real agencies, over real
 sockets on the loopback interface, with real files. It ends with a table of
-what every agency uploaded and won, and says where bets.csv and winners.csv are.`
+what every agency uploaded and won, and says where bets.csv, winners.csv and its
+log, demo.log, are. A demo that goes on with a draw adds to the log of before.
+
+With --verbose the log goes to standard output instead, and there are no bars.
+With LOG_FORMAT=json as well, standard output has the JSON lines and nothing
+else: table and paths go to standard error.`
 
 const demoExample = `  loteria demo
   loteria demo --agencies 3 --data-dir /tmp/draw
@@ -37,10 +42,14 @@ const demoExample = `  loteria demo
 // makes the same one.
 const bundledDataset = "testdata/dataset.zip"
 
+// demoLog is the demo's log, in its data directory.
+const demoLog = "demo.log"
+
 type demoOptions struct {
 	agencies int
 	dataset  string
 	dataDir  string
+	verbose  bool // the log goes to standard output
 }
 
 func newDemoCommand() *cobra.Command {
@@ -52,13 +61,14 @@ func newDemoCommand() *cobra.Command {
 		Example: demoExample,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runDemo(cmd.Context(), options, cmd.OutOrStdout())
+			return runDemo(cmd.Context(), options, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&options.agencies, "agencies", len(dataset.Default().Agencies), "how many agencies take part")
 	flags.StringVar(&options.dataset, "dataset", "", "zip or folder with agency-<id>.csv (default the bundled five agencies)")
-	flags.StringVar(&options.dataDir, "data-dir", "", "where the ledger, bets.csv and winners.csv go; a draw that stands there is gone on with (default a new temporary directory)")
+	flags.StringVar(&options.dataDir, "data-dir", "", "where the ledger, bets.csv, winners.csv and demo.log go; a draw that stands there is gone on with (default a new temporary directory)")
+	flags.BoolVarP(&options.verbose, "verbose", "v", false, "log to standard output instead of demo.log")
 	return cmd
 }
 
@@ -70,7 +80,7 @@ type participant struct {
 	took   time.Duration
 }
 
-func runDemo(ctx context.Context, options demoOptions, stdout io.Writer) (err error) {
+func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer) (err error) {
 	if options.agencies < 1 || options.agencies > dataset.AgenciesMax {
 		return fmt.Errorf("--agencies %d is not legal: want 1 to %d", options.agencies, dataset.AgenciesMax)
 	}
@@ -89,21 +99,56 @@ func runDemo(ctx context.Context, options demoOptions, stdout io.Writer) (err er
 		return err
 	}
 
-	show, log, closeLog, err := demoDisplay(participants, stdout)
+	var logged logConfig
+	if err := loadEnvironment(&logged); err != nil {
+		return err
+	}
+	log, closeLog, err := demoLogger(logged, options, stdout)
 	if err != nil {
 		return err
+	}
+	summary := stdout
+	show := &display{}
+	switch terminal, ok := stdout.(*os.File); {
+	case options.verbose && logged.Format == "json":
+		summary = stderr // JSON lines are read by programs
+	case !options.verbose && ok && term.IsTerminal(int(terminal.Fd())):
+		show = demoBars(participants, terminal)
 	}
 	started := time.Now()
 	err = demoDraw(ctx, options, participants, show, log)
 	took := time.Since(started)
 	show.stop()
+	_ = logExit(log, err) // it is said on standard error, too, with the log's name
 	if errClose := closeLog(); err == nil {
 		err = errClose
 	}
-	if err != nil {
+	switch {
+	case err != nil && !options.verbose:
+		return fmt.Errorf("%w; the log is %s", err, filepath.Join(options.dataDir, demoLog))
+	case err != nil:
 		return err
 	}
-	return demoSummary(stdout, options, participants, took)
+	return demoSummary(summary, options, participants, took)
+}
+
+// demoLogger logs to standard output, or to a file beside the results.
+func demoLogger(cfg logConfig, options demoOptions, stdout io.Writer) (*zap.Logger, func() error, error) {
+	if options.verbose {
+		return newLogger(cfg, stdout)
+	}
+	if err := os.MkdirAll(options.dataDir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(options.dataDir, demoLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, nil, err
+	}
+	log, closeLog, err := newLogger(cfg, file)
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	return log, func() error { return errors.Join(closeLog(), file.Close()) }, nil
 }
 
 // demoDataset is the bundled dataset, if this is a checkout and it has enough
@@ -212,29 +257,15 @@ func demoDraw(ctx context.Context, options demoOptions, participants []*particip
 	return all.Wait()
 }
 
-// display shows how far the agencies are: bars on a terminal, else nothing,
-// since the log lines tell.
+// display shows how far the agencies are: bars on a terminal, else nothing.
 type display struct {
 	bars     progress.Writer
 	trackers map[uint32]*progress.Tracker
 	rendered chan struct{}
 }
 
-// demoDisplay decides by stdout between bars with warnings only, and log lines.
-func demoDisplay(participants []*participant, stdout io.Writer) (*display, *zap.Logger, func() error, error) {
-	var cfg logConfig
-	if err := loadEnvironment(&cfg); err != nil {
-		return nil, nil, nil, err
-	}
-	terminal, ok := stdout.(*os.File)
-	bars := ok && term.IsTerminal(int(terminal.Fd()))
-	if bars {
-		cfg.Level = "warn"
-	}
-	log, closeLog, err := newLogger(cfg, stdout)
-	if err != nil || !bars {
-		return &display{}, log, closeLog, err
-	}
+// demoBars starts a bar for each agency.
+func demoBars(participants []*participant, terminal *os.File) *display {
 	d := &display{bars: progress.NewWriter(), trackers: map[uint32]*progress.Tracker{}, rendered: make(chan struct{})}
 	d.bars.SetOutputWriter(terminal)
 	d.bars.SetAutoStop(false)
@@ -254,7 +285,7 @@ func demoDisplay(participants []*participant, stdout io.Writer) (*display, *zap.
 		defer close(d.rendered)
 		d.bars.Render()
 	}()
-	return d, log, closeLog, nil
+	return d
 }
 
 func (d *display) set(p *participant, stored int64) {
@@ -289,7 +320,11 @@ func demoSummary(w io.Writer, options demoOptions, participants []*participant, 
 		winners += p.run.winners.Count()
 	}
 	t.AppendFooter(table.Row{"total", bets, winners, took.Round(time.Millisecond)})
-	_, err := fmt.Fprintf(w, "%s\nbets     %s\nwinners  %s\n", t.Render(),
+	said := fmt.Sprintf("%s\nbets     %s\nwinners  %s\n", t.Render(),
 		filepath.Join(options.dataDir, engine.BetsFile), filepath.Join(options.dataDir, engine.WinnersFile))
+	if !options.verbose {
+		said += fmt.Sprintf("log      %s\n", filepath.Join(options.dataDir, demoLog))
+	}
+	_, err := io.WriteString(w, said)
 	return err
 }
