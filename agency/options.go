@@ -120,8 +120,8 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.clock =
 // WithLogger lets the client log its lines: apuesta_enviada for every
 // acknowledged batch and consulta_ganadores at INFO, connect at WARN when a
 // connection fails and at INFO when the next one works, lectura at WARN when an
-// input has no bets. They don't say whose they
-// are: that is for l's With. Default: nothing.
+// input has no bets. They don't say whose they are: that is for l's With.
+// Default: nothing.
 func WithLogger(l *zap.Logger) Option { return func(c *config) { c.logger = l } }
 
 // WithProgress has f called from Upload's own goroutine whenever

@@ -153,7 +153,7 @@ func checkBirthdate(b []byte, today Date) error {
 }
 
 // barShown stands for a '|' where one would end a field: people read it, and
-// what splits at a '|' doesn't. Quoted text shows a real one as \u00a6.
+// tools that split at '|' don't trip over it. A '¦' that was there is quoted.
 const barShown = "¦"
 
 // quote shows bytes from outside: as they are if they are plain, quoted and

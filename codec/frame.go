@@ -15,7 +15,8 @@ const FrameBytesMaxDefault = 64 << 10
 const FrameBytesMaxLimit = 16 << 20
 
 // ReplyBytesMaxDefault is the default limit of a server-to-agency payload, in
-// bytes (AGENCY_REPLY_BYTES_MAX). It is generous because an agency's winners are one frame.
+// bytes (AGENCY_REPLY_BYTES_MAX). It is generous because an agency's winners are
+// one frame.
 const ReplyBytesMaxDefault = 64 << 20
 
 var (

@@ -106,7 +106,7 @@ func (wholeLines) Sync() error { return nil }
 // The message is the action; fields follow in their order, so that result has
 // to be the first. A value never holds a control character or a line end: one
 // that would is quoted. Nor does it hold a '|', which is shown as '¦': people
-// read it, and tools that split at a '|' don't.
+// read it, and tools that split a line at '|' don't trip over it.
 type lineCore struct {
 	zapcore.LevelEnabler
 	out    zapcore.WriteSyncer

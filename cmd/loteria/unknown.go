@@ -53,8 +53,8 @@ func warnOfUnknown(log *zap.Logger, prefix string, configuration any) {
 }
 
 // nearestName is the known name that the fewest edits make of name, or empty if
-// that would take too many to be a typo: more than one in three characters
-// of the longer one behind the prefix, which all names have.
+// that would take too many to be a typo: more than one in three characters of
+// the longer one behind the prefix, which all names have.
 func nearestName(name, prefix string, known []string) string {
 	nearest, fewest := "", 0
 	for _, k := range known {
