@@ -109,6 +109,7 @@ compose_file() {
 		      SERVER_CONNECTIONS_PER_SOURCE: "\${SERVER_CONNECTIONS_PER_SOURCE:-0}" # 0: no limit
 		      SERVER_READ_TIMEOUT: "\${SERVER_READ_TIMEOUT:-30s}" # for a peer that says or reads nothing
 		      SERVER_UNREAD_BYTES_MAX: "\${SERVER_UNREAD_BYTES_MAX:-65536}" # of answers that a peer leaves unread
+		      SERVER_PARTIAL_BYTES_MAX: "\${SERVER_PARTIAL_BYTES_MAX:-134217728}" # of half sent frames, of all connections
 		      SERVER_QUEUE_BYTES_MAX: "\${SERVER_QUEUE_BYTES_MAX:-8388608}" # of bets that wait for the disk
 		      SERVER_EVENT_LOOPS: "\${SERVER_EVENT_LOOPS:-0}" # 0: one per core
 		      SERVER_AGENCY_SECRETS_FILE: "\${SERVER_AGENCY_SECRETS_FILE:-}" # compose/doc.go says how to mount it

@@ -22,6 +22,8 @@ const (
 	QueueBytesTop     = 1 << 30
 	UnreadBytesLow    = 1 << 10
 	UnreadBytesTop    = 1 << 30
+	PartialBytesLow   = 64 << 10
+	PartialBytesTop   = 1 << 34
 	timeoutMin        = 50 * time.Millisecond
 	timeoutMax        = 24 * time.Hour
 )
@@ -49,6 +51,7 @@ type Config struct {
 	ConnectionsPerSource int           `env:"SERVER_CONNECTIONS_PER_SOURCE" envDefault:"0" help:"connections at once of one source address; 0 is no limit" legal:"0 to 1000000"`
 	ReadTimeout          time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, or not who it is, a frame stay half sent, and a peer read nothing of what it asked for" legal:"a duration, 50ms to 24h"`
 	UnreadBytesMax       int           `env:"SERVER_UNREAD_BYTES_MAX" envDefault:"65536" help:"bytes of answers that a peer may leave unread when it is owed another one, beside what its socket takes" legal:"1024 to 1073741824"`
+	PartialBytesMax      int           `env:"SERVER_PARTIAL_BYTES_MAX" envDefault:"134217728" help:"bytes of half sent frames to keep, of all connections; over it, whoever has been half sent longest is told ERROR_TIMEOUT and closed; at least SERVER_FRAME_BYTES_MAX" legal:"65536 to 17179869184"`
 	QueueBytesMax        int           `env:"SERVER_QUEUE_BYTES_MAX" envDefault:"8388608" help:"bytes of bets that may wait for the disk, in all; when it is full, nothing more is read" legal:"65536 to 1073741824"`
 	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" legal:"0 to 256"`
 	// AgencySecretsFile is read by Open.
@@ -72,20 +75,21 @@ const (
 // DefaultConfig is the configuration with every setting at its default.
 func DefaultConfig() Config {
 	return Config{
-		Addr:           ":12345",
-		Agencies:       5,
-		WinningNumber:  7574,
-		DataDir:        "data",
-		Durability:     DurabilityFsync,
-		Winners:        WinnersPush,
-		WinnersScope:   ScopeAgency,
-		ExitGrace:      10 * time.Second,
-		Window:         64,
-		FrameBytesMax:  codec.FrameBytesMaxDefault,
-		ConnectionsMax: 16384,
-		QueueBytesMax:  8 << 20,
-		UnreadBytesMax: 64 << 10,
-		ReadTimeout:    30 * time.Second,
+		Addr:            ":12345",
+		Agencies:        5,
+		WinningNumber:   7574,
+		DataDir:         "data",
+		Durability:      DurabilityFsync,
+		Winners:         WinnersPush,
+		WinnersScope:    ScopeAgency,
+		ExitGrace:       10 * time.Second,
+		Window:          64,
+		FrameBytesMax:   codec.FrameBytesMaxDefault,
+		ConnectionsMax:  16384,
+		QueueBytesMax:   8 << 20,
+		UnreadBytesMax:  64 << 10,
+		PartialBytesMax: 128 << 20,
+		ReadTimeout:     30 * time.Second,
 	}
 }
 
@@ -111,11 +115,15 @@ func (c Config) Validate() error {
 		{"SERVER_CONNECTIONS_PER_SOURCE", int64(c.ConnectionsPerSource), 0, ConnectionsMaxTop},
 		{"SERVER_QUEUE_BYTES_MAX", int64(c.QueueBytesMax), QueueBytesLow, QueueBytesTop},
 		{"SERVER_UNREAD_BYTES_MAX", int64(c.UnreadBytesMax), UnreadBytesLow, UnreadBytesTop},
+		{"SERVER_PARTIAL_BYTES_MAX", int64(c.PartialBytesMax), PartialBytesLow, PartialBytesTop},
 		{"SERVER_EVENT_LOOPS", int64(c.EventLoops), 0, EventLoopsMax},
 	} {
 		if n.value < n.least || n.value > n.most {
 			return illegal(n.name, n.value, fmt.Sprintf("%d to %d", n.least, n.most))
 		}
+	}
+	if c.PartialBytesMax < c.FrameBytesMax {
+		return illegal("SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax, fmt.Sprintf("at least SERVER_FRAME_BYTES_MAX=%d: a frame has to fit", c.FrameBytesMax))
 	}
 	for _, d := range []struct {
 		name               string

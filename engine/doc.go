@@ -31,8 +31,10 @@
 // only puts things into mailboxes, and their size is bounded by what the
 // windows allow. What a socket doesn't take waits in its session's backlog
 // (backlog.go); a peer that lets it grow over SERVER_UNREAD_BYTES_MAX, or takes
-// nothing of it for SERVER_READ_TIMEOUT, is closed. What all of this can add up
-// to is derived in limits.go.
+// nothing of it for SERVER_READ_TIMEOUT, is closed. Half frames wait in buffers of
+// their own (partial.go); when those of all connections take more than
+// SERVER_PARTIAL_BYTES_MAX, the peers that have been half sent longest are refused.
+// What all of this can add up to is derived in limits.go.
 //
 // # Connections
 //

@@ -69,6 +69,7 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	}
 	if !sess.deaf && !h.server.stopping.Load() {
 		sess.receive(in, &sess.loop.box)
+		sess.loop.box.shed()
 	}
 	return gnet.None
 }

@@ -4,8 +4,6 @@ import (
 	"sync/atomic"
 
 	"go.uber.org/zap"
-
-	"loteria/codec"
 )
 
 // limit is one of the bounds that a peer can run into. Each is a setting, has
@@ -17,6 +15,7 @@ import (
 //	bytes of a frame      SERVER_FRAME_BYTES_MAX          ERROR_FRAME_TOO_LARGE
 //	unanswered frames     SERVER_WINDOW                   ERROR_WINDOW_EXCEEDED
 //	time to say a frame   SERVER_READ_TIMEOUT             ERROR_TIMEOUT
+//	bytes half sent       SERVER_PARTIAL_BYTES_MAX        ERROR_TIMEOUT: who has been half sent longest, of all
 //	bytes unread          SERVER_UNREAD_BYTES_MAX         nothing: it does not read; it is closed
 //	time to read          SERVER_READ_TIMEOUT             nothing, as above
 //	bytes queued          SERVER_QUEUE_BYTES_MAX          nothing: its loop stops reading until there is room
@@ -25,14 +24,25 @@ import (
 //
 // What peers can make the server hold is at most, in bytes,
 //
-//	connections x (session + SERVER_FRAME_BYTES_MAX + SERVER_UNREAD_BYTES_MAX)
+//	connections x (session + SERVER_UNREAD_BYTES_MAX)
+//	+ 9/8 x SERVER_PARTIAL_BYTES_MAX + SERVER_EVENT_LOOPS x (frame + 64 x min(frame, 128 kB))
 //	+ 4 x max(SERVER_QUEUE_BYTES_MAX, 2 x SERVER_EVENT_LOOPS x SERVER_FRAME_BYTES_MAX)
 //
-// where connections is SERVER_CONNECTIONS_MAX and session is SessionBytesMax.
-// Who has to authenticate and has not yet, has codec.AuthenticationBytesMax in
-// place of SERVER_FRAME_BYTES_MAX. A frame that has not come whole is kept in a
-// buffer of its length; a peer that has said something can at the same time leave
-// answers unread: up to the limit and one write more, of at most 32 kB. Winners of
+// where connections is SERVER_CONNECTIONS_MAX, session is SessionBytesMax, and
+// frame is the buffer of the largest frame: SERVER_FRAME_BYTES_MAX, the header and
+// what the allocator adds, less than 9 kB together.
+//
+// A frame that has not come whole is kept in a buffer that grows up to that, and
+// all of those buffers count (see partialLimit). A loop looks at their sum after
+// each read, and a read adds to one buffer that is still there then. Over the limit
+// it refuses the peer that has been half sent longest. If that is another loop's,
+// it asks that loop, which may be busy, or waiting for the disk. Over 9/8 of the
+// limit it does not count on others any more and refuses its own. So beyond 9/8
+// there is at most the buffer that each loop has just added to. Each loop keeps 64
+// buffers for the next half frames.
+//
+// A peer can at the same time leave answers unread: up to the limit and one write
+// more, of at most 32 kB. Winners of
 // more than 16 kB are not copied for those who are slow to read them, and who has
 // asked many times is one entry of 80 bytes until the answers are written. Each of
 // a loop's two batches holds its share of the queue, or one record in any case,
@@ -50,6 +60,7 @@ const (
 	limitFrameBytes
 	limitWindow
 	limitReadTime
+	limitPartialBytes
 	limitUnreadBytes
 	limitUnreadTime
 	limitQueueBytes
@@ -58,32 +69,20 @@ const (
 
 // limitKeys are the limits' names in the log.
 var limitKeys = [limits]string{
-	limitConnections: "conexiones",
-	limitSource:      "conexiones_por_origen",
-	limitFrameBytes:  "trama_bytes",
-	limitWindow:      "ventana",
-	limitReadTime:    "espera",
-	limitUnreadBytes: "sin_leer_bytes",
-	limitUnreadTime:  "sin_leer_espera",
-	limitQueueBytes:  "cola_bytes",
+	limitConnections:  "conexiones",
+	limitSource:       "conexiones_por_origen",
+	limitFrameBytes:   "trama_bytes",
+	limitWindow:       "ventana",
+	limitReadTime:     "espera",
+	limitPartialBytes: "parciales_bytes",
+	limitUnreadBytes:  "sin_leer_bytes",
+	limitUnreadTime:   "sin_leer_espera",
+	limitQueueBytes:   "cola_bytes",
 }
 
 // SessionBytesMax bounds what a connection takes beside its frame and its unread
 // answers: gnet's part, ours, and the answers on their way to it.
 const SessionBytesMax = 4 << 10
-
-// limitOfCode tells which limit an error is about.
-func limitOfCode(code codec.Code) (l limit, ok bool) {
-	switch code {
-	case codec.CodeFrameTooLarge:
-		return limitFrameBytes, true
-	case codec.CodeWindowExceeded:
-		return limitWindow, true
-	case codec.CodeTimeout:
-		return limitReadTime, true
-	}
-	return 0, false
-}
 
 // counters say how often each limit was run into. They may be used from any
 // goroutine.

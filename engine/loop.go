@@ -54,6 +54,7 @@ type mailbox struct {
 	spare     []reply // for the next replies
 	tick      bool
 	flush     bool
+	shed      bool
 	farewell  *farewell
 	ran       []func() // called when everything before them is done
 }
@@ -109,8 +110,8 @@ func (lp *loop) Run(context.Context) error {
 	m := &lp.mail
 	m.mu.Lock()
 	m.scheduled = false
-	replies, tick, flush, bye, ran := m.replies, m.tick, m.flush, m.farewell, m.ran
-	m.replies, m.tick, m.flush, m.farewell, m.ran = m.spare[:0], false, false, nil, nil
+	replies, tick, flush, shed, bye, ran := m.replies, m.tick, m.flush, m.shed, m.farewell, m.ran
+	m.replies, m.tick, m.flush, m.shed, m.farewell, m.ran = m.spare[:0], false, false, false, nil, nil
 	m.spare = nil
 	m.mu.Unlock()
 
@@ -131,6 +132,9 @@ func (lp *loop) Run(context.Context) error {
 	}
 	if tick {
 		lp.tick()
+	}
+	if shed {
+		lp.box.shed()
 	}
 	if bye != nil {
 		lp.sayFarewell(bye.code)
@@ -202,9 +206,6 @@ func (lp *loop) say(s *session, r *reply, out []byte) []byte {
 	case authenticated:
 		return codec.AppendAuthenticated(out)
 	case lottery.Reject:
-		if broken, ok := limitOfCode(r.code); ok {
-			lp.server.counters.count(broken)
-		}
 		if r.code.Closes() {
 			s.lastSaid, s.deaf = true, true
 			s.dropPartial(&lp.box)
@@ -406,6 +407,7 @@ func (lp *loop) sayFarewell(code codec.Code) {
 		}
 		s := lp.sessions[i]
 		s.deaf = true
+		s.dropPartial(&lp.box)
 		if !s.lastSaid {
 			s.lastSaid = true
 			if code != codec.CodeNone {

@@ -175,15 +175,19 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	if loops == 0 {
 		loops = runtime.NumCPU()
 	}
+	limit := newPartialLimit(cfg.PartialBytesMax)
 	for range loops {
 		lp := &loop{server: s, box: inbox{
 			stage:         newStage(s.wake, cfg.QueueBytesMax/(stageBatches*loops), &s.counters[limitQueueBytes]),
+			counters:      &s.counters,
 			rules:         codec.Rules{Today: s.today(), WinningNumber: cfg.WinningNumber},
 			secrets:       agencySecrets,
 			nonce:         randomNonce,
 			frameBytesMax: cfg.FrameBytesMax,
 			window:        int32(cfg.Window),
+			partials:      partials{limit: limit},
 		}}
+		limit.loops = append(limit.loops, lp)
 		s.loops = append(s.loops, lp)
 		s.taken = append(s.taken, new(batch))
 	}

@@ -19,8 +19,7 @@ type session struct {
 	// backlog is what the socket has not taken yet; nil if nothing.
 	backlog *backlog
 
-	// partial is the beginning of a frame whose rest has not come; nil if none.
-	partial []byte
+	partial *partial // nil: no frame is half sent
 	// quietTicks counts the loop's ticks since the session owes us something: a
 	// first message, its proof, or the rest of a frame. See tick.
 	quietTicks int32
@@ -61,25 +60,18 @@ type session struct {
 // scratch, and where requests go.
 type inbox struct {
 	stage         *stage
+	counters      *counters
 	rules         codec.Rules
 	secrets       *secrets // nil: nobody has to authenticate
 	nonce         func() codec.Nonce
 	frameBytesMax int
 	window        int32
-	winners       []byte   // scratch of one request
-	spare         [][]byte // buffers for partial frames
+	winners       []byte // scratch of one request
+	partials      partials
 }
 
-// Partial frames keep at most spareMax buffers of a loop for reuse, each of at
-// most spareBytesMax; a new one begins with partialBytesMin.
-const (
-	spareMax        = 64
-	spareBytesMax   = 128 << 10
-	partialBytesMin = 4 << 10
-)
-
 // receive takes the next bytes of the connection. in is the loop's read
-// buffer and is not kept.
+// buffer and is not kept. Behind it, shed has to be called.
 func (s *session) receive(in []byte, box *inbox) {
 	for len(in) > 0 && !s.deaf {
 		if s.partial == nil {
@@ -91,7 +83,7 @@ func (s *session) receive(in []byte, box *inbox) {
 				in = rest
 				s.request(payload, box)
 			default:
-				s.partial = append(s.partialBuffer(box), in...)
+				box.partials.begin(s, in, box)
 				if !s.stranger(box) {
 					s.quietTicks = 0
 				}
@@ -99,15 +91,16 @@ func (s *session) receive(in []byte, box *inbox) {
 			}
 			continue
 		}
-		_, total, err := codec.FrameLen(s.partial, s.frameBytesMax(box))
+		p := s.partial
+		_, total, err := codec.FrameLen(p.bytes, s.frameBytesMax(box))
 		if err == nil {
 			// One byte at a time as long as the header isn't whole, then the rest.
-			n := min(total-len(s.partial), len(in))
-			s.grow(n, total)
-			s.partial = append(s.partial, in[:n]...)
+			n := min(total-len(p.bytes), len(in))
+			box.partials.grow(p, n, total)
+			p.bytes = append(p.bytes, in[:n]...)
 			in = in[n:]
 		}
-		payload, _, ok, err := codec.SplitFrame(s.partial, s.frameBytesMax(box))
+		payload, _, ok, err := codec.SplitFrame(p.bytes, s.frameBytesMax(box))
 		switch {
 		case err != nil:
 			s.refuseFrame(err, box)
@@ -115,15 +108,6 @@ func (s *session) receive(in []byte, box *inbox) {
 			s.request(payload, box)
 			s.dropPartial(box)
 		}
-	}
-}
-
-// grow makes room for n bytes more of a frame of total bytes. The buffer doubles
-// as bytes come, and never gets larger than the frame: what a peer only
-// announces costs nothing.
-func (s *session) grow(n, total int) {
-	if have := len(s.partial); have+n > cap(s.partial) {
-		s.partial = append(make([]byte, 0, max(have+n, min(2*cap(s.partial), total))), s.partial...)
 	}
 }
 
@@ -146,6 +130,7 @@ func (s *session) request(payload []byte, box *inbox) {
 	}
 	s.unanswered++
 	if s.unanswered > box.window {
+		box.counters.count(limitWindow)
 		s.refuse(codec.CodeWindowExceeded, box)
 		return
 	}
@@ -212,6 +197,7 @@ func (s *session) refuseFrame(err error, box *inbox) {
 		code = codec.CodeAuthenticationRequired // a batch, of an agency that knows nothing of secrets
 	case errors.Is(err, codec.ErrFrameTooLarge):
 		code = codec.CodeFrameTooLarge
+		box.counters.count(limitFrameBytes)
 	}
 	s.unanswered++
 	s.refuse(code, box)
@@ -235,38 +221,19 @@ func (s *session) tick(timeoutTicks int32, box *inbox) {
 		return
 	}
 	if s.quietTicks++; s.quietTicks > timeoutTicks {
-		s.unanswered++
-		s.refuse(codec.CodeTimeout, box)
+		s.outstay(limitReadTime, box)
 	}
+}
+
+// outstay refuses a peer whose time is over, by the limit that it has broken.
+func (s *session) outstay(broken limit, box *inbox) {
+	box.counters.count(broken)
+	s.unanswered++
+	s.refuse(codec.CodeTimeout, box)
 }
 
 func (s *session) dropPartial(box *inbox) {
 	if s.partial != nil {
-		box.giveBack(s.partial)
-		s.partial = nil
-	}
-}
-
-// partialBuffer is room for the beginning of a frame. A stranger's is small, and
-// not worth to be kept.
-func (s *session) partialBuffer(box *inbox) []byte {
-	if s.stranger(box) {
-		return make([]byte, 0, codec.AuthenticationBytesMax+len("70\n"))
-	}
-	return box.borrow()
-}
-
-func (box *inbox) borrow() []byte {
-	if n := len(box.spare); n > 0 {
-		b := box.spare[n-1]
-		box.spare = box.spare[:n-1]
-		return b[:0]
-	}
-	return make([]byte, 0, partialBytesMin)
-}
-
-func (box *inbox) giveBack(b []byte) {
-	if len(box.spare) < spareMax && partialBytesMin <= cap(b) && cap(b) <= spareBytesMax {
-		box.spare = append(box.spare, b)
+		box.partials.drop(s.partial)
 	}
 }

@@ -17,9 +17,11 @@ func newTestInbox() *inbox {
 	st, _ := newTestStage()
 	return &inbox{
 		stage:         st,
+		counters:      new(counters),
 		rules:         codec.Rules{Today: codec.Date(20261123), WinningNumber: 7574},
 		frameBytesMax: 1000,
 		window:        testWindow,
+		partials:      partials{limit: newPartialLimit(DefaultConfig().PartialBytesMax)},
 	}
 }
 
@@ -179,7 +181,7 @@ func TestSessionRefusesInOrder(t *testing.T) {
 					t.Errorf("got %q, want %q", got, test.want)
 				}
 				if !s.deaf || s.partial != nil {
-					t.Errorf("deaf %v, partial %q", s.deaf, s.partial)
+					t.Errorf("deaf %v, partial %+v", s.deaf, s.partial)
 				}
 			})
 		}
@@ -262,8 +264,8 @@ func TestSessionPartialBuffers(t *testing.T) {
 			t.Fatal("a partial frame is left")
 		}
 	}
-	if len(box.spare) != spareMax {
-		t.Errorf("%d buffers are kept, want %d", len(box.spare), spareMax)
+	if n := len(box.partials.spare); n != spareMax {
+		t.Errorf("%d buffers are kept, want %d", n, spareMax)
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		s := sessions[0]
@@ -302,12 +304,12 @@ func TestSessionPartialBuffersAreSmall(t *testing.T) {
 				} else {
 					s.dropPartial(box)
 				}
-				if s.partial != nil || (len(box.spare) == 1) != test.kept || len(box.spare) > 1 {
-					t.Fatalf("%d buffers are kept, want it to be so: %v; a partial frame is left: %v", len(box.spare), test.kept, s.partial != nil)
+				if s.partial != nil || (len(box.partials.spare) == 1) != test.kept || len(box.partials.spare) > 1 {
+					t.Fatalf("%d buffers are kept, want it to be so: %v; a partial frame is left: %v", len(box.partials.spare), test.kept, s.partial != nil)
 				}
-				for _, b := range box.spare {
-					if cap(b) > spareBytesMax {
-						t.Errorf("a buffer of %d bytes is kept, want at most %d", cap(b), spareBytesMax)
+				for _, p := range box.partials.spare {
+					if cap(p.bytes) > spareBytesMax {
+						t.Errorf("a buffer of %d bytes is kept, want at most %d", cap(p.bytes), spareBytesMax)
 					}
 				}
 			})

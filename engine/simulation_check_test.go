@@ -250,8 +250,8 @@ func (w *world) checkLoop(lp *simLoop) {
 		if s.unanswered > window+1 { // one for the message that breaks it
 			w.failf("a session has %d unanswered frames, the window is %d", s.unanswered, window)
 		}
-		if len(s.partial) > len("9999\n")+own.box.frameBytesMax {
-			w.failf("a session holds %d bytes of a frame, the limit is %d", len(s.partial), own.box.frameBytesMax)
+		if s.partial != nil && len(s.partial.bytes) > len("9999\n")+own.box.frameBytesMax {
+			w.failf("a session holds %d bytes of a frame, the limit is %d", len(s.partial.bytes), own.box.frameBytesMax)
 		}
 	}
 }

@@ -50,6 +50,7 @@ var illegalValues = map[string][]string{
 	"SERVER_CONNECTIONS_MAX":        {"0", "1000001", "all"},
 	"SERVER_CONNECTIONS_PER_SOURCE": {"-1", "1000001", "all"},
 	"SERVER_UNREAD_BYTES_MAX":       {"1023", "1073741825", "64k"},
+	"SERVER_PARTIAL_BYTES_MAX":      {"65535", "17179869185", "128M"},
 	"SERVER_QUEUE_BYTES_MAX":        {"65535", "1073741825", "8M"},
 	"SERVER_READ_TIMEOUT":           {"0s", "49ms", "25h", "30"},
 	"SERVER_EVENT_LOOPS":            {"-1", "257", "two"},
