@@ -69,6 +69,14 @@ const (
 	scriptTwoAgencies
 	scriptNarrowWindow
 	scriptTwoLoops
+	scriptFewPartials
+)
+
+// What scripts with few half frames may have: so many, and so many more for a
+// loop that has been asked to end the oldest.
+const (
+	fuzzPartials      = 2
+	fuzzPartialsSlack = 1
 )
 
 func newSchedule(t testing.TB, script []byte) *schedule {
@@ -96,7 +104,18 @@ func newSchedule(t testing.TB, script []byte) *schedule {
 	}
 	s.model = newModel(s.cfg, codec.DateOf(fuzzNow))
 	s.start()
+	if settings&scriptFewPartials != 0 {
+		s.setPartials(fuzzPartials, fuzzPartials+fuzzPartialsSlack)
+	}
 	return s
+}
+
+// setPartials makes room for so many half frames, which are all small, and with
+// the slack for top.
+func (s *schedule) setPartials(fit, top int) {
+	s.model.partialsMax, s.model.partialsTop = fit, top
+	limit := s.server.partialLimit()
+	limit.bytesMax, limit.bytesTop = int64(fit*partialBytesMin), int64(top*partialBytesMin)
 }
 
 // byte is the script's next byte; 0 at its end.
@@ -120,6 +139,9 @@ func (s *schedule) start() {
 	server.committer.onDraw = func(int64, int) { s.draws++ }
 	s.server, s.handler, s.loops = server, handler{server: server}, nil
 	s.model.ticksQuiet = int(server.timeoutTicks)
+	if s.model.partialsMax > 0 {
+		s.setPartials(s.model.partialsMax, s.model.partialsTop)
+	}
 	for _, lp := range server.loops {
 		lp.box.rules.Today = server.today()
 		own := new(fuzzLoop)
@@ -278,6 +300,9 @@ func (s *schedule) run(lp *fuzzLoop) {
 		}
 	}
 	s.listen()
+	if len(tasks) > 0 {
+		s.model.run(slices.Index(s.loops, lp))
+	}
 }
 
 func (s *schedule) runAll() {
@@ -293,7 +318,7 @@ func (s *schedule) tick(ticks int) {
 		for _, lp := range s.server.loops {
 			lp.post(func(m *mailbox) { m.tick = true })
 		}
-		s.model.tick()
+		s.model.ticks()
 		s.runAll()
 	}
 }
@@ -386,6 +411,9 @@ func (s *schedule) listen() {
 
 // check compares what every peer was told so far.
 func (s *schedule) check() {
+	if err := checkPartials(s.server.partialLimit(), s.server.inboxes()...); err != nil {
+		s.t.Fatal(err)
+	}
 	for i, p := range s.peers {
 		if p != nil && !strings.HasPrefix(p.model.owed, string(p.told)) {
 			s.t.Fatalf("peer %d is told %q, and should be told %q", i, p.told, p.model.owed)

@@ -20,6 +20,9 @@ type model struct {
 	cfg        Config
 	today      codec.Date
 	ticksQuiet int // a peer may keep the server waiting for so many ticks
+	// partialsMax is how many frames may be half sent, partialsTop as long as the
+	// loop of the oldest has not come to end it; 0 is any number.
+	partialsMax, partialsTop int
 
 	log   []modelEntry   // what is stored, in order
 	conns []*modelConn   // open ones, the oldest first
@@ -28,7 +31,10 @@ type model struct {
 	served map[codec.Agency]bool
 	// confirms are those of which a connection has reported that had said HELLO, for ever.
 	confirms map[codec.Agency]bool
+	// By loop: what it has to do when it has its turn.
+	ticking, shedding []bool
 
+	begun  int                  // half frames
 	opened int                  // connections
 	spoken map[codec.Agency]int // the number of the last one that said HELLO
 }
@@ -44,6 +50,7 @@ type modelEntry struct {
 type modelConn struct {
 	loop   int
 	in     string // begun, not whole
+	began  int    // in which order half frames did
 	quiet  int    // ticks for which the server has waited for a first or whole frame
 	frames int    // that want an answer
 	heard  int    // answers that have come to the peer
@@ -83,6 +90,7 @@ func newModel(cfg Config, today codec.Date) *model {
 // restart forgets everything but what is stored.
 func (m *model) restart() {
 	m.conns, m.read = nil, make([][]modelEvent, m.cfg.EventLoops)
+	m.ticking, m.shedding = make([]bool, m.cfg.EventLoops), make([]bool, m.cfg.EventLoops)
 	m.opened, m.spoken = 0, map[codec.Agency]int{}
 }
 
@@ -98,6 +106,8 @@ func (m *model) hear(c *modelConn, b []byte) {
 	for i := 0; i < len(b) && !c.deaf; i++ {
 		if c.in == "" {
 			c.quiet = 0
+			m.begun++
+			c.began = m.begun
 		}
 		c.in += string(b[i : i+1])
 		header, payload, _ := strings.Cut(c.in, "\n")
@@ -111,6 +121,55 @@ func (m *model) hear(c *modelConn, b []byte) {
 			c.in = ""
 			m.frame(c, payload)
 		}
+	}
+	m.shed(c.loop)
+}
+
+// halves are the connections that are half sent, those of a loop or, with -1, all.
+// The one that has been so longest is first.
+func (m *model) halves(loop int) []*modelConn {
+	var halves []*modelConn
+	for _, c := range m.conns {
+		if c.in != "" && !c.deaf && (loop == c.loop || loop < 0) {
+			halves = append(halves, c)
+		}
+	}
+	slices.SortFunc(halves, func(a, b *modelConn) int { return a.began - b.began })
+	return halves
+}
+
+// shed is what a loop does against too many half frames: it ends the oldest one of
+// all. If that is another loop's, it asks that loop, unless there are far too many.
+func (m *model) shed(loop int) {
+	for m.partialsMax > 0 {
+		all, own := m.halves(-1), m.halves(loop)
+		switch {
+		case len(all) <= m.partialsMax:
+			return
+		case len(own) == 0 || own[0] != all[0] && len(all) <= m.partialsTop:
+			m.shedding[all[0].loop] = true
+			return
+		}
+		m.refuse(own[0], codec.CodeTimeout)
+	}
+}
+
+// run is a loop's turn, but for the answers that it gives.
+func (m *model) run(loop int) {
+	if m.ticking[loop] {
+		m.ticking[loop] = false
+		m.tick(loop)
+	}
+	if m.shedding[loop] {
+		m.shedding[loop] = false
+		m.shed(loop)
+	}
+}
+
+// ticks says that each loop's next turn is a tick.
+func (m *model) ticks() {
+	for loop := range m.ticking {
+		m.ticking[loop] = true
 	}
 }
 
@@ -198,10 +257,10 @@ func modelAgency(s string) int {
 	return max(n, -1)
 }
 
-// tick refuses those who have kept the server waiting for too long.
-func (m *model) tick() {
+// tick refuses those of a loop who have kept the server waiting for too long.
+func (m *model) tick(loop int) {
 	for _, c := range m.conns {
-		if c.deaf || c.spoke && c.in == "" {
+		if c.loop != loop || c.deaf || c.spoke && c.in == "" {
 			continue
 		}
 		if c.quiet++; c.quiet > m.ticksQuiet {

@@ -234,6 +234,9 @@ func (w *world) checkQuiet() {
 			w.failf("all connections are closed, a loop has %d sessions", len(lp.sessions))
 		}
 	}
+	if held := w.server.partialLimit().bytes.Load(); held != 0 {
+		w.failf("all connections are closed, %d bytes of half frames are counted", held)
+	}
 }
 
 // quiet reports whether nothing is left that could happen by itself.
@@ -243,6 +246,9 @@ func (w *world) quiet() bool { return len(w.links) == 0 && w.handedOver() }
 func (w *world) checkLoop(lp *simLoop) {
 	if w.server == nil {
 		return
+	}
+	if err := checkPartials(w.server.partialLimit(), w.server.inboxes()...); err != nil {
+		w.failf("%v", err)
 	}
 	own := lp.engine()
 	window := own.box.window

@@ -70,6 +70,11 @@ func (w *world) start() {
 	w.server, w.handler = s, handler{server: s}
 	w.loops = nil
 	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
+	if w.chance(20) {
+		limit := s.partialLimit()
+		limit.bytesMax = int64(w.between(1, 3) * partialBytesMin)
+		limit.bytesTop = limit.bytesMax + int64(w.between(0, 2)*partialBytesMin)
+	}
 	for _, lp := range s.loops {
 		lp.box.rules.Today = s.today()
 		w.guard.watch(&lp.box)
@@ -228,6 +233,7 @@ func (w *world) serverGone() {
 			l.serverGone(w.chance(50))
 		}
 	}
+	w.seen[seenShed] += int(w.server.counters[limitPartialBytes].Load())
 	w.server, w.loops = nil, nil
 	w.disk.crash(w)
 }

@@ -95,6 +95,7 @@ const (
 	seenWinnersUnread
 	seenWinnersUnsaved
 	seenOutstayed
+	seenShed
 	seenAuthenticated
 	seenAuthenticationRequired
 	seenAuthenticationFailed
@@ -130,6 +131,7 @@ var eventNames = [events]string{
 	seenStranger:             "stranger",
 	seenWindowExceeded:       "window exceeded",
 	seenSignal:               "server told to stop",
+	seenShed:                 "half frame too many",
 
 	seenReceipt:        "receipt that was acknowledged",
 	seenReceiptAgain:   "receipt that was said again",
