@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,27 +73,30 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 	}
 	cfg := engine.DefaultConfig()
 	const (
-		session   = int64(engine.SessionBytesMax)
-		collector = 2 // GOGC=100: the heap may be twice what is in use
-		noise     = 32 << 20
+		session = int64(engine.SessionBytesMax)
+		noise   = 32 << 20
+		// A loop's buffers for half frames that it keeps, and one that it has just
+		// added to; and what the allocator adds to each.
+		loopBuffers, bufferSpare = 64 + 1, 9 << 10
 	)
-	frame, queue := int64(cfg.FrameBytesMax), 4*int64(cfg.QueueBytesMax)
+	queue := 4 * int64(cfg.QueueBytesMax)
+	half := int64(cfg.PartialBytesMax)/8*9 + int64(runtime.NumCPU()*loopBuffers*(cfg.FrameBytesMax+bufferSpare))
 	const bet = "Juan|Pérez|12345678|1990-05-23|7574|3"
 	line := "Juan|Pérez|12345678|1990-05-23|1234|1\n"
 	fullBatch := strings.Repeat(line, cfg.FrameBytesMax/len(line))
 	header := strconv.Itoa(cfg.FrameBytesMax) + "\n"
 	for _, test := range []struct {
 		name  string
-		says  string // each peer, which never reads
-		bytes int64  // each peer can make the server keep, beside the queue
+		says  string // each peer; only who is half sent reads
+		half  int64  // bytes of half frames that all of them can make the server keep, beside sessions and the queue
 		draws bool   // the peers are the last but one agency: then the draw takes place
 	}{
-		{"say nothing", "", session, false},
-		{"announce a frame", header, session, false},
-		{"say all of a frame but its last byte", header + strings.Repeat("x", cfg.FrameBytesMax-1), session + frame, false},
-		{"wait for winners, as often as the window allows", strings.Repeat("13\nGET_WINNERS|2", cfg.Window), session, true},
-		{"say what is refused, and don't read why", strings.Repeat("1\nx", cfg.Window), session, false},
-		{"bet as much as a frame holds", string(codec.AppendFrame(nil, []byte(fullBatch))), session, false},
+		{"say nothing", "", 0, false},
+		{"announce a frame", header, half, false},
+		{"say all of a frame but its last byte", header + strings.Repeat("x", cfg.FrameBytesMax-1), half, false},
+		{"wait for winners, as often as the window allows", strings.Repeat("13\nGET_WINNERS|2", cfg.Window), 0, true},
+		{"say what is refused, and don't read why", strings.Repeat("1\nx", cfg.Window), 0, false},
+		{"bet as much as a frame holds", string(codec.AppendFrame(nil, []byte(fullBatch))), 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -100,19 +105,23 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 				t.Fatal(err)
 			}
 			addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-			server, err := startProcess(dir, append(os.Environ(), "GOGC=100", "LOG_LEVEL=warn", "SERVER_ADDR="+addr, "SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir), "loteria", "server")
+			server, err := startProcess(dir, append(os.Environ(), "GOGC=", "LOG_LEVEL=warn", "SERVER_ADDR="+addr, "SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir), "loteria", "server")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer server.kill()
 			honest := dialRetrying(t, addr)
 			before := peakMemory(t, server.cmd.Process.Pid)
-			for range hostilePeers {
+			peers, listeners := make([]*net.TCPConn, hostilePeers), make([]chan string, hostilePeers)
+			for i := range peers {
 				c, err := net.Dial("tcp", addr)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer c.Close()
+				if peers[i] = c.(*net.TCPConn); test.half > 0 {
+					listeners[i] = listen(c)
+				}
 				if err := c.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil {
 					t.Fatal(err)
 				}
@@ -160,13 +169,67 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 				}
 			}
 			grown := peakMemory(t, server.cmd.Process.Pid) - before
-			bound := collector*(hostilePeers*test.bytes+queue) + noise
+			bound := (hostilePeers*session+test.half+queue)*(100+serverGCPercent)/100 + noise
 			t.Logf("%d peers: %.1f MB, %d bytes each; the bound is %.1f MB", hostilePeers, float64(grown)/1e6, grown/hostilePeers, float64(bound)/1e6)
 			if grown > bound {
 				t.Errorf("the server's memory grew by %d bytes, the bound is %d", grown, bound)
 			}
+			if test.half > 0 {
+				judgeHalfSent(t, peers, listeners, len(test.says))
+			}
 		})
 	}
+}
+
+// listen reads all that a peer is told, until the server closes, and then closes.
+func listen(c net.Conn) chan string {
+	told := make(chan string, 1)
+	go func() {
+		defer c.Close()
+		b, err := io.ReadAll(c)
+		if err != nil {
+			b = fmt.Append(b, err)
+		}
+		told <- string(b)
+	}()
+	return told
+}
+
+// judgeHalfSent looks at peers who have said so many bytes of a frame each, one
+// after the other. The first are told that their time is over, if all of them are
+// too much; the last are told nothing.
+func judgeHalfSent(t *testing.T, peers []*net.TCPConn, listeners []chan string, bytesSaid int) {
+	t.Helper()
+	timeout := string(codec.AppendError(nil, codec.CodeTimeout, ""))
+	told := make([]bool, len(peers))
+	left := 0
+	for i, c := range peers {
+		_ = c.CloseWrite() // fails for who has been told and has closed
+		switch heard := <-listeners[i]; heard {
+		case timeout:
+			told[i] = true
+		case "":
+			left++
+		default:
+			t.Fatalf("peer %d is told %q", i, heard)
+		}
+	}
+	// A buffer is at most an eighth larger than such a frame, and what is held may
+	// exceed the limit by an eighth while the loops tell each other.
+	limit := engine.DefaultConfig().PartialBytesMax
+	least, most := min(limit*8/9/bytesSaid, len(peers)), limit*9/8/bytesSaid
+	if bytesSaid < 4<<10 {
+		least, most = len(peers), len(peers) // they take the smallest buffer, and all fit
+	}
+	if left < least || left > most {
+		t.Errorf("%d of %d half sent peers are left, want %d to %d", left, len(peers), least, most)
+	}
+	// The loops do not read in the order in which peers wrote, but nearly.
+	if first, last := len(peers)-2*most, len(peers)-least/2; left < len(peers) &&
+		(slices.Contains(told[:first], false) || slices.Contains(told[last:], true)) {
+		t.Errorf("of the first %d peers, not all are told that their time is over, or of the last %d some are", first, len(peers)-last)
+	}
+	t.Logf("%d of %d half sent peers are told that their time is over", len(peers)-left, len(peers))
 }
 
 // An agency's winners are not copied for those who don't read them. The kernel
