@@ -122,7 +122,7 @@ func (x *exitRule) overdue(now time.Time) bool {
 //	no     no    -     -         -       wait for ever
 //	no     yes   > 0   -         -       wait for ever
 //	no     yes   0     -         -       when idle for the grace: done, unfinished
-//	yes    -     > 0   -         -       wait for ever: their time is bounded (loop.outstay)
+//	yes    -     > 0   -         -       wait for ever: their time is bounded (loop.hangUp)
 //	yes    -     0     > 0       -       when idle for the grace: done, unfinished
 //	yes    -     0     0         > 0     when idle for the grace: done
 //	yes    -     0     0         0       done

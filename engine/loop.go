@@ -333,7 +333,7 @@ func (lp *loop) tick() {
 		if s.backlog != nil {
 			lp.flushSession(s)
 		}
-		lp.outstay(s)
+		lp.hangUp(s)
 		if s.lastSaid || s.half() {
 			lp.settle(s)
 		}
@@ -343,10 +343,10 @@ func (lp *loop) tick() {
 	}
 }
 
-// outstay ends the session of an agency that stays connected after the draw, however much it asks,
+// hangUp ends the session of an agency that stays connected after the draw, however much it asks,
 // when it has had all that it is owed for SERVER_EXIT_GRACE; but it gets the time to confirm in any
 // case. Otherwise it could keep the server from ending.
-func (lp *loop) outstay(s *session) {
+func (lp *loop) hangUp(s *session) {
 	if !lp.server.drawHeld.Load() || s.agency == 0 || s.closed || s.lastSaid || s.backlog != nil || s.half() {
 		return
 	}

@@ -58,7 +58,7 @@ type Server struct {
 	awarded      firsts // whose winners have been logged
 	welcome      codec.Welcome
 	timeoutTicks int32
-	// graceTicks is how long a connection may stay after the draw. See loop.outstay.
+	// graceTicks is how long a connection may stay after the draw. See loop.hangUp.
 	graceTicks int32
 	tickPeriod time.Duration
 	now        func() time.Time // the clock of all decisions; a simulation has its own

@@ -24,7 +24,7 @@ type session struct {
 	// first message, its proof, or the rest of a frame. See tick.
 	quietTicks int32
 	// lateTicks counts the loop's ticks since the draw was held and the peer had been told all that
-	// it is owed. See loop.outstay.
+	// it is owed. See loop.hangUp.
 	lateTicks int32
 	// stalledTicks counts the ticks since the peer last took some of what it was
 	// told; stalledBytes is what it had not taken then. See loop.checkProgress.
