@@ -100,7 +100,7 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	// A half-closed peer is owed its answers, and the time to take its winners.
 	if errors.Is(err, io.EOF) && (sess.unanswered > 0 && !sess.lastSaid || sess.backlog != nil || sess.told) {
 		if fd, errDup := c.Dup(); errDup == nil {
-			sess.conn = &halfSocket{fd: fd}
+			sess.conn = newHalfSocket(fd)
 			sess.deaf = true
 			sess.dropPartial(&lp.box)
 			lp.box.stage.add(request{session: sess, kind: requestHalfClose}, nil, nil)

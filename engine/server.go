@@ -385,6 +385,9 @@ func (s *Server) commit() error {
 	}
 	s.deliver(s.committer.replies)
 	s.served(s.committer.served)
+	if n := s.committer.lottery.Missing(); len(s.committer.reports) > 0 && 0 < n && n <= missingFew {
+		s.sayMissing(s.now())
+	}
 	return nil
 }
 
@@ -511,9 +514,6 @@ func (s *Server) reported(id codec.Agency) {
 	state := s.committer.lottery
 	s.log.Info("fin_apuestas", zap.String("result", "success"), zap.Uint32("agencia", uint32(id)),
 		zap.Int64("apuestas", state.Stored(id)), zap.Int("faltan", state.Missing()))
-	if n := state.Missing(); 0 < n && n <= missingFew {
-		s.sayMissing(s.now())
-	}
 }
 
 // served is called when it is durable that agencies have their winners.

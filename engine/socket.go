@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
@@ -47,10 +48,21 @@ func (c *socket) close() {
 // answers. gnet closes such a connection; this is a duplicate of its socket,
 // which nobody reads.
 //
-// A peer that was killed looks the same until something is written to it. So
-// what was written counts as delivered only when the peer's kernel has
-// acknowledged it, and for the exit rule the socket is closed.
+// A peer that was killed looks the same until something is written to it, or its system has
+// forgotten the connection (after a minute, on Linux) and says so to a keepalive probe. So what was
+// written counts as taken only when the peer's kernel has acknowledged it.
 type halfSocket struct{ fd int }
+
+const (
+	// halfKeepAlive is how soon, and how often, a half-closed peer that is owed something is probed.
+	halfKeepAlive       = 5 * time.Second
+	halfKeepAliveProbes = 3
+)
+
+func newHalfSocket(fd int) *halfSocket {
+	probeSoon(fd)
+	return &halfSocket{fd: fd}
+}
 
 func (c *halfSocket) send(p []byte) (int, error) { return sendTo(c.fd, p) }
 

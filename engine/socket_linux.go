@@ -18,6 +18,14 @@ func limitUnacknowledged(fd int, d time.Duration) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 }
 
+// probeSoon has the kernel ask soon, and often, whether the peer is still there.
+func probeSoon(fd int) {
+	// Without it a vanished peer is only noticed later.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(halfKeepAlive.Seconds()))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(halfKeepAlive.Seconds()))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, halfKeepAliveProbes)
+}
+
 // send writes as much of p as the socket takes now. p is not empty.
 //
 // It is send(2): write(2) also looks at the file that a socket is, which is a
