@@ -148,7 +148,7 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 	case lottery.ServedEntry:
 		c.served = append(c.served, request.Agency)
 	}
-	if c.lottery.Served(request.Agency) && (request.Kind == lottery.Received || request.Kind == lottery.Taken) {
+	if confirmed := request.Kind == lottery.Received || request.Kind == lottery.Taken; confirmed && c.lottery.Served(request.Agency) {
 		c.exit.content(request.Agency)
 	}
 	for i := range c.effects {
