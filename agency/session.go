@@ -197,7 +197,11 @@ func (s *Session) Push(b *Batch) error {
 // advance takes the first n bets of b, which the queue begins with or would begin with, as those
 // behind ownEnd.
 func (s *Session) advance(b *Batch, n int) {
-	s.own = s.own.Add(b.Lines[:linesBytes(b.Lines, n)])
+	lines := b.Lines
+	if n < b.Count() {
+		lines = lines[:linesBytes(lines, n)]
+	}
+	s.own = s.own.Add(lines)
 	s.ownEnd += int64(n)
 }
 
