@@ -27,9 +27,10 @@ The bets are a CSV file with five columns and no header (first name, last name,
 document, birthdate, number), or a zip or a folder that holds agency-<id>.csv.
 AGENCY_BETS may name several of these, separated by a colon: the first that has
 the agency's bets counts.
-A lost connection is taken up again where the server's disk says; so is an
-upload that another process has begun, if the bets that are stored are the first
-ones of this file.
+
+After a lost connection the agency goes on behind the last bet that the server
+has on disk. So it does with an upload that another process has begun, if the
+stored bets are the first ones of this file.
 
 Exit codes: 0 done, or stopped by a signal; 1 configuration or input; 3 the
 server was not reachable for AGENCY_RETRY_FOR; 5 rejected by the server, or the

@@ -28,7 +28,8 @@ import (
 const demoHelp = `Run a whole draw in one process: a real server and real agencies, over real
 sockets on the loopback interface, with real files. It ends with a table of
 what every agency uploaded and won, and says where bets.csv, winners.csv and its
-log, demo.log, are. A demo that goes on with a draw adds to the log of before.
+log, demo.log, are. If --data-dir holds a draw already, the demo goes on with it
+and appends to its log.
 
 With --verbose the log goes to standard output instead, and there are no bars.
 With LOG_FORMAT=json as well, standard output has the JSON lines and nothing

@@ -21,19 +21,22 @@ and may run beside the server.`
 
 	verifyHelp = `Walk every record of the ledger, checksums and meaning, as a restart of the
 server would, and say what it holds: records, bets, the agencies that have
-reported, whether the draw was held, the first damage if there is any, and how
-far the ledger is sealed.
+reported, whether the draw was held, the agencies that are served (known to have
+their winners), the first damage if there is any, and how far the ledger is
+sealed.
 
 A torn write at the very end is no damage: it was never acknowledged, and the
-next start of the server cuts it off. What is sealed is never torn: a ledger that
-ends before its seal is damaged. An unfinished seal is one whose writing was
-interrupted, or that is damaged itself.
+next start of the server cuts it off. The server seals the ledger at the draw. A
+ledger that ends before its seal is damaged. An unfinished seal was interrupted
+while it was written, or is damaged itself.
 
 Exit codes: 0 whole; 1 no ledger, or one of another version; 4 damaged.`
 
-	dumpHelp = `Print the ledger's records, one a line: sequence number, kind, agency, count of
-bets, bytes of payload, and the payload as a quoted string, cut after
---payload bytes. Records before a damage are printed; then the exit code is 4.
+	dumpHelp = `Print the ledger's records, one a line: sequence number, kind, agency, count,
+bytes of payload, and the payload as a quoted string, cut after --payload bytes.
+The count is that of a batch's bets; of a report it is 1 if the agency confirms
+its winners; of "served" it is how many agencies the payload names. Records
+before a damage are printed; then the exit code is 4.
 
 Bets are personal data: mind where you send them. --payload 0 leaves them out.`
 )

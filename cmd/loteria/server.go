@@ -13,14 +13,19 @@ import (
 )
 
 const serverHelp = `Take bets from the agencies, hold the draw when the last of them has reported,
-send each its winners, and exit when every agency's socket has closed.
+send each its winners, and exit when every agency has them and has closed its
+connection.
 
 An ACK means that the bets are on disk. A restart with the same SERVER_DATA_DIR
-goes on where the last one stopped. After the draw bets.csv and winners.csv
-stand in SERVER_DATA_DIR.
+goes on where the last one stopped: before the draw with the bets, after it with
+the winners. After the draw bets.csv and winners.csv stand in SERVER_DATA_DIR.
 
-Exit codes: 0 done, or stopped by a signal; 1 configuration; 3 agencies are
-missing, and the last line names them; 4 storage.`
+The log lines "espera" and, after the draw, "entrega" name the agencies that the
+server waits for. "loteria ledger verify" shows who has reported and who is served.
+
+Exit codes: 0 done, or stopped by a signal; 1 configuration; 3 agencies have not
+reported or are not known to have their winners, and the last line names them;
+4 storage.`
 
 func newServerCommand() *cobra.Command {
 	var noExport bool
