@@ -1,8 +1,8 @@
 // Package codec is the wire format between agencies and the server: frames,
 // requests, replies, bets. It is pure: no sockets, no clock, no state.
 //
-// PROTOCOL.md, beside this file, is what agencies and servers say, byte by byte. Here is where the
-// code for it stands:
+// PROTOCOL.md, beside this file, documents what agencies and servers say, byte by byte. Its code
+// stands here:
 //
 //	frames           [SplitFrame] takes one off a slice; a frame that is not complete is no error.
 //	                 [FrameLen] tells how many bytes a frame needs once its header is there.

@@ -3,9 +3,9 @@
 // .env with every setting at its default. It has no Go code of its own, only
 // the tests that hold all of this together.
 //
-// ../generar-compose.sh writes compose files for other numbers of agencies;
-// docker-compose-dev.yaml is exactly what it writes for five. Change the script,
-// then run, in the checkout's root:
+// ../generar-compose.sh writes compose files for other numbers of agencies, and
+// makes the bets that the dataset lacks. docker-compose-dev.yaml is exactly what
+// it writes for five. Change the script, then run, in the checkout's root:
 //
 //	./generar-compose.sh compose/docker-compose-dev.yaml 5
 //
@@ -26,7 +26,7 @@
 //     Agencies wait for it, but they would find a server that comes later, too.
 //     A server that can't start keeps them from being started at all.
 //   - Nothing restarts by itself: a container that ended has done its work, or
-//     says what to change.
+//     its last log line says what to change. `up` goes on with the draw.
 //
 // The files keep to what both Compose v2 and docker-compose 1.29 read, and the
 // Dockerfile to what a builder without BuildKit does.
@@ -43,9 +43,10 @@
 //
 // # Tests
 //
-// Those of the script need bash alone. Those of the draw need Docker, the
-// container names above, and a few minutes; they run if LOTERIA_COMPOSE=1 or
-// CI=true is set, and then a missing Docker is a failure:
+// Those of the script need bash; some also need unzip or Go, and are skipped
+// without. Those of the draw need Docker, the container names above, and a few
+// minutes; they run if LOTERIA_COMPOSE=1 or CI=true is set, and then a missing
+// Docker is a failure:
 //
 //	LOTERIA_COMPOSE=1 go test -v ./compose
 package compose

@@ -11,7 +11,8 @@
 //
 // [Open] listens, takes the ledger and replays it; [Server.Serve] accepts
 // connections and returns when there is nothing left to do. [Export] reads a
-// ledger as CSV.
+// ledger as CSV, and [Verify] says what it holds. codec/PROTOCOL.md says
+// what agencies may rely on.
 //
 // # What happens to a batch
 //
@@ -60,11 +61,30 @@
 // them share the log of what strangers can provoke (noise.go), which has a lock
 // and is no part of an honest batch's way.
 //
-// # Closing
+// # Closing a connection
 //
 // An answer that closes is the session's last: what still comes in is dropped,
 // our side is shut once the answer is out, and the peer gets a moment to read
-// it and close (lingerMax). A peer that has half-closed gets its answers
-// through a duplicate of its socket (halfSocket). When the server itself may
-// end is the exit rule's to say (exit.go).
+// it and close (lingerMax). gnet closes the socket of a peer that has
+// half-closed, so the session takes a duplicate (halfSocket). It stays until
+// the peer was told what it is owed and has taken it.
+//
+// A connection that stays after the draw would keep the server from ending, so
+// it is ended as if it had been told its last answer (loop.outstay).
+//
+// # After the draw
+//
+// The group that holds the draw is sealed before any of its answers leaves. A
+// ledger that lost the draw is refused from then on; taken as it is, it could
+// draw other winners than the ones that were told.
+//
+// An agency that says HELLO confirms its winners. For any other one, its session
+// looks whether the peer's system has acknowledged them (session.taken). The
+// lottery decides which of the two counts. The committer notes all agencies
+// that a group serves in one record, so a restart knows them, too.
+//
+// The exit rule decides when the server ends (exit.go), and the log names whom
+// it waits for (missing.go). The rule counts the connections that have named an
+// agency. One that has half-closed and waits counts as open, unless it has said
+// HELLO: such an agency would have to confirm, and can't any more.
 package engine
