@@ -70,7 +70,7 @@
 // the peer was told what it is owed and has taken it.
 //
 // A connection that stays after the draw would keep the server from ending, so
-// it is ended as if it had been told its last answer (loop.outstay).
+// it is ended as if it had been told its last answer (loop.hangUp).
 //
 // # After the draw
 //
