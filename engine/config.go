@@ -123,7 +123,8 @@ func (c Config) Validate() error {
 		}
 	}
 	if c.PartialBytesMax < c.FrameBytesMax {
-		return illegal("SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax, fmt.Sprintf("at least SERVER_FRAME_BYTES_MAX=%d: a frame has to fit", c.FrameBytesMax))
+		return illegal("SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax,
+			fmt.Sprintf("at least SERVER_FRAME_BYTES_MAX=%d: a frame has to fit", c.FrameBytesMax))
 	}
 	for _, d := range []struct {
 		name               string

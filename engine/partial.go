@@ -45,12 +45,13 @@ type partialLimit struct {
 	bytesMax int64 // SERVER_PARTIAL_BYTES_MAX
 	bytesTop int64 // over it, a loop ends its own half frames instead of asking another
 	loops    []*loop
-	bytes    atomic.Int64 // all that is held: the capacities of half frames' buffers
-	begun    atomic.Uint64
+	bytes    atomic.Int64  // all that is held: the capacities of half frames' buffers
+	begun    atomic.Uint64 // how many half frames there ever were: it numbers them
 }
 
 func newPartialLimit(bytesMax int) *partialLimit {
-	return &partialLimit{bytesMax: int64(bytesMax), bytesTop: int64(bytesMax + bytesMax/partialSlack)}
+	most := int64(bytesMax)
+	return &partialLimit{bytesMax: most, bytesTop: most + most/partialSlack}
 }
 
 // begin keeps the beginning of a session's frame, which is copied.

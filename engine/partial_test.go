@@ -166,7 +166,8 @@ func TestPartialShedsOldest(t *testing.T) {
 	if got := refused(t, box, sessions); !slices.Equal(got, []int{2, 3}) {
 		t.Fatalf("refused are %v, want the two that are the oldest now", got)
 	}
-	if n, timeouts := box.counters[limitPartialBytes].Load(), box.counters[limitReadTime].Load(); n != 3 || timeouts != 0 {
+	n, timeouts := box.counters[limitPartialBytes].Load(), box.counters[limitReadTime].Load()
+	if n != 3 || timeouts != 0 {
 		t.Errorf("counted %d times, and %d as time-outs", n, timeouts)
 	}
 	if held := box.partials.limit.bytes.Load(); held > fit*partialBytesMin {
@@ -234,6 +235,21 @@ func (s *schedule) halfFrame(at int) int {
 	return slices.Index(s.server.loops, p.session.loop)
 }
 
+// wantRefused checks that this peer is told ERROR_TIMEOUT and no other is told
+// anything.
+func (s *schedule) wantRefused(peer int) {
+	s.t.Helper()
+	for i, p := range s.peers {
+		want := ""
+		if i == peer {
+			want = string(frames(codec.CodeTimeout.String()))
+		}
+		if string(p.told) != want {
+			s.t.Errorf("peer %d is told %q, want %q", i, p.told, want)
+		}
+	}
+}
+
 // The oldest half frame of all loops goes, and its own loop is asked to do it;
 // meanwhile nobody else does.
 func TestPartialShedsOldestOfAllLoops(t *testing.T) {
@@ -243,11 +259,7 @@ func TestPartialShedsOldestOfAllLoops(t *testing.T) {
 		t.Fatalf("the peers are on loops %v", loops)
 	}
 	s.drain()
-	for i, p := range s.peers {
-		if want := i == 0; (string(p.told) == string(frames("ERROR_TIMEOUT"))) != want || !want && len(p.told) > 0 {
-			t.Errorf("peer %d is told %q", i, p.told)
-		}
-	}
+	s.wantRefused(0)
 	if held := s.server.partialLimit().bytes.Load(); held != 3*partialBytesMin {
 		t.Errorf("%d bytes are held, want three buffers", held)
 	}
@@ -268,11 +280,7 @@ func TestPartialLoopIsNotWaitedFor(t *testing.T) {
 		t.Errorf("%d bytes are held while the other loop does nothing, want two buffers", held)
 	}
 	s.drain()
-	for i, p := range s.peers {
-		if want := i == 1; (string(p.told) == string(frames("ERROR_TIMEOUT"))) != want || !want && len(p.told) > 0 {
-			t.Errorf("peer %d is told %q", i, p.told)
-		}
-	}
+	s.wantRefused(1)
 	s.end()
 }
 
@@ -308,7 +316,8 @@ func TestPartialBytesOverSockets(t *testing.T) {
 		fit        = 3 // the allocator adds 2 kB to each
 	)
 	cfg := liveConfig(t)
-	cfg.FrameBytesMax, cfg.PartialBytesMax, cfg.NoExport, cfg.EventLoops = frameBytes, PartialBytesLow, true, 2
+	cfg.FrameBytesMax, cfg.PartialBytesMax, cfg.EventLoops = frameBytes, PartialBytesLow, 2
+	cfg.NoExport = true
 	s := serveLive(t, cfg)
 	honest := s.dial(t).say(betCarlos).hears("ACK")
 	late := s.dial(t)
@@ -334,7 +343,9 @@ func TestPartialBytesOverSockets(t *testing.T) {
 	}
 	late.say(betCarlos).hears("ACK").close()
 	honest.close()
-	awaitThat(t, "the half frames to be gone", func() bool { return s.partialLimit().bytes.Load() == 0 })
+	awaitThat(t, "the half frames to be gone", func() bool {
+		return s.partialLimit().bytes.Load() == 0
+	})
 	s.stop()
 	if err := s.end(t); err != nil {
 		t.Errorf("result %v", err)

@@ -80,7 +80,8 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 		loopBuffers, bufferSpare = 64 + 1, 9 << 10
 	)
 	queue := 4 * int64(cfg.QueueBytesMax)
-	half := int64(cfg.PartialBytesMax)/8*9 + int64(runtime.NumCPU()*loopBuffers*(cfg.FrameBytesMax+bufferSpare))
+	half := int64(cfg.PartialBytesMax)/8*9 +
+		int64(runtime.NumCPU()*loopBuffers*(cfg.FrameBytesMax+bufferSpare))
 	const bet = "Juan|Pérez|12345678|1990-05-23|7574|3"
 	line := "Juan|Pérez|12345678|1990-05-23|1234|1\n"
 	fullBatch := strings.Repeat(line, cfg.FrameBytesMax/len(line))
@@ -88,7 +89,7 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		says  string // each peer; only who is half sent reads
-		half  int64  // bytes of half frames that all of them can make the server keep, beside sessions and the queue
+		half  int64  // bytes of half frames that all of them can make the server keep
 		draws bool   // the peers are the last but one agency: then the draw takes place
 	}{
 		{"say nothing", "", 0, false},
@@ -105,7 +106,10 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 				t.Fatal(err)
 			}
 			addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-			server, err := startProcess(dir, append(os.Environ(), "GOGC=", "LOG_LEVEL=warn", "SERVER_ADDR="+addr, "SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir), "loteria", "server")
+			// Without GOGC the server sets the collector up as it does for users.
+			server, err := startProcess(dir, append(os.Environ(), "GOGC=", "LOG_LEVEL=warn",
+				"SERVER_ADDR="+addr, "SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir),
+				"loteria", "server")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -227,7 +231,8 @@ func judgeHalfSent(t *testing.T, peers []*net.TCPConn, listeners []chan string, 
 	// The loops do not read in the order in which peers wrote, but nearly.
 	if first, last := len(peers)-2*most, len(peers)-least/2; left < len(peers) &&
 		(slices.Contains(told[:first], false) || slices.Contains(told[last:], true)) {
-		t.Errorf("of the first %d peers, not all are told that their time is over, or of the last %d some are", first, len(peers)-last)
+		t.Errorf("of the first %d peers, some are not told that their time is over, or of the last %d some are",
+			first, len(peers)-last)
 	}
 	t.Logf("%d of %d half sent peers are told that their time is over", len(peers)-left, len(peers))
 }
