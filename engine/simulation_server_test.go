@@ -71,6 +71,10 @@ func (w *world) start() {
 	w.loops = nil
 	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
 	if w.chance(20) {
+		// A batch may be over its limit by one record, and behind that record half
+		// frames may be refused in the same read: for that there must be room, since
+		// nobody else runs meanwhile.
+		stageBytes = max(stageBytes, 2*cfg.FrameBytesMax)
 		limit := s.partialLimit()
 		limit.bytesMax = int64(w.between(1, 3) * partialBytesMin)
 		limit.bytesTop = limit.bytesMax + int64(w.between(0, 2)*partialBytesMin)
