@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,7 +15,8 @@ import (
 
 // proxy stands between agencies and a server, passes every frame on, and says
 // in a line what passed: `> HELLO|1` from an agency, `< ACK` from the server,
-// and `x` at the end of a connection. Of bets it says how many there were.
+// and `x` at the end of a connection. Of bets it says how many there were. A frame that it was told
+// to lose, `lost > HELLO|1`, is not passed on, and its connection ends.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -22,7 +25,14 @@ type proxy struct {
 
 	mu     sync.Mutex
 	open   map[net.Conn]bool
+	losses []loss
 	closed bool
+}
+
+// loss is a frame that is to be lost.
+type loss struct {
+	line    *regexp.Regexp // the frame's
+	forever bool           // nothing passes any more behind it, on any connection
 }
 
 func startProxy(addr, target string) (*proxy, error) {
@@ -84,12 +94,39 @@ func (p *proxy) pass(direction string, from io.Reader, to io.Writer) {
 		if _, err := io.ReadFull(in, payload); err != nil {
 			return
 		}
+		line := direction + " " + summary(payload)
+		if p.loses(line) {
+			return
+		}
 		// Said first: who is answered by the other side has been heard here.
-		fmt.Fprintf(p.said, "%s %s\n", direction, summary(payload))
+		fmt.Fprintln(p.said, line)
 		if _, err := to.Write(frame); err != nil {
 			return
 		}
 	}
+}
+
+// lose has the next frame lost whose line matches.
+func (p *proxy) lose(l loss) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.losses = append(p.losses, l)
+}
+
+// loses reports whether the frame is lost.
+func (p *proxy) loses(line string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.losses, func(l loss) bool { return l.line.MatchString(line) })
+	if i < 0 {
+		return false
+	}
+	fmt.Fprintln(p.said, "lost", line)
+	if p.losses[i].forever {
+		p.hangUp()
+	}
+	p.losses = slices.Delete(p.losses, i, i+1)
+	return true
 }
 
 // summary is a payload in a line.
@@ -121,11 +158,16 @@ func (p *proxy) drop(c net.Conn) {
 // close ends every connection and waits for its goroutines.
 func (p *proxy) close() {
 	p.mu.Lock()
+	p.hangUp()
+	p.mu.Unlock()
+	p.passing.Wait()
+}
+
+// hangUp ends every connection, and lets nobody connect any more. p.mu is held.
+func (p *proxy) hangUp() {
 	p.closed = true
 	for c := range p.open {
 		_ = c.Close()
 	}
-	p.mu.Unlock()
-	_ = p.listener.Close()
-	p.passing.Wait()
+	_ = p.listener.Close() // an error is a proxy that has hung up before
 }

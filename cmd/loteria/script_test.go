@@ -42,12 +42,15 @@ func TestMain(m *testing.M) {
 //	                                     start a process in the background
 //	await NAME PATTERN [COUNT]           wait until its output matches so often
 //	quiet NAME DURATION                  it must say nothing more for so long
-//	signal NAME KILL|TERM|INT
+//	signal NAME KILL|TERM|INT|STOP|CONT  behind STOP, it has stopped
 //	ends NAME CODE                       wait for its end; stdout and stderr are now its,
 //	                                     and its log lines have to be as they should
 //	exits CODE [VAR=VALUE...] PROGRAM [ARG...]
 //	                                     run a process to its end
 //	proxy NAME PORT TARGETPORT           pass frames on; its output is `> HELLO|1`, `< ACK`, ...
+//	lose NAME PATTERN [forever]          have a proxy swallow the next frame whose line matches, say
+//	                                     `lost` and the line, and cut the connection, or all of
+//	                                     them and let nobody connect any more
 //	write FILE STRING                    write exactly these bytes, with Go's escapes
 //	holds BETS.CSV DATASET AGENCIES      the export has each of their bets once, in their order
 //
@@ -81,6 +84,7 @@ func TestScript(t *testing.T) {
 			"ends":   cmdEnds,
 			"exits":  cmdExits,
 			"proxy":  cmdProxy,
+			"lose":   cmdLose,
 			"write":  cmdWrite,
 			"holds":  cmdHolds,
 		},
@@ -253,15 +257,26 @@ func cmdQuiet(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-var signals = map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+var signals = map[string]syscall.Signal{
+	"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
+}
 
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 2, 2, "signal NAME KILL|TERM|INT")
+	usage(ts, neg, args, 2, 2, "signal NAME KILL|TERM|INT|STOP|CONT")
 	s, ok := signals[args[1]]
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[1])
 	}
-	ts.Check(processOf(ts, args[0]).cmd.Process.Signal(s))
+	p := processOf(ts, args[0]).cmd.Process
+	ts.Check(p.Signal(s))
+	if s == syscall.SIGSTOP {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(p.Pid, &status, syscall.WUNTRACED, nil)
+		ts.Check(err)
+		if !status.Stopped() {
+			ts.Fatalf("%s has ended", args[0])
+		}
+	}
 }
 
 func cmdEnds(ts *testscript.TestScript, neg bool, args []string) {
@@ -326,6 +341,20 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	p, err := startProxy("127.0.0.1:"+args[1], "127.0.0.1:"+args[2])
 	ts.Check(err)
 	scriptOf(ts).backgrounds[args[0]] = background{proxy: p}
+}
+
+func cmdLose(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 3, "lose NAME PATTERN [forever]")
+	p := backgroundOf(ts, args[0]).proxy
+	if p == nil {
+		ts.Fatalf("%s is not a proxy", args[0])
+	}
+	line, err := regexp.Compile(args[1])
+	ts.Check(err)
+	if len(args) == 3 && args[2] != "forever" {
+		ts.Fatalf("%s is not forever", args[2])
+	}
+	p.lose(loss{line: line, forever: len(args) == 3})
 }
 
 func cmdWrite(ts *testscript.TestScript, neg bool, args []string) {
