@@ -262,7 +262,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	total := s.committer.total
 	s.log.Info("ledger", zap.String("result", "success"), zap.Int64("apuestas", s.committer.lottery.Bets()),
 		zap.Int64("grupos", total.groups), zap.Int64("bytes", total.bytes), zap.Int64("grupo_bytes_max", total.groupBytesMax))
-	if errClose := s.ledger.Close(); errClose != nil && !errors.Is(err, ErrStorage) {
+	errClose := s.ledger.Close()
+	switch {
+	case errors.Is(errClose, ledger.ErrGone):
+		// In place of err, whatever that is: other errors say that the ledger has what was acknowledged.
+		err = storageError(errClose)
+	case errClose != nil && !errors.Is(err, ErrStorage):
 		err = errors.Join(err, storageError(errClose))
 	}
 	return err
