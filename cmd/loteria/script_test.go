@@ -52,6 +52,7 @@ func TestMain(m *testing.M) {
 //	                                     `lost` and the line, and cut the connection, or all of
 //	                                     them and let nobody connect any more
 //	write FILE STRING                    write exactly these bytes, with Go's escapes
+//	truncate FILE BYTES                  cut a file off
 //	holds BETS.CSV DATASET AGENCIES      the export has each of their bets once, in their order
 //
 // $DATASET is the bundled dataset. Variables of the program that are set with
@@ -76,17 +77,18 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"port":   cmdPort,
-			"start":  cmdStart,
-			"await":  cmdAwait,
-			"quiet":  cmdQuiet,
-			"signal": cmdSignal,
-			"ends":   cmdEnds,
-			"exits":  cmdExits,
-			"proxy":  cmdProxy,
-			"lose":   cmdLose,
-			"write":  cmdWrite,
-			"holds":  cmdHolds,
+			"port":     cmdPort,
+			"start":    cmdStart,
+			"await":    cmdAwait,
+			"quiet":    cmdQuiet,
+			"signal":   cmdSignal,
+			"ends":     cmdEnds,
+			"exits":    cmdExits,
+			"proxy":    cmdProxy,
+			"lose":     cmdLose,
+			"write":    cmdWrite,
+			"truncate": cmdTruncate,
+			"holds":    cmdHolds,
 		},
 	})
 }
@@ -362,6 +364,13 @@ func cmdWrite(ts *testscript.TestScript, neg bool, args []string) {
 	content, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(content), 0o644))
+}
+
+func cmdTruncate(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2, "truncate FILE BYTES")
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
 }
 
 func cmdHolds(ts *testscript.TestScript, neg bool, args []string) {
