@@ -119,16 +119,11 @@ func (d *crashDraw) freeAddr() string {
 }
 
 func (d *crashDraw) start(environment ...string) (*process, error) {
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
-		if value := os.Getenv(name); value != "" {
-			environment = append(environment, name+"="+value)
-		}
-	}
 	command := "server"
 	if strings.HasPrefix(environment[0], "AGENCY_") {
 		command = "agency"
 	}
-	p, err := startProcess(d.dir, append(environment, "GORACE=atexit_sleep_ms=10"), "loteria", command)
+	p, err := startLoteria(d.dir, command, environment...)
 	if err == nil {
 		d.processes = append(d.processes, p)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"sync"
@@ -89,6 +90,17 @@ func startProcess(dir string, environment []string, program string, args ...stri
 		_ = p.cmd.Wait() // how it ended is in ProcessState
 	}()
 	return p, nil
+}
+
+// startLoteria starts a command of the program with this environment, and what of the test's own every
+// process needs.
+func startLoteria(dir, command string, environment ...string) (*process, error) {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
+		if value := os.Getenv(name); value != "" {
+			environment = append(environment, name+"="+value)
+		}
+	}
+	return startProcess(dir, append(environment, "GORACE=atexit_sleep_ms=10"), "loteria", command)
 }
 
 // wait waits for the end and returns the exit code; -1 is a signal's.

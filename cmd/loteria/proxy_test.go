@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -80,18 +81,11 @@ func (p *proxy) connect(agency net.Conn) {
 func (p *proxy) pass(direction string, from io.Reader, to io.Writer) {
 	in := bufio.NewReader(from)
 	for {
-		header, err := in.ReadString('\n')
-		if err != nil {
-			return
+		frame, payload, err := readFrame(in)
+		if errors.Is(err, strconv.ErrSyntax) {
+			fmt.Fprintf(p.said, "%s no frame: %v\n", direction, err)
 		}
-		n, err := strconv.Atoi(strings.TrimSuffix(header, "\n"))
 		if err != nil {
-			fmt.Fprintf(p.said, "%s no frame: %q\n", direction, header)
-			return
-		}
-		frame := make([]byte, len(header)+n)
-		payload := frame[copy(frame, header):]
-		if _, err := io.ReadFull(in, payload); err != nil {
 			return
 		}
 		line := direction + " " + summary(payload)
@@ -104,6 +98,23 @@ func (p *proxy) pass(direction string, from io.Reader, to io.Writer) {
 			return
 		}
 	}
+}
+
+// readFrame reads a frame, and the payload in it. The error of a header that is none matches
+// strconv.ErrSyntax.
+func readFrame(in *bufio.Reader) (frame, payload []byte, err error) {
+	header, err := in.ReadString('\n')
+	if err != nil {
+		return nil, nil, err
+	}
+	n, err := strconv.ParseUint(strings.TrimSuffix(header, "\n"), 10, 31)
+	if err != nil {
+		return nil, nil, err
+	}
+	frame = make([]byte, len(header)+int(n))
+	payload = frame[copy(frame, header):]
+	_, err = io.ReadFull(in, payload)
+	return frame, payload, err
 }
 
 // lose has the next frame lost whose line matches.

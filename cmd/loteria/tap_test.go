@@ -2,8 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"net"
 	"sync"
+	"time"
 )
 
 // tap stands between agencies and a server and passes bytes on. Where a chosen
@@ -31,6 +35,8 @@ type meter struct {
 	// connection whose byte was the last to pass.
 	marks []int
 	event func(from, to net.Conn)
+	// heard is told what has passed, if it is not nil.
+	heard io.Writer
 }
 
 func startTap(addr, target string, up, down meter) (*tap, error) {
@@ -91,6 +97,9 @@ func (t *tap) write(m *meter, b []byte, from, to net.Conn) error {
 		if _, err := to.Write(b[:n]); err != nil {
 			return err
 		}
+		if m.heard != nil {
+			_, _ = m.heard.Write(b[:n]) // it is memory
+		}
 		b = b[n:]
 		m.passed += n
 		if len(m.marks) > 0 && m.passed == m.marks[0] {
@@ -99,6 +108,30 @@ func (t *tap) write(m *meter, b []byte, from, to net.Conn) error {
 		}
 	}
 	return nil
+}
+
+// settle waits until the connections that there are have ended: all that a server said that is dead
+// by now has passed then.
+func (t *tap) settle() error {
+	t.mu.Lock()
+	waiting := maps.Clone(t.open)
+	t.mu.Unlock()
+	looks := time.NewTicker(time.Millisecond)
+	defer looks.Stop()
+	timeout := time.After(eventTimeout)
+	for {
+		t.mu.Lock()
+		maps.DeleteFunc(waiting, func(c net.Conn, _ bool) bool { return !t.open[c] })
+		t.mu.Unlock()
+		if len(waiting) == 0 {
+			return nil
+		}
+		select {
+		case <-looks.C:
+		case <-timeout:
+			return fmt.Errorf("%d connections are open after %v still", len(waiting), eventTimeout)
+		}
+	}
 }
 
 func (t *tap) keep(c net.Conn) bool {

@@ -1,0 +1,535 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"loteria/agency"
+	"loteria/codec"
+	"loteria/engine"
+)
+
+// killsEnv is how often TestServerIsKilledAtTheEnd kills a server; killsDefault if it isn't set.
+//
+//	LOTERIA_KILLS=2000 go test ./cmd/loteria -run KilledAtTheEnd -v -timeout 1h
+const (
+	killsEnv     = "LOTERIA_KILLS"
+	killsDefault = 12
+)
+
+const (
+	endAgencies = 3 // one of each kind
+	// endGrace is the servers' SERVER_EXIT_GRACE. If it is over before an agency is back, the server
+	// rightly ends with 3, and is started again.
+	endGrace = 200 * time.Millisecond
+	// endLivesMax is how many servers a draw may take: each is killed, or has a reason to end with 3.
+	endLivesMax = 50
+	// endRandomKills is how many of them may be killed at a random moment, beside one at a chosen byte.
+	endRandomKills = 4
+	// endKillDelayMax bounds how long after its start, or after a byte, a server is killed: about as
+	// long as it takes to start, to deliver and to export.
+	endKillDelayMax = 80 * time.Millisecond
+)
+
+// Around the draw, while winners and receipts pass and exports are written, the server is killed
+// again and again. Every server ends by itself and tells the truth about who has their winners, which
+// is what the agencies say; in the end all have them.
+func TestServerIsKilledAtTheEnd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: real processes are killed in it")
+	}
+	want := int64(killsDefault)
+	if v := os.Getenv(killsEnv); v != "" {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n <= 0 {
+			t.Fatalf("%s=%s: want a number of kills", killsEnv, v)
+		}
+		want = n
+	}
+	bets := t.TempDir()
+	for id := 1; id <= endAgencies; id++ {
+		if err := os.WriteFile(filepath.Join(bets, fmt.Sprintf("agency-%d.csv", id)), []byte(endBets(id)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var (
+		workers                sync.WaitGroup
+		kills, draws, unlogged atomic.Int64
+		failed                 atomic.Bool
+	)
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for kills.Load() < want && !failed.Load() {
+				if draws.Add(1) > 10*want {
+					t.Errorf("%d kills in %d draws", kills.Load(), draws.Load())
+					return
+				}
+				seed := rand.Uint64()
+				d := &endDraw{dir: t.TempDir(), bets: bets, rng: rand.New(rand.NewPCG(seed, 0))}
+				if err := d.hold(); err != nil {
+					failed.Store(true)
+					t.Errorf("seed %d, for the choices that are not the machine's: %v\n%s", seed, err, d.logs())
+				}
+				kills.Add(d.kills)
+				if !d.saidDraw() {
+					unlogged.Add(1)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	t.Logf("%d kills in %d draws, %d of them with no line of the draw", kills.Load(), draws.Load(), unlogged.Load())
+}
+
+// endBets are an agency's bets, as its CSV has them. The second one wins, and says whose it is.
+func endBets(id int) string {
+	return fmt.Sprintf("Juan,Perez,1234,1990-05-23,1\nAna,Diaz,%d,1999-11-11,7574\nLuis,Vega,5678,1971-01-31,2\n", id)
+}
+
+// endWinners are its winners.
+func endWinners(id int) string { return fmt.Sprintf("Ana|Diaz|%d|1999-11-11|7574|%d", id, id) }
+
+var (
+	saysDraw     = "action: sorteo | result: success | apuestas: 9 | cant_ganadores: 3\n"
+	saysServed   = regexp.MustCompile(`action: ganadores_recibidos \| result: success \| agencia: (\d+) `)
+	saysUnserved = regexp.MustCompile(`error: ended without its goal: drawn, but agencies that are not known to have their winners: ([\d, ]+);`)
+	saysReport   = regexp.MustCompile(`GET_WINNERS\|\d`)
+)
+
+// endDraw is one draw.
+type endDraw struct {
+	dir, bets     string
+	addr, tapAddr string
+	rng           *rand.Rand
+	tap           *tap
+	up, down      *output // what has passed
+	agencies      []*endAgency
+	servers       []*process // the last one is guarded by tap.flow as long as there are marks
+	drawn         bool       // when the last server was started
+	kills         int64
+}
+
+// logs are what the servers said.
+func (d *endDraw) logs() string {
+	var b strings.Builder
+	for _, s := range d.servers {
+		fmt.Fprintf(&b, "-- server, ended with %d\n%s%s", s.cmd.ProcessState.ExitCode(), s.stdout, s.stderr)
+	}
+	return b.String()
+}
+
+func (d *endDraw) saidDraw() bool {
+	return slices.ContainsFunc(d.servers, func(s *process) bool { return strings.Contains(s.stdout.String(), saysDraw) })
+}
+
+func (d *endDraw) hold() (err error) {
+	for _, addr := range []*string{&d.addr, &d.tapAddr} {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		*addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	}
+	d.up, d.down = newOutput(), newOutput()
+	if d.tap, err = startTap(d.tapAddr, d.addr, meter{heard: d.up}, meter{heard: d.down}); err != nil {
+		return err
+	}
+	defer func() {
+		for _, s := range d.servers {
+			s.kill()
+		}
+		for _, a := range d.agencies {
+			err = errors.Join(err, a.stop())
+		}
+		err = errors.Join(err, d.tap.close())
+	}()
+	if err := d.begin(); err != nil {
+		return err
+	}
+	for randomKills := 0; ; {
+		server := d.servers[len(d.servers)-1]
+		done, err := d.judge(server)
+		if err != nil || done {
+			return err
+		}
+		if len(d.servers) == endLivesMax {
+			return fmt.Errorf("%d servers didn't end the draw", len(d.servers))
+		}
+		if err := d.startServer(); err != nil {
+			return err
+		}
+		if randomKills < endRandomKills && d.rng.IntN(2) == 0 {
+			randomKills++
+			d.killLater()
+		}
+	}
+}
+
+// begin starts the first server and the agencies, and chooses the byte at which it is killed.
+func (d *endDraw) begin() error {
+	if err := d.startServer(); err != nil {
+		return err
+	}
+	for i, kind := range d.rng.Perm(endAgencies) {
+		d.agencies = append(d.agencies, &endAgency{id: i + 1, kind: endKind(kind), draw: d})
+	}
+	of := func(kind endKind) *endAgency {
+		return d.agencies[slices.IndexFunc(d.agencies, func(a *endAgency) bool { return a.kind == kind })]
+	}
+	// An agency of the old kind can't tell whether a batch without an ACK is stored, so it uploads
+	// before anything breaks.
+	old := of(oldKind)
+	old.uploaded, old.report = make(chan struct{}), make(chan struct{})
+	if err := old.start(); err != nil {
+		return err
+	}
+	select {
+	case <-old.uploaded:
+	case <-time.After(eventTimeout):
+		return fmt.Errorf("agency %d has not uploaded after %v", old.id, eventTimeout)
+	}
+	oldLast := d.rng.IntN(2) == 0
+	others := func() error { return errors.Join(of(clientKind).start(), of(processKind).start()) }
+	if oldLast {
+		if err := others(); err != nil {
+			return err
+		}
+		if err := d.up.await(saysReport, 2, d.servers[0].ended); err != nil {
+			return err
+		}
+	}
+	// What is still to come if nothing breaks: three questions and two receipts, and three times
+	// winners and two ACK.
+	upBytes, downBytes := 3*len("13\nGET_WINNERS|1")+2*len("10\nRECEIVED|1"), 3*len("33\n"+endWinners(1))+2*len("3\nACK")
+	if oldLast {
+		upBytes -= 2 * len("13\nGET_WINNERS|1")
+	} else { // HELLO and bets, WELCOME and ACK
+		upBytes += 2 * (len("7\nHELLO|1") + len("109\n"+endBets(1)) + 2*3)
+		downBytes += 2 * (len("27\nWELCOME|0|64|65536|00000000") + len("3\nACK"))
+	}
+	d.tap.flow.Lock()
+	delay := time.Duration(0)
+	if d.rng.IntN(2) == 0 {
+		delay = rand.N(endKillDelayMax)
+	}
+	server := d.servers[0]
+	kill := func(_, _ net.Conn) {
+		if delay == 0 {
+			server.kill() // no more bytes pass meanwhile
+			return
+		}
+		time.AfterFunc(delay, server.kill)
+	}
+	d.tap.up.event, d.tap.down.event = kill, kill
+	if at := d.rng.IntN(upBytes + downBytes); at < upBytes {
+		d.tap.up.marks = []int{d.tap.up.passed + 1 + at}
+	} else {
+		d.tap.down.marks = []int{d.tap.down.passed + 1 + at - upBytes}
+	}
+	d.tap.flow.Unlock()
+	close(old.report)
+	if !oldLast {
+		return others()
+	}
+	return nil
+}
+
+func (d *endDraw) startServer() error {
+	s, err := startLoteria(d.dir, "server", "SERVER_ADDR="+d.addr, "SERVER_DATA_DIR=data",
+		"SERVER_AGENCIES="+strconv.Itoa(endAgencies), "SERVER_EXIT_GRACE="+endGrace.String())
+	if err == nil {
+		d.servers = append(d.servers, s)
+	}
+	return err
+}
+
+// killLater has the last server killed at a random moment.
+func (d *endDraw) killLater() {
+	time.AfterFunc(time.Duration(d.rng.Int64N(int64(endKillDelayMax))), d.servers[len(d.servers)-1].kill)
+}
+
+// judge waits for a server's end and compares what it says with what the agencies have. It is done if
+// the server says so.
+func (d *endDraw) judge(server *process) (done bool, err error) {
+	code, err := server.wait()
+	if err != nil {
+		return false, fmt.Errorf("the server %w", err)
+	}
+	if err := d.tap.settle(); err != nil {
+		return false, err
+	}
+	said, told := server.stdout.String(), strings.Contains(d.down.String(), "|7574|")
+	if !d.drawn && told && !strings.Contains(said, saysDraw) {
+		return false, errors.New("agencies have winners of a draw of which its server said nothing")
+	}
+	found, err := engine.Verify(filepath.Join(d.dir, "data"))
+	if err != nil {
+		return false, err
+	}
+	d.drawn = found.Drawn
+	for _, line := range saysServed.FindAllStringSubmatch(said, -1) {
+		id, err := strconv.Atoi(line[1])
+		if err != nil {
+			return false, err
+		}
+		d.agencies[id-1].served = true
+	}
+	switch {
+	case code == -1:
+		d.kills++
+		return false, nil
+	case code == exitDone && !found.Drawn, code == exitUnfinished && !found.Drawn && told:
+		return false, fmt.Errorf("it ended with %d; draw: %v, winners: %v", code, found.Drawn, told)
+	case code == exitUnfinished && !found.Drawn:
+		return false, nil // an agency that was cut off was not back in time
+	case code != exitDone && code != exitUnfinished:
+		return false, fmt.Errorf("it ended with %d", code)
+	}
+	var named []string
+	if match := saysUnserved.FindStringSubmatch(said); match != nil {
+		named = strings.Split(match[1], ", ")
+	}
+	if (len(named) > 0) != (code == exitUnfinished) {
+		return false, fmt.Errorf("it ended with %d and names %v", code, named)
+	}
+	for _, a := range d.agencies {
+		switch missing := slices.Contains(named, strconv.Itoa(a.id)); {
+		case missing && (a.served || a.isConfirmed()):
+			return false, fmt.Errorf("agency %d has confirmed, and is missing", a.id)
+		case !missing && !a.hasWinners():
+			return false, fmt.Errorf("agency %d has no winners, and is not missing", a.id)
+		case missing && a.hasEnded():
+			if err := errors.Join(a.stop(), a.start()); err != nil {
+				return false, err
+			}
+		}
+	}
+	if code == exitUnfinished {
+		return false, nil
+	}
+	return true, d.checkExports()
+}
+
+func (d *endDraw) checkExports() error {
+	exported, err := os.ReadFile(filepath.Join(d.dir, "data", engine.BetsFile))
+	if err == nil {
+		err = holds(string(exported), d.bets, endAgencies)
+	}
+	if err != nil {
+		return err
+	}
+	exported, err = os.ReadFile(filepath.Join(d.dir, "data", engine.WinnersFile))
+	if err != nil {
+		return err
+	}
+	rows := strings.Split(strings.TrimSuffix(string(exported), "\r\n"), "\r\n")
+	slices.Sort(rows) // they are in the order in which the agencies came
+	for id := 1; id <= endAgencies; id++ {
+		if len(rows) != endAgencies || rows[id-1] != fmt.Sprintf("%d,Ana,Diaz,%d,1999-11-11,7574", id, id) {
+			return fmt.Errorf("%s has %q", engine.WinnersFile, rows)
+		}
+	}
+	return nil
+}
+
+// endKind is what an agency is.
+type endKind int
+
+const (
+	oldKind     endKind = iota // says no HELLO, and comes again until it has its winners
+	clientKind                 // an agency.Client
+	processKind                // `loteria agency`
+)
+
+// endAgency is one of a draw's agencies.
+type endAgency struct {
+	id   int
+	kind endKind
+	draw *endDraw
+	// served: a server has said that this agency has its winners.
+	served bool
+
+	done    chan struct{}      // closed when it has ended
+	process *process           // of processKind
+	cancel  context.CancelFunc // of the others
+	err     error              // why it has ended
+
+	// The rest is of those others.
+	uploaded, report    chan struct{} // closed when an old one's bets are stored, and when it may say that there are no more
+	isStored            bool          // uploaded is closed
+	received, confirmed atomic.Bool
+}
+
+// start starts the agency, or starts it again.
+func (a *endAgency) start() (err error) {
+	if a.kind == processKind {
+		a.process, err = startLoteria(a.draw.dir, "agency", "AGENCY_ID="+strconv.Itoa(a.id), "AGENCY_SERVER="+a.draw.tapAddr,
+			"AGENCY_BETS="+a.draw.bets, "AGENCY_WINNERS="+winnersName(a.id))
+		if err == nil {
+			a.done = a.process.ended
+		}
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel, a.done = cancel, make(chan struct{})
+	play := a.playOld
+	if a.kind == clientKind {
+		play = a.playClient
+	}
+	go func() {
+		defer close(a.done)
+		a.err = play(ctx)
+	}()
+	return nil
+}
+
+func (a *endAgency) hasEnded() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop ends the agency if it still runs, and says what was wrong with it.
+func (a *endAgency) stop() error {
+	switch {
+	case a.done == nil:
+		return nil // it was not started
+	case a.kind == processKind && a.hasEnded():
+		if code := a.process.cmd.ProcessState.ExitCode(); code != exitDone {
+			return fmt.Errorf("agency %d ended with %d:\n%s%s", a.id, code, a.process.stdout, a.process.stderr)
+		}
+		return nil
+	case a.kind == processKind:
+		a.process.kill()
+		return nil
+	}
+	a.cancel()
+	<-a.done
+	if a.err != nil && !errors.Is(a.err, context.Canceled) {
+		return fmt.Errorf("agency %d: %w", a.id, a.err)
+	}
+	return nil
+}
+
+// hasWinners reports whether the agency has all of its winners where they have to be.
+func (a *endAgency) hasWinners() bool {
+	if a.kind == processKind {
+		winners, err := os.ReadFile(filepath.Join(a.draw.dir, winnersName(a.id)))
+		return err == nil && string(winners) == endWinners(a.id)
+	}
+	return a.received.Load()
+}
+
+// isConfirmed reports whether the agency knows that the server knows.
+func (a *endAgency) isConfirmed() bool {
+	if a.kind == processKind {
+		return strings.Contains(a.process.stdout.String(), "action: ganadores_confirmados | result: success")
+	}
+	return a.confirmed.Load()
+}
+
+func (a *endAgency) playClient(ctx context.Context) (err error) {
+	c, err := agency.Dial(ctx, a.draw.tapAddr, codec.Agency(a.id))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if _, err := c.Upload(ctx, "bets", strings.NewReader(endBets(a.id))); err != nil {
+		return err
+	}
+	winners, err := c.Winners(ctx)
+	if err != nil {
+		return err
+	}
+	if string(winners.Bytes()) != endWinners(a.id) {
+		return fmt.Errorf("%w %q", errEndAnswer, winners.Bytes())
+	}
+	a.received.Store(true)
+	if err := c.Confirm(ctx); err != nil {
+		return err
+	}
+	a.confirmed.Store(true)
+	return nil
+}
+
+// errEndAnswer says that an agency got something else than what is its own.
+var errEndAnswer = errors.New("it is answered")
+
+// playOld asks until it has its winners, and then closes.
+func (a *endAgency) playOld(ctx context.Context) error {
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := a.visit(ctx)
+		if err == nil || errors.Is(err, errEndAnswer) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// visit is one connection of an old agency. Only errEndAnswer is worse than a reason to come again.
+func (a *endAgency) visit(ctx context.Context) (err error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", a.draw.tapAddr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ignoreClosed(conn.Close())) }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	in := bufio.NewReader(conn)
+	ask := func(payload, want string) error {
+		if _, err := fmt.Fprintf(conn, "%d\n%s", len(payload), payload); err != nil {
+			return err
+		}
+		_, answer, err := readFrame(in)
+		if err == nil && string(answer) != want {
+			return fmt.Errorf("%w %q to %q", errEndAnswer, answer, payload)
+		}
+		return err
+	}
+	if !a.isStored {
+		// There may be no server yet, to which a batch could be lost.
+		if err := ask("", "ERROR_EMPTY_BATCH"); err != nil {
+			return err
+		}
+		lines := strings.ReplaceAll(endBets(a.id), ",", "|")
+		if err := ask(strings.ReplaceAll(lines, "\n", fmt.Sprintf("|%d\n", a.id)), "ACK"); err != nil {
+			return fmt.Errorf("%w %w to its bets", errEndAnswer, err)
+		}
+		a.isStored = true
+		close(a.uploaded)
+		select {
+		case <-a.report:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := ask(fmt.Sprintf("GET_WINNERS|%d", a.id), endWinners(a.id)); err != nil {
+		return err
+	}
+	a.received.Store(true)
+	return nil
+}
