@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"loteria/codec"
 )
 
 // Agencies that stay connected after the draw, each in a way of its own, don't keep the server from
@@ -131,6 +133,15 @@ func TestStayHalfClosed(t *testing.T) {
 	one.hears(betJuan).hearsEnd()
 	two.close()
 	wantUnfinished(t, s.end(t), true, 1)
+
+	cfg.DataDir = t.TempDir()
+	s = serveLive(t, cfg)
+	one = s.dial(t).say("HELLO|1").hears(welcomed()).waits(1)
+	if err := one.conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	wantUnfinished(t, s.end(t), false, 2)
+	one.hears(codec.CodeLotteryHasntEnded.String()).hearsEnd()
 }
 
 // A start over a finished draw to which nobody comes: the grace, counted from the start, and the
