@@ -34,9 +34,9 @@ const (
 
 const (
 	endAgencies = 3 // one of each kind
-	// endGrace is the servers' SERVER_EXIT_GRACE. If it is over before an agency is back, the server
-	// rightly ends with 3, and is started again.
-	endGrace = 200 * time.Millisecond
+	// endGraceMax bounds the servers' SERVER_EXIT_GRACE. If it is over before an agency is back, the
+	// server rightly ends with 3, and is started again.
+	endGraceMax = 200 * time.Millisecond
 	// endLivesMax is how many servers a draw may take: each is killed, or has a reason to end with 3.
 	endLivesMax = 50
 	// endRandomKills is how many of them may be killed at a random moment, beside one at a chosen byte.
@@ -68,9 +68,9 @@ func TestServerIsKilledAtTheEnd(t *testing.T) {
 		}
 	}
 	var (
-		workers                sync.WaitGroup
-		kills, draws, unlogged atomic.Int64
-		failed                 atomic.Bool
+		workers                            sync.WaitGroup
+		kills, unfinished, draws, unlogged atomic.Int64
+		failed                             atomic.Bool
 	)
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
@@ -86,6 +86,7 @@ func TestServerIsKilledAtTheEnd(t *testing.T) {
 					t.Errorf("seed %d, for the choices that are not the machine's: %v\n%s", seed, err, d.logs())
 				}
 				kills.Add(d.kills)
+				unfinished.Add(d.unfinished)
 				if !d.saidDraw() {
 					unlogged.Add(1)
 				}
@@ -93,7 +94,8 @@ func TestServerIsKilledAtTheEnd(t *testing.T) {
 		})
 	}
 	workers.Wait()
-	t.Logf("%d kills in %d draws, %d of them with no line of the draw", kills.Load(), draws.Load(), unlogged.Load())
+	t.Logf("in %d draws %d servers were killed, and %d ended with 3; %d draws have no line, since a server was killed between the draw and its line",
+		draws.Load(), kills.Load(), unfinished.Load(), unlogged.Load())
 }
 
 // endBets are an agency's bets, as its CSV has them. The second one wins, and says whose it is.
@@ -121,7 +123,8 @@ type endDraw struct {
 	agencies      []*endAgency
 	servers       []*process // the last one is guarded by tap.flow as long as there are marks
 	drawn         bool       // when the last server was started
-	kills         int64
+	// kills and unfinished are how many servers were killed, and ended with 3.
+	kills, unfinished int64
 }
 
 // logs are what the servers said.
@@ -203,55 +206,46 @@ func (d *endDraw) begin() error {
 	case <-time.After(eventTimeout):
 		return fmt.Errorf("agency %d has not uploaded after %v", old.id, eventTimeout)
 	}
-	oldLast := d.rng.IntN(2) == 0
-	others := func() error { return errors.Join(of(clientKind).start(), of(processKind).start()) }
-	if oldLast {
-		if err := others(); err != nil {
-			return err
-		}
-		if err := d.up.await(saysReport, 2, d.servers[0].ended); err != nil {
-			return err
-		}
+	// All but one report. What is still to come, if nothing breaks: one question and two receipts, and
+	// three times winners and two ACK; before that, an upload that may pass.
+	upBytes, downBytes := len("13\nGET_WINNERS|1")+2*len("10\nRECEIVED|1"), 3*len("33\n"+endWinners(1))+2*len("3\nACK")
+	upSkipped, downSkipped := 0, 0
+	last := func() error { close(old.report); return nil }
+	first := of(clientKind).start
+	if d.rng.IntN(2) == 0 {
+		last, first = first, last
+		upSkipped, downSkipped = len("7\nHELLO|1")+len("109\n"+endBets(1))+3*len("|1"), len("27\nWELCOME|0|64|65536|00000000")+len("3\nACK")
 	}
-	// What is still to come if nothing breaks: three questions and two receipts, and three times
-	// winners and two ACK.
-	upBytes, downBytes := 3*len("13\nGET_WINNERS|1")+2*len("10\nRECEIVED|1"), 3*len("33\n"+endWinners(1))+2*len("3\nACK")
-	if oldLast {
-		upBytes -= 2 * len("13\nGET_WINNERS|1")
-	} else { // HELLO and bets, WELCOME and ACK
-		upBytes += 2 * (len("7\nHELLO|1") + len("109\n"+endBets(1)) + 2*3)
-		downBytes += 2 * (len("27\nWELCOME|0|64|65536|00000000") + len("3\nACK"))
+	if err := errors.Join(first(), of(processKind).start(), d.up.await(saysReport, 2, d.servers[0].ended)); err != nil {
+		return err
 	}
 	d.tap.flow.Lock()
+	server := d.servers[0]
 	delay := time.Duration(0)
 	if d.rng.IntN(2) == 0 {
-		delay = rand.N(endKillDelayMax)
+		delay = d.moment(endKillDelayMax)
 	}
-	server := d.servers[0]
 	kill := func(_, _ net.Conn) {
-		if delay == 0 {
-			server.kill() // no more bytes pass meanwhile
-			return
-		}
-		time.AfterFunc(delay, server.kill)
+		time.Sleep(delay) // nothing passes meanwhile, and the server goes on
+		server.kill()
+		d.tap.cut() // what is on its way is lost
+	}
+	if d.rng.IntN(3) == 0 {
+		kill = func(_, _ net.Conn) { time.AfterFunc(delay, server.kill) }
 	}
 	d.tap.up.event, d.tap.down.event = kill, kill
 	if at := d.rng.IntN(upBytes + downBytes); at < upBytes {
-		d.tap.up.marks = []int{d.tap.up.passed + 1 + at}
+		d.tap.up.marks = []int{d.tap.up.passed + upSkipped + 1 + at}
 	} else {
-		d.tap.down.marks = []int{d.tap.down.passed + 1 + at - upBytes}
+		d.tap.down.marks = []int{d.tap.down.passed + downSkipped + 1 + at - upBytes}
 	}
 	d.tap.flow.Unlock()
-	close(old.report)
-	if !oldLast {
-		return others()
-	}
-	return nil
+	return last()
 }
 
 func (d *endDraw) startServer() error {
 	s, err := startLoteria(d.dir, "server", "SERVER_ADDR="+d.addr, "SERVER_DATA_DIR=data",
-		"SERVER_AGENCIES="+strconv.Itoa(endAgencies), "SERVER_EXIT_GRACE="+endGrace.String())
+		"SERVER_AGENCIES="+strconv.Itoa(endAgencies), "SERVER_EXIT_GRACE="+d.moment(endGraceMax).String())
 	if err == nil {
 		d.servers = append(d.servers, s)
 	}
@@ -260,7 +254,12 @@ func (d *endDraw) startServer() error {
 
 // killLater has the last server killed at a random moment.
 func (d *endDraw) killLater() {
-	time.AfterFunc(time.Duration(d.rng.Int64N(int64(endKillDelayMax))), d.servers[len(d.servers)-1].kill)
+	time.AfterFunc(d.moment(endKillDelayMax), d.servers[len(d.servers)-1].kill)
+}
+
+// moment is a random time that is less than most.
+func (d *endDraw) moment(most time.Duration) time.Duration {
+	return time.Duration(d.rng.Int64N(int64(most)))
 }
 
 // judge waits for a server's end and compares what it says with what the agencies have. It is done if
@@ -296,6 +295,7 @@ func (d *endDraw) judge(server *process) (done bool, err error) {
 	case code == exitDone && !found.Drawn, code == exitUnfinished && !found.Drawn && told:
 		return false, fmt.Errorf("it ended with %d; draw: %v, winners: %v", code, found.Drawn, told)
 	case code == exitUnfinished && !found.Drawn:
+		d.unfinished++
 		return false, nil // an agency that was cut off was not back in time
 	case code != exitDone && code != exitUnfinished:
 		return false, fmt.Errorf("it ended with %d", code)
@@ -320,6 +320,7 @@ func (d *endDraw) judge(server *process) (done bool, err error) {
 		}
 	}
 	if code == exitUnfinished {
+		d.unfinished++
 		return false, nil
 	}
 	return true, d.checkExports()
@@ -475,15 +476,14 @@ var errEndAnswer = errors.New("it is answered")
 
 // playOld asks until it has its winners, and then closes.
 func (a *endAgency) playOld(ctx context.Context) error {
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
 	for {
 		err := a.visit(ctx)
 		if err == nil || errors.Is(err, errEndAnswer) {
 			return err
 		}
+		// Sometimes longer than the server waits.
 		select {
-		case <-again.C:
+		case <-time.After(rand.N(endGraceMax * 3 / 2)):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -152,6 +152,15 @@ func (t *tap) drop(c net.Conn) {
 	_ = c.Close() // an error is a connection that is closed
 }
 
+// cut ends every connection. What has not passed is lost, also what an end had sent before.
+func (t *tap) cut() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.open {
+		_ = c.Close() // an error is a connection that is closed
+	}
+}
+
 // close ends every connection and waits for its goroutines.
 func (t *tap) close() error {
 	t.mu.Lock()
