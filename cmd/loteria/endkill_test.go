@@ -94,7 +94,8 @@ func TestServerIsKilledAtTheEnd(t *testing.T) {
 		})
 	}
 	workers.Wait()
-	t.Logf("in %d draws %d servers were killed, and %d ended with 3; %d draws have no line, since a server was killed between the draw and its line",
+	t.Logf("in %d draws %d servers were killed, and %d ended with 3; of %d draws there is no line: "+
+		"a server was killed between a draw and its line, and no winners had left",
 		draws.Load(), kills.Load(), unfinished.Load(), unlogged.Load())
 }
 
@@ -121,7 +122,7 @@ type endDraw struct {
 	tap           *tap
 	up, down      *output // what has passed
 	agencies      []*endAgency
-	servers       []*process // the last one is guarded by tap.flow as long as there are marks
+	servers       []*process // one after the other
 	drawn         bool       // when the last server was started
 	// kills and unfinished are how many servers were killed, and ended with 3.
 	kills, unfinished int64
@@ -208,13 +209,15 @@ func (d *endDraw) begin() error {
 	}
 	// All but one report. What is still to come, if nothing breaks: one question and two receipts, and
 	// three times winners and two ACK; before that, an upload that may pass.
-	upBytes, downBytes := len("13\nGET_WINNERS|1")+2*len("10\nRECEIVED|1"), 3*len("33\n"+endWinners(1))+2*len("3\nACK")
+	upBytes := len("13\nGET_WINNERS|1") + 2*len("10\nRECEIVED|1")
+	downBytes := 3*len("33\n"+endWinners(1)) + 2*len("3\nACK")
 	upSkipped, downSkipped := 0, 0
 	last := func() error { close(old.report); return nil }
 	first := of(clientKind).start
 	if d.rng.IntN(2) == 0 {
 		last, first = first, last
-		upSkipped, downSkipped = len("7\nHELLO|1")+len("109\n"+endBets(1))+3*len("|1"), len("27\nWELCOME|0|64|65536|00000000")+len("3\nACK")
+		upSkipped = len("7\nHELLO|1") + len("109\n"+endBets(1)) + 3*len("|1")
+		downSkipped = len("27\nWELCOME|0|64|65536|00000000") + len("3\nACK")
 	}
 	if err := errors.Join(first(), of(processKind).start(), d.up.await(saysReport, 2, d.servers[0].ended)); err != nil {
 		return err
@@ -371,8 +374,9 @@ type endAgency struct {
 	err     error              // why it has ended
 
 	// The rest is of those others.
-	uploaded, report    chan struct{} // closed when an old one's bets are stored, and when it may say that there are no more
-	isStored            bool          // uploaded is closed
+	// uploaded is closed when an old one's bets are stored, report when it may say that it has no more.
+	uploaded, report    chan struct{}
+	isStored            bool // uploaded is closed
 	received, confirmed atomic.Bool
 }
 
