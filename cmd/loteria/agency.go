@@ -245,14 +245,25 @@ func newWinnersFile(name string) (*winnersFile, error) {
 	return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s can't be written: %w", errEnvironment, name, err)
 }
 
+// write makes the winners safe in the file. They may be confirmed then.
 func (f *winnersFile) write(winners []byte) error {
+	var err error
+	switch {
+	case f.name == "":
+	case f.temp == nil:
+		err = f.overwrite(winners)
+	default:
+		err = f.replace(winners)
+	}
+	if err != nil {
+		return fmt.Errorf("AGENCY_WINNERS=%s: %w: the winners are not confirmed: make room, or name another file, and start again", f.name, err)
+	}
+	return nil
+}
+
+// replace puts the winners in the place of a file.
+func (f *winnersFile) replace(winners []byte) error {
 	const readable = 0o644
-	if f.name == "" {
-		return nil
-	}
-	if f.temp == nil {
-		return f.overwrite(winners)
-	}
 	_, err := f.temp.Write(winners)
 	err = errors.Join(err, f.temp.Chmod(readable), f.temp.Sync(), f.temp.Close())
 	if err == nil {
@@ -261,14 +272,11 @@ func (f *winnersFile) write(winners []byte) error {
 	if errors.Is(err, syscall.EBUSY) { // a file that is mounted by itself
 		return f.overwrite(winners)
 	}
-	if err == nil {
-		f.temp = nil
-		err = syncFolder(filepath.Dir(f.name))
-	}
 	if err != nil {
-		return fmt.Errorf("AGENCY_WINNERS=%s: %w", f.name, err)
+		return err
 	}
-	return nil
+	f.temp = nil
+	return syncFolder(filepath.Dir(f.name))
 }
 
 // overwrite writes the winners into the file that is there. A pipe or a device has nothing to sync.
