@@ -18,8 +18,8 @@ import (
 )
 
 // Client is an agency's connection to the server, as often as it has to be
-// made anew. Its methods may be called from any goroutine; Upload and Winners
-// run one after the other.
+// made anew. Its methods may be called from any goroutine; Upload, Winners and
+// Confirm run one after the other.
 type Client struct {
 	config config
 	addr   string
@@ -145,6 +145,10 @@ func (c *Client) Stored() int64 { return c.stored.Load() }
 // ErrProtocol, ErrClosed, ctx's, or what reading input returned. After an error
 // Upload may be called again, with the input from its beginning.
 //
+// Before it sends anything, on any connection, it compares the stored bets with the
+// input's first: see ErrOtherBets. Winners and Confirm go on comparing with the input
+// that was uploaded last.
+//
 // input is read in another goroutine, which ends before a successful return;
 // after an error it ends when the Read that it may be in returns.
 func (c *Client) Upload(ctx context.Context, name string, input io.Reader) (Progress, error) {
@@ -172,32 +176,6 @@ func (c *Client) Upload(ctx context.Context, name string, input io.Reader) (Prog
 	return c.progress, err
 }
 
-// Confirm says that the agency has its winners where they have to be, in a file for instance, and
-// returns when the server has noted it. Until then the server counts the agency as one that is not
-// served. Call it after Winners. It may be called again.
-//
-// An error that matches ErrUnreachable says that nobody has acknowledged it for as long as
-// WithRetryFor allows: the agency has what it came for, and the server doesn't know. ErrLostDraw
-// says that it is not the server that held the draw. Other errors are those of Winners.
-func (c *Client) Confirm(ctx context.Context) error {
-	c.calls.Lock()
-	defer c.calls.Unlock()
-	limit := c.config.retryFor
-	if limit == 0 {
-		limit = answerTimeout // for the one try
-	}
-	// A server that welcomes the agency each time and then says nothing must not keep it for ever.
-	ctx, cancel := context.WithTimeoutCause(ctx, limit,
-		fmt.Errorf("%w: %s has not acknowledged for %v that the agency has its winners", ErrUnreachable, c.addr, limit))
-	defer cancel()
-	c.session.Confirm()
-	if err := c.run(ctx, func() bool { return !c.session.Confirming() }); err != nil {
-		return err
-	}
-	c.config.logger.Info("ganadores_confirmados", zap.String("result", "success"))
-	return nil
-}
-
 // Winners says that the agency has no more bets, waits for the draw, which
 // takes place when all agencies have said so, and returns the winning bets.
 // While it waits it sends nothing, unless the server has to be polled. It may
@@ -217,6 +195,29 @@ func (c *Client) Winners(ctx context.Context) (Winners, error) {
 	c.config.logger.Info("consulta_ganadores",
 		zap.String("result", "success"), zap.Int("cant_ganadores", c.winners.Count()))
 	return *c.winners, nil
+}
+
+// Confirm tells the server that the agency has its winners where they have to be, and
+// returns when the server knows it durably. Until then a server waits for this agency,
+// so it is said when the winners can't be lost any more, also by a process that was
+// given none itself. It may be called again.
+//
+// Its errors are those of Winners. ErrUnreachable also comes when the server can be
+// reached, but has not answered for as long as WithRetryFor allows; an answer that is
+// awaited then has some seconds more. Nothing is lost then but the server's knowledge.
+// ErrLostBets also comes when the server says that the draw hasn't taken place.
+func (c *Client) Confirm(ctx context.Context) error {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	if c.incomplete {
+		return ErrIncomplete
+	}
+	c.session.Confirm()
+	if err := c.run(ctx, func() bool { return !c.session.Confirming() }); err != nil {
+		return err
+	}
+	c.config.logger.Info("ganadores_confirmados", zap.String("result", "success"))
+	return nil
 }
 
 // Close closes the connection and makes a call that runs return ErrClosed.
@@ -396,6 +397,8 @@ func (c *Client) handle(ev Event) error {
 		if c.source != nil {
 			c.source.reuse(ev.Batch)
 		}
+	case EventConfirmed:
+		c.backoff.Reset()
 	case EventHold:
 		c.backoff.Reset()
 		c.pollDue.Reset(jitter(c.config.pollEvery))

@@ -130,7 +130,7 @@ func TestUploadAndWinners(t *testing.T) {
 func TestWire(t *testing.T) {
 	c := mustStart(t, inTurn(func(p *peer) {
 		p.expect("HELLO|7")
-		p.say(welcome(64, 65536))
+		p.say(welcome(nil, 64, 65536))
 		p.expect(strings.TrimSuffix(lineJuan+lineLuz, "\n"), strings.TrimSuffix(lineJuan, "\n"))
 		p.say("ACK", "ACK")
 		p.expect("GET_WINNERS|7")
@@ -238,7 +238,7 @@ func TestRejected(t *testing.T) {
 		t.Run(code.String(), func(t *testing.T) {
 			turns := []func(*peer){func(p *peer) {
 				p.expect("HELLO|7")
-				p.say(welcome(64, 65536))
+				p.say(welcome(nil, 64, 65536))
 				if _, err := p.frame(); err != nil {
 					t.Error(err)
 				}
@@ -282,7 +282,7 @@ func TestRejectedHello(t *testing.T) {
 func TestRejectedRow(t *testing.T) {
 	c := mustStart(t, inTurn(func(p *peer) {
 		p.expect("HELLO|7")
-		p.say(welcome(64, 65536))
+		p.say(welcome(nil, 64, 65536))
 		for range 2 {
 			if _, err := p.frame(); err != nil {
 				t.Error(err)
@@ -306,7 +306,7 @@ func TestLastWords(t *testing.T) {
 	for range 5 {
 		c := mustStart(t, inTurn(func(p *peer) {
 			p.expect("HELLO|7")
-			p.say(welcome(1000, 65536))
+			p.say(welcome(nil, 1000, 65536))
 			if _, err := p.frame(); err != nil {
 				t.Error(err)
 			}
@@ -341,7 +341,7 @@ func TestServerStopsWhileWaiting(t *testing.T) {
 	waiting := func(last ...string) func(*peer) {
 		return func(p *peer) {
 			p.expect("HELLO|7")
-			p.say(welcome(64, 65536))
+			p.say(welcome(nil, 64, 65536))
 			p.expect("GET_WINNERS|7")
 			p.say(last...)
 		}
@@ -432,7 +432,7 @@ func TestWrongServer(t *testing.T) {
 func TestWinnersThatAreNone(t *testing.T) {
 	c := mustStart(t, inTurn(func(p *peer) {
 		p.expect("HELLO|7")
-		p.say(welcome(64, 65536))
+		p.say(welcome(nil, 64, 65536))
 		p.expect("GET_WINNERS|7")
 		p.say(strings.TrimSuffix(lineJuan, "\n") + "\nJuan|Pérez")
 		p.expectClosed()
@@ -491,7 +491,7 @@ func TestLostBets(t *testing.T) {
 	c := mustStart(t, inTurn(
 		func(p *peer) {
 			p.expect("HELLO|7")
-			p.say(welcome(1, 65536))
+			p.say(welcome(nil, 1, 65536))
 			if _, err := p.frame(); err != nil {
 				t.Error(err)
 			}
@@ -499,7 +499,7 @@ func TestLostBets(t *testing.T) {
 		},
 		func(p *peer) {
 			p.expect("HELLO|7")
-			p.say(welcome(1, 65536, lines[:9]...))
+			p.say(welcome(lines[:9], 1, 65536))
 			p.expectClosed()
 		},
 	), WithBatchBets(10))
@@ -513,7 +513,7 @@ func TestOtherBets(t *testing.T) {
 	_, lines := testInput(21)
 	c := mustStart(t, newBank(lines...).serve)
 	if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input)); !errors.Is(err, ErrOtherBets) ||
-		!strings.Contains(err.Error(), "21 are stored for agency 7, 20 are in the input") {
+		!strings.Contains(err.Error(), "21 stored for agency 7, 20 in the input") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -523,7 +523,7 @@ func TestClose(t *testing.T) {
 	asked := make(chan struct{})
 	c := mustStart(t, inTurn(func(p *peer) {
 		p.expect("HELLO|7")
-		p.say(welcome(1, 65536))
+		p.say(welcome(nil, 1, 65536))
 		p.expect("GET_WINNERS|7")
 		close(asked)
 		p.expectClosed()

@@ -38,7 +38,7 @@ func mustStartOn(t *testing.T, n network, handle func(*peer), opts ...Option) *C
 func greetThen(handle func(*peer)) func(*peer) {
 	return func(p *peer) {
 		p.expect("HELLO|7")
-		p.say(welcome(64, 65536))
+		p.say(welcome(nil, 64, 65536))
 		handle(p)
 	}
 }
@@ -81,8 +81,8 @@ func TestCutAnywhere(t *testing.T) {
 					if w, err := c.Winners(t.Context()); err != nil || w.Count() != 0 || p.Stored != 6 {
 						t.Fatalf("cut at %d: %d winners, %+v, %v", bytes, w.Count(), p, err)
 					}
-					if err := c.Confirm(t.Context()); err != nil || b.receipts == 0 {
-						t.Fatalf("cut at %d: %d receipts, %v", bytes, b.receipts, err)
+					if err := c.Confirm(t.Context()); err != nil || b.received == 0 {
+						t.Fatalf("cut at %d: %d receipts, %v", bytes, b.received, err)
 					}
 					b.check(t, lines)
 				})
@@ -178,7 +178,7 @@ func TestWindowRespected(t *testing.T) {
 			answer := make(chan struct{})
 			c := mustStartOn(t, n, func(p *peer) {
 				p.expect("HELLO|7")
-				p.say(welcome(test.server, 65536))
+				p.say(welcome(nil, test.server, 65536))
 				go func() {
 					for range answer {
 						p.say("ACK")
@@ -486,6 +486,7 @@ func TestCancel(t *testing.T) {
 		{"upload without answer", greetThen(mute), upload},
 		{"blocked in a write", greetThen(func(p *peer) { <-p.t.Context().Done() }), upload},
 		{"waiting for the draw", greetThen(mute), winners},
+		{"receipt without answer", greetThen(mute), (*Client).Confirm},
 		{"between polls", greetThen(func(p *peer) {
 			p.expect("GET_WINNERS|7")
 			p.say("ERROR_LOTTERY_HASNT_ENDED")

@@ -1,6 +1,6 @@
 // Package agency is the client of the lottery: it uploads an agency's bets to
 // the server, each exactly once whatever breaks, says that there are no more,
-// waits for the winners, and confirms that it has them.
+// waits for the winners, and confirms them.
 //
 //	client, err := agency.Dial(ctx, "localhost:12345", 1)
 //	...
@@ -8,7 +8,7 @@
 //	progress, err := client.Upload(ctx, "agency-1.csv", file)
 //	...
 //	winners, err := client.Winners(ctx)
-//	... // save them
+//	... // keep them
 //	err = client.Confirm(ctx)
 //
 // # Input
@@ -20,11 +20,10 @@
 // the server sees it.
 //
 // The order of the rows is what resuming rests on: an agency that is started
-// again must be given the same rows in the same order. With every WELCOME the
-// server says a checksum of the bets that it has. The agency compares it with
-// that of its own first rows, and sends nothing before they are the same: rows
-// that were changed, or another process that uploads under its id, are found
-// out (ErrOtherBets).
+// again must be given the same rows in the same order. It finds out if they are not:
+// the server says with every WELCOME how many bets it has and their checksum, and the
+// agency computes the same of the rows that it would skip. Before the two are equal it
+// sends nothing, see [ErrOtherBets]. Rows may be added behind those that were there.
 //
 // # How it works
 //
@@ -55,6 +54,9 @@
 //
 // With a secret, see [WithSecret], every connection begins with the proof that
 // it is this agency's; package codec says how.
+//
+// The server counts an agency as served when it confirms its winners. A receipt that
+// was not acknowledged is said again on the next connection.
 //
 // Waiting for the draw has no time limit and sends nothing; TCP keepalive
 // finds out within half a minute or so if the server's machine is gone.

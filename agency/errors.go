@@ -13,23 +13,22 @@ var (
 	// usable. Nothing was opened.
 	ErrOption = errors.New("unusable option")
 	// ErrUnreachable says that the server was not reachable for as long as
-	// WithRetryFor allows. What was acknowledged is safe; start again later.
+	// WithRetryFor allows, or took no receipt for so long. What was acknowledged is
+	// safe; start again later.
 	ErrUnreachable = errors.New("server is not reachable")
 	// ErrNotAsked says that the agency has a secret, and the server doesn't ask for
 	// it: anybody could be that server's agency, and it may not be the right one.
 	// Nothing but the agency's id was sent.
 	ErrNotAsked = errors.New("server does not ask for this agency's secret: check that it is the right server, and that it has SERVER_AGENCY_SECRETS_FILE; or start the agency without a secret")
 	// ErrLostBets says that the server has fewer bets of this agency than it
-	// acknowledged or reported before: it is another server, or its data was
-	// reset.
-	ErrLostBets = errors.New("server has lost acknowledged bets")
-	// ErrOtherBets says that the bets which the server has of this agency are not the first ones of
-	// the input: the input has changed since it was uploaded, or somebody else uploads under the
-	// agency's id. Nothing of the input was sent since that could be known.
+	// acknowledged or reported before, or doesn't know of the draw whose winners
+	// the agency has: it is another server, or its data was reset.
+	ErrLostBets = errors.New("server has lost what it had stored")
+	// ErrOtherBets says that the bets which the server has stored of this agency are
+	// not the input's first bets, or, once all of the input was uploaded, not exactly
+	// the input's: the input has changed since it was uploaded, or somebody else
+	// uploads under this agency's id. Nothing was sent behind them.
 	ErrOtherBets = errors.New("server has other bets of this agency than the input")
-	// ErrLostDraw says that the server has told the agency its winners, and says now that there was no
-	// draw: it is another server, or its data was reset.
-	ErrLostDraw = errors.New("server has lost its draw: check that it is the right server and what became of its data")
 	// ErrFrameBytes says that the server's frame limit is too small for a bet.
 	ErrFrameBytes = errors.New("server's frames are too small for a bet")
 	// ErrReplyTooLarge says that a reply is over the limit of WithReplyBytesMax.

@@ -39,7 +39,7 @@ func Example() {
 	for bet := range winners.Bets() {
 		fmt.Printf("%s %s, %s\n", bet.FirstName, bet.LastName, bet.Document)
 	}
-	if err := client.Confirm(ctx); err != nil { // the server may end now
+	if err := client.Confirm(ctx); err != nil {
 		log.Fatal(err)
 	}
 	// Output:
@@ -82,7 +82,7 @@ func ExampleSession() {
 		Rows:  []int{1, 2},
 	})
 	if err != nil {
-		log.Fatal(err) // what is stored is not the first of these bets
+		log.Fatal(err)
 	}
 	fmt.Printf("%q\n", s.Send(nil)) // one bet is stored already
 	event, err := s.Receive([]byte("ACK"))
@@ -107,7 +107,8 @@ func exampleServer() (addr string, stop func()) {
 			log.Fatal(err)
 		}
 		defer conn.Close()
-		stored := codec.Welcome{Window: 64, FrameBytesMax: codec.FrameBytesMaxDefault}
+		var stored int64
+		var sum codec.Checksum
 		var winners []byte
 		rules := codec.Rules{Today: 20261123, WinningNumber: 7574}
 		for in := bufio.NewReader(conn); ; {
@@ -126,10 +127,10 @@ func exampleServer() (addr string, stop func()) {
 			case err != nil:
 				reply = codec.AppendFrame(nil, []byte(err.Error()))
 			case request.Kind == codec.RequestHello:
-				reply = codec.AppendWelcome(nil, stored)
+				reply = codec.AppendWelcome(nil, codec.Welcome{Stored: stored, Window: 64, FrameBytesMax: codec.FrameBytesMaxDefault, Checksum: sum})
 			case request.Kind == codec.RequestBets:
-				stored.Stored += int64(request.Batch.Count)
-				stored.Checksum = stored.Checksum.Add(payload)
+				stored += int64(request.Batch.Count)
+				sum = sum.Add(payload)
 				reply = codec.AppendAck(nil)
 			case request.Kind == codec.RequestReceived:
 				reply = codec.AppendAck(nil)

@@ -12,27 +12,29 @@ import (
 
 // fuzzReplies are what a server may say beside bytes that mean nothing.
 var fuzzReplies = []string{
-	"ACK", "WELCOME|0|4|309|00000000", welcomed("WELCOME|3|1|65536"), "WELCOME|9223372036854775807|2147483647|2147483647|00000000",
-	"WELCOME|1|2|308|00000000", "",
+	"ACK", "WELCOME|0|4|309|00000000", "WELCOME|3|1|65536|own", "WELCOME|9223372036854775807|2147483647|2147483647|00000001",
+	"WELCOME|1|2|308|own", "",
 	"Juan|Pérez|12345678|1990-05-23|7574|7", "ERROR_LOTTERY_HASNT_ENDED", "ERROR_STORAGE", "ERROR_TIMEOUT", "ERROR_AGENCY_TAKEN_OVER",
 	"ERROR_INVALID_BATCH|1|birthdate: 1990-02-30 is not a day", "ERROR_INVALID_BATCH|99999999999999999999|x", "ERROR_INVALID_BATCH|-1|",
-	welcomed("WELCOME|7|9|65536"), "WELCOME|3|1|65536|00000000",
+	"WELCOME|12|4|65536|own", "WELCOME|3|1|65536|other", "WELCOME|40|1|65536|other", "WELCOME|0|4|309|00000001",
 }
 
 // FuzzSession drives an agency's session against a server that says anything:
 // each byte is a step, or what the server says. It never panics, it never takes
-// back what is durable, it never has more unanswered than its window, and its
-// errors are those that it promises.
+// back what is durable, it never has more unanswered than its window, it never sends
+// anything behind bets of which it doesn't know that they are its own, and its errors
+// are those that it promises.
 func FuzzSession(f *testing.F) {
 	f.Add([]byte("\x00\x01\x06\x02\x01\x06\x01\x03\x06\x00\x04\x06\x06\x06"))
 	f.Add([]byte("\x00\x01\x06\x01\x02\x02\x01\x05\x00\x01\x06\x02\x01\x06\x00"))
-	f.Add([]byte("\x00\x01\x07\x0cWELCOME|0|4|1|00000000"))
+	f.Add([]byte("\x00\x01\x07\x0cWELCOME|0|4|1|"))
 	f.Add([]byte("\x00\x01\x06\x02\x02\x01\x06\x0b"))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		const framesMax, betsMax = 3, 200
 		s := NewSession(testAgency, framesMax)
 		var pushed, stored int64
-		asked := false // who has asked has no more bets
+		finished, asked := false, false // who has asked has no more bets
+		welcome := ""                   // the last one
 		next := func() (b byte) {
 			if len(script) > 0 {
 				b, script = script[0], script[1:]
@@ -41,17 +43,21 @@ func FuzzSession(f *testing.F) {
 		}
 		for len(script) > 0 {
 			var err error
-			switch next() % 9 {
+			switch next() % 10 {
 			case 0:
 				s.Connect()
 			case 1:
 				sent := s.Send(nil)
 				for len(sent) > 0 {
-					_, rest, ok, err := codec.SplitFrame(sent, codec.FrameBytesMaxLimit)
+					payload, rest, ok, err := codec.SplitFrame(sent, codec.FrameBytesMaxLimit)
 					if !ok || err != nil {
 						t.Fatalf("sends %q: %v", sent, err)
 					}
 					sent = rest
+					// Whoever has read nothing can only ask.
+					if got := string(payload); got != "HELLO|7" && (pushed > 0 || finished) && !agrees(t, welcome, pushed) {
+						t.Fatalf("%q is sent after %q, with %d bets of the input known", got, welcome, pushed)
+					}
 				}
 			case 2:
 				if s.Wants() && pushed < betsMax && !asked {
@@ -60,24 +66,38 @@ func FuzzSession(f *testing.F) {
 					pushed += int64(n)
 				}
 			case 3:
+				finished = true
 				err = s.Finish(pushed)
 			case 4:
 				s.Ask()
 				asked = true
 			case 5:
 				s.Disconnect()
-			case 8:
-				s.Confirm()
 			case 6:
-				err = s.take(t, []byte(fuzzReplies[int(next())%len(fuzzReplies)]))
+				reply := testWelcome(t, fuzzReplies[int(next())%len(fuzzReplies)])
+				if strings.HasPrefix(reply, "WELCOME|") {
+					welcome = reply
+				}
+				err = s.take(t, []byte(reply))
 			case 7:
 				n := min(int(next()), len(script))
+				if bytes.HasPrefix(script, []byte("WELCOME|")) {
+					welcome = string(script[:n])
+				}
 				err = s.take(t, script[:n])
 				script = script[n:]
+			case 8:
+				s.Confirm()
+				asked = true
+			case 9:
+				if s.Unanswered() == 0 {
+					s.Begin()
+					pushed, finished, asked = 0, false, false
+				}
 			}
 			if err != nil {
 				if rejected := (*RejectedError)(nil); !errors.As(err, &rejected) && !slices.ContainsFunc(
-					[]error{ErrLostBets, ErrLostDraw, ErrOtherBets, ErrFrameBytes, ErrProtocol}, func(known error) bool { return errors.Is(err, known) }) {
+					[]error{ErrLostBets, ErrOtherBets, ErrFrameBytes, ErrProtocol}, func(known error) bool { return errors.Is(err, known) }) {
 					t.Fatal(err)
 				}
 				return
@@ -91,6 +111,17 @@ func FuzzSession(f *testing.F) {
 			}
 		}
 	})
+}
+
+// agrees reports whether the welcome's bets are the first of an input of which so many
+// are known.
+func agrees(t *testing.T, welcome string, known int64) bool {
+	reply, err := codec.ParseReply([]byte(welcome))
+	if err != nil {
+		t.Fatalf("welcomed by %q: %v", welcome, err)
+	}
+	w := reply.Welcome
+	return w.Stored <= known && w.Checksum == checksum(testLines(w.Stored))
 }
 
 // take lets the session receive a payload, as Client does.

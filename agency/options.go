@@ -96,7 +96,8 @@ func WithWindow(frames int) Option { return func(c *config) { c.window = frames 
 
 // WithRetryFor sets for how long the server may be unreachable before a call
 // gives up with ErrUnreachable, counted from when it was last heard or its
-// connection broke (default RetryForDefault). 0 allows no second try.
+// connection broke; Client.Confirm counts from its beginning (default
+// RetryForDefault). 0 allows no second try.
 func WithRetryFor(d time.Duration) Option { return func(c *config) { c.retryFor = d } }
 
 // WithPollEvery sets the mean delay between two questions to a server that
@@ -118,10 +119,10 @@ func WithSecret(s codec.Secret) Option { return func(c *config) { c.secret = s }
 func WithClock(now func() time.Time) Option { return func(c *config) { c.clock = now } }
 
 // WithLogger lets the client log its lines: apuesta_enviada for every
-// acknowledged batch and consulta_ganadores at INFO, connect at WARN when a
-// connection fails and at INFO when the next one works, lectura at WARN when an
-// input has no bets. They don't say whose they are: that is for l's With.
-// Default: nothing.
+// acknowledged batch, consulta_ganadores and ganadores_confirmados at INFO, connect
+// at WARN when a connection fails and at INFO when the next one works, lectura at
+// WARN when an input has no bets. They don't say whose they are: that is for l's
+// With. Default: nothing.
 func WithLogger(l *zap.Logger) Option { return func(c *config) { c.logger = l } }
 
 // WithProgress has f called from Upload's own goroutine whenever

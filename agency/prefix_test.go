@@ -2,114 +2,211 @@ package agency
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// The stored bets are another file's, in every way in which a file can change: the agency says so,
-// and sends nothing.
-func TestOtherFile(t *testing.T) {
-	const rows, stored = 30, 20
+// The tests of this file are about a server whose bets are not the input's.
+
+// otherLine is a bet that is in no input.
+const otherLine = "Otra|Persona|11111111|1990-05-23|1|7"
+
+// welcomeOnly greets with these lines and wants to hear nothing after that.
+func welcomeOnly(lines []string) func(*peer) {
+	return func(p *peer) {
+		p.expect("HELLO|7")
+		p.say(welcome(lines, 64, 65536))
+		p.expectClosed()
+	}
+}
+
+// runInBubble is a subtest in which an agency that waits for ever is found out at once.
+func runInBubble(t *testing.T, name string, f func(t *testing.T, n *memoryNetwork)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { inBubble(t, f) })
+}
+
+func wantOtherBets(t *testing.T, err error, says string) {
+	t.Helper()
+	if !errors.Is(err, ErrOtherBets) || !strings.Contains(err.Error(), says) ||
+		!strings.Contains(err.Error(), "the input has changed") || !strings.Contains(err.Error(), "somebody else uploads") {
+		t.Errorf("got %v, want ErrOtherBets with %q and what to do", err, says)
+	}
+}
+
+// A row that is inserted, removed or changed anywhere in what is stored stops the
+// upload before a bet is sent. Behind what is stored it is an ordinary input.
+func TestChangedInput(t *testing.T) {
+	const rows = 5
 	input, lines := testInput(rows)
-	all := strings.SplitAfter(input, "\n")[:rows]
-	for at := range rows {
-		for name, change := range map[string]func([]string) []string{
-			"inserted": func(rows []string) []string { return slices.Insert(rows, at, "Eva,Roz,1,1990-05-23,1\n") },
-			"removed":  func(rows []string) []string { return slices.Delete(rows, at, at+1) },
-			"changed": func(rows []string) []string {
-				rows[at] = strings.Replace(rows[at], "1990-05-23", "1990-05-24", 1)
-				return rows
-			},
-		} {
-			b := newBank(lines[:stored]...)
-			c := mustStart(t, b.serve, WithBatchBets(7))
-			changed := strings.Join(change(slices.Clone(all)), "")
-			_, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(changed))
-			if at >= stored { // what is not stored may change
-				if err != nil {
-					t.Errorf("row %d %s: %v", at, name, err)
-				}
-				continue
-			}
-			if !errors.Is(err, ErrOtherBets) || !strings.Contains(err.Error(), "has changed since it was uploaded") {
-				t.Errorf("row %d %s: %v", at, name, err)
-			}
-			b.check(t, lines[:stored])
-			if _, err := c.Winners(t.Context()); !errors.Is(err, ErrIncomplete) {
-				t.Errorf("row %d %s: winners after that: %v", at, name, err)
-			}
-		}
-	}
-}
-
-// Somebody else uploads under this id while the connection is cut: less, as much and more than was
-// sent. Nothing is sent behind that.
-func TestForeignUploadDuringCut(t *testing.T) {
-	input, lines := testInput(30)
-	_, foreign := testInput(40)
-	for i := range foreign {
-		foreign[i] = strings.Replace(foreign[i], "María", "Marta", 1)
-	}
-	for _, stored := range [][]string{
-		slices.Concat(lines[:10], foreign[10:12]), // behind what was acknowledged
-		slices.Concat(lines[:10], foreign[10:20]),
-		slices.Concat(lines[:10], foreign[10:25]),
-		slices.Concat(lines[:10], foreign[10:30]), // as many as there are
-		slices.Concat(lines[:30], foreign[30:31]), // more than there are
-		foreign[:10],
+	original := strings.SplitAfter(input, "\r\n")[:rows]
+	newRow, newLine := strings.ReplaceAll(strings.TrimSuffix(otherLine, "|7"), "|", ",")+"\r\n", otherLine
+	for change, apply := range map[string]func(all []string, at int, other string) []string{
+		"inserted": func(all []string, at int, other string) []string { return slices.Insert(all, at, other) },
+		"removed":  func(all []string, at int, _ string) []string { return slices.Delete(all, at, at+1) },
+		"changed":  func(all []string, at int, other string) []string { all[at] = other; return all },
 	} {
-		b := newBank(stored...)
-		c := mustStart(t, inTurn(
-			func(p *peer) {
-				p.expect("HELLO|7")
-				p.say(welcome(2, 65536))
-				p.expect(strings.Join(lines[:10], "\n"), strings.Join(lines[10:20], "\n"))
-				p.say("ACK")
-			},
-			b.serve,
-		), WithBatchBets(10))
-		if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input)); !errors.Is(err, ErrOtherBets) {
-			t.Errorf("%d stored, the last of them %q: %v", len(stored), stored[len(stored)-1], err)
-		}
-		b.check(t, stored)
-	}
-}
-
-// The check goes on while the agency waits for its winners: a server that is reached again has to
-// hold exactly what was uploaded.
-func TestOtherBetsAfterTheReport(t *testing.T) {
-	input, lines := testInput(20)
-	for name, stored := range map[string][]string{
-		"another bet":  slices.Concat(lines[:19], []string{"Eva|Roz|1|1990-05-23|1|7"}),
-		"one bet more": slices.Concat(lines, []string{"Eva|Roz|1|1990-05-23|1|7"}),
-	} {
-		t.Run(name, func(t *testing.T) {
-			first, second := newBank(), newBank(stored...)
-			c := mustStart(t, inTurn(
-				func(p *peer) {
-					for range 1 + 20/10 { // HELLO and two batches
-						payload, err := p.frame()
-						if err != nil {
-							t.Error(err)
+		for stored := range rows + 1 {
+			for at := range rows {
+				for _, batchBets := range []int{1, 2, rows + 1} {
+					name := fmt.Sprintf("row %d %s of %d stored, batches of %d", at, change, stored, batchBets)
+					runInBubble(t, name, func(t *testing.T, n *memoryNetwork) {
+						changedInput := strings.Join(apply(slices.Clone(original), at, newRow), "")
+						if at >= stored {
+							b := newBank(slices.Clone(lines[:stored])...)
+							c := mustStartOn(t, n, b.serve, WithBatchBets(batchBets))
+							if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(changedInput)); err != nil {
+								t.Error(err)
+							}
+							b.check(t, apply(slices.Clone(lines), at, newLine))
 							return
 						}
-						p.say(first.answer(t, payload))
+						c := mustStartOn(t, n, inTurn(welcomeOnly(lines[:stored])), WithBatchBets(batchBets))
+						_, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(changedInput))
+						wantOtherBets(t, err, fmt.Sprintf("%d stored for agency 7", stored))
+						if _, err := c.Winners(t.Context()); !errors.Is(err, ErrIncomplete) {
+							t.Errorf("Winners: %v", err)
+						}
+						if err := c.Confirm(t.Context()); !errors.Is(err, ErrIncomplete) {
+							t.Errorf("Confirm: %v", err)
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// Somebody else uploads as this agency while its connection is cut.
+func TestOtherUploadDuringCut(t *testing.T) {
+	input, lines := testInput(20)
+	for _, test := range []struct {
+		name   string
+		stored []string
+		says   string
+	}{
+		{"less than was sent", slices.Concat(lines[:3], []string{otherLine}), "4 stored for agency 7"},
+		{"what was sent", slices.Concat(lines[:5], []string{otherLine}), "6 stored for agency 7"},
+		{"the other way round", []string{lines[1], lines[0]}, "2 stored for agency 7"},
+		{"more than was sent", slices.Concat(lines[:6], []string{otherLine}), "7 stored for agency 7"},
+		{"as many as there are", slices.Concat(lines[:19], []string{otherLine}), "20 stored for agency 7"},
+		{"more than there are", slices.Concat(lines, []string{otherLine}), "21 stored for agency 7, 20 in the input"},
+	} {
+		runInBubble(t, test.name, func(t *testing.T, n *memoryNetwork) {
+			c := mustStartOn(t, n, inTurn(func(p *peer) {
+				p.expect("HELLO|7")
+				p.say(welcome(nil, 64, 65536))
+				for range 3 {
+					if _, err := p.frame(); err != nil {
+						t.Error(err)
 					}
-					p.expect("GET_WINNERS|7") // and the connection breaks
-				},
-				second.serve,
-			), WithBatchBets(10))
-			if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := c.Winners(t.Context()); !errors.Is(err, ErrOtherBets) {
-				t.Errorf("got %v", err)
-			}
-			second.check(t, stored)
-			if second.asked > 0 {
-				t.Error("the agency reports to a server that has other bets")
-			}
+				}
+			}, welcomeOnly(test.stored)), WithBatchBets(2), WithWindow(3))
+			_, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input))
+			wantOtherBets(t, err, test.says)
 		})
+	}
+}
+
+// A mended input goes on where the one that was refused had stood.
+func TestUploadAfterOtherBets(t *testing.T) {
+	input, lines := testInput(10)
+	other, _ := testInput(9)
+	b := newBank(lines[:9:9]...)
+	c := mustStart(t, b.serve, WithBatchBets(4))
+	_, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(strings.Replace(other, "Núñez 3", "Núñez 33", 1)))
+	wantOtherBets(t, err, "the first 9 of the input")
+	b.check(t, lines[:9])
+	if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input)); err != nil {
+		t.Fatal(err)
+	}
+	b.check(t, lines)
+}
+
+// An input that is uploaded again is compared from its beginning, also on the
+// connection that has uploaded it.
+func TestUploadAgainOfAnotherInput(t *testing.T) {
+	input, lines := testInput(10)
+	b := newBank()
+	c := mustStart(t, b.serve, WithBatchBets(4))
+	if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(strings.Replace(input, "Núñez 0", "Núñez 1", 1)))
+	wantOtherBets(t, err, "10 stored for agency 7")
+	_, err = c.Upload(t.Context(), "bets.csv", strings.NewReader(""))
+	wantOtherBets(t, err, "10 stored for agency 7, 0 in the input")
+	b.check(t, lines)
+}
+
+// Every connection behind the report is compared with what was uploaded, by Winners
+// and by Confirm.
+func TestOtherBetsAfterReport(t *testing.T) {
+	input, lines := testInput(10)
+	changed := slices.Clone(lines)
+	changed[4] = otherLine
+	for _, test := range []struct {
+		name   string
+		stored []string
+		want   error // nil: it goes on
+	}{
+		{"the same", lines, nil},
+		{"one bet more", slices.Concat(lines, []string{otherLine}), ErrOtherBets},
+		{"another bet", changed, ErrOtherBets},
+		{"one bet less", lines[:9], ErrLostBets},
+	} {
+		for _, said := range []string{"GET_WINNERS|7", "RECEIVED|7"} {
+			runInBubble(t, test.name+", "+said, func(t *testing.T, n *memoryNetwork) {
+				b := newBank()
+				c := mustStartOn(t, n, inTurn(func(p *peer) {
+					for {
+						payload, err := p.frame()
+						if err != nil || payload == said {
+							return // cut instead of an answer
+						}
+						p.say(b.answer(t, payload))
+					}
+				}, func(p *peer) {
+					p.expect("HELLO|7")
+					p.say(welcome(test.stored, 64, 65536))
+					if test.want == nil {
+						p.expect(said)
+						p.say(b.answer(t, said))
+						b.serve(p)
+					}
+					p.expectClosed()
+				}))
+				if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input)); err != nil {
+					t.Fatal(err)
+				}
+				_, err := c.Winners(t.Context())
+				if err == nil {
+					err = c.Confirm(t.Context())
+				}
+				if !errors.Is(err, test.want) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+			})
+		}
+	}
+}
+
+// Who has uploaded nothing has nothing to compare.
+func TestOtherBetsWithoutInput(t *testing.T) {
+	_, lines := testInput(10)
+	b := newBank(slices.Concat(lines, []string{otherLine})...)
+	c := mustStart(t, inTurn(func(p *peer) {
+		p.expect("HELLO|7")
+		p.say(welcome(lines, 64, 65536))
+		p.expect("GET_WINNERS|7")
+	}, b.serve))
+	w, err := c.Winners(t.Context())
+	if err != nil || string(w.Bytes()) != lines[9] {
+		t.Errorf("%q, %v", w.Bytes(), err)
+	}
+	if err := c.Confirm(t.Context()); err != nil || b.received != 1 {
+		t.Errorf("%d receipts, %v", b.received, err)
 	}
 }

@@ -57,7 +57,10 @@ func (c *Client) await(ctx context.Context) error {
 // lose gives the connection up; the next one goes on.
 func (c *Client) lose(reason error) {
 	if c.session.Ready() {
-		c.reachable = time.Now()
+		// A server that takes no receipt is not waited for longer than one that isn't there.
+		if !c.session.Confirming() {
+			c.reachable = time.Now()
+		}
 		// A server that welcomes and fails at once is not tried faster and
 		// faster; one that served for a while is.
 		if time.Since(c.welcomed) > reconnectDelayMax {

@@ -77,10 +77,10 @@ func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 		if err == nil && dst[start] == reservedPrefix[0] && bytes.HasPrefix(dst[start:], []byte(reservedPrefix)) {
 			err = r.rowError(columns[0] + ": " + reservedPrefix + " is a message of the protocol")
 		}
-		if bad := (*RowError)(nil); errors.As(err, &bad) {
-			bad.explainHeader(row, ',')
-		}
 		if err != nil {
+			if bad := (*RowError)(nil); errors.As(err, &bad) {
+				bad.explainHeader(row, ',')
+			}
 			return dst[:start], err
 		}
 		return append(dst, r.suffix...), nil

@@ -53,7 +53,7 @@ func TestSecretOnEveryConnection(t *testing.T) {
 		func(p *peer) {
 			p.authenticate(secret, codec.Nonce{1})
 			p.expect("HELLO|7")
-			p.say(welcome(64, codec.FrameBytesMaxDefault))
+			p.say(welcome(nil, 64, codec.FrameBytesMaxDefault))
 			payload, err := p.frame()
 			if err != nil {
 				t.Error(err)

@@ -9,15 +9,18 @@ import (
 )
 
 // Session is what an agency says to a server and makes of its answers, over
-// any number of connections: proof, HELLO, resume, the window, the report, winners, the receipt.
-// It is pure: it has no socket, goroutine, clock or randomness, so that a
-// simulation can drive it as well as Client does.
+// any number of connections: proof, HELLO, resume, the window, the report, winners,
+// the receipt. It is pure: it has no socket, goroutine, clock or randomness, so that
+// a simulation can drive it as well as Client does.
 //
-// Inputs are Connect, Disconnect, Begin, Push, Finish, Ask, Confirm and Receive. After
-// any of them Send has the frames that may go out.
+// Inputs are Connect, Disconnect, Begin, Push, Finish, Ask, Confirm and Receive.
+// After any of them Send has the frames that may go out.
 //
-// No bet is sent, and no report, before the bets that the server has are known to be the first ones
-// of the input: their checksums have to be the same.
+// Nothing is sent behind bets that are not the input's: the server has to have
+// exactly the input's first bets, which the checksum of every WELCOME tells. As long
+// as the input is not known as far as the server's bets go, no bet, report or receipt
+// is sent. A session that was given nothing of an input, no Push and no Finish since
+// Begin, has nothing to compare.
 //
 // A Session is not safe for concurrent use.
 type Session struct {
@@ -30,16 +33,12 @@ type Session struct {
 	framesMax     int // the agency's own window
 	frameBytesMax int // the server's limit, of the last WELCOME
 
-	// stored is how many bets are known to be durable: what the last WELCOME
-	// said and what was acknowledged since; checksum is theirs, as the server has it.
-	stored   int64
-	checksum codec.Checksum
-	// own is the checksum of the input's first ownEnd bets. The window's queue begins there. As long as
-	// that is before stored the queue is empty, and what is pushed is read only to be compared.
-	own    codec.Checksum
-	ownEnd int64
-	// begun says that there is an input: else there is nothing to compare with.
-	begun bool
+	// stored is the bets that are known to be durable: what the last WELCOME
+	// said and what was acknowledged since.
+	stored prefix
+	// own is the bets of the input before the window's queue. Its count is at most
+	// stored's, and the queue is empty while it is less.
+	own prefix
 	// total is how many bets the input has, -1 until its end was seen.
 	total int64
 
@@ -48,10 +47,32 @@ type Session struct {
 	// asked: it was sent on this connection and not answered. Nothing else is
 	// unanswered then.
 	asked bool
-	// confirming: RECEIVED is to be said, on each connection, until it is acknowledged.
+
+	// confirming: RECEIVED is to be sent as soon as nothing is unanswered, until it
+	// is acknowledged.
 	confirming bool
-	// confirmed: it was sent on this connection and not answered.
+	// confirmed: it was sent on this connection and not answered. Nothing sent
+	// before it is unanswered then.
 	confirmed bool
+}
+
+// prefix is some first bets of an agency.
+type prefix struct {
+	bets int64
+	sum  codec.Checksum
+}
+
+// with is p and what b holds of the bets that follow, up to so many in all. b begins
+// where p ends.
+func (p prefix) with(b *Batch, bets int64) prefix {
+	lines, count := b.Lines, min(b.end(), bets)-p.bets
+	if count <= 0 {
+		return p
+	}
+	if b.end() > bets {
+		lines = lines[:linesBytes(lines, int(count))]
+	}
+	return prefix{bets: p.bets + count, sum: p.sum.Add(lines)}
 }
 
 // phase is how far a connection has come.
@@ -100,14 +121,14 @@ const (
 	EventAcked
 	// EventWinners: the draw took place; Event.Winners.
 	EventWinners
+	// EventConfirmed: the server knows, durably, that this agency has its winners.
+	EventConfirmed
 	// EventHold: the draw hasn't taken place. The server either closes now or
 	// has to be asked again, with Ask, after a while.
 	EventHold
 	// EventAuthenticating: the proof has come a step further, and there is more to
 	// Send.
 	EventAuthenticating
-	// EventConfirmed: the server knows that the agency has its winners.
-	EventConfirmed
 	// EventRetry: the server can't go on for now, Event.Err says why. Leave
 	// this connection and try another one later.
 	EventRetry
@@ -140,49 +161,40 @@ func (s *Session) Disconnect() {
 	s.asked, s.confirmed = false, false
 }
 
-// Begin starts the input from its first bet. Unacknowledged bets of an earlier
-// input are forgotten, so there must be no connection that they were sent on.
+// Begin starts an input from its first bet, and forgets the one before, with what
+// was to be asked or confirmed. Bets of that may be unanswered on no connection.
 func (s *Session) Begin() {
 	if s.window.sent > 0 {
 		panic("agency: Session.Begin with unanswered batches")
 	}
 	s.window.clear()
-	s.begun, s.own, s.ownEnd = true, 0, 0
+	s.own = prefix{}
 	s.total = totalUnknown
-	s.asking = false
+	s.asking, s.confirming = false, false
 }
 
-// Wants reports whether a batch that is pushed now would be sent now, or is needed to compare what
-// is stored. Pushing only then keeps the queue as short as the window.
+// Wants reports whether a batch that is pushed now would be sent now, if it is not
+// stored already. Pushing only then keeps the queue as short as the window.
 func (s *Session) Wants() bool { return s.phase == phaseReady && s.window.roomy() }
 
-// Push takes the next batch of the input and owns it until it comes back with
-// EventAcked. Batches have to follow each other without gaps. Bets that are stored are compared with
-// what the server has, and dropped: the error is ErrOtherBets.
+// Push takes the next batch of the input, of one bet at least, and owns it until it
+// comes back with EventAcked. The first one begins with the input's first bet, and
+// each begins where the one before ended. Bets that are stored are dropped. The error
+// is ErrOtherBets; nothing more may be sent then, nor is it.
 func (s *Session) Push(b *Batch) error {
-	s.begun = true
-	if err := s.compare(); err != nil {
-		return err // no bets, and a checksum
-	}
-	end := s.ownEnd
+	end := s.own.bets
 	if n := len(s.window.queue); n > 0 {
 		end = s.window.queue[n-1].end()
 	}
-	switch {
-	case b.First > end:
-		panic(fmt.Sprintf("agency: Session.Push leaves bets %d to %d out", end, b.First))
-	case b.end() <= end:
-		return nil
-	case b.First < end:
-		b.skip(int(end - b.First))
+	if b.First != end {
+		panic(fmt.Sprintf("agency: Session.Push of a batch that begins with bet %d, want %d", b.First, end))
 	}
-	if s.ownEnd < s.stored {
-		n := int(min(s.stored-s.ownEnd, int64(b.Count())))
-		s.advance(b, n)
-		if err := s.compare(); err != nil || n == b.Count() {
+	if s.own.bets < s.stored.bets {
+		s.own = s.own.with(b, s.stored.bets)
+		if err := s.compare(); err != nil || s.own.bets == b.end() {
 			return err
 		}
-		b.skip(n)
+		b.skip(int(s.own.bets - b.First))
 	}
 	if s.frameBytesMax == 0 { // never welcomed: the first WELCOME will split it
 		s.window.push(b)
@@ -194,57 +206,46 @@ func (s *Session) Push(b *Batch) error {
 	return nil
 }
 
-// advance takes the first n bets of b, which the queue begins with or would begin with, as those
-// behind ownEnd.
-func (s *Session) advance(b *Batch, n int) {
-	lines := b.Lines
-	if n < b.Count() {
-		lines = lines[:linesBytes(lines, n)]
-	}
-	s.own = s.own.Add(lines)
-	s.ownEnd += int64(n)
-}
-
-// compare compares the stored bets with the input's, once the input was read as far.
-func (s *Session) compare() error {
-	if !s.begun || s.ownEnd < s.stored || s.own == s.checksum {
-		return nil
-	}
-	return fmt.Errorf("%w: the %d that are stored for agency %d are not the first %d of the input; %s",
-		ErrOtherBets, s.stored, s.agency, s.stored, otherBetsAdvice)
-}
-
-// settled reports whether the stored bets are known to be the input's first ones, or there is no
-// input.
-func (s *Session) settled() bool { return !s.begun || s.ownEnd >= s.stored }
-
-const otherBetsAdvice = "the input has changed since it was uploaded, or somebody else uploads as this agency: give it the input that was uploaded before, or find out who the other one is"
-
 // Finish says that the input has total bets, all of which were pushed. The
 // error is ErrOtherBets.
 func (s *Session) Finish(total int64) error {
-	s.begun, s.total = true, total
-	if err := s.checkTotal(); err != nil {
-		return err
-	}
+	s.total = total
 	return s.compare()
 }
 
-func (s *Session) checkTotal() error {
-	if s.total != totalUnknown && s.stored > s.total {
-		return fmt.Errorf("%w: %d are stored for agency %d, %d are in the input; %s",
-			ErrOtherBets, s.stored, s.agency, s.total, otherBetsAdvice)
+// compare fails if what is known of the input can't begin with the stored bets.
+func (s *Session) compare() error {
+	switch {
+	case s.own == s.stored:
+		return nil
+	case s.own.bets == s.stored.bets:
+		return fmt.Errorf("%w: the %d stored for agency %d are not the first %d of the input; %s",
+			ErrOtherBets, s.stored.bets, s.agency, s.own.bets, otherBetsHint)
+	case s.total != totalUnknown:
+		return fmt.Errorf("%w: %d stored for agency %d, %d in the input; %s",
+			ErrOtherBets, s.stored.bets, s.agency, s.total, otherBetsHint)
 	}
-	return nil
+	return nil // there is more of the input to come
+}
+
+const otherBetsHint = "the input has changed since it was uploaded, or somebody else uploads as this agency: " +
+	"give it the input that was uploaded before, or find out who the other one is"
+
+// agrees reports whether the stored bets are the input's, as far as there is an
+// input. If they are not, or nobody knows yet, nothing may be sent behind them.
+func (s *Session) agrees() bool {
+	read := s.own.bets > 0 || len(s.window.queue) > 0 || s.total != totalUnknown
+	return s.own == s.stored || !read
 }
 
 // Ask wants the winners. It also tells the server that this agency has no
 // more bets. It is sent when everything pushed is acknowledged.
-func (s *Session) Ask() { s.asking = true }
+func (s *Session) Ask() { s.asking, s.confirming = true, false }
 
-// Confirm says that the agency has its winners where they have to be. It is sent on this connection
-// and on those that follow, until EventConfirmed.
-func (s *Session) Confirm() { s.confirming = true }
+// Confirm says that the agency has its winners where they have to be. It is sent
+// when nothing is unanswered, and again on every later connection until
+// EventConfirmed. No bets may follow it.
+func (s *Session) Confirm() { s.asking, s.confirming = false, true }
 
 // Send appends the frames that may be sent now to dst, and takes them as sent.
 // It appends no more than about 256 kB: call it until it appends nothing.
@@ -263,6 +264,9 @@ func (s *Session) Send(dst []byte) []byte {
 	default:
 		return dst
 	}
+	if !s.agrees() {
+		return dst
+	}
 	for start := len(dst); len(dst)-start < sendBytesMax; {
 		b := s.window.next()
 		if b == nil {
@@ -270,23 +274,21 @@ func (s *Session) Send(dst []byte) []byte {
 		}
 		dst = codec.AppendFrame(dst, b.payload())
 	}
-	if len(s.window.queue) > 0 || s.asked || s.confirmed {
-		return dst // one thing at a time, or a window of 1 would be exceeded
-	}
 	switch {
+	case len(s.window.queue) > 0 || s.asked || s.confirmed:
+	case s.asking:
+		s.asked = true
+		dst = codec.AppendGetWinners(dst, s.agency)
 	case s.confirming:
 		s.confirmed = true
 		dst = codec.AppendReceived(dst, s.agency)
-	case s.asking && s.settled():
-		s.asked = true
-		dst = codec.AppendGetWinners(dst, s.agency)
 	}
 	return dst
 }
 
 // Receive takes the payload of a server's frame. An error is final: a
-// *RejectedError, ErrNotAsked, ErrLostBets, ErrLostDraw, ErrOtherBets, ErrFrameBytes
-// or ErrProtocol.
+// *RejectedError, ErrNotAsked, ErrLostBets, ErrOtherBets, ErrFrameBytes or
+// ErrProtocol.
 func (s *Session) Receive(payload []byte) (Event, error) {
 	reply, err := codec.ParseReply(payload)
 	if err != nil {
@@ -303,14 +305,14 @@ func (s *Session) Receive(payload []byte) (Event, error) {
 		return Event{Kind: EventAuthenticating}, nil
 	case reply.Kind == codec.ReplyWelcome && s.phase == phaseGreeted:
 		return s.receiveWelcome(reply.Welcome)
-	case reply.Kind == codec.ReplyAck && s.window.oldest() != nil:
-		b := s.window.answered()
-		s.advance(b, b.Count())
-		s.stored, s.checksum = s.ownEnd, s.own
-		return Event{Kind: EventAcked, Batch: b}, nil
 	case reply.Kind == codec.ReplyAck && s.confirmed:
 		s.confirming, s.confirmed = false, false
 		return Event{Kind: EventConfirmed}, nil
+	case reply.Kind == codec.ReplyAck && s.window.oldest() != nil:
+		b := s.window.answered()
+		s.own = s.own.with(b, b.end())
+		s.stored = s.own
+		return Event{Kind: EventAcked, Batch: b}, nil
 	case reply.Kind == codec.ReplyWinners && s.asked:
 		s.asking, s.asked = false, false
 		return Event{Kind: EventWinners, Winners: reply.Winners}, nil
@@ -320,28 +322,27 @@ func (s *Session) Receive(payload []byte) (Event, error) {
 
 func (s *Session) receiveWelcome(w codec.Welcome) (Event, error) {
 	switch {
-	case w.Stored < s.stored:
-		return Event{}, fmt.Errorf("%w: it has %d of agency %d, %d were acknowledged; check that it is the right server and what became of its data",
-			ErrLostBets, w.Stored, s.agency, s.stored)
+	case w.Stored < s.stored.bets:
+		return Event{}, fmt.Errorf("%w: it has %d bets of agency %d, %d were acknowledged; %s",
+			ErrLostBets, w.Stored, s.agency, s.stored.bets, lostBetsHint)
+	case w.Stored == 0 && w.Checksum != 0:
+		return Event{}, fmt.Errorf("%w: WELCOME has the checksum %s of no bets", ErrProtocol, w.Checksum)
 	case w.FrameBytesMax < codec.BetBytesMax:
 		return Event{}, fmt.Errorf("%w: %d bytes at most, a bet may have %d; raise SERVER_FRAME_BYTES_MAX",
 			ErrFrameBytes, w.FrameBytesMax, codec.BetBytesMax)
 	}
 	s.phase = phaseReady
-	s.stored, s.checksum = w.Stored, w.Checksum
+	s.stored = prefix{bets: w.Stored, sum: w.Checksum}
 	s.frameBytesMax = w.FrameBytesMax
 	s.window.framesMax = min(s.framesMax, w.Window)
 	for _, b := range s.window.queue {
-		if s.ownEnd < s.stored {
-			s.advance(b, int(min(s.stored-s.ownEnd, int64(b.Count()))))
-		}
+		s.own = s.own.with(b, w.Stored)
 	}
 	s.window.refit(w.Stored, w.FrameBytesMax)
-	if err := s.checkTotal(); err != nil {
-		return Event{}, err
-	}
 	return Event{Kind: EventWelcome}, s.compare()
 }
+
+const lostBetsHint = "check that it is the right server and what became of its data"
 
 func (s *Session) receiveError(reply codec.Reply) (Event, error) {
 	switch reply.Code {
@@ -351,7 +352,9 @@ func (s *Session) receiveError(reply codec.Reply) (Event, error) {
 			return Event{Kind: EventHold}, nil
 		}
 		if s.confirmed {
-			return Event{}, ErrLostDraw
+			// A server that stops says it to nobody but those who wait.
+			return Event{}, fmt.Errorf("%w: it says that the draw, whose winners agency %d has, hasn't taken place; %s",
+				ErrLostBets, s.agency, lostBetsHint)
 		}
 		fallthrough // it is stopping
 	case codec.CodeTimeout, codec.CodeTooManyConnections, codec.CodeStorage:
@@ -375,21 +378,19 @@ func (s *Session) receiveError(reply codec.Reply) (Event, error) {
 func (s *Session) Ready() bool { return s.phase == phaseReady }
 
 // Stored is how many of the agency's bets are known to be durable.
-func (s *Session) Stored() int64 { return s.stored }
+func (s *Session) Stored() int64 { return s.stored.bets }
 
 // Uploaded reports whether the input has ended and all of it is durable.
-func (s *Session) Uploaded() bool { return s.stored == s.total && s.settled() }
+func (s *Session) Uploaded() bool { return s.own.bets == s.total && s.own == s.stored }
 
-// Confirming reports whether a receipt is not acknowledged yet.
+// Confirming reports whether Confirm was called and not acknowledged since.
 func (s *Session) Confirming() bool { return s.confirming }
 
 // Unanswered is how many frames of this connection wait for an answer.
 func (s *Session) Unanswered() int {
 	n := s.window.sent
-	for _, owed := range [...]bool{s.asked, s.confirmed, s.phase.asks()} {
-		if owed {
-			n++
-		}
+	if s.asked || s.confirmed || s.phase.asks() {
+		n++
 	}
 	return n
 }

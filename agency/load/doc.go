@@ -3,8 +3,8 @@
 // it measures.
 //
 // [Run] connects the agencies, lets them all send at once, waits until every
-// batch is acknowledged, lets them report, and checks that the winners that
-// come back are the ones that were sent:
+// batch is acknowledged, lets them report, checks that the winners that come
+// back are the ones that were sent, and confirms them:
 //
 //	corpus ──▶ lane, one a connection ──▶ server
 //	(frames,     window of unanswered       │
@@ -23,7 +23,8 @@
 // it hit (Gil Tene's "coordinated omission").
 //
 // Bets per second are bets acknowledged, divided by the time from the start to
-// the last ACK. Connecting, reporting and the draw are not in it.
+// the last ACK. Connecting, reporting, the draw and the receipts are not in it; the
+// draw's time ends when the last agency has its winners, before any is confirmed.
 //
 // # What it costs
 //

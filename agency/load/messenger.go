@@ -82,7 +82,7 @@ func (m *messenger) winners() (count int, err error) {
 	}
 }
 
-// confirm has nothing to say: to close is enough.
+// confirm has nothing to say: its kind closes when it has read everything.
 func (*messenger) confirm() error { return nil }
 
 func (m *messenger) sentBets() (bets int64) {

@@ -37,10 +37,12 @@ type drawServer struct {
 	// answer is called for each agency at its moment, with its winners as a frame.
 	answer func(id codec.Agency, conn *net.TCPConn, right []byte)
 
-	mu    sync.Mutex
-	conns map[codec.Agency]*net.TCPConn
-	right map[codec.Agency][]byte
-	asked int
+	mu       sync.Mutex
+	conns    map[codec.Agency]*net.TCPConn
+	right    map[codec.Agency][]byte
+	asked    int
+	receipts map[codec.Agency]int
+	receipt  func(conn *net.TCPConn) // answers one; nil: it is not expected
 
 	handlers sync.WaitGroup
 }
@@ -53,7 +55,7 @@ func startDrawServer(t *testing.T, agencies int, when moment, answer func(codec.
 		t.Fatal(err)
 	}
 	s := &drawServer{t: t, listener: l, agencies: agencies, when: when, answer: answer,
-		conns: map[codec.Agency]*net.TCPConn{}, right: map[codec.Agency][]byte{}}
+		conns: map[codec.Agency]*net.TCPConn{}, right: map[codec.Agency][]byte{}, receipts: map[codec.Agency]int{}}
 	s.handlers.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -118,6 +120,13 @@ func (s *drawServer) hear(c *net.TCPConn, payload []byte) {
 	}
 	s.conns[r.Agency] = c
 	switch {
+	case r.Kind == codec.RequestHello:
+		write(c, codec.AppendWelcome(nil, codec.Welcome{Window: 64, FrameBytesMax: codec.FrameBytesMaxDefault}))
+	case r.Kind == codec.RequestReceived && s.receipt == nil:
+		s.t.Errorf("%q of an agency that said no HELLO", payload)
+	case r.Kind == codec.RequestReceived:
+		s.receipts[r.Agency]++
+		s.receipt(c)
 	case r.Kind == codec.RequestBets && s.when == tooEarly && r.Agency == 1:
 		s.answerAll()
 	case r.Kind == codec.RequestBets:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -186,10 +187,10 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 		run.winners, err = client.Winners(ctx)
 	}
 	if err == nil {
-		// The server learns that the agency has its winners only when they are safe.
-		if err = winners.write(run.winners.Bytes()); err == nil {
-			err = confirm(ctx, client, log)
-		}
+		err = winners.write(run.winners.Bytes())
+	}
+	if err == nil {
+		err = confirmWinners(ctx, client, log)
 	}
 	if errClose := client.Close(); err == nil {
 		err = errClose
@@ -197,9 +198,9 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 	return run, err
 }
 
-// confirm tells the server that the agency has its winners. An agency that has them has what it came
-// for, also if the server can't be told any more.
-func confirm(ctx context.Context, client *agency.Client, log *zap.Logger) error {
+// confirmWinners tells the server that the winners are where they have to be. They
+// stay there if it is gone: then it is the server that lacks something.
+func confirmWinners(ctx context.Context, client *agency.Client, log *zap.Logger) error {
 	err := client.Confirm(ctx)
 	if errors.Is(err, agency.ErrUnreachable) {
 		log.Warn("ganadores_confirmados", zap.String("result", "fail"), zap.Error(err),
@@ -245,32 +246,32 @@ func newWinnersFile(name string) (*winnersFile, error) {
 	return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s can't be written: %w", errEnvironment, name, err)
 }
 
-// write makes the winners safe in the file. They may be confirmed then.
+// readable is the mode of a new file of winners, before the umask.
+const readable = 0o644
+
+// write returns when the winners are durable, or have been taken by what is no
+// regular file.
 func (f *winnersFile) write(winners []byte) error {
-	var err error
-	switch {
-	case f.name == "":
-	case f.temp == nil:
-		err = f.overwrite(winners)
-	default:
-		err = f.replace(winners)
+	if f.name == "" {
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("AGENCY_WINNERS=%s: %w: the winners are not confirmed: make room, or name another file, and start again", f.name, err)
+	if err := f.replace(winners); err != nil {
+		return fmt.Errorf("AGENCY_WINNERS=%s: the winners can't be written: %w", f.name, err)
 	}
 	return nil
 }
 
-// replace puts the winners in the place of a file.
 func (f *winnersFile) replace(winners []byte) error {
-	const readable = 0o644
+	if f.temp == nil {
+		return writeInPlace(f.name, winners)
+	}
 	_, err := f.temp.Write(winners)
 	err = errors.Join(err, f.temp.Chmod(readable), f.temp.Sync(), f.temp.Close())
 	if err == nil {
 		err = os.Rename(f.temp.Name(), f.name)
 	}
 	if errors.Is(err, syscall.EBUSY) { // a file that is mounted by itself
-		return f.overwrite(winners)
+		return writeInPlace(f.name, winners)
 	}
 	if err != nil {
 		return err
@@ -279,26 +280,32 @@ func (f *winnersFile) replace(winners []byte) error {
 	return syncFolder(filepath.Dir(f.name))
 }
 
-// overwrite writes the winners into the file that is there. A pipe or a device has nothing to sync.
-func (f *winnersFile) overwrite(winners []byte) error {
-	file, err := os.OpenFile(f.name, os.O_WRONLY|os.O_TRUNC, 0)
+func writeInPlace(name string, content []byte) (err error) {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, readable)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(winners)
-	if errSync := file.Sync(); !errors.Is(errSync, syscall.EINVAL) {
-		err = errors.Join(err, errSync)
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if _, err := file.Write(content); err != nil {
+		return err
 	}
-	return errors.Join(err, file.Close())
+	info, err := file.Stat()
+	if err == nil && info.Mode().IsRegular() { // others have nothing to sync, and say so
+		err = file.Sync()
+	}
+	return err
 }
 
-// syncFolder makes a new name in a folder durable.
+// syncFolder makes the names in a folder durable.
 func syncFolder(name string) error {
 	folder, err := os.Open(name)
-	if err != nil {
-		return err
+	if err == nil {
+		err = errors.Join(folder.Sync(), folder.Close())
 	}
-	return errors.Join(folder.Sync(), folder.Close())
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		return nil // it may be written and not read, or its file system knows no such thing
+	}
+	return err
 }
 
 // discard removes a file that was not written whole.

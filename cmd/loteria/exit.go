@@ -27,7 +27,7 @@ func exitCode(err error) int {
 		return exitStorage
 	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, engine.ErrEngine), errors.Is(err, agency.ErrUnreachable):
 		return exitUnfinished
-	case errors.As(err, &rejected), errors.Is(err, agency.ErrLostBets), errors.Is(err, agency.ErrOtherBets), errors.Is(err, agency.ErrLostDraw),
+	case errors.As(err, &rejected), errors.Is(err, agency.ErrLostBets), errors.Is(err, agency.ErrOtherBets),
 		errors.Is(err, agency.ErrNotAsked), errors.Is(err, agency.ErrProtocol), errors.Is(err, agency.ErrReplyTooLarge), errors.Is(err, agency.ErrFrameBytes):
 		return exitRejected
 	default:
