@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
-	"math/bits"
 )
 
 // Checksum is the checksum of bets that were stored one behind the other: the CRC-32C
@@ -79,30 +78,38 @@ var (
 	lineEnd    = [1]byte{'\n'}
 )
 
-// moves are linear maps of a CRC's register: moves[i] moves it by 1<<i zero bytes. A map is a table
-// for each four bits of the register: tables for eight would be twice as quick alone, but they
-// would push other things out of the processor's first cache.
+// moves are linear maps of a CRC's register: moves[i][n] moves it by n<<(moveBits*i) zero bytes, so
+// that a batch takes one map for each hexadecimal digit of its length. A map is a table for each four
+// bits of the register: tables for eight would be twice as quick alone, but they would push other
+// things out of the processor's first cache.
 var moves = makeMoves()
 
 type move [32 / moveBits][1 << moveBits]uint32
 
 const moveBits = 4
 
-func makeMoves() (all [32]move) {
-	once := func(register uint32) uint32 { return castagnoli[register&0xff] ^ register>>8 }
+func makeMoves() (all [32 / moveBits][1 << moveBits]move) {
+	var one move
+	one.fill(func(register uint32) uint32 { return castagnoli[register&0xff] ^ register>>8 })
 	for i := range all {
-		for digit := range all[i] {
-			for value := range all[i][digit] {
-				register := uint32(value) << (moveBits * digit)
-				if i == 0 {
-					all[i][digit][value] = once(register)
-				} else {
-					all[i][digit][value] = all[i-1].apply(all[i-1].apply(register))
-				}
-			}
+		all[i][0].fill(func(register uint32) uint32 { return register })
+		for n := 1; n < len(all[i]); n++ {
+			all[i][n].fill(func(register uint32) uint32 { return one.apply(all[i][n-1].apply(register)) })
 		}
+		last := all[i][len(all[i])-1]
+		next := one
+		one.fill(func(register uint32) uint32 { return next.apply(last.apply(register)) })
 	}
 	return all
+}
+
+// fill makes m the map that moves a register as that function does.
+func (m *move) fill(moved func(register uint32) uint32) {
+	for digit := range m {
+		for value := range m[digit] {
+			m[digit][value] = moved(uint32(value) << (moveBits * digit))
+		}
+	}
 }
 
 func (m *move) apply(register uint32) uint32 {
@@ -112,8 +119,10 @@ func (m *move) apply(register uint32) uint32 {
 
 // moved is the register after n zero bytes, without the inversions that a CRC begins and ends with.
 func moved(register uint32, n int) uint32 {
-	for rest := uint64(n); rest != 0; rest &= rest - 1 {
-		register = moves[bits.TrailingZeros64(rest)].apply(register)
+	for i, rest := 0, uint32(n); rest != 0; i, rest = i+1, rest>>moveBits {
+		if digit := rest & (1<<moveBits - 1); digit != 0 {
+			register = moves[i][digit].apply(register)
+		}
 	}
 	return register
 }

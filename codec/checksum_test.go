@@ -67,6 +67,21 @@ func FuzzChecksum(f *testing.F) {
 	})
 }
 
+// Lengths of any size join, up to more than a frame can have.
+func TestChecksumOfLongStretches(t *testing.T) {
+	long := make([]byte, 20<<20)
+	for i := range long {
+		long[i] = 'a' + byte(i%23)
+	}
+	const seed, before = 0x4c4f5445, Checksum(0x1234567)
+	for _, n := range []int{1, 15, 16, 255, 256, 4095, 4096, 65535, 65536, 1<<20 - 1, FrameBytesMaxLimit, len(long)} {
+		got := before.Join(StretchOf(long[:n], crc32.Update(seed, castagnoli, long[:n]), seed))
+		if want := before.Add(long[:n]); got != want {
+			t.Errorf("%d bytes: %v, want %v", n, got, want)
+		}
+	}
+}
+
 func BenchmarkChecksumJoin(b *testing.B) {
 	payload := bytes.Repeat([]byte("0123456789"), 800)
 	s := StretchOf(payload, crc32.Update(1, castagnoli, payload), 1)

@@ -104,8 +104,8 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 	switch r.kind {
 	case requestBets:
 		request.Kind, request.Count, request.Winners = lottery.Bets, r.count, r.winners.of(b.winners)
-		payload, checksum := ledger.PackedPayload(r.records.of(b.records))
-		request.Lines = codec.StretchOf(payload, checksum, ledger.PayloadSeed)
+		size, checksum := ledger.PackedPayload(r.records.of(b.records))
+		request.Lines = codec.Stretch{Sum: checksum, Seed: ledger.PayloadSeed, Bytes: size, Open: r.open}
 	case requestGetWinners:
 		request.Kind = lottery.GetWinners
 	case requestHello:

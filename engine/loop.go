@@ -466,19 +466,29 @@ func (lp *loop) logReply(r *reply, at time.Time) {
 	case r.kind == lottery.Receipt: // Server.served has the line
 	case !r.told && (r.kind == lottery.Welcome || r.kind == lottery.Winners || r.count == 0):
 	case r.kind == lottery.Ack:
-		lp.info("apuesta_recibida", at, zap.Int("cantidad", r.count), agencia)
+		if entry := lp.check("apuesta_recibida", at); entry != nil {
+			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.count), agencia)
+			entry.Write(lp.fields...)
+		}
 	case r.kind == challenge:
 		noise.writeAt(at, noisyChallenge, r.session.source, agencia)
 	case r.kind == authenticated && lp.server.introduced.first(r.agency):
-		lp.info("autenticacion", at, agencia)
+		if entry := lp.check("autenticacion", at); entry != nil {
+			entry.Write(zap.String("result", "success"), agencia)
+		}
 	case r.kind == authenticated:
 		noise.writeAt(at, noisyAuthenticated, r.session.source, agencia)
 	case r.kind == lottery.Welcome && lp.server.greeted.first(r.agency):
-		lp.info("hello", at, agencia, zap.Int64("apuestas", r.stored))
+		if entry := lp.check("hello", at); entry != nil {
+			entry.Write(zap.String("result", "success"), agencia, zap.Int64("apuestas", r.stored))
+		}
 	case r.kind == lottery.Welcome:
 		noise.writeAt(at, noisyHello, r.session.source, agencia, zap.Int64("apuestas", r.stored))
 	case r.kind == lottery.Winners && lp.server.awarded.first(r.agency):
-		lp.info("ganadores_enviados", at, agencia, zap.Int("cant_ganadores", r.count))
+		if entry := lp.check("ganadores_enviados", at); entry != nil {
+			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia, zap.Int("cant_ganadores", r.count))
+			entry.Write(lp.fields...)
+		}
 	case r.kind == lottery.Winners:
 		noise.writeAt(at, noisyWinners, r.session.source, agencia, zap.Int("cant_ganadores", r.count))
 	case r.kind == lottery.Reject && r.count > 0:
@@ -492,11 +502,11 @@ func (lp *loop) logReply(r *reply, at time.Time) {
 	}
 }
 
-// info logs a success that happened at that time.
-func (lp *loop) info(action string, at time.Time, fields ...zap.Field) {
-	if entry := lp.server.log.Check(zapcore.InfoLevel, action); entry != nil {
+// check is the line of something that happened at that time; nil if nobody reads it.
+func (lp *loop) check(action string, at time.Time) *zapcore.CheckedEntry {
+	entry := lp.server.log.Check(zapcore.InfoLevel, action)
+	if entry != nil {
 		entry.Time = at
-		lp.fields = append(append(lp.fields[:0], zap.String("result", "success")), fields...)
-		entry.Write(lp.fields...)
 	}
+	return entry
 }

@@ -35,6 +35,7 @@ const (
 type request struct {
 	session *session
 	kind    requestKind
+	open    bool         // of requestBets: the last line lacks its '\n'
 	code    codec.Code   // of requestRefuse
 	agency  codec.Agency // of requestRefuse: 0 stands for the lottery's
 	count   int          // bets of requestBets; lines of a batch of requestRefuse, 0 if it was none

@@ -78,6 +78,7 @@ func (s *stage) add(r request, payload, winners []byte) bool {
 	b := s.filling
 	if r.kind == requestBets {
 		b.records = s.grow(b.records, need)
+		r.open = codec.StretchOf(payload, 0, 0).Open
 		r.records.start = len(b.records)
 		b.records = ledger.AppendRecord(b.records, ledger.Bets, uint32(r.agency), uint32(r.count), payload)
 		r.records.end = len(b.records)

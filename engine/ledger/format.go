@@ -120,12 +120,12 @@ func AppendRecord(dst []byte, kind Kind, agency, count uint32, payload []byte) [
 	return dst
 }
 
-// PackedPayload is the payload of a record as [AppendRecord] packed it, and the CRC-32C (Castagnoli) of
-// the payload, begun with [PayloadSeed], which packing has computed. It reads the record's header and
-// nothing else. The payload aliases record.
-func PackedPayload(record []byte) (payload []byte, checksum uint32) {
+// PackedPayload tells of a record as [AppendRecord] packed it how many bytes its payload has, and the payload's
+// CRC-32C (Castagnoli), begun with [PayloadSeed], which packing has computed. It reads the record's header and nothing
+// else: the payload may be in the cache of another processor.
+func PackedPayload(record []byte) (bytes int, checksum uint32) {
 	h := decodeRecordHeader(record)
-	return record[recordHeaderBytes : recordHeaderBytes+h.length], h.payloadCRC
+	return int(h.length), h.payloadCRC
 }
 
 func payloadChecksum(payload []byte) uint32 { return crc32.Update(PayloadSeed, castagnoli, payload) }
