@@ -20,6 +20,8 @@ const (
 	// destroy that answer: bytes that still come in make the kernel reset the
 	// connection.
 	lingerMax = 2 * time.Second
+	// askMax is how long an agency that is connected at the draw may take to ask for its winners.
+	askMax = time.Minute
 	// flushDelay is how soon a peer who has just taken some of its backlog is
 	// offered more. One who has not is offered it at the next tick.
 	flushDelay = 5 * time.Millisecond
@@ -164,6 +166,7 @@ func (lp *loop) answer(replies []reply) []reply {
 		}
 		s.agency = r.agency
 		winners = winners || r.kind == lottery.Winners
+		s.content = s.content || winners || r.kind == lottery.Receipt
 		for range max(r.times, 1) {
 			if len(out) > payloadCopyMax {
 				lp.write(s, out)
@@ -345,12 +348,17 @@ func (lp *loop) tick() {
 
 // hangUp ends the session of an agency that stays connected after the draw, however much it asks,
 // when it has had all that it is owed for SERVER_EXIT_GRACE; but it gets the time to confirm in any
-// case. Otherwise it could keep the server from ending.
+// case. Otherwise it could keep the server from ending. One that has not asked since the draw may be
+// an agency that polls slowly, and gets askMax at least.
 func (lp *loop) hangUp(s *session) {
 	if !lp.server.drawHeld.Load() || s.agency == 0 || s.closed || s.lastSaid || s.backlog != nil || s.half() {
 		return
 	}
-	if s.lateTicks++; s.lateTicks > lp.server.graceTicks {
+	limit := lp.server.graceTicks
+	if !s.content {
+		limit = max(limit, lp.server.askTicks)
+	}
+	if s.lateTicks++; s.lateTicks > limit {
 		s.lastSaid, s.deaf = true, true
 		s.dropPartial(&lp.box)
 		lp.settle(s)

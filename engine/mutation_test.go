@@ -196,7 +196,7 @@ var mutations = []mutation{
 	{
 		name:  "an agency that stays connected keeps the server from ending",
 		file:  "loop.go",
-		old:   "s.lateTicks > lp.server.graceTicks",
+		old:   "s.lateTicks > limit",
 		new:   "s.lateTicks < 0",
 		seeds: 500,
 	},

@@ -58,10 +58,11 @@ type Server struct {
 	awarded      firsts // whose winners have been logged
 	welcome      codec.Welcome
 	timeoutTicks int32
-	// graceTicks is how long a connection may stay after the draw. See loop.hangUp.
-	graceTicks int32
-	tickPeriod time.Duration
-	now        func() time.Time // the clock of all decisions; a simulation has its own
+	// graceTicks is how long a connection may stay after the draw that has had its winners, askTicks
+	// how long one that has not asked. See loop.hangUp.
+	graceTicks, askTicks int32
+	tickPeriod           time.Duration
+	now                  func() time.Time // the clock of all decisions; a simulation has its own
 	// later calls f after d, in a goroutine of its own; a simulation has its own.
 	later func(d time.Duration, f func())
 
@@ -167,7 +168,7 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	s.noise = newNoise(log, func() time.Time { return s.now() })
 	s.introduced, s.greeted, s.awarded = newFirsts(cfg.Agencies), newFirsts(cfg.Agencies), newFirsts(cfg.Agencies)
 	s.timeoutTicks = int32(cfg.ReadTimeout / s.tickPeriod)
-	s.graceTicks = int32(max(cfg.ExitGrace, lingerMax) / s.tickPeriod)
+	s.graceTicks, s.askTicks = int32(max(cfg.ExitGrace, lingerMax)/s.tickPeriod), int32(askMax/s.tickPeriod)
 	s.drawHeld.Store(state.Drawn())
 	s.committer = committer{log: led, lottery: state, exit: newExitRule(state, cfg.Agencies, cfg.ExitGrace), onReport: s.reported, onDraw: s.drawn}
 	s.committer.exit.deadline = cfg.Deadline.from(started)

@@ -50,6 +50,7 @@ type session struct {
 	shut      bool // our side of the connection is shut
 	closed    bool // the connection is gone; nobody can be told anything
 	told      bool // winners were said, and the peer is not known to have taken them
+	content   bool // winners were said on this connection, or a receipt: the peer needs nothing more
 
 	counted bool // the exit rule counts this socket as an agency's
 

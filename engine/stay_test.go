@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"loteria/codec"
+	"loteria/engine/lottery"
 )
 
 // Agencies that stay connected after the draw, each in a way of its own, don't keep the server from
@@ -194,3 +195,34 @@ func TestStayAway(t *testing.T) {
 		t.Errorf("result when nobody comes again: %v", err)
 	}
 }
+
+// An agency that polls on one connection may take longer than the grace to ask again after the draw:
+// it is hung up on later than one that has its winners.
+func TestStayUntilAsked(t *testing.T) {
+	s, c := newCommitServer(lottery.Rules{Agencies: 1})
+	s.drawHeld.Store(true)
+	s.graceTicks, s.askTicks = 5, 10
+	for _, test := range []struct {
+		content bool
+		ticks   int
+	}{{true, 5}, {false, 10}} {
+		shut := new(shutSink)
+		lp := c.loops[0]
+		lp.server = s
+		sess := &session{conn: shut, loop: lp, agency: 1, content: test.content}
+		for tick := 1; tick <= test.ticks+1; tick++ {
+			lp.hangUp(sess)
+			if shut.ended != (tick > test.ticks) {
+				t.Errorf("it has what it needs: %v; after %d ticks hung up on: %v", test.content, tick, shut.ended)
+			}
+		}
+	}
+}
+
+// shutSink is a sink that knows whether our side was ended.
+type shutSink struct {
+	sink
+	ended bool
+}
+
+func (s *shutSink) shutWrite() { s.ended = true }
