@@ -68,7 +68,7 @@ var mutations = []mutation{
 		file:  "ledger/ledger.go",
 		old:   "if err := live.Truncate(offset); err != nil {",
 		new:   "if err := error(nil); err != nil {",
-		seeds: 20000,
+		seeds: 100000,
 	},
 	{
 		name:  "tail rule that cuts an acknowledged record of the last group",
