@@ -57,6 +57,9 @@ type schedule struct {
 	// ghosts have closed their side and then vanished, which the server can't
 	// know before it writes to them.
 	ghosts []*fuzzPeer
+	// unsure are agencies of which a half-closed peer was told its winners: from when on it has taken
+	// them depends on when the server looks.
+	unsure map[codec.Agency]bool
 	draws  int
 }
 
@@ -80,7 +83,7 @@ const (
 )
 
 func newSchedule(t testing.TB, script []byte) *schedule {
-	s := &schedule{t: t, script: script, disk: ledgertest.NewFS(1)}
+	s := &schedule{t: t, script: script, disk: ledgertest.NewFS(1), unsure: map[codec.Agency]bool{}}
 	s.cfg = DefaultConfig()
 	s.cfg.DataDir, s.cfg.NoExport = "data", true
 	s.cfg.Agencies, s.cfg.WinningNumber, s.cfg.FrameBytesMax, s.cfg.Window, s.cfg.EventLoops = 1, 7, FrameBytesMaxLow, 5, 1
@@ -397,6 +400,9 @@ func (s *schedule) listen() {
 			if err := s.model.peerHears(p.model, payload); err != nil {
 				s.t.Fatalf("told %q: %v", p.told, err)
 			}
+			if p.half && p.model.told {
+				s.unsure[p.model.agency] = true
+			}
 		}
 		if p.session.closed && !p.left {
 			p.left = true
@@ -498,7 +504,7 @@ func (s *schedule) checkState() {
 // next tick; of one that has vanished by then, the server may know it or not.
 func (s *schedule) checkServed(state *lottery.Lottery) {
 	for id := codec.Agency(1); int(id) <= s.cfg.Agencies; id++ {
-		late := false
+		late := s.unsure[id]
 		for _, p := range slices.Concat(s.peers[:], s.ghosts) {
 			late = late || p != nil && p.half && p.model.told && p.model.agency == id
 		}

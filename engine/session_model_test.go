@@ -103,6 +103,9 @@ func (m *model) connect(loop int) *modelConn {
 
 // hear takes the bytes that the server reads from a connection.
 func (m *model) hear(c *modelConn, b []byte) {
+	if c.deaf {
+		return // nothing of it is read, so half frames are not counted either
+	}
 	for i := 0; i < len(b) && !c.deaf; i++ {
 		if c.in == "" {
 			c.quiet = 0
