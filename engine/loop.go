@@ -164,9 +164,13 @@ func (lp *loop) answer(replies []reply) []reply {
 		if r.told = !s.closed && !s.lastSaid; !r.told {
 			continue
 		}
-		s.agency = r.agency
+		if r.agency != 0 { // a frame may name agency 0; the session is still its agency's
+			s.agency = r.agency
+		}
 		winners = winners || r.kind == lottery.Winners
-		s.content = s.content || winners || r.kind == lottery.Receipt
+		if !s.content && (winners || r.kind == lottery.Receipt) {
+			s.content, s.lateTicks = true, 0 // it gets all of its time to confirm, however late it asked
+		}
 		for range max(r.times, 1) {
 			if len(out) > payloadCopyMax {
 				lp.write(s, out)
@@ -358,9 +362,14 @@ func (lp *loop) hangUp(s *session) {
 	if !s.content {
 		limit = max(limit, lp.server.askTicks)
 	}
-	if s.lateTicks++; s.lateTicks > limit {
-		s.lastSaid, s.deaf = true, true
-		s.dropPartial(&lp.box)
+	if s.lateTicks++; s.lateTicks <= limit {
+		return
+	}
+	s.deaf = true
+	s.dropPartial(&lp.box)
+	// A receipt may be on its way to the disk: its ACK is still owed. Nothing is read behind it.
+	if s.unanswered <= 0 {
+		s.lastSaid = true
 		lp.settle(s)
 	}
 }

@@ -23,8 +23,8 @@ type session struct {
 	// quietTicks counts the loop's ticks since the session owes us something: a
 	// first message, its proof, or the rest of a frame. See tick.
 	quietTicks int32
-	// lateTicks counts the loop's ticks since the draw was held and the peer had been told all that
-	// it is owed. See loop.hangUp.
+	// lateTicks counts the loop's ticks since the draw was held, and again from 0 since the peer first
+	// had all that it needs; not those with a backlog. See loop.hangUp.
 	lateTicks int32
 	// stalledTicks counts the ticks since the peer last took some of what it was
 	// told; stalledBytes is what it had not taken then. See loop.checkProgress.

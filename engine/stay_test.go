@@ -226,3 +226,70 @@ type shutSink struct {
 }
 
 func (s *shutSink) shutWrite() { s.ended = true }
+
+// An agency that asks late gets all of its time to confirm, from when it was told its winners; once,
+// or it could stay by asking again and again.
+func TestStayToConfirm(t *testing.T) {
+	lp, sess, shut := late(t)
+	for range 9 {
+		lp.hangUp(sess)
+	}
+	told := func() { lp.answer([]reply{{session: sess, kind: lottery.Winners, agency: 1}}) }
+	sess.unanswered = 1
+	told()
+	for tick := 1; tick <= 6; tick++ {
+		lp.hangUp(sess)
+		if shut.ended != (tick > 5) {
+			t.Errorf("%d ticks after it was told its winners hung up on: %v", tick, shut.ended)
+		}
+		if tick < 6 {
+			sess.unanswered = 1
+			told()
+		}
+	}
+}
+
+// A frame that names agency 0 doesn't make the session nobody's: its time stays bounded.
+func TestStayAsNobody(t *testing.T) {
+	lp, sess, shut := late(t)
+	sess.unanswered = 1
+	lp.answer([]reply{{session: sess, kind: lottery.Reject, code: codec.CodeInvalidAgency}})
+	for range 11 {
+		lp.hangUp(sess)
+	}
+	if !shut.ended {
+		t.Error("it is never hung up on")
+	}
+}
+
+// A receipt that is on its way to the disk when the time is over is acknowledged before the end.
+func TestStayUntilAcknowledged(t *testing.T) {
+	lp, sess, shut := late(t)
+	sess.content, sess.unanswered = true, 1
+	for range 20 {
+		lp.hangUp(sess)
+	}
+	if shut.ended || !sess.deaf {
+		t.Fatalf("with its ACK owed, hung up on: %v; still read: %v", shut.ended, !sess.deaf)
+	}
+	lp.answer([]reply{{session: sess, kind: lottery.Receipt, agency: 1}})
+	if shut.bytes != len(codec.AppendAck(nil)) {
+		t.Errorf("it was sent %d bytes, not an ACK", shut.bytes)
+	}
+	if lp.hangUp(sess); !shut.ended {
+		t.Error("it stays behind its ACK")
+	}
+}
+
+// late is a loop after the draw with a session of agency 1 that has not been told anything. Five ticks
+// are for one that has its winners, ten for one that has not.
+func late(t *testing.T) (*loop, *session, *shutSink) {
+	t.Helper()
+	s, c := newCommitServer(lottery.Rules{Agencies: 1})
+	s.drawHeld.Store(true)
+	s.graceTicks, s.askTicks = 5, 10
+	lp := c.loops[0]
+	lp.server = s
+	shut := new(shutSink)
+	return lp, &session{conn: shut, loop: lp, agency: 1}, shut
+}
