@@ -148,7 +148,8 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 	case lottery.ServedEntry:
 		c.served = append(c.served, request.Agency)
 	}
-	if confirmed := request.Kind == lottery.Received || request.Kind == lottery.Taken; confirmed && c.lottery.Served(request.Agency) {
+	confirmed := request.Kind == lottery.Received || request.Kind == lottery.Taken
+	if confirmed && s.lottery.Agency() == request.Agency && !s.lottery.Gone() && c.lottery.Served(request.Agency) {
 		c.exit.content(request.Agency)
 	}
 	for i := range c.effects {
@@ -157,7 +158,7 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 		}
 	}
 	c.take(c.effects)
-	if r.kind != requestLeave && s.lottery.Agency() != 0 && !s.counted && !s.lottery.Gone() {
+	if r.kind != requestLeave && r.kind != requestTaken && s.lottery.Agency() != 0 && !s.counted && !s.lottery.Gone() {
 		s.counted = true
 		c.exit.opened()
 	}

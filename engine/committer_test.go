@@ -320,6 +320,7 @@ func TestCommitterCountsSockets(t *testing.T) {
 		{"and is gone", func() { c.say(agency, requestLeave, 0) }, 0, true},
 		{"HELLO", func() { c.say(confirms, requestHello, 2) }, 1, true},
 		{"its peer half-closes", func() { c.say(confirms, requestHalfClose, 0) }, 0, true},
+		{"and takes what it was told", func() { c.say(confirms, requestTaken, 0) }, 0, true},
 		{"and is gone", func() { c.say(confirms, requestLeave, 0) }, 0, true},
 	} {
 		step.do()
@@ -380,6 +381,16 @@ func TestCommitterServed(t *testing.T) {
 	wantAnswers(t, c.answers(names), "one: receipt")
 	if len(c.log.groups) != groups {
 		t.Error("a receipt that was known was written again")
+	}
+	// After a restart nobody has come yet, and a receipt of another agency's is refused.
+	c.exit = newExitRule(c.lottery, 3, 0)
+	c.say(one, requestReceived, 3)
+	if err := c.commit(); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswers(t, c.answers(names), "one: ERROR_INVALID_AGENCY of 0")
+	if c.exit.absent != 3 || !c.exit.away[2] {
+		t.Errorf("%d absent, away %v: agency 3 has not come", c.exit.absent, c.exit.away)
 	}
 }
 

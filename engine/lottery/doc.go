@@ -22,8 +22,9 @@
 // Served entries.
 //
 // An agency is served when it has its winners. If the session that reported had
-// said Hello, only Received says so; if not, Taken does, too. The Reported entry
-// remembers which, so it holds after a restart.
+// said Hello, only Received says so; if not, Taken does, too, of a session that
+// has not said Hello itself. The Reported entry remembers which, so it holds
+// after a restart.
 //
 // # What the caller owes
 //

@@ -215,7 +215,9 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 		l.bind(s, r.Agency, a)
 		return l.getWinners(s, a, effects)
 	case Received:
-		l.bind(s, r.Agency, a)
+		if !s.hello { // its Hello was refused
+			return NoEntry, append(effects, s.reject(r.Agency, codec.CodeInvalidBatch))
+		}
 		return l.receive(s, a, effects)
 	default:
 		panic(fmt.Sprintf("lottery: request of kind %d", r.Kind))
@@ -258,7 +260,7 @@ func (l *Lottery) taken(s *Session) Entry {
 		return NoEntry
 	}
 	a := l.agency(s.agency)
-	if a.served || a.confirms {
+	if a.served || a.confirms || s.hello {
 		return NoEntry
 	}
 	l.serve(a)

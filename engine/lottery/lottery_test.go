@@ -571,7 +571,9 @@ func TestReplayRefusesWhatDoesNotFit(t *testing.T) {
 func TestReceipt(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
-	g.expect(received(a2, 2), none, reject(a2, 2, codec.CodeLotteryHasntEnded))
+	g.expect(received(a2, 2), none, reject(a2, 2, codec.CodeInvalidBatch)) // it has not said HELLO
+	g.expect(hello(a2, 3), none, reject(a2, 3, codec.CodeInvalidAgency))
+	g.expect(received(a2, 2), none, reject(a2, 2, codec.CodeInvalidBatch)) // and was refused
 	g.expect(hello(a1, 1), none, welcome(a1, 1, 0))
 	g.expect(getWinners(a1, 1), reports)
 	g.expect(received(a1, 1), none, reject(a1, 1, codec.CodeLotteryHasntEnded))
@@ -584,7 +586,9 @@ func TestReceipt(t *testing.T) {
 	g.expect(received(a1, 1), serves, receipt(a1, 1))
 	g.expect(received(a1, 1), none, receipt(a1, 1))
 	g.restart()
-	g.expect(received(session("A1 again"), 1), none, receipt(session("A1 again"), 1))
+	again := session("A1 again")
+	g.expect(hello(again, 1), none, welcome(again, 1, 0))
+	g.expect(received(again, 1), none, receipt(again, 1))
 	if !g.Served(1) || g.Served(2) || g.Unserved() != 1 {
 		t.Errorf("served: %v, %v, %d missing; want true, false, 1", g.Served(1), g.Served(2), g.Unserved())
 	}
@@ -621,6 +625,10 @@ func TestTaken(t *testing.T) {
 	g.expect(taken(curious), none)
 	g.expect(leave(a3), none)
 	g.expect(taken(a3), none)
+	renewed := session("A3 with a newer client") // it has said HELLO itself, so it confirms
+	g.expect(hello(renewed, 3), none, welcome(renewed, 3, 0))
+	g.expect(getWinners(renewed, 3), none, winners(renewed, 3))
+	g.expect(taken(renewed), none)
 	if g.Served(1) || !g.Served(2) || g.Served(3) {
 		t.Errorf("served: %v, %v, %v; want false, true, false", g.Served(1), g.Served(2), g.Served(3))
 	}

@@ -159,8 +159,9 @@ func (m *model) received(c *conn, id codec.Agency) (lottery.Entry, []lottery.Eff
 		return lottery.NoEntry, nil
 	case m.refuses(c, id):
 		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeInvalidAgency)}
+	case !c.hello:
+		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeInvalidBatch)}
 	}
-	m.names(c, id)
 	switch {
 	case !m.drawn():
 		return lottery.NoEntry, []lottery.Effect{reject(c.session, id, codec.CodeLotteryHasntEnded)}
@@ -172,7 +173,7 @@ func (m *model) received(c *conn, id codec.Agency) (lottery.Entry, []lottery.Eff
 }
 
 func (m *model) taken(c *conn) lottery.Entry {
-	if c.closed || c.agency == 0 || !m.drawn() || m.served(c.agency) || m.confirms[c.agency] {
+	if c.closed || c.agency == 0 || !m.drawn() || m.served(c.agency) || m.confirms[c.agency] || c.hello {
 		return lottery.NoEntry
 	}
 	m.log = append(m.log, said{agency: c.agency, served: true})
