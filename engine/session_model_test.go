@@ -315,7 +315,7 @@ func (m *model) decide(e modelEvent) {
 	case c.gone:
 		return
 	case e.kind == requestTaken:
-		if c.agency != 0 && !m.confirms[c.agency] {
+		if c.agency != 0 && !m.confirms[c.agency] && !c.welcome {
 			m.served[c.agency] = true
 		}
 		return
@@ -343,7 +343,10 @@ func (m *model) decide(e modelEvent) {
 		c.welcome = true
 		m.tell(c, fmt.Sprintf("WELCOME|%d|%d|%d|%08x", m.stored(id), m.cfg.Window, m.cfg.FrameBytesMax, m.checksum(id)))
 	case requestReceived:
-		c.agency = id
+		if !c.welcome {
+			m.tellError(c, codec.CodeInvalidBatch, "")
+			return
+		}
 		if !m.drawn() {
 			m.tellError(c, codec.CodeLotteryHasntEnded, "")
 			return
