@@ -158,7 +158,8 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 		}
 	}
 	c.take(c.effects)
-	if r.kind != requestLeave && r.kind != requestTaken && s.lottery.Agency() != 0 && !s.counted && !s.lottery.Gone() {
+	named := r.kind != requestLeave && r.kind != requestTaken && s.lottery.Agency() != 0 && !s.lottery.Gone()
+	if named && !s.counted && !c.exit.done(s.lottery.Agency()) {
 		s.counted = true
 		c.exit.opened()
 	}

@@ -382,6 +382,24 @@ func TestCommitterServed(t *testing.T) {
 	if len(c.log.groups) != groups {
 		t.Error("a receipt that was known was written again")
 	}
+	// Agency 1 is done: another connection of it is answered, and not waited for.
+	open, idleSince := c.exit.open, c.exit.idleSince
+	visitor := c.session(1)
+	names[visitor] = "visitor"
+	c.now = c.now.Add(time.Minute)
+	for _, step := range []struct {
+		kind    requestKind
+		answers []string
+	}{{requestGetWinners, []string{`visitor: winners 0 ""`}}, {requestLeave, nil}} {
+		c.say(visitor, step.kind, 1)
+		if err := c.commit(); err != nil {
+			t.Fatal(err)
+		}
+		wantAnswers(t, c.answers(names), step.answers...)
+		if c.exit.open != open || !c.exit.idleSince.Equal(idleSince) {
+			t.Errorf("%d open, idle since %v; want %d, %v", c.exit.open, c.exit.idleSince, open, idleSince)
+		}
+	}
 	// After a restart nobody has come yet, and a receipt of another agency's is refused.
 	c.exit = newExitRule(c.lottery, 3, 0)
 	c.say(one, requestReceived, 3)
@@ -398,7 +416,7 @@ func TestCommitterServed(t *testing.T) {
 // event loops, so what is delivered stays in the mailboxes.
 func newCommitServer(rules lottery.Rules) (*Server, *commits) {
 	c := newCommits(rules)
-	s := &Server{log: zap.NewNop(), now: time.Now, loops: c.loops, taken: []*batch{new(batch), new(batch)}}
+	s := &Server{log: zap.NewNop(), now: time.Now, tickPeriod: tickPeriodMax, loops: c.loops, taken: []*batch{new(batch), new(batch)}}
 	s.committer = c.committer
 	return s, c
 }

@@ -43,7 +43,7 @@ type Config struct {
 	Durability           string        `env:"SERVER_DURABILITY" envDefault:"fsync" help:"what an ACK waits for: the disk, or only the operating system" legal:"fsync or os"`
 	Winners              string        `env:"SERVER_WINNERS" envDefault:"push" help:"answer to GET_WINNERS before the draw: held until it, or an error at once" legal:"push or poll"`
 	WinnersScope         string        `env:"SERVER_WINNERS_SCOPE" envDefault:"agency" help:"whose winners an agency gets: its own, or all" legal:"agency or all"`
-	ExitGrace            time.Duration `env:"SERVER_EXIT_GRACE" envDefault:"10s" help:"how long to wait, with no agency connected, for one to come back; after the draw also how long one may stay connected that was sent its winners, at least 2s" legal:"a duration, 0s to 24h"`
+	ExitGrace            time.Duration `env:"SERVER_EXIT_GRACE" envDefault:"10s" help:"how long to wait, with no agency connected, for one to come back; after the draw also how long one may stay connected that has taken its winners, at least 2s, and how long a server that starts then waits for the first to come, at least 2s" legal:"a duration, 0s to 24h"`
 	Deadline             Deadline      `env:"SERVER_DEADLINE" help:"until when the draw has to take place; without it the server ends with exit code 3 and names the agencies that are missing. None if empty" legal:"a duration from the start, such as 2h, or a time, such as 2026-12-24T20:00:00Z"`
 	Window               int           `env:"SERVER_WINDOW" envDefault:"64" help:"frames of a connection that may be unanswered at once" legal:"1 to 4096"`
 	FrameBytesMax        int           `env:"SERVER_FRAME_BYTES_MAX" envDefault:"65536" help:"largest payload of an agency's frame, in bytes" legal:"309 to 16777216"`

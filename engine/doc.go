@@ -70,7 +70,9 @@
 // the peer was told what it is owed and has taken it.
 //
 // A connection that stays after the draw would keep the server from ending, so
-// it is ended as if it had been told its last answer (loop.hangUp).
+// it is ended as if it had been told its last answer (loop.hangUp). It also has to
+// take its winners fast enough. What an agency opens that is done doesn't count
+// (exitRule), so it can't wait for ever by coming again and again.
 //
 // # After the draw
 //

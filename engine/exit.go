@@ -64,7 +64,8 @@ func agencyList(ids []codec.Agency) string {
 }
 
 // exitRule decides when the server has nothing left to do. It knows sockets only by how many are
-// agencies': those that never named one don't count.
+// agencies': those that never named one don't count, nor does what an agency opens that is done, or
+// it could keep the server from ending by coming again and again.
 type exitRule struct {
 	grace    time.Duration
 	deadline time.Time // the draw has to take place before it; zero if it may take its time
@@ -109,6 +110,9 @@ func (x *exitRule) content(id codec.Agency) {
 	}
 }
 
+// done reports whether an agency has its winners, and has come for them since the start.
+func (x *exitRule) done(id codec.Agency) bool { return int(id) <= len(x.away) && !x.away[id-1] }
+
 // overdue reports whether the draw has not been held in time.
 func (x *exitRule) overdue(now time.Time) bool {
 	return !x.deadline.IsZero() && !now.Before(x.deadline) && !x.lottery.Drawn()
@@ -128,7 +132,7 @@ func (x *exitRule) overdue(now time.Time) bool {
 //	yes    -     0     0         0       done
 //
 // Agencies that had their winners before a restart may come again, as they do when everything is
-// started again; they get the grace to do so.
+// started again; they get the grace to do so, and lingerMax at least.
 func (x *exitRule) verdict(now time.Time) (done bool, wait time.Duration) {
 	drawn := x.lottery.Drawn()
 	switch {
@@ -137,7 +141,11 @@ func (x *exitRule) verdict(now time.Time) (done bool, wait time.Duration) {
 	case drawn && x.lottery.Unserved() == 0 && x.absent == 0:
 		return true, 0
 	}
-	if left := x.grace - now.Sub(x.idleSince); left > 0 {
+	grace := x.grace
+	if !x.came {
+		grace = max(grace, lingerMax) // or nobody could be quick enough, however often the server starts
+	}
+	if left := grace - now.Sub(x.idleSince); left > 0 {
 		return false, left
 	}
 	return true, 0

@@ -205,6 +205,25 @@ func TestExitRuleGrace(t *testing.T) {
 	}
 }
 
+// A server that starts after the draw gives everybody the time to come, also without a grace, until
+// the first has come.
+func TestExitRuleFirstToCome(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	x := exitState{drawn: true, unserved: 2, absent: 2}.rule(t, now)
+	x.grace = 0
+	if done, wait := x.verdict(now); done || wait != lingerMax {
+		t.Errorf("nobody has come: done %v, wait %v; want %v", done, wait, lingerMax)
+	}
+	if done, _ := x.verdict(now.Add(lingerMax)); !done {
+		t.Error("nobody comes, and it waits on")
+	}
+	x.opened()
+	x.closed(now)
+	if done, wait := x.verdict(now); !done {
+		t.Errorf("somebody has come and gone: wait %v", wait)
+	}
+}
+
 // The error names who is missing: before the draw who has not reported, after
 // it who is not known to have their winners.
 func TestExitRuleNamesTheMissing(t *testing.T) {

@@ -22,6 +22,8 @@ const (
 	lingerMax = 2 * time.Second
 	// askMax is how long an agency that is connected at the draw may take to ask for its winners.
 	askMax = time.Minute
+	// winnersRateMin is how many bytes of its winners an agency has to take in a second, on average.
+	winnersRateMin = 8 << 10
 	// flushDelay is how soon a peer who has just taken some of its backlog is
 	// offered more. One who has not is offered it at the next tick.
 	flushDelay = 5 * time.Millisecond
@@ -157,7 +159,7 @@ func (lp *loop) Run(context.Context) error {
 func (lp *loop) answer(replies []reply) []reply {
 	s := replies[0].session
 	out := lp.out[:0]
-	winners := false
+	winners, receipt := false, false
 	n := 0
 	for ; n < len(replies) && replies[n].session == s; n++ {
 		r := &replies[n]
@@ -168,9 +170,7 @@ func (lp *loop) answer(replies []reply) []reply {
 			s.agency = r.agency
 		}
 		winners = winners || r.kind == lottery.Winners
-		if !s.content && (winners || r.kind == lottery.Receipt) {
-			s.content, s.lateTicks = true, 0 // it gets all of its time to confirm, however late it asked
-		}
+		receipt = receipt || r.kind == lottery.Receipt
 		for range max(r.times, 1) {
 			if len(out) > payloadCopyMax {
 				lp.write(s, out)
@@ -186,6 +186,14 @@ func (lp *loop) answer(replies []reply) []reply {
 		return replies[n:]
 	}
 	s.told = s.told || winners
+	if !s.content && (winners || receipt) {
+		left, err := s.untaken()
+		if err != nil {
+			lp.drop(s)
+			return replies[n:]
+		}
+		s.content, s.lateTicks = true, -lp.credit(left)
+	}
 	lp.settle(s)
 	return replies[n:]
 }
@@ -351,12 +359,22 @@ func (lp *loop) tick() {
 }
 
 // hangUp ends the session of an agency that stays connected after the draw, however much it asks,
-// when it has had all that it is owed for SERVER_EXIT_GRACE; but it gets the time to confirm in any
-// case. Otherwise it could keep the server from ending. One that has not asked since the draw may be
-// an agency that polls slowly, and gets askMax at least.
+// SERVER_EXIT_GRACE after it has taken its winners; but it gets the time to confirm in any case.
+// Otherwise it could keep the server from ending. One that has not asked since the draw may be an
+// agency that polls slowly, and gets askMax at least. See session.lateTicks.
 func (lp *loop) hangUp(s *session) {
-	if !lp.server.drawHeld.Load() || s.agency == 0 || s.closed || s.lastSaid || s.backlog != nil || s.half() {
+	if !lp.server.drawHeld.Load() || s.agency == 0 || s.closed {
 		return
+	}
+	if s.lateTicks < 0 {
+		left, err := s.untaken()
+		if err != nil {
+			lp.drop(s)
+			return
+		}
+		if left == 0 {
+			s.lateTicks = 0
+		}
 	}
 	limit := lp.server.graceTicks
 	if !s.content {
@@ -367,11 +385,24 @@ func (lp *loop) hangUp(s *session) {
 	}
 	s.deaf = true
 	s.dropPartial(&lp.box)
-	// A receipt may be on its way to the disk: its ACK is still owed. Nothing is read behind it.
-	if s.unanswered <= 0 {
+	switch {
+	case s.unanswered > 0:
+		s.lateTicks = limit // a receipt may be on its way to the disk, and its ACK is owed
+	case s.lateTicks > limit+lp.server.ticks(lingerMax):
+		if s.backlog != nil {
+			lp.unread(s, limitUnreadTime)
+		} else {
+			lp.drop(s)
+		}
+	case s.backlog == nil && !s.half() && !s.lastSaid:
 		s.lastSaid = true
 		lp.settle(s)
 	}
+}
+
+// credit is how long a peer may take for so many bytes of winners.
+func (lp *loop) credit(bytes int) int32 {
+	return lp.server.ticks(time.Duration(bytes/winnersRateMin) * time.Second)
 }
 
 // checkProgress drops a session whose peer takes nothing of what it is told for
@@ -382,17 +413,10 @@ func (lp *loop) checkProgress(s *session) {
 	if !over && s.backlog == nil {
 		return
 	}
-	left := 0
-	if s.backlog != nil {
-		left = s.backlog.bytes
-	}
-	if s.half() || s.told {
-		unacknowledged, err := s.conn.unacknowledged()
-		if err != nil {
-			lp.drop(s)
-			return
-		}
-		left += unacknowledged
+	left, err := s.untaken()
+	if err != nil {
+		lp.drop(s)
+		return
 	}
 	if left < s.stalledBytes {
 		s.stalledTicks = 0

@@ -145,7 +145,7 @@ var mutations = []mutation{
 	{
 		name:  "an agency that has to confirm counts as served when it closes",
 		file:  "lottery/lottery.go",
-		old:   "if a.served || a.confirms {",
+		old:   "if a.served || a.confirms || s.hello {",
 		new:   "if a.served {",
 		seeds: 2000,
 	},
@@ -196,8 +196,8 @@ var mutations = []mutation{
 	{
 		name:  "an agency that stays connected keeps the server from ending",
 		file:  "loop.go",
-		old:   "s.lateTicks > limit",
-		new:   "s.lateTicks < 0",
+		old:   "if s.lateTicks++; s.lateTicks <= limit {",
+		new:   "if s.lateTicks++; s.lateTicks <= 1<<30 {",
 		seeds: 500,
 	},
 	{
@@ -228,6 +228,13 @@ var mutations = []mutation{
 		new:   "_ = stored",
 		seeds: 500,
 	},
+}
+
+// Every mutation still has its place in the code.
+func TestMutationsApply(t *testing.T) {
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) { m.overlay(t, t.TempDir()) })
+	}
 }
 
 // The simulation is worth what it would notice.

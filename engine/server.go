@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"runtime"
 	"slices"
@@ -167,8 +168,8 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	s.endLoop = sync.OnceFunc(func() { close(s.loopEnded) })
 	s.noise = newNoise(log, func() time.Time { return s.now() })
 	s.introduced, s.greeted, s.awarded = newFirsts(cfg.Agencies), newFirsts(cfg.Agencies), newFirsts(cfg.Agencies)
-	s.timeoutTicks = int32(cfg.ReadTimeout / s.tickPeriod)
-	s.graceTicks, s.askTicks = int32(max(cfg.ExitGrace, lingerMax)/s.tickPeriod), int32(askMax/s.tickPeriod)
+	s.timeoutTicks = s.ticks(cfg.ReadTimeout)
+	s.graceTicks, s.askTicks = s.ticks(max(cfg.ExitGrace, lingerMax)), s.ticks(askMax)
 	s.drawHeld.Store(state.Drawn())
 	s.committer = committer{log: led, lottery: state, exit: newExitRule(state, cfg.Agencies, cfg.ExitGrace), onReport: s.reported, onDraw: s.drawn}
 	s.committer.exit.deadline = cfg.Deadline.from(started)
@@ -194,6 +195,11 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	}
 	s.admission = newAdmission(s.connectionsMax(), cfg.ConnectionsPerSource)
 	return s, nil
+}
+
+// ticks is how many whole ticks fit into d, but few enough to be added up.
+func (s *Server) ticks(d time.Duration) int32 {
+	return int32(min(d/s.tickPeriod, math.MaxInt32/4))
 }
 
 // finishOpening writes what a ledger has to hold that was just opened, and refuses one that lacks

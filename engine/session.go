@@ -23,8 +23,9 @@ type session struct {
 	// quietTicks counts the loop's ticks since the session owes us something: a
 	// first message, its proof, or the rest of a frame. See tick.
 	quietTicks int32
-	// lateTicks counts the loop's ticks since the draw was held, and again from 0 since the peer first
-	// had all that it needs; not those with a backlog. See loop.hangUp.
+	// lateTicks counts the loop's ticks since the draw was held, and anew since the peer was first told
+	// all that it needs: from 0 when it has taken that, and from below 0 until then, which bounds
+	// how long that may last. See loop.hangUp.
 	lateTicks int32
 	// stalledTicks counts the ticks since the peer last took some of what it was
 	// told; stalledBytes is what it had not taken then. See loop.checkProgress.

@@ -29,6 +29,8 @@ type model struct {
 	read  [][]modelEvent // by loop: what was read and is not decided
 	// served are the agencies that are known to have their winners, for ever.
 	served map[codec.Agency]bool
+	// done are those of them that have come for their winners since the start.
+	done map[codec.Agency]bool
 	// confirms are those of which a connection has reported that had said HELLO, for ever.
 	confirms map[codec.Agency]bool
 	// By loop: what it has to do when it has its turn.
@@ -69,6 +71,7 @@ type modelConn struct {
 	gone      bool         // left, or taken over: nothing more is taken from it
 	half      bool         // it will say nothing more
 	questions int          // GET_WINNERS that wait for the draw
+	counted   bool         // the server waits for it, as far as it is sure who is done
 }
 
 // modelEvent is one thing that happened on a connection.
@@ -91,7 +94,7 @@ func newModel(cfg Config, today codec.Date) *model {
 func (m *model) restart() {
 	m.conns, m.read = nil, make([][]modelEvent, m.cfg.EventLoops)
 	m.ticking, m.shedding = make([]bool, m.cfg.EventLoops), make([]bool, m.cfg.EventLoops)
-	m.opened, m.spoken = 0, map[codec.Agency]int{}
+	m.opened, m.spoken, m.done = 0, map[codec.Agency]int{}, map[codec.Agency]bool{}
 }
 
 func (m *model) connect(loop int) *modelConn {
@@ -318,6 +321,7 @@ func (m *model) decide(e modelEvent) {
 		if c.agency != 0 && !m.confirms[c.agency] && !c.welcome {
 			m.served[c.agency] = true
 		}
+		m.done[c.agency] = m.done[c.agency] || m.served[c.agency]
 		return
 	case e.kind == requestRefuse:
 		m.tellError(c, e.code, e.detail)
@@ -331,6 +335,7 @@ func (m *model) decide(e modelEvent) {
 		m.tellError(c, codec.CodeAgencyTakenOver, "")
 		return
 	}
+	defer func() { c.counted = c.counted || c.agency != 0 && !m.done[c.agency] }()
 	switch e.kind {
 	case requestHello:
 		for _, older := range m.conns {
@@ -351,7 +356,7 @@ func (m *model) decide(e modelEvent) {
 			m.tellError(c, codec.CodeLotteryHasntEnded, "")
 			return
 		}
-		m.served[id] = true
+		m.served[id], m.done[id] = true, true
 		m.tell(c, "ACK")
 	case requestBets:
 		if m.reported(id) {
@@ -489,14 +494,20 @@ func (m *model) drawn() bool {
 	return true
 }
 
-// agencySockets counts the connections that keep the server from ending.
-func (m *model) agencySockets() (open int) {
+// agencySockets counts the connections that keep the server from ending. Of an agency of which nobody
+// can be sure when it was done, any may count or not.
+func (m *model) agencySockets(unsure map[codec.Agency]bool) (least, most int) {
 	for _, c := range m.conns {
-		if c.agency != 0 && !(c.half && c.welcome) {
-			open++
+		switch {
+		case c.agency == 0 || c.half && c.welcome:
+		case unsure[c.agency]:
+			most++
+		case c.counted:
+			least++
+			most++
 		}
 	}
-	return open
+	return least, most
 }
 
 // speakers counts the connections that speak for an agency.

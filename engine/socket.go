@@ -87,6 +87,15 @@ func (s *session) half() bool {
 	return ok
 }
 
+// untaken is how many bytes of what the peer was told its system has not acknowledged.
+func (s *session) untaken() (bytes int, err error) {
+	bytes, err = s.conn.unacknowledged()
+	if s.backlog != nil {
+		bytes += s.backlog.bytes
+	}
+	return bytes, err
+}
+
 func sendTo(fd int, p []byte) (sent int, err error) {
 	for sent < len(p) {
 		n, err := send(fd, p[sent:])

@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"loteria/codec"
 	"loteria/engine/lottery"
@@ -278,6 +282,108 @@ func TestStayUntilAcknowledged(t *testing.T) {
 	}
 	if lp.hangUp(sess); !shut.ended {
 		t.Error("it stays behind its ACK")
+	}
+}
+
+// An agency that takes its winners slowly has its time to confirm behind the last of them. One that
+// takes a byte now and then and asks for more has as long as the slowest agency, and no longer.
+func TestStayAndTrickle(t *testing.T) {
+	const seconds = 20
+	winners := make([]byte, seconds*winnersRateMin)
+	perTick := int(winnersRateMin * tickPeriodMax / time.Second)
+	for _, test := range []struct {
+		name       string
+		take       int // bytes in each tick
+		asks       bool
+		least, max int // ticks until the session ends
+	}{
+		{"twice as fast as it must", 2 * perTick, false, seconds * 5, seconds*5 + 10},
+		{"a byte in a tick, and asks on", 1, true, seconds * 10, seconds*10 + 30},
+		{"as much as it is told, and asks on", 2 * perTick, true, seconds * 5, seconds*10 + 30},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			lp, sess, _ := late(t)
+			lp.server.cfg = DefaultConfig()
+			lp.server.later = func(time.Duration, func()) {} // ticks are all that happens
+			lp.server.noise = newNoise(zap.NewNop(), time.Now)
+			lp.server.admission = newAdmission(1, 1)
+			lp.server.admission.enter(sess.source)
+			lp.attach(noLoop{})
+			lp.load++
+			lp.add(sess)
+			fake := &fakeConn{session: sess}
+			sess.conn = fake
+			ask := func(payload []byte) {
+				sess.unanswered++
+				lp.answer([]reply{{session: sess, kind: lottery.Winners, agency: 1, payload: payload}})
+			}
+			ask(winners)
+			ticks := 0
+			for ; !sess.lastSaid && !sess.closed && ticks < 2*test.max; ticks++ {
+				fake.room = test.take
+				if sess.backlog != nil {
+					lp.flushSession(sess)
+				}
+				if test.asks && !sess.deaf && (sess.backlog == nil || sess.backlog.bytes < 1000) {
+					ask(winners[:2*perTick])
+				}
+				lp.hangUp(sess)
+			}
+			if ticks < test.least || ticks > test.max {
+				t.Errorf("it ends after %d ticks, want %d to %d", ticks, test.least, test.max)
+			}
+			if sess.closed != (test.take == 1) {
+				t.Errorf("closed with winners unread: %v", sess.closed)
+			}
+		})
+	}
+}
+
+// An agency that is done and comes again and again doesn't keep the server from ending, which would
+// wait for another one.
+func TestStayByComingAgain(t *testing.T) {
+	cfg := liveConfig(t)
+	cfg.ExitGrace = 300 * time.Millisecond
+	s := serveLive(t, cfg)
+	one := s.dial(t).say("HELLO|1").hears(welcomed()).waits(1)
+	two := s.dial(t).say("GET_WINNERS|2").hears("")
+	one.hears("").confirms(1)
+	two.kill() // before the server can know that it has them
+	// There is always a connection open.
+	visits := 0
+	for deadline := time.Now().Add(socketTimeout); ; {
+		if time.Now().After(deadline) {
+			t.Fatal("the server doesn't end")
+		}
+		next, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			break // the server has ended
+		}
+		if _, err := next.Write(frames("GET_WINNERS|1")); err != nil {
+			_ = next.Close() // the server is ending
+			break
+		}
+		answer := make([]byte, len(frames("")))
+		if _, err := io.ReadFull(next, answer); err != nil {
+			_ = next.Close()
+			break
+		}
+		if !bytes.Equal(answer, frames("")) {
+			t.Errorf("a visitor is told %q", answer)
+		}
+		visits++
+		one.close()
+		one = &wire{t: t, conn: next.(*net.TCPConn)}
+		select {
+		case <-time.After(cfg.ExitGrace / 10): // the interval of the visits
+		case err := <-s.ended:
+			s.ended <- err
+		}
+	}
+	one.close()
+	wantUnfinished(t, s.end(t), true, 2)
+	if visits == 0 {
+		t.Error("nobody came again")
 	}
 }
 
