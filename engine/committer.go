@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"loteria/codec"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
@@ -77,7 +78,7 @@ func (c *committer) group(batches []*batch, now time.Time) error {
 	if len(c.served) > 0 {
 		// In one record, and behind the group's others: nothing else changes after the draw.
 		start := len(c.own)
-		c.own = appendServed(c.own, c.served)
+		c.own = history.AppendServed(c.own, c.served)
 		c.append(c.own[start:])
 	}
 	if len(c.runs) > 0 {
@@ -142,7 +143,7 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 		c.append(r.records.of(b.records))
 	case lottery.ReportedEntry:
 		start := len(c.own)
-		c.own = ledger.AppendRecord(c.own, ledger.Reported, uint32(r.agency), reportCount(s.lottery.Confirms()), nil)
+		c.own = history.AppendReported(c.own, r.agency, s.lottery.Confirms())
 		c.append(c.own[start:])
 		c.reports = append(c.reports, r.agency)
 	case lottery.ServedEntry:

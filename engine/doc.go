@@ -10,9 +10,8 @@
 //	└──────────────────────────────────────┘ mailbox└────────────────────────────────────┘
 //
 // [Open] listens, takes the ledger and replays it; [Server.Serve] accepts
-// connections and returns when there is nothing left to do. [Export] reads a
-// ledger as CSV, and [Verify] says what it holds. codec/PROTOCOL.md says
-// what agencies may rely on.
+// connections and returns when there is nothing left to do. Package history reads
+// what a ledger holds. codec/PROTOCOL.md says what agencies may rely on.
 //
 // # What happens to a batch
 //

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"loteria/codec"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
@@ -478,7 +479,7 @@ const (
 
 func wantExports(t *testing.T, dir, bets, winners string) {
 	t.Helper()
-	for name, want := range map[string]string{BetsFile: bets, WinnersFile: winners} {
+	for name, want := range map[string]string{history.BetsFile: bets, history.WinnersFile: winners} {
 		if content, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(content) != want {
 			t.Errorf("%s has %q, error %v; want %q", name, content, err, want)
 		}
@@ -741,7 +742,7 @@ func TestExitRestartAfterTheDraw(t *testing.T) {
 	if err := s.end(t); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(cfg.DataDir, BetsFile)); err != nil {
+	if err := os.Remove(filepath.Join(cfg.DataDir, history.BetsFile)); err != nil {
 		t.Fatal(err)
 	}
 	s = serveLive(t, cfg)
@@ -783,7 +784,7 @@ func TestExitRefusedStarts(t *testing.T) {
 	} {
 		other := cfg
 		change(&other)
-		if _, err := Open(other, zap.NewNop()); !errors.Is(err, ErrSettings) || !strings.Contains(err.Error(), name) {
+		if _, err := Open(other, zap.NewNop()); !errors.Is(err, history.ErrSettings) || !strings.Contains(err.Error(), name) {
 			t.Errorf("ledger of other settings: %v, want it to say %q", err, name)
 		}
 	}

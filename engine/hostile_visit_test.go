@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"loteria/codec"
+	"loteria/engine/history"
 )
 
 // visitor is an agency in TestHostile: whoever does something odd, and the
@@ -231,7 +232,7 @@ func (p *pipeline) run(v *visitor, from, batches int) (string, error) {
 func wantLedger(t *testing.T, dir string, visitors []*visitor) {
 	t.Helper()
 	var out bytes.Buffer
-	if exported, err := Export(dir, &out, nil); err != nil || !exported.Drawn {
+	if exported, err := history.Export(history.In(dir), &out, nil); err != nil || !exported.Drawn {
 		t.Fatalf("exported %+v, %v", exported, err)
 	}
 	got := map[string][]int{}

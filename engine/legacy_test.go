@@ -19,6 +19,7 @@ import (
 	"loteria/agency"
 	"loteria/codec"
 	"loteria/engine"
+	"loteria/engine/history"
 )
 
 // player is an agency in a draw: it uploads its bets, and waits for its
@@ -299,7 +300,7 @@ func betsOf(id int) []string {
 func exportLines(t *testing.T, dataDir string) (stored, winners []string) {
 	t.Helper()
 	var betsCSV, winnersCSV bytes.Buffer
-	exported, err := engine.Export(dataDir, &betsCSV, &winnersCSV)
+	exported, err := history.Export(history.In(dataDir), &betsCSV, &winnersCSV)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"loteria/codec"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
@@ -18,7 +19,7 @@ import (
 // the payload up to a NUL. There is no panic, what is refused is refused as what
 // it is, and what is accepted comes to what the model counts.
 func FuzzReplay(f *testing.F) {
-	want := settings{agencies: 2, winningNumber: 7}
+	want := history.Settings{Agencies: 2, WinningNumber: 7}
 	opened := "\x01\x00\x01" + want.String() + "\x00"
 	for _, records := range []string{
 		"", opened, opened + opened, "\x02\x01\x01A|B|1|1990-05-23|7|1\x00",
@@ -31,27 +32,27 @@ func FuzzReplay(f *testing.F) {
 		f.Add([]byte(records))
 	}
 	f.Fuzz(func(t *testing.T, records []byte) {
-		state := lottery.New(lottery.Rules{Agencies: want.agencies})
-		hist := replayInto(state, want)
-		m := newModel(Config{Agencies: want.agencies, WinningNumber: want.winningNumber}, 9999_12_31)
+		state := lottery.New(lottery.Rules{Agencies: want.Agencies})
+		reader := history.Replay(state, want)
+		m := newModel(Config{Agencies: want.Agencies, WinningNumber: want.WinningNumber}, 9999_12_31)
 		for seq := uint64(1); len(records) >= 3; seq++ {
 			payload, rest, _ := bytes.Cut(records[3:], []byte{0})
 			r := ledger.Record{Seq: seq, Kind: ledger.Kind(records[0]), Agency: uint32(records[1]), Count: uint32(records[2]), Payload: payload,
 				Checksum: crc32.Update(ledger.PayloadSeed, crc32.MakeTable(crc32.Castagnoli), payload)}
 			records = rest
-			err := hist.visit(r)
+			err := reader.Visit(r)
 			if fits := m.replays(r, want); fits != (err == nil) {
 				t.Fatalf("%+v: %v; it fits: %v", r, err, fits)
 			}
 			if err != nil {
-				if !errors.Is(err, lottery.ErrReplay) && !errors.Is(err, ErrSettings) || !strings.Contains(err.Error(), fmt.Sprintf("record %d", seq)) {
+				if !errors.Is(err, lottery.ErrReplay) && !errors.Is(err, history.ErrSettings) || !strings.Contains(err.Error(), fmt.Sprintf("record %d", seq)) {
 					t.Fatal(err)
 				}
 				return
 			}
 		}
 		won := 0
-		for id := codec.Agency(1); int(id) <= want.agencies; id++ {
+		for id := codec.Agency(1); int(id) <= want.Agencies; id++ {
 			if state.Stored(id) != m.stored(id) || state.Reported(id) != m.reported(id) {
 				t.Fatalf("agency %d: %d stored, reported %v; want %d, %v", id, state.Stored(id), state.Reported(id), m.stored(id), m.reported(id))
 			}
@@ -64,7 +65,7 @@ func FuzzReplay(f *testing.F) {
 }
 
 // replays takes the next record if it fits.
-func (m *model) replays(r ledger.Record, want settings) bool {
+func (m *model) replays(r ledger.Record, want history.Settings) bool {
 	id := codec.Agency(r.Agency)
 	expected := id >= 1 && int(id) <= m.cfg.Agencies
 	switch {

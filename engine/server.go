@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"loteria/codec"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
@@ -45,8 +46,6 @@ const (
 
 	// descriptorsReserved is how many descriptors are kept for what is not a connection.
 	descriptorsReserved = 64
-
-	ledgerDir = "ledger" // in SERVER_DATA_DIR
 )
 
 // Server holds one draw. Open makes it, Serve runs it to its end.
@@ -97,8 +96,8 @@ type Server struct {
 // in use leaves the file system as it was. The log is used from many goroutines.
 // The server has to Serve, or else to be closed.
 //
-// Errors wrap ErrConfig, ErrListen, ErrSettings, ledger.ErrLocked,
-// ledger.ErrCorrupt, ErrDamaged, ErrStorage, or are the file system's. After an
+// Errors wrap ErrConfig, ErrListen, history.ErrSettings, ledger.ErrLocked,
+// ledger.ErrCorrupt, history.ErrDamaged, ErrStorage, or are the file system's. After an
 // error nothing is left open.
 func Open(cfg Config, log *zap.Logger) (*Server, error) {
 	return openListening(cfg, log, ledger.Options{})
@@ -131,14 +130,14 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	started := time.Now()
 	rules := lottery.Rules{Agencies: cfg.Agencies, Poll: cfg.Winners == WinnersPoll, AllWinners: cfg.WinnersScope == ScopeAll}
 	state := lottery.New(rules)
-	want := settings{agencies: cfg.Agencies, winningNumber: cfg.WinningNumber}
-	hist := replayInto(state, want)
+	want := history.Settings{Agencies: cfg.Agencies, WinningNumber: cfg.WinningNumber}
+	replayed := history.Replay(state, want)
 	if cfg.Durability == DurabilityOS {
 		options.Durability = ledger.OS
 		log.Warn("config", zap.String("result", "success"), zap.String("SERVER_DURABILITY", cfg.Durability),
 			zap.String("aviso", "an ACK does not wait for the disk: a crash of the machine can lose acknowledged bets"))
 	}
-	led, err := ledger.Open(LedgerDir(cfg.DataDir), options, hist.visit)
+	led, err := ledger.Open(history.Dir(cfg.DataDir), options, replayed.Visit)
 	if err != nil {
 		return nil, startError(cfg.DataDir, err)
 	}
@@ -146,7 +145,7 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 		log.Warn("ledger", zap.String("result", "success"), zap.String("archivo", tail.File), zap.Int64("posicion", tail.Offset),
 			zap.String("aviso", "an unfinished write, never acknowledged, was cut off here: "+tail.Reason))
 	}
-	if err := finishOpening(led, hist, state, want); err != nil {
+	if err := finishOpening(led, replayed.Opened, want, state.Drawn()); err != nil {
 		return nil, errors.Join(err, led.Close())
 	}
 	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir), zap.Int64("apuestas", state.Bets()),
@@ -204,15 +203,16 @@ func (s *Server) ticks(d time.Duration) int32 {
 
 // finishOpening writes what a ledger has to hold that was just opened, and refuses one that lacks
 // its draw.
-func finishOpening(led *ledger.Ledger, hist *history, state *lottery.Lottery, want settings) error {
+func finishOpening(led *ledger.Ledger, opened bool, want history.Settings, drawn bool) error {
 	tail := led.Recovered()
+	if err := history.CheckSealed(tail, drawn); err != nil {
+		return err
+	}
 	var err error
 	switch {
-	case tail.Sealed && !state.Drawn():
-		return errDrawLost
-	case !hist.opened:
-		err = led.Commit([][]byte{want.record()})
-	case state.Drawn() && tail.SealedSeq == 0:
+	case !opened:
+		err = led.Commit([][]byte{want.AppendRecord(nil)})
+	case drawn && tail.SealedSeq == 0:
 		err = led.Seal() // the server before this one ended at its draw, or knew no seal
 	}
 	if err != nil {
@@ -220,9 +220,6 @@ func finishOpening(led *ledger.Ledger, hist *history, state *lottery.Lottery, wa
 	}
 	return nil
 }
-
-// errDrawLost says that a ledger has a seal, which only a draw leaves, and no draw.
-var errDrawLost = fmt.Errorf("%w: it was sealed at the draw, but the records of the draw are gone", ErrDamaged)
 
 // connectionsMax is SERVER_CONNECTIONS_MAX, lowered to what the descriptor
 // limit allows.
@@ -557,7 +554,7 @@ func (s *Server) startExport() {
 	s.exports = make(chan error, 1)
 	go func() {
 		start := time.Now()
-		err := exportFiles(s.cfg.DataDir)
+		err := history.ExportFiles(history.In(s.cfg.DataDir), s.cfg.DataDir)
 		if err == nil {
 			s.log.Info("export", zap.String("result", "success"), zap.String("dir", s.cfg.DataDir), zap.Duration("duracion", time.Since(start)))
 		}

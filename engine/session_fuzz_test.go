@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"loteria/codec"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/ledger/ledgertest"
 	"loteria/engine/lottery"
@@ -521,8 +522,8 @@ func (s *schedule) checkServed(state *lottery.Lottery) {
 // checkLedger compares what is stored.
 func (s *schedule) checkLedger() {
 	var found []modelEntry
-	hist := history{
-		onBets: func(id codec.Agency, count int, payload []byte, _ uint32) error {
+	reader := history.Reader{
+		OnBets: func(id codec.Agency, count int, payload []byte, _ uint32) error {
 			e := modelEntry{id, string(payload)}
 			if n := len(e.lines()); n != count {
 				return fmt.Errorf("a record of %d bets holds %d", count, n)
@@ -530,21 +531,21 @@ func (s *schedule) checkLedger() {
 			found = append(found, e)
 			return nil
 		},
-		onReported: func(id codec.Agency, confirms bool) error {
+		OnReported: func(id codec.Agency, confirms bool) error {
 			if confirms != s.model.confirms[id] {
 				return fmt.Errorf("agency %d confirms: %v", id, confirms)
 			}
 			found = append(found, modelEntry{agency: id})
 			return nil
 		},
-		onServed: func(id codec.Agency) error {
+		OnServed: func(id codec.Agency) error {
 			if !s.model.served[id] {
 				return fmt.Errorf("agency %d has its winners, and should not", id)
 			}
 			return nil
 		},
 	}
-	if _, err := ledger.Scan(LedgerDir(s.cfg.DataDir), ledger.Options{FS: s.disk}, hist.visit); err != nil {
+	if _, err := ledger.Scan(history.Dir(s.cfg.DataDir), ledger.Options{FS: s.disk}, reader.Visit); err != nil {
 		s.t.Fatal(err)
 	}
 	if !slices.Equal(found, s.model.log) {

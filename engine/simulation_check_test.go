@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"loteria/codec"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/ledger/ledgertest"
 	"loteria/engine/lottery"
@@ -279,8 +280,8 @@ func (w *world) newContents() *contents {
 // visit is how the contents are read: independently of the lottery, a line at
 // a time.
 func (w *world) visit(c *contents) func(ledger.Record) error {
-	hist := &history{
-		onBets: func(id codec.Agency, count int, payload []byte, _ uint32) error {
+	reader := &history.Reader{
+		OnBets: func(id codec.Agency, count int, payload []byte, _ uint32) error {
 			lines := bytes.Split(bytes.TrimSuffix(payload, []byte{'\n'}), []byte{'\n'})
 			if len(lines) != count || c.reported[id-1] {
 				w.failf("ledger: %d bets in a record of %d of agency %d, which has reported: %v", len(lines), count, id, c.reported[id-1])
@@ -298,7 +299,7 @@ func (w *world) visit(c *contents) func(ledger.Record) error {
 			}
 			return nil
 		},
-		onReported: func(id codec.Agency, confirms bool) error {
+		OnReported: func(id codec.Agency, confirms bool) error {
 			if confirms == w.agencies[id-1].old {
 				w.failf("ledger: agency %d confirms: %v", id, confirms)
 			}
@@ -308,7 +309,7 @@ func (w *world) visit(c *contents) func(ledger.Record) error {
 			c.reported[id-1] = true
 			return nil
 		},
-		onServed: func(id codec.Agency) error {
+		OnServed: func(id codec.Agency) error {
 			if a := w.agencies[id-1]; !c.drawn() || c.served[id-1] || !a.received {
 				w.failf("ledger: agency %d is served; drawn: %v, before: %v, it has its winners: %v", id, c.drawn(), c.served[id-1], a.received)
 			}
@@ -316,13 +317,13 @@ func (w *world) visit(c *contents) func(ledger.Record) error {
 			return nil
 		},
 	}
-	return hist.visit
+	return reader.Visit
 }
 
 // readLedger reads what is in the ledger now.
 func (w *world) readLedger() *contents {
 	c := w.newContents()
-	if _, err := ledger.Scan(filepath.Join(simDir, ledgerDir), ledger.Options{FS: w.disk}, w.visit(c)); err != nil {
+	if _, err := ledger.Scan(history.Dir(simDir), ledger.Options{FS: w.disk}, w.visit(c)); err != nil {
 		w.failf("ledger: %v", err)
 	}
 	return c
@@ -487,8 +488,8 @@ func (w *world) checkReplay(c *contents) {
 		w.serverGone()
 	}
 	l := lottery.New(w.rules())
-	hist := replayInto(l, settings{agencies: len(w.agencies), winningNumber: simWinning})
-	led, err := ledger.Open(filepath.Join(simDir, ledgerDir), ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}, hist.visit)
+	reader := history.Replay(l, history.Settings{Agencies: len(w.agencies), WinningNumber: simWinning})
+	led, err := ledger.Open(history.Dir(simDir), ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}, reader.Visit)
 	if err != nil {
 		w.failf("the last replay: %v", err)
 	}
@@ -506,13 +507,13 @@ func (w *world) checkReplay(c *contents) {
 func (w *world) checkDamage(c *contents, written []stretch) {
 	if w.chance(50) {
 		// As before the draw: the seal alone would have the damage refused.
-		if err := w.disk.Remove(filepath.Join(simDir, ledgerDir, simSeal)); err != nil {
+		if err := w.disk.Remove(filepath.Join(history.Dir(simDir), simSeal)); err != nil {
 			w.failf("the ledger of a drawn lottery: %v", err)
 		}
 	}
 	name, offset, size := w.damage(written)
 	got := w.newContents()
-	led, err := ledger.Open(filepath.Join(simDir, ledgerDir), ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}, w.visit(got))
+	led, err := ledger.Open(history.Dir(simDir), ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}, w.visit(got))
 	switch {
 	case errors.Is(err, ledger.ErrCorrupt) || errors.Is(err, ledger.ErrVersion):
 		return
@@ -543,12 +544,12 @@ func (w *world) damage(written []stretch) (name string, offset int64, size int) 
 		w.change(s.name, offset, int(end-offset), func(b []byte) { clear(b) })
 		return s.name, offset, int(end - offset)
 	}
-	names, err := w.disk.ReadDir(filepath.Join(simDir, ledgerDir))
+	names, err := w.disk.ReadDir(history.Dir(simDir))
 	if err != nil || len(names) == 0 {
 		w.failf("the ledger's directory: %v: %v", names, err)
 	}
 	slices.Sort(names)
-	name = filepath.Join(simDir, ledgerDir, pick(w, names))
+	name = filepath.Join(history.Dir(simDir), pick(w, names))
 	f, err := w.disk.OpenFile(name, os.O_RDONLY)
 	if err != nil {
 		w.failf("%s: %v", name, err)

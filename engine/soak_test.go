@@ -23,6 +23,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine"
+	"loteria/engine/history"
 )
 
 // The soak is a real server over real sockets, for a while: agencies that
@@ -311,7 +312,7 @@ func (s *soak) draw(ended <-chan error) {
 
 // checkStored looks whether each bet is stored once.
 func (s *soak) checkStored(dir string) {
-	f, err := os.Open(filepath.Join(dir, engine.BetsFile))
+	f, err := os.Open(filepath.Join(dir, history.BetsFile))
 	if err != nil {
 		s.t.Fatal(err)
 	}

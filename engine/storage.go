@@ -6,6 +6,7 @@ import (
 	"slices"
 	"syscall"
 
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
@@ -21,7 +22,7 @@ func startError(dataDir string, err error) error {
 	failed := func(errno syscall.Errno) bool { return errors.Is(err, errno) }
 	switch {
 	case errors.Is(err, lottery.ErrReplay):
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+		return fmt.Errorf("%w: %w", history.ErrDamaged, err)
 	case ledger.IsNoSpace(err):
 		return storageError(err)
 	case slices.ContainsFunc(diskErrors, failed):

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"loteria/codec"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/ledger/ledgertest"
 	"loteria/engine/lottery"
@@ -46,7 +47,7 @@ func TestStorageSyncFails(t *testing.T) {
 		}
 
 		fsys.Crash()
-		if err := os.MkdirAll(LedgerDir(cfg.DataDir), 0o700); err != nil {
+		if err := os.MkdirAll(history.Dir(cfg.DataDir), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		for path, data := range fsys.Files() { // a real disk, so that there can be exports
@@ -54,7 +55,7 @@ func TestStorageSyncFails(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		found, err := Verify(cfg.DataDir)
+		found, err := history.Verify(history.In(cfg.DataDir))
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -205,34 +206,35 @@ func (f *countingFile) WriteAt(p []byte, offset int64) (int, error) {
 func TestVerify(t *testing.T) {
 	batch := func(bets string) []byte { return ledger.AppendRecord(nil, ledger.Bets, 1, 1, []byte(bets)) }
 	report := ledger.AppendRecord(nil, ledger.Reported, 1, 0, nil)
-	set := settings{agencies: 2, winningNumber: 7574}
+	one := history.Settings{Agencies: 1, WinningNumber: 2311}
+	two := history.Settings{Agencies: 2, WinningNumber: 7574}
 	for _, test := range []struct {
 		name    string
 		records [][]byte
 		damage  func(segment []byte) []byte
-		want    Verified // of the Tail only Seq
-		err     error    // nil: none
+		want    history.Verified // of the Tail only Seq
+		err     error            // nil: none
 	}{
-		{name: "only the settings", records: [][]byte{set.record()},
-			want: Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 1}}, Agencies: 2, WinningNumber: 7574}},
-		{name: "one has reported", records: [][]byte{set.record(), batch(betJuan), batch(betMaria), report},
-			want: Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 4}}, Agencies: 2, WinningNumber: 7574, Bets: 2, Winners: 1, Reported: []codec.Agency{1}}},
-		{name: "drawn", records: [][]byte{settings{agencies: 1, winningNumber: 2311}.record(), batch(betMaria), report},
-			want: Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 3}}, Agencies: 1, WinningNumber: 2311, Bets: 1, Winners: 1, Reported: []codec.Agency{1}, Drawn: true}},
-		{name: "a flipped bit", records: [][]byte{set.record(), batch(betJuan), batch(betMaria)},
+		{name: "only the settings", records: [][]byte{two.AppendRecord(nil)},
+			want: history.Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 1}}, Settings: two}},
+		{name: "one has reported", records: [][]byte{two.AppendRecord(nil), batch(betJuan), batch(betMaria), report},
+			want: history.Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 4}}, Settings: two, Bets: 2, Winners: 1, Reported: []codec.Agency{1}}},
+		{name: "drawn", records: [][]byte{one.AppendRecord(nil), batch(betMaria), report},
+			want: history.Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 3}}, Settings: one, Bets: 1, Winners: 1, Reported: []codec.Agency{1}, Drawn: true}},
+		{name: "a flipped bit", records: [][]byte{two.AppendRecord(nil), batch(betJuan), batch(betMaria)},
 			damage: func(b []byte) []byte { b[len(b)-20] ^= 4; return b },
-			want:   Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 2}}, Agencies: 2, WinningNumber: 7574, Bets: 1, Winners: 1}, err: ledger.ErrCorrupt},
-		{name: "a torn write", records: [][]byte{set.record(), batch(betJuan), batch(betMaria)},
+			want:   history.Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 2}}, Settings: two, Bets: 1, Winners: 1}, err: ledger.ErrCorrupt},
+		{name: "a torn write", records: [][]byte{two.AppendRecord(nil), batch(betJuan), batch(betMaria)},
 			damage: func(b []byte) []byte { return b[:len(b)-8] },
-			want:   Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 2}, Torn: true}, Agencies: 2, WinningNumber: 7574, Bets: 1, Winners: 1}},
-		{name: "bets behind the report", records: [][]byte{set.record(), report, batch(betJuan)},
-			want: Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 2}}, Agencies: 2, WinningNumber: 7574, Reported: []codec.Agency{1}}, err: lottery.ErrReplay},
+			want:   history.Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 2}, Torn: true}, Settings: two, Bets: 1, Winners: 1}},
+		{name: "bets behind the report", records: [][]byte{two.AppendRecord(nil), report, batch(betJuan)},
+			want: history.Verified{Tail: ledger.Tail{Stats: ledger.Stats{Seq: 2}}, Settings: two, Reported: []codec.Agency{1}}, err: lottery.ErrReplay},
 		{name: "no settings", records: [][]byte{report}, err: lottery.ErrReplay},
-		{name: "nothing", err: ErrNoLedger},
+		{name: "nothing", err: history.ErrNoLedger},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dataDir := t.TempDir()
-			l, err := ledger.Open(LedgerDir(dataDir), ledger.Options{SegmentBytes: ledger.SegmentBytesMin}, nil)
+			l, err := ledger.Open(history.Dir(dataDir), ledger.Options{SegmentBytes: ledger.SegmentBytesMin}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -246,7 +248,7 @@ func TestVerify(t *testing.T) {
 				t.Fatal(err)
 			}
 			if test.damage != nil {
-				path := filepath.Join(LedgerDir(dataDir), "00000000000000000001.ledger")
+				path := filepath.Join(history.Dir(dataDir), "00000000000000000001.ledger")
 				segment, err := os.ReadFile(path)
 				if err != nil {
 					t.Fatal(err)
@@ -255,23 +257,23 @@ func TestVerify(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, err := Verify(dataDir)
+			got, err := history.Verify(history.In(dataDir))
 			if test.err == nil && err != nil || test.err != nil && !errors.Is(err, test.err) {
 				t.Fatalf("error %v, want %v", err, test.err)
 			}
-			if damaged := errors.Is(test.err, ledger.ErrCorrupt) || errors.Is(test.err, lottery.ErrReplay); errors.Is(err, ErrDamaged) != damaged {
+			if damaged := errors.Is(test.err, ledger.ErrCorrupt) || errors.Is(test.err, lottery.ErrReplay); errors.Is(err, history.ErrDamaged) != damaged {
 				t.Errorf("error %v, ErrDamaged expected: %v", err, damaged)
 			}
-			if got.Seq != test.want.Seq || got.Torn != test.want.Torn || got.Agencies != test.want.Agencies || got.WinningNumber != test.want.WinningNumber ||
+			if got.Seq != test.want.Seq || got.Torn != test.want.Torn || got.Settings != test.want.Settings ||
 				got.Bets != test.want.Bets || got.Winners != test.want.Winners || got.Drawn != test.want.Drawn || !slices.Equal(got.Reported, test.want.Reported) {
 				t.Errorf("got %+v\nwant %+v", got, test.want)
 			}
 			core, _ := observer.New(zapcore.InfoLevel)
 			cfg := liveConfig(t)
-			cfg.DataDir, cfg.Agencies, cfg.WinningNumber = dataDir, max(got.Agencies, 1), got.WinningNumber
+			cfg.DataDir, cfg.Agencies, cfg.WinningNumber = dataDir, max(got.Settings.Agencies, 1), got.Settings.WinningNumber
 			s, err := Open(cfg, zap.New(core))
 			switch {
-			case errors.Is(test.err, ErrNoLedger):
+			case errors.Is(test.err, history.ErrNoLedger):
 			case test.err != nil && !errors.Is(err, test.err) || test.err == nil && err != nil:
 				t.Errorf("Verify says %v, Open %v", test.err, err)
 			}

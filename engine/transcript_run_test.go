@@ -21,6 +21,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 )
 
@@ -291,7 +292,7 @@ func exitCode(err error) int {
 // bet byte for byte, in order, and whether the draw took place.
 func (d *draw) checkLedger(dir string) error {
 	var bets, winners bytes.Buffer
-	exported, err := engine.Export(dir, &bets, &winners)
+	exported, err := history.Export(history.In(dir), &bets, &winners)
 	if err != nil {
 		return err
 	}

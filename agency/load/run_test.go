@@ -17,6 +17,7 @@ import (
 	"loteria/agency/load"
 	"loteria/codec"
 	"loteria/engine"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 )
 
@@ -70,7 +71,7 @@ func (s *served) stored(t *testing.T) (bets int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = ledger.Scan(engine.LedgerDir(s.cfg.DataDir), ledger.Options{}, func(r ledger.Record) error {
+	_, err = ledger.Scan(history.Dir(s.cfg.DataDir), ledger.Options{}, func(r ledger.Record) error {
 		if r.Kind == ledger.Bets {
 			bets += int64(r.Count)
 		}

@@ -24,6 +24,7 @@ import (
 
 	"loteria/agency/load"
 	"loteria/engine"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 )
 
@@ -248,7 +249,7 @@ func (s *benchServer) groups() *load.Groups {
 // checkStored reads the ledger and compares it with what was acknowledged.
 func checkStored(dir string, o load.Options, result *load.Result) error {
 	var stored int64
-	_, err := ledger.Scan(engine.LedgerDir(dir), ledger.Options{}, func(r ledger.Record) error {
+	_, err := ledger.Scan(history.Dir(dir), ledger.Options{}, func(r ledger.Record) error {
 		if r.Kind == ledger.Bets && int(r.Agency) <= o.Agencies {
 			stored += int64(r.Count)
 		}

@@ -23,6 +23,7 @@ import (
 	"loteria/agency/dataset"
 	"loteria/codec"
 	"loteria/engine"
+	"loteria/engine/history"
 )
 
 const demoHelp = `Run a whole draw in one process: a real server and real agencies, over real
@@ -322,7 +323,7 @@ func demoSummary(w io.Writer, options demoOptions, participants []*participant, 
 	}
 	t.AppendFooter(table.Row{"total", bets, winners, took.Round(time.Millisecond)})
 	said := fmt.Sprintf("%s\nbets     %s\nwinners  %s\n", t.Render(),
-		filepath.Join(options.dataDir, engine.BetsFile), filepath.Join(options.dataDir, engine.WinnersFile))
+		filepath.Join(options.dataDir, history.BetsFile), filepath.Join(options.dataDir, history.WinnersFile))
 	if !options.verbose {
 		said += fmt.Sprintf("log      %s\n", filepath.Join(options.dataDir, demoLog))
 	}

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"loteria/engine"
+	"loteria/engine/history"
 )
 
 // The sizes of a draw that takes more than what a ledger reserves first, which
@@ -86,7 +86,7 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	server := []string{"server"}
-	ledgerDir := engine.LedgerDir(dataDir)
+	ledgerDir := history.Dir(dataDir)
 	const makeRoom = ": make room and start again: what was acknowledged is kept\n"
 
 	ends(run(server), exitStorage, syscall.ENOSPC.Error()+": needs 64 MiB free in "+ledgerDir+", has 10 MiB"+makeRoom)
@@ -98,7 +98,7 @@ func TestDiskFull(t *testing.T) {
 		agencies = append(agencies, run([]string{"agency"}, "AGENCY_ID="+strconv.Itoa(id)))
 	}
 	ends(first, exitStorage, syscall.ENOSPC.Error()+": needs 64 MiB free in "+ledgerDir+", has 1 MiB"+makeRoom)
-	before, err := engine.Verify(dataDir)
+	before, err := history.Verify(history.In(dataDir))
 	if err != nil || before.Bets == 0 || before.Drawn {
 		t.Fatalf("after the disk was full: %+v, %v", before, err)
 	}
@@ -109,11 +109,11 @@ func TestDiskFull(t *testing.T) {
 		ends(p, exitDone, "")
 	}
 	ends(second, exitDone, "")
-	after, err := engine.Verify(dataDir)
+	after, err := history.Verify(history.In(dataDir))
 	if err != nil || after.Bets != diskFullBets || !after.Drawn {
 		t.Fatalf("after the draw: %+v, %v", after, err)
 	}
-	if err := streamsHold(filepath.Join(dataDir, engine.BetsFile), bets); err != nil {
+	if err := streamsHold(filepath.Join(dataDir, history.BetsFile), bets); err != nil {
 		t.Error(err)
 	}
 }

@@ -21,7 +21,7 @@ import (
 
 	"loteria/agency"
 	"loteria/codec"
-	"loteria/engine"
+	"loteria/engine/history"
 )
 
 // killsEnv is how often TestServerIsKilledAtTheEnd kills a server; killsDefault if it isn't set.
@@ -279,7 +279,7 @@ func (d *endDraw) judge(server *process) (done bool, err error) {
 	if !d.drawn && told && !strings.Contains(said, saysDraw) {
 		return false, errors.New("agencies have winners of a draw of which its server said nothing")
 	}
-	found, err := engine.Verify(filepath.Join(d.dir, "data"))
+	found, err := history.Verify(history.In(filepath.Join(d.dir, "data")))
 	if err != nil {
 		return false, err
 	}
@@ -330,14 +330,14 @@ func (d *endDraw) judge(server *process) (done bool, err error) {
 }
 
 func (d *endDraw) checkExports() error {
-	exported, err := os.ReadFile(filepath.Join(d.dir, "data", engine.BetsFile))
+	exported, err := os.ReadFile(filepath.Join(d.dir, "data", history.BetsFile))
 	if err == nil {
 		err = holds(string(exported), d.bets, endAgencies)
 	}
 	if err != nil {
 		return err
 	}
-	exported, err = os.ReadFile(filepath.Join(d.dir, "data", engine.WinnersFile))
+	exported, err = os.ReadFile(filepath.Join(d.dir, "data", history.WinnersFile))
 	if err != nil {
 		return err
 	}
@@ -345,7 +345,7 @@ func (d *endDraw) checkExports() error {
 	slices.Sort(rows) // they are in the order in which the agencies came
 	for id := 1; id <= endAgencies; id++ {
 		if len(rows) != endAgencies || rows[id-1] != fmt.Sprintf("%d,Ana,Diaz,%d,1999-11-11,7574", id, id) {
-			return fmt.Errorf("%s has %q", engine.WinnersFile, rows)
+			return fmt.Errorf("%s has %q", history.WinnersFile, rows)
 		}
 	}
 	return nil

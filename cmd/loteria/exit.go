@@ -8,6 +8,7 @@ import (
 
 	"loteria/agency"
 	"loteria/engine"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 )
 
@@ -23,7 +24,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return exitDone
-	case errors.Is(err, engine.ErrStorage), errors.Is(err, engine.ErrDamaged), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
+	case errors.Is(err, engine.ErrStorage), errors.Is(err, history.ErrDamaged), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
 		return exitStorage
 	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, engine.ErrEngine), errors.Is(err, agency.ErrUnreachable):
 		return exitUnfinished

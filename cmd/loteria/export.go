@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"loteria/engine"
+	"loteria/engine/history"
 )
 
 const exportHelp = `Print a ledger's bets, or with --winners only the winning ones, as CSV: agency,
@@ -47,7 +47,7 @@ func runExport(cfg exportConfig, winners bool, stdout, stderr io.Writer) error {
 	if winners {
 		bets, wins = nil, stdout
 	}
-	done, err := engine.Export(cfg.DataDir, bets, wins)
+	done, err := history.Export(history.In(cfg.DataDir), bets, wins)
 	if err != nil {
 		return err
 	}

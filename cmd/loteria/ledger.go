@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"loteria/codec"
-	"loteria/engine"
+	"loteria/engine/history"
 	"loteria/engine/ledger"
 )
 
@@ -83,8 +83,8 @@ func newLedgerVerifyCommand() *cobra.Command {
 				return err
 			}
 			endAtSignal()
-			found, err := engine.Verify(cfg.DataDir)
-			if err != nil && !errors.Is(err, engine.ErrDamaged) {
+			found, err := history.Verify(history.In(cfg.DataDir))
+			if err != nil && !errors.Is(err, history.ErrDamaged) {
 				return err
 			}
 			return errors.Join(err, printVerified(cmd.OutOrStdout(), found, err))
@@ -93,10 +93,10 @@ func newLedgerVerifyCommand() *cobra.Command {
 }
 
 // printVerified says what stands in a ledger, before the damage if there is one.
-func printVerified(w io.Writer, v engine.Verified, damage error) error {
+func printVerified(w io.Writer, v history.Verified, damage error) error {
 	settings, draw, end, seal := "not readable", "not held", "whole", "none"
-	if v.Agencies > 0 {
-		settings = fmt.Sprintf("%d agencies, winning number %d", v.Agencies, v.WinningNumber)
+	if v.Settings.Agencies > 0 {
+		settings = fmt.Sprintf("%d agencies, winning number %d", v.Settings.Agencies, v.Settings.WinningNumber)
 	}
 	if v.Drawn {
 		draw = "held"
@@ -121,7 +121,7 @@ draw      %s
 served    %s
 end       %s
 seal      %s
-`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners, agencyList(v.Reported, v.Agencies), draw, agencyList(v.Served, v.Agencies), end, seal)
+`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners, agencyList(v.Reported, v.Settings.Agencies), draw, agencyList(v.Served, v.Settings.Agencies), end, seal)
 	return err
 }
 
@@ -186,7 +186,7 @@ func runDump(cfg ledgerConfig, flags dumpFlags, stdout io.Writer) error {
 		to = last
 	}
 	out := bufio.NewWriter(stdout)
-	err := engine.Dump(cfg.DataDir, flags.from, to, func(r ledger.Record) error {
+	err := history.Dump(history.In(cfg.DataDir), flags.from, to, func(r ledger.Record) error {
 		shown, cut := r.Payload, ""
 		if len(shown) > flags.payloadBytes {
 			shown, cut = shown[:flags.payloadBytes], "..."

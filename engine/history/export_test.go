@@ -1,4 +1,4 @@
-package engine
+package history
 
 import (
 	"bytes"
@@ -15,11 +15,11 @@ import (
 func writeLedger(t *testing.T, records ...[]byte) (dataDir string) {
 	t.Helper()
 	dataDir = t.TempDir()
-	l, err := ledger.Open(filepath.Join(dataDir, ledgerDir), ledger.Options{SegmentBytes: ledger.SegmentBytesMin}, nil)
+	l, err := ledger.Open(Dir(dataDir), ledger.Options{SegmentBytes: ledger.SegmentBytesMin}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Commit(append([][]byte{settings{agencies: 2, winningNumber: 7574}.record()}, records...)); err != nil {
+	if err := l.Commit(append([][]byte{Settings{Agencies: 2, WinningNumber: 7574}.AppendRecord(nil)}, records...)); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
@@ -80,7 +80,7 @@ func TestExport(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := writeLedger(t, test.records...)
 			var bets, winners bytes.Buffer
-			got, err := Export(dir, &bets, &winners)
+			got, err := Export(In(dir), &bets, &winners)
 			if err != nil || got != test.want {
 				t.Errorf("got %+v, error %v; want %+v", got, err, test.want)
 			}
@@ -92,13 +92,13 @@ func TestExport(t *testing.T) {
 			}
 			// Either alone, and only counted.
 			var alone bytes.Buffer
-			if got, err := Export(dir, nil, &alone); err != nil || got != test.want || alone.String() != test.winners {
+			if got, err := Export(In(dir), nil, &alone); err != nil || got != test.want || alone.String() != test.winners {
 				t.Errorf("winners alone: %+v, error %v, %q", got, err, alone.String())
 			}
-			if got, err := Export(dir, nil, nil); err != nil || got != test.want {
+			if got, err := Export(In(dir), nil, nil); err != nil || got != test.want {
 				t.Errorf("only counted: %+v, error %v", got, err)
 			}
-			if err := exportFiles(dir); err != nil {
+			if err := ExportFiles(In(dir), dir); err != nil {
 				t.Fatal(err)
 			}
 			for name, want := range map[string]string{BetsFile: test.bets, WinnersFile: test.winners} {
@@ -121,14 +121,14 @@ func TestExportFilesReplace(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, BetsFile+".tmp"), []byte("half of what was to be exported then"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := exportFiles(dir); err != nil {
+		if err := ExportFiles(In(dir), dir); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if content, err := os.ReadFile(filepath.Join(dir, BetsFile)); err != nil || string(content) != "1,A,B,1,1990-05-23,7575\r\n" {
 		t.Errorf("%q, error %v", content, err)
 	}
-	wantEntries(t, dir, BetsFile, ledgerDir, WinnersFile)
+	wantEntries(t, dir, BetsFile, "ledger", WinnersFile)
 }
 
 // An export that fails leaves what was there.
@@ -137,7 +137,7 @@ func TestExportFilesFail(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, BetsFile), []byte("older"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := exportFiles(dir); !errors.Is(err, ErrNoLedger) {
+	if err := ExportFiles(In(dir), dir); !errors.Is(err, ErrNoLedger) {
 		t.Errorf("error %v", err)
 	}
 	if content, err := os.ReadFile(filepath.Join(dir, BetsFile)); err != nil || string(content) != "older" {
@@ -168,11 +168,11 @@ func wantEntries(t *testing.T, dir string, want ...string) {
 
 func TestExportErrors(t *testing.T) {
 	empty := t.TempDir()
-	if err := os.Mkdir(filepath.Join(empty, ledgerDir), 0o755); err != nil {
+	if err := os.Mkdir(Dir(empty), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	damaged := writeLedger(t, betsRecord(1, 1, "A|B|1|1990-05-23|7575|1"))
-	segments, err := filepath.Glob(filepath.Join(damaged, ledgerDir, "*.ledger"))
+	segments, err := filepath.Glob(filepath.Join(Dir(damaged), "*.ledger"))
 	if err != nil || len(segments) != 1 {
 		t.Fatalf("segments %v, error %v", segments, err)
 	}
@@ -193,7 +193,7 @@ func TestExportErrors(t *testing.T) {
 		{"an empty ledger directory", empty, ErrNoLedger},
 		{"a damaged ledger", damaged, ledger.ErrCorrupt},
 	} {
-		if _, err := Export(test.dir, io.Discard, io.Discard); !errors.Is(err, test.want) {
+		if _, err := Export(In(test.dir), io.Discard, io.Discard); !errors.Is(err, test.want) {
 			t.Errorf("%s: error %v, want %v", test.name, err, test.want)
 		}
 	}
@@ -202,10 +202,10 @@ func TestExportErrors(t *testing.T) {
 // A writer that fails isn't written to for nothing, and its error is returned.
 func TestExportWriterFails(t *testing.T) {
 	dir := writeLedger(t, betsRecord(1, 1, "A|B|1|1990-05-23|7574|1"))
-	if _, err := Export(dir, brokenWriter{}, nil); !errors.Is(err, io.ErrShortWrite) {
+	if _, err := Export(In(dir), brokenWriter{}, nil); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("bets: error %v", err)
 	}
-	if _, err := Export(dir, nil, brokenWriter{}); !errors.Is(err, io.ErrShortWrite) {
+	if _, err := Export(In(dir), nil, brokenWriter{}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("winners: error %v", err)
 	}
 }
@@ -217,7 +217,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 // Beside a server: the ledger is locked and open for writing.
 func TestExportBesideWriter(t *testing.T) {
 	dir := t.TempDir()
-	l, err := ledger.Open(filepath.Join(dir, ledgerDir), ledger.Options{}, nil)
+	l, err := ledger.Open(Dir(dir), ledger.Options{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,11 +226,11 @@ func TestExportBesideWriter(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := l.Commit([][]byte{settings{agencies: 1, winningNumber: 7574}.record()}); err != nil {
+	if err := l.Commit([][]byte{Settings{Agencies: 1, WinningNumber: 7574}.AppendRecord(nil)}); err != nil {
 		t.Fatal(err)
 	}
 	for n := range int64(3) {
-		if got, err := Export(dir, nil, io.Discard); err != nil || got != (Exported{Bets: n, Winners: n}) {
+		if got, err := Export(In(dir), nil, io.Discard); err != nil || got != (Exported{Bets: n, Winners: n}) {
 			t.Errorf("after %d batches: %+v, error %v", n, got, err)
 		}
 		if err := l.Commit([][]byte{betsRecord(1, 1, "A|B|1|1990-05-23|7574|1")}); err != nil {

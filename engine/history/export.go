@@ -1,4 +1,4 @@
-package engine
+package history
 
 import (
 	"bufio"
@@ -22,12 +22,6 @@ const (
 	WinnersFile = "winners.csv"
 )
 
-// ErrNoLedger says that a directory holds no ledger to export.
-var ErrNoLedger = errors.New("no ledger here")
-
-// LedgerDir is where the ledger of a server's SERVER_DATA_DIR is.
-func LedgerDir(dataDir string) string { return filepath.Join(dataDir, ledgerDir) }
-
 // Exported counts what an export has written.
 type Exported struct {
 	Bets    int64
@@ -35,54 +29,51 @@ type Exported struct {
 	Drawn   bool // the log holds the draw
 }
 
-// Export writes the ledger in dataDir as CSV: every bet to bets and the
-// winning ones to winners, each in ledger order, with the columns agency, first
-// name, last name, document, birthdate, number, CRLF line ends and no header.
-// Either writer may be nil.
+// Export writes a log as CSV: every bet to bets and the winning ones to winners, each in the log's
+// order, with the columns agency, first name, last name, document, birthdate, number, CRLF line ends
+// and no header. Either writer may be nil. Memory is constant.
 //
-// It only reads, so it may run beside a server, and then writes what was
-// complete when it came by. Memory is constant. Errors wrap ErrNoLedger,
-// ErrDamaged, ledger.ErrVersion, or are the file system's or the writers'.
-func Export(dataDir string, bets, winners io.Writer) (Exported, error) {
+// Errors wrap ErrDamaged, or are the log's or the writers'.
+func Export(log Log, bets, winners io.Writer) (Exported, error) {
 	betsCSV, winnersCSV := newCSVWriter(bets), newCSVWriter(winners)
 	var (
 		done     Exported
 		reported = make(map[codec.Agency]bool)
 		served   = make(map[codec.Agency]bool)
-		lines    []byte
+		won      []byte
+		reader   Reader
 	)
-	hist := &history{}
-	hist.onBets = func(_ codec.Agency, _ int, payload []byte, _ uint32) error {
-		batch, wins, err := codec.ReplayBatch(payload, hist.settings.winningNumber, lines[:0])
-		lines = wins
+	reader.OnBets = func(_ codec.Agency, _ int, lines []byte, _ uint32) error {
+		batch, wins, err := codec.ReplayBatch(lines, reader.Settings.WinningNumber, won[:0])
+		won = wins
 		if err != nil {
 			return fmt.Errorf("%w: %w", lottery.ErrReplay, err)
 		}
 		done.Bets += int64(batch.Count)
 		done.Winners += int64(batch.Winners)
-		return errors.Join(betsCSV.lines(payload), winnersCSV.lines(wins))
+		return errors.Join(betsCSV.lines(lines), winnersCSV.lines(wins))
 	}
-	hist.onReported = func(id codec.Agency, _ bool) error {
-		if id < 1 || int(id) > hist.settings.agencies || reported[id] {
+	reader.OnReported = func(id codec.Agency, _ bool) error {
+		if id < 1 || int(id) > reader.Settings.Agencies || reported[id] {
 			return fmt.Errorf("%w: agency %d reports twice, or is not expected", lottery.ErrReplay, id)
 		}
 		reported[id] = true
 		return nil
 	}
-	hist.onServed = func(id codec.Agency) error {
-		if !reported[id] || served[id] || len(reported) < hist.settings.agencies {
+	reader.OnServed = func(id codec.Agency) error {
+		if !reported[id] || served[id] || len(reported) < reader.Settings.Agencies {
 			return fmt.Errorf("%w: agency %d has its winners twice, or before the draw, or is not expected", lottery.ErrReplay, id)
 		}
 		served[id] = true
 		return nil
 	}
-	tail, err := scan(dataDir, hist.visit)
+	tail, err := log(reader.Visit)
 	if err != nil {
 		return done, damaged(err)
 	}
-	done.Drawn = len(reported) == hist.settings.agencies
-	if tail.Sealed && !done.Drawn {
-		return done, errDrawLost
+	done.Drawn = len(reported) == reader.Settings.Agencies
+	if err := CheckSealed(tail, done.Drawn); err != nil {
+		return done, err
 	}
 	return done, errors.Join(betsCSV.flush(), winnersCSV.flush())
 }
@@ -158,18 +149,18 @@ func (w *csvWriter) flush() error {
 	return w.csv.Error()
 }
 
-// exportFiles writes both exports beside the ledger. Each appears under its
-// name only when it is whole and on disk.
-func exportFiles(dataDir string) error {
-	bets, err := newExportFile(filepath.Join(dataDir, BetsFile))
+// ExportFiles writes both exports of a log into dir. Each appears under its name only when it is whole
+// and on disk. Errors are those of Export, or the file system's.
+func ExportFiles(log Log, dir string) error {
+	bets, err := newExportFile(filepath.Join(dir, BetsFile))
 	if err != nil {
 		return err
 	}
-	winners, err := newExportFile(filepath.Join(dataDir, WinnersFile))
+	winners, err := newExportFile(filepath.Join(dir, WinnersFile))
 	if err != nil {
 		return errors.Join(err, bets.abandon())
 	}
-	if _, err := Export(dataDir, bets, winners); err != nil {
+	if _, err := Export(log, bets, winners); err != nil {
 		return errors.Join(err, bets.abandon(), winners.abandon())
 	}
 	return errors.Join(bets.publish(), winners.publish())

@@ -1,0 +1,112 @@
+package history
+
+import (
+	"bytes"
+	"fmt"
+
+	"loteria/codec"
+	"loteria/engine/ledger"
+	"loteria/engine/lottery"
+)
+
+// Reader takes a ledger's records in order, checks that they mean something, and says what. The zero
+// value is at the beginning. One goroutine uses it; its callbacks don't keep the slices that they get.
+type Reader struct {
+	// Settings are those of the first record. They are set once Opened is.
+	Settings Settings
+	Opened   bool
+
+	// OnSettings is called with the first record, and may refuse it; nil takes any.
+	OnSettings func(Settings) error
+	// OnBets is called with every batch: its lines, and their CRC-32C, begun with ledger.PayloadSeed.
+	OnBets func(agency codec.Agency, count int, lines []byte, checksum uint32) error
+	// OnReported is called with every report, and told whether the agency confirms its winners.
+	OnReported func(agency codec.Agency, confirms bool) error
+	// OnServed is called with every agency that is known to have its winners.
+	OnServed func(agency codec.Agency) error
+}
+
+// Visit takes the next record. ledger.Open and ledger.Scan call it. Errors wrap lottery.ErrReplay, or
+// are the callbacks'.
+func (h *Reader) Visit(r ledger.Record) error {
+	err := h.take(r)
+	if err != nil {
+		return fmt.Errorf("record %d: %w", r.Seq, err)
+	}
+	return nil
+}
+
+func (h *Reader) take(r ledger.Record) error {
+	if !h.Opened {
+		return h.open(r)
+	}
+	switch r.Kind {
+	case ledger.Bets:
+		return h.OnBets(codec.Agency(r.Agency), int(r.Count), r.Payload, r.Checksum)
+	case ledger.Reported:
+		return h.OnReported(codec.Agency(r.Agency), r.Count == reportCount(true))
+	case ledger.Served:
+		return h.served(r)
+	default:
+		return fmt.Errorf("%w: a record of kind %v behind the first", lottery.ErrReplay, r.Kind)
+	}
+}
+
+func (h *Reader) open(r ledger.Record) (err error) {
+	if r.Kind != ledger.Opened {
+		return fmt.Errorf("%w: the first record is %v, want %v", lottery.ErrReplay, r.Kind, ledger.Opened)
+	}
+	if h.Settings, err = parseSettings(r.Payload); err != nil {
+		return err
+	}
+	h.Opened = true
+	if h.OnSettings == nil {
+		return nil
+	}
+	return h.OnSettings(h.Settings)
+}
+
+func (h *Reader) served(r ledger.Record) error {
+	var count uint32
+	for text := range bytes.SplitSeq(r.Payload, []byte{' '}) {
+		id, ok := codec.ParseAgency(text)
+		if !ok {
+			return fmt.Errorf("%w: the agencies that are served are %.80q", lottery.ErrReplay, r.Payload)
+		}
+		if err := h.OnServed(id); err != nil {
+			return err
+		}
+		count++
+	}
+	if count != r.Count || r.Agency != 0 {
+		return fmt.Errorf("%w: %d agencies are served in a record of %d and of agency %d", lottery.ErrReplay, count, r.Count, r.Agency)
+	}
+	return nil
+}
+
+// AppendReported appends the packed record of an agency's report to dst.
+func AppendReported(dst []byte, agency codec.Agency, confirms bool) []byte {
+	return ledger.AppendRecord(dst, ledger.Reported, uint32(agency), reportCount(confirms), nil)
+}
+
+// reportCount is what the record of a report has as its count: whether the agency confirms its
+// winners. Ledgers of before there was a receipt have 0.
+func reportCount(confirms bool) uint32 {
+	if confirms {
+		return 1
+	}
+	return 0
+}
+
+// AppendServed appends the packed record that agencies have their winners to dst: their ids in
+// decimal, with spaces between them.
+func AppendServed(dst []byte, agencies []codec.Agency) []byte {
+	var ids []byte
+	for i, id := range agencies {
+		if i > 0 {
+			ids = append(ids, ' ')
+		}
+		ids = codec.AppendAgency(ids, id)
+	}
+	return ledger.AppendRecord(dst, ledger.Served, 0, uint32(len(agencies)), ids)
+}
