@@ -7,7 +7,6 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/history"
-	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
 
@@ -105,8 +104,7 @@ func (c *committer) decide(b *batch, r *request, now time.Time) {
 	switch r.kind {
 	case requestBets:
 		request.Kind, request.Count, request.Winners = lottery.Bets, r.count, r.winners.of(b.winners)
-		size, checksum := ledger.PackedPayload(r.records.of(b.records))
-		request.Lines = codec.Stretch{Sum: checksum, Seed: ledger.PayloadSeed, Bytes: size, Open: r.open}
+		request.Lines = r.lines()
 	case requestGetWinners:
 		request.Kind = lottery.GetWinners
 	case requestHello:

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"loteria/codec"
+	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
 
@@ -31,21 +32,29 @@ const (
 	requestTaken
 )
 
-// request is one entry of a loop's batch. The spans point into that batch.
+// request is one entry of a loop's batch. The spans point into that batch. It fits a cache line, and
+// tells all that the committer needs to know of a batch's bets: their record is in the loop's cache.
 type request struct {
-	session *session
-	kind    requestKind
-	open    bool         // of requestBets: the last line lacks its '\n'
-	code    codec.Code   // of requestRefuse
-	agency  codec.Agency // of requestRefuse: 0 stands for the lottery's
-	count   int          // bets of requestBets; lines of a batch of requestRefuse, 0 if it was none
-	records span         // of requestBets: its packed ledger record
-	winners span         // of requestBets: its winning lines
-	detail  string       // of requestRefuse; of requestChallenge: the nonce's bytes
+	session  *session
+	detail   string       // of requestRefuse; of requestChallenge: the nonce's bytes
+	count    int          // bets of requestBets; lines of a batch of requestRefuse, 0 if it was none
+	records  span         // of requestBets: its packed ledger record
+	winners  span         // of requestBets: its winning lines
+	bytes    uint32       // of requestBets: all its lines
+	checksum uint32       // of these: see ledger.PackedPayload
+	agency   codec.Agency // of requestRefuse: 0 stands for the lottery's
+	kind     requestKind
+	open     bool       // of requestBets: the last line lacks its '\n'
+	code     codec.Code // of requestRefuse
 }
 
-// span is a stretch of a batch's records or winners.
-type span struct{ start, end int }
+// lines describes the lines of a requestBets.
+func (r *request) lines() codec.Stretch {
+	return codec.Stretch{Sum: r.checksum, Seed: ledger.PayloadSeed, Bytes: int(r.bytes), Open: r.open}
+}
+
+// span is a stretch of a batch's records or winners, which are at most QueueBytesTop and a frame.
+type span struct{ start, end uint32 }
 
 // of is the stretch of b, with the capacity to grow into what follows it.
 func (s span) of(b []byte) []byte { return b[s.start:s.end] }
@@ -59,16 +68,16 @@ const (
 // reply is what a loop has to tell one of its sessions.
 type reply struct {
 	session  *session
-	kind     lottery.EffectKind // or challenge, or authenticated
-	code     codec.Code
+	payload  []byte // shared: never changed
+	detail   string // of lottery.Reject; of challenge: the nonce's bytes
+	stored   int64
 	count    int
 	agency   codec.Agency
-	times    int32 // how many frames this answers; 0 stands for 1
-	told     bool  // the loop's: it was for a peer who can still hear it
-	stored   int64
-	checksum codec.Checksum // of lottery.Welcome
-	payload  []byte         // shared: never changed
-	detail   string         // of lottery.Reject; of challenge: the nonce's bytes
+	times    int32              // how many frames this answers; 0 stands for 1
+	checksum codec.Checksum     // of lottery.Welcome
+	kind     lottery.EffectKind // or challenge, or authenticated
+	code     codec.Code
+	told     bool // the loop's: it was for a peer who can still hear it
 }
 
 // explanation is a rejection's code with its detail, for the log.

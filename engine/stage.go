@@ -79,12 +79,13 @@ func (s *stage) add(r request, payload, winners []byte) bool {
 	if r.kind == requestBets {
 		b.records = s.grow(b.records, need)
 		r.open = codec.StretchOf(payload, 0, 0).Open
-		r.records.start = len(b.records)
+		r.records.start = uint32(len(b.records))
 		b.records = ledger.AppendRecord(b.records, ledger.Bets, uint32(r.agency), uint32(r.count), payload)
-		r.records.end = len(b.records)
-		r.winners.start = len(b.winners)
+		r.records.end = uint32(len(b.records))
+		r.bytes, r.checksum = ledger.PackedPayload(r.records.of(b.records))
+		r.winners.start = uint32(len(b.winners))
 		b.winners = append(b.winners, winners...)
-		r.winners.end = len(b.winners)
+		r.winners.end = uint32(len(b.winners))
 	}
 	first := len(b.requests) == 0
 	b.requests = append(b.requests, r)

@@ -121,11 +121,10 @@ func AppendRecord(dst []byte, kind Kind, agency, count uint32, payload []byte) [
 }
 
 // PackedPayload tells of a record as [AppendRecord] packed it how many bytes its payload has, and the payload's
-// CRC-32C (Castagnoli), begun with [PayloadSeed], which packing has computed. It reads the record's header and nothing
-// else: the payload may be in the cache of another processor.
-func PackedPayload(record []byte) (bytes int, checksum uint32) {
+// CRC-32C (Castagnoli), begun with [PayloadSeed], which packing has computed. It only reads the record's header.
+func PackedPayload(record []byte) (bytes, checksum uint32) {
 	h := decodeRecordHeader(record)
-	return int(h.length), h.payloadCRC
+	return h.length, h.payloadCRC
 }
 
 func payloadChecksum(payload []byte) uint32 { return crc32.Update(PayloadSeed, castagnoli, payload) }

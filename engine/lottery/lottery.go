@@ -98,19 +98,19 @@ const (
 
 // Effect is what may be released once the entry of its request is durable.
 type Effect struct {
-	Kind    EffectKind
-	Code    codec.Code // of Reject
-	Session *Session   // whom to tell; nil for Draw
-	Agency  codec.Agency
+	Session *Session // whom to tell; nil for Draw
+	// Payload is shared by everyone who gets it, and must not be changed.
+	Payload []byte
+	Stored  int64
 	Count   int
+	Agency  codec.Agency
 	// Times is how many requests this answers, all alike, if there may be more than
 	// one: of Winners, and of Reject with CodeLotteryHasntEnded. 0 stands for 1. A
 	// session may hold as many as its window; each is not worth an effect.
 	Times    int32
 	Checksum codec.Checksum // of Welcome
-	Stored   int64
-	// Payload is shared by everyone who gets it, and must not be changed.
-	Payload []byte
+	Kind     EffectKind
+	Code     codec.Code // of Reject
 }
 
 // Lottery is the state machine. Make one with New.
