@@ -61,6 +61,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(), newLedgerCommand(), newDatasetCommand(), newBenchCommand(), newYardstickCommand(), newHealthCommand())
+	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(), newLedgerCommand(), newDatasetCommand(), newBenchCommand(), newYardstickCommand(), newHealthCommand(), newVersionCommand())
 	return root
 }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+const versionHelp = `Print what this program was built from: the module's version, the commit with
+its time, whether the files differed from it, and the release of Go.
+
+"unknown" is what the build didn't write down. "go build" in a clone writes all of
+it; the build of the image, which has no clone, doesn't know the commit.`
+
+// errNoBuildInfo says that the program was linked without information about its
+// build.
+var errNoBuildInfo = errors.New("no build information: build with Go's modules on")
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print which build this is",
+		Long:    versionHelp,
+		Example: "  loteria version",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			info, ok := debug.ReadBuildInfo()
+			if !ok {
+				return errNoBuildInfo
+			}
+			return printVersion(cmd.OutOrStdout(), info)
+		},
+	}
+}
+
+// unknown stands for what a build didn't write down.
+const unknown = "unknown"
+
+// printVersion says what a program was built from, one fact a line.
+func printVersion(w io.Writer, info *debug.BuildInfo) error {
+	version, revision, time, modified := unknown, unknown, unknown, unknown
+	if info.Main.Version != "" {
+		version = info.Main.Version
+	}
+	for _, setting := range info.Settings {
+		switch setting.Key {
+		case "vcs.revision":
+			revision = setting.Value
+		case "vcs.time":
+			time = setting.Value
+		case "vcs.modified":
+			modified = setting.Value
+		}
+	}
+	_, err := fmt.Fprintf(w, `version   %s
+revision  %s
+time      %s
+modified  %s
+go        %s %s/%s
+`, version, revision, time, modified, info.GoVersion, runtime.GOOS, runtime.GOARCH)
+	return err
+}
