@@ -55,10 +55,15 @@ func TestMain(m *testing.M) {
 //	truncate FILE BYTES                  cut a file off
 //	holds BETS.CSV DATASET AGENCIES      the export has each of their bets once, in their order
 //
-// $DATASET is the bundled dataset. Variables of the program that are set with
-// env hold for every process that is started after it.
+// $DATASET is the bundled dataset, and $EXAMPLE the agency in Python. Variables
+// of the program that are set with env hold for every process that is started
+// after it.
 func TestScript(t *testing.T) {
 	bundled, err := filepath.Abs(filepath.Join("..", "..", bundledDataset))
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := filepath.Abs(filepath.Join("..", "..", "agency", "examples", "agency.py"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +73,7 @@ func TestScript(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DATASET", bundled)
+			e.Setenv("EXAMPLE", example)
 			if e.Getenv("GORACE") == "" {
 				e.Setenv("GORACE", "atexit_sleep_ms=10") // else every process of a race test ends a second late
 			}

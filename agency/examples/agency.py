@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""An agency in a page: it uploads its bets, each exactly once, and prints its winners.
+
+    python3 agency.py ID BETS.csv [HOST:PORT]    (Python 3.8 or later)
+
+The columns of the CSV are first name, last name, document, birthdate and number. What is said
+here, and why, is in codec/PROTOCOL.md. One batch at a time is unanswered, so the window is 1.
+"""
+import csv
+import socket
+import sys
+import time
+
+BET_BYTES_MAX = 310  # the longest line of a bet, with its line end
+FAILURES_MAX = 40  # in a row, at most 2 s apart: a minute or so
+NOT_YET = b"ERROR_LOTTERY_HASNT_ENDED"
+LATER = b"ERROR_STORAGE", b"ERROR_TIMEOUT", b"ERROR_TOO_MANY_CONNECTIONS"
+
+
+def crc32c(data):
+    """The checksum of WELCOME. zlib's crc32 is another polynomial's."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def ask(server, payload):
+    """Sends a frame and returns the payload of the answer."""
+    server.write(b"%d\n%b" % (len(payload), payload))
+    server.flush()
+    header = server.readline()
+    if not header.endswith(b"\n") or len(answer := server.read(int(header))) < int(header):
+        raise ConnectionError("the server has hung up")
+    if answer in LATER:
+        raise ConnectionError(answer.decode())
+    is_bet = answer.count(b"|") >= 5  # somebody may be called ERROR_
+    if answer.startswith(b"ERROR_") and answer != NOT_YET and not is_bet:
+        sys.exit(f"rejected: {answer.decode()}")
+    return answer
+
+
+def tell(server, payload):
+    """Sends a frame that has to be acknowledged. Then the server has it on its disk."""
+    if (answer := ask(server, payload)) != b"ACK":
+        sys.exit(f"not an acknowledgement: {answer.decode()}")
+
+
+def show(winners):
+    """Prints the winners, or ends: they are not to be confirmed then."""
+    try:
+        print(winners.decode(), end="\n" if winners else "", flush=True)
+    except OSError as unseen:
+        sys.exit(f"the winners can't be printed: {unseen}")
+
+
+def main(agency, path, address="localhost:12345"):
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        bets = ["|".join([*row, agency]).encode() for row in csv.reader(file) if row]
+    agency, host, port = agency.encode(), *address.rsplit(":", 1)
+    stored, winners, failures = 0, None, 0
+    while failures < FAILURES_MAX:
+        try:
+            with socket.create_connection((host, port)) as link, link.makefile("rwb") as server:
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # the draw may be far
+                # The server knows how far we are; whatever broke, we go on from there.
+                _, durable, _, frame_bytes, checksum = ask(server, b"HELLO|" + agency).split(b"|")
+                ours = b"".join(bet + b"\n" for bet in bets[:int(durable)])
+                if not stored <= int(durable) <= len(bets) or crc32c(ours) != int(checksum, 16):
+                    sys.exit(f"the {int(durable)} bets that the server has are not our first ones")
+                stored, failures = int(durable), 0
+                while stored < len(bets):
+                    batch = bets[stored:stored + max(1, int(frame_bytes) // BET_BYTES_MAX)]
+                    tell(server, b"\n".join(batch))
+                    stored += len(batch)
+                # No more bets. The answer comes with the draw, or right away if the server polls.
+                while winners is None:
+                    if (answer := ask(server, b"GET_WINNERS|" + agency)) == NOT_YET:
+                        time.sleep(1)
+                        continue
+                    winners = answer
+                    show(winners)
+                tell(server, b"RECEIVED|" + agency)  # not before they are where they have to be
+                return
+        except OSError as broken:
+            failures += 1
+            print(f"again, after: {broken}", file=sys.stderr)
+            time.sleep(min(2, 2 ** failures / 20))
+    if winners is None:  # else we have what we came for, though the server doesn't know
+        sys.exit(f"{address} is not reachable")
+
+
+if __name__ == "__main__":
+    if not 3 <= len(sys.argv) <= 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
