@@ -123,8 +123,8 @@ func (s *lonelyServer) receipts() (n int) {
 	return n
 }
 
-// run is an agency of this server with one bet, which wins.
-func (s *lonelyServer) run(ctx context.Context, change func(*agencyConfig)) (*observer.ObservedLogs, error) {
+// config is an agency's of this server, with one bet, which wins.
+func (s *lonelyServer) config(change func(*agencyConfig)) agencyConfig {
 	s.t.Helper()
 	bets := filepath.Join(s.t.TempDir(), "bets.csv")
 	if err := os.WriteFile(bets, []byte("Juan,Pérez,12345678,1990-05-23,7574\n"), 0o600); err != nil {
@@ -138,8 +138,14 @@ func (s *lonelyServer) run(ctx context.Context, change func(*agencyConfig)) (*ob
 	if change != nil {
 		change(&cfg)
 	}
+	return cfg
+}
+
+// run runs this server's agency.
+func (s *lonelyServer) run(ctx context.Context, change func(*agencyConfig)) (*observer.ObservedLogs, error) {
+	s.t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
-	_, err := runAgency(ctx, cfg, zap.New(core))
+	_, err := runAgency(ctx, s.config(change), zap.New(core))
 	return logs, err
 }
 

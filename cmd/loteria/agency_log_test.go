@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"loteria/agency"
+	"loteria/codec"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// alike makes alike what two runs of an agency say differently: when, and to which port.
+func alike(log string) string {
+	for _, unlike := range []struct{ found, shown string }{
+		{`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `, "2026-11-23 10:00:00 "},
+		{`"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"`, `"time":"2026-11-23T10:00:00Z"`},
+		{`127\.0\.0\.1:\d{4,5}\b`, "127.0.0.1:12345"},
+	} {
+		log = regexp.MustCompile(unlike.found).ReplaceAllString(log, unlike.shown)
+	}
+	return log
+}
+
+// agencyLog is what agencies log whose server is not there, whose file has no bets, and
+// whose server breaks off before it has their receipt.
+func agencyLog(t *testing.T, format logConfig) string {
+	t.Helper()
+	var out bytes.Buffer
+	log, closeLog, err := newLogger(format, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(s *lonelyServer, want error, change func(*agencyConfig)) {
+		t.Helper()
+		cfg := s.config(change)
+		ownLog := log.With(cfg.logFields()...)
+		_, err := runAgency(t.Context(), cfg, ownLog)
+		if !errors.Is(err, want) {
+			t.Fatalf("got %v, want %v", err, want)
+		}
+		_ = logExit(ownLog, err) // the same error
+	}
+	folder := t.TempDir()
+	bets := func(name, rows string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(rows), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+
+	gone := startLonelyServer(t)
+	gone.stop()
+	run(gone, agency.ErrUnreachable, func(cfg *agencyConfig) { cfg.RetryFor = 0 })
+
+	run(startLonelyServer(t), nil, func(cfg *agencyConfig) {
+		cfg.Bets = bets(`sin "apuestas"|ñandú.csv`, "")
+	})
+
+	breaking := startLonelyServer(t)
+	answers := [][]byte{nil, codec.AppendError(nil, codec.CodeStorage, ""), codec.AppendAck(nil)}
+	breaking.received = func() []byte {
+		answer := answers[0]
+		answers = answers[1:]
+		return answer
+	}
+	run(breaking, nil, func(cfg *agencyConfig) {
+		cfg.BatchBets = 2
+		cfg.Bets = bets("bets.csv", strings.Repeat("Juan,Pérez,12345678,1990-05-23,7574\n", 3))
+	})
+
+	if err := closeLog(); err != nil {
+		t.Fatal(err)
+	}
+	return alike(strings.ReplaceAll(out.String(), folder+"/", ""))
+}
+
+// The lines that an agency writes are other people's to parse: they are the golden
+// files', to the byte.
+func TestAgencyLog(t *testing.T) {
+	for _, format := range []string{"line", "json"} {
+		t.Run(format, func(t *testing.T) {
+			golden := filepath.Join("testdata", "agencylog", format+".txt")
+			got := agencyLog(t, logConfig{Level: "debug", Format: format})
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("agencies log\n%s\nwant %s:\n%s", got, golden, want)
+			}
+		})
+	}
+}
+
+// LOG_LEVEL leaves out lines, and changes none.
+func TestAgencyLogLevels(t *testing.T) {
+	all, err := os.ReadFile(filepath.Join("testdata", "agencylog", "line.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for level, left := range map[string]*regexp.Regexp{
+		"info":  regexp.MustCompile(` (INFO|WARN|ERROR) `),
+		"warn":  regexp.MustCompile(` (WARN|ERROR) `),
+		"error": regexp.MustCompile(` ERROR `),
+	} {
+		t.Run(level, func(t *testing.T) {
+			var want strings.Builder
+			for line := range strings.Lines(string(all)) {
+				if left.MatchString(line) {
+					want.WriteString(line)
+				}
+			}
+			if got := agencyLog(t, logConfig{Level: level, Format: "line"}); got != want.String() {
+				t.Errorf("agencies log\n%s\nwant\n%s", got, want.String())
+			}
+		})
+	}
+}
