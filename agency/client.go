@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"go.uber.org/zap"
 
 	"loteria/codec"
 )
@@ -170,8 +170,9 @@ func (c *Client) Upload(ctx context.Context, name string, input io.Reader) (Prog
 		rejected.Name = name
 	}
 	if err == nil && c.source.total == 0 {
-		c.config.logger.Warn("lectura", zap.String("result", "success"), zap.Int64("cantidad", 0),
-			zap.String("archivo", name), zap.String("aviso", "the file has no bets; the report that follows is final"))
+		c.config.logger.LogAttrs(ctx, slog.LevelWarn, "lectura",
+			slog.String("result", "success"), slog.Int64("cantidad", 0), slog.String("archivo", name),
+			slog.String("aviso", "the file has no bets; the report that follows is final"))
 	}
 	return c.progress, err
 }
@@ -192,8 +193,8 @@ func (c *Client) Winners(ctx context.Context) (Winners, error) {
 	if err := c.run(ctx, func() bool { return c.winners != nil }); err != nil {
 		return Winners{}, err
 	}
-	c.config.logger.Info("consulta_ganadores",
-		zap.String("result", "success"), zap.Int("cant_ganadores", c.winners.Count()))
+	c.config.logger.LogAttrs(ctx, slog.LevelInfo, "consulta_ganadores",
+		slog.String("result", "success"), slog.Int("cant_ganadores", c.winners.Count()))
 	return *c.winners, nil
 }
 
@@ -216,7 +217,7 @@ func (c *Client) Confirm(ctx context.Context) error {
 	if err := c.run(ctx, func() bool { return !c.session.Confirming() }); err != nil {
 		return err
 	}
-	c.config.logger.Info("ganadores_confirmados", zap.String("result", "success"))
+	c.config.logger.LogAttrs(ctx, slog.LevelInfo, "ganadores_confirmados", slog.String("result", "success"))
 	return nil
 }
 
@@ -271,7 +272,7 @@ func (c *Client) step(ctx context.Context) error {
 	// may have kept it from being heard in time.
 	select {
 	case in := <-c.conn.replies:
-		return c.receive(in)
+		return c.receive(ctx, in)
 	default:
 	}
 	var batches <-chan *Batch
@@ -286,11 +287,11 @@ func (c *Client) step(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case in := <-c.conn.replies:
-		return c.receive(in)
+		return c.receive(ctx, in)
 	case b, more := <-batches:
 		return c.push(b, more)
 	case <-late:
-		c.lose(errors.New("the server doesn't answer"))
+		c.lose(ctx, errors.New("the server doesn't answer"))
 		return nil
 	case <-c.pollDue.C:
 		c.session.Ask()
@@ -338,14 +339,14 @@ func (c *Client) flush(ctx context.Context) {
 }
 
 // receive deals with what was read.
-func (c *Client) receive(in inbound) error {
+func (c *Client) receive(ctx context.Context, in inbound) error {
 	switch {
 	case errors.Is(in.err, codec.ErrFrameTooLarge):
 		return fmt.Errorf("%w: %w; raise AGENCY_REPLY_BYTES_MAX (WithReplyBytesMax)", ErrReplyTooLarge, in.err)
 	case errors.Is(in.err, codec.ErrFrameHeader):
 		return fmt.Errorf("%w: %w", ErrProtocol, in.err)
 	case in.err != nil:
-		c.lose(c.conn.lostReason(in.err))
+		c.lose(ctx, c.conn.lostReason(in.err))
 		return nil
 	}
 	defer c.conn.release(in.frames)
@@ -362,10 +363,10 @@ func (c *Client) receive(in inbound) error {
 			return err
 		}
 		if ev.Kind == EventRetry {
-			c.lose(ev.Err)
+			c.lose(ctx, ev.Err)
 			return nil
 		}
-		if err := c.handle(ev); err != nil {
+		if err := c.handle(ctx, ev); err != nil {
 			return err
 		}
 	}
@@ -376,14 +377,15 @@ func (c *Client) receive(in inbound) error {
 }
 
 // handle deals with an event that leaves the connection as it is.
-func (c *Client) handle(ev Event) error {
+func (c *Client) handle(ctx context.Context, ev Event) error {
 	c.stored.Store(c.session.Stored())
 	c.progress.Stored = c.session.Stored()
 	switch ev.Kind {
 	case EventWelcome:
 		c.welcomed = time.Now()
 		if c.failures > 0 {
-			c.config.logger.Info("connect", zap.String("result", "success"), zap.Int("intento", c.failures+1))
+			c.config.logger.LogAttrs(ctx, slog.LevelInfo, "connect",
+				slog.String("result", "success"), slog.Int("intento", c.failures+1))
 			c.failures = 0
 		}
 	case EventAcked:
@@ -391,9 +393,8 @@ func (c *Client) handle(ev Event) error {
 		c.progress.Acknowledged += int64(ev.Batch.Count())
 		c.progress.Batches++
 		c.progress.PayloadBytes += int64(len(ev.Batch.payload()))
-		if line := c.config.logger.Check(zap.InfoLevel, "apuesta_enviada"); line != nil {
-			line.Write(zap.String("result", "success"), zap.Int("cantidad", ev.Batch.Count()))
-		}
+		c.config.logger.LogAttrs(ctx, slog.LevelInfo, "apuesta_enviada",
+			slog.String("result", "success"), slog.Int("cantidad", ev.Batch.Count()))
 		if c.source != nil {
 			c.source.reuse(ev.Batch)
 		}

@@ -3,15 +3,12 @@ package agency
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
 
 	"loteria/codec"
 )
@@ -159,23 +156,11 @@ func TestUploadAgain(t *testing.T) {
 	}
 }
 
-// lineRecorder keeps log lines and tells when a connection failed.
-func lineRecorder() (logger *zap.Logger, lines *observer.ObservedLogs, failed <-chan struct{}) {
-	core, lines := observer.New(zap.InfoLevel)
-	fail := make(chan struct{}, 1000)
-	return zap.New(zapcore.RegisterHooks(core, func(e zapcore.Entry) error {
-		if e.Level == zap.WarnLevel {
-			fail <- struct{}{}
-		}
-		return nil
-	})), lines, fail
-}
-
 // The server stops in the middle of the upload, is away for some tries, and
 // comes back with everything that it had acknowledged and one batch more.
 func TestServerRestarts(t *testing.T) {
 	input, lines := testInput(300)
-	logger, logs, failed := lineRecorder()
+	logs := newLogBook(slog.LevelInfo)
 	n := &tcpNetwork{}
 	b := newBank()
 	leaving := make(chan struct{})
@@ -201,7 +186,7 @@ func TestServerRestarts(t *testing.T) {
 	}()
 	var stopAgain func()
 	t.Cleanup(func() { stopAgain() }) // after the client's
-	c, err := dial(t, n, WithBatchBets(10), WithWindow(3), WithLogger(logger))
+	c, err := dial(t, n, WithBatchBets(10), WithWindow(3), WithLogger(slog.New(logs)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +194,7 @@ func TestServerRestarts(t *testing.T) {
 	go func() {
 		defer close(back)
 		for range 3 {
-			<-failed
+			<-logs.warned
 		}
 		<-leaving
 		stop()
@@ -224,8 +209,8 @@ func TestServerRestarts(t *testing.T) {
 	if got.Reconnects != 1 || got.Stored != 300 || got.Acknowledged != 290 {
 		t.Errorf("got %+v, want 1 reconnect and 290 of 300 bets acknowledged", got)
 	}
-	ok := logs.FilterMessage("connect").FilterField(zap.String("result", "success")).All()
-	if len(ok) != 1 || ok[0].ContextMap()["intento"].(int64) < 4 {
+	ok := logs.about("connect", success)
+	if len(ok) != 1 || ok[0].value("intento").Int64() < 4 {
 		t.Errorf("the reconnect is logged as %v", ok)
 	}
 }
@@ -464,25 +449,25 @@ func TestNoBets(t *testing.T) {
 		input string
 		warns int
 	}{{"", 1}, {"\r\n\n", 1}, {rowJuan + "\n", 0}} {
-		core, logs := observer.New(zap.WarnLevel)
+		logs := newLogBook(slog.LevelWarn)
 		b := newBank()
-		c := mustStart(t, b.serve, WithLogger(zap.New(core)))
+		c := mustStart(t, b.serve, WithLogger(slog.New(logs)))
 		if _, err := c.Upload(t.Context(), "agency-7.csv", strings.NewReader(test.input)); err != nil {
 			t.Fatal(err)
 		}
-		about := logs.FilterMessage("lectura").FilterField(zap.String("archivo", "agency-7.csv")).Len()
-		if about != test.warns || logs.Len() != test.warns {
-			t.Errorf("%q: before the report it logs %v, want %d about the file", test.input, logs.All(), test.warns)
+		about := len(logs.about("lectura", slog.String("archivo", "agency-7.csv")))
+		if about != test.warns || len(logs.all()) != test.warns {
+			t.Errorf("%q: before the report it logs %v, want %d about the file", test.input, logs.all(), test.warns)
 		}
 		if _, err := c.Winners(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
 	// A row that is no bet: there is no report, and nothing to say about it.
-	core, logs := observer.New(zap.WarnLevel)
-	c := mustStart(t, newBank().serve, WithLogger(zap.New(core)))
-	if _, err := c.Upload(t.Context(), "agency-7.csv", strings.NewReader("Juan\n")); err == nil || logs.Len() != 0 {
-		t.Errorf("error %v, logs %v", err, logs.All())
+	logs := newLogBook(slog.LevelWarn)
+	c := mustStart(t, newBank().serve, WithLogger(slog.New(logs)))
+	if _, err := c.Upload(t.Context(), "agency-7.csv", strings.NewReader("Juan\n")); err == nil || len(logs.all()) != 0 {
+		t.Errorf("error %v, logs %v", err, logs.all())
 	}
 }
 
@@ -559,39 +544,6 @@ func TestUnreachable(t *testing.T) {
 	_, err = Dial(t.Context(), l.Addr().String(), testAgency, WithRetryFor(100*time.Millisecond))
 	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestLog(t *testing.T) {
-	input, _ := testInput(25)
-	logger, logs, _ := lineRecorder()
-	c := mustStart(t, newBank().serve, WithBatchBets(10), WithLogger(logger))
-	if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Winners(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	type line struct {
-		action string
-		fields []zap.Field
-	}
-	success := zap.String("result", "success")
-	want := []line{
-		{"apuesta_enviada", []zap.Field{success, zap.Int("cantidad", 10)}},
-		{"apuesta_enviada", []zap.Field{success, zap.Int("cantidad", 10)}},
-		{"apuesta_enviada", []zap.Field{success, zap.Int("cantidad", 5)}},
-		{"consulta_ganadores", []zap.Field{success, zap.Int("cant_ganadores", 2)}},
-	}
-	var got []line
-	for _, e := range logs.All() {
-		got = append(got, line{e.Message, e.Context})
-	}
-	same := func(a, b line) bool {
-		return a.action == b.action && slices.EqualFunc(a.fields, b.fields, zap.Field.Equals)
-	}
-	if !slices.EqualFunc(got, want, same) {
-		t.Errorf("logged %v\nwant %v", got, want)
 	}
 }
 

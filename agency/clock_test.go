@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -255,26 +256,27 @@ func TestWaitingIsSilent(t *testing.T) {
 func TestRetryFor(t *testing.T) {
 	for _, retryFor := range []time.Duration{0, 10 * time.Millisecond, time.Second, time.Minute} {
 		inBubble(t, func(t *testing.T, n *memoryNetwork) {
-			logger, logs, _ := lineRecorder()
+			logs := newLogBook(slog.LevelInfo)
 			begin := time.Now()
-			_, err := dial(t, n, WithRetryFor(retryFor), WithLogger(logger))
+			_, err := dial(t, n, WithRetryFor(retryFor), WithLogger(slog.New(logs)))
 			if took := time.Since(begin); !errors.Is(err, ErrUnreachable) || !errors.Is(err, errRefused) || took != retryFor {
 				t.Errorf("gives up after %v, want %v: %v", took, retryFor, err)
 			}
 			before := begin
-			for i, line := range logs.All() {
-				if got := line.ContextMap()["intento"]; line.Message != "connect" || got != int64(i+1) {
-					t.Errorf("line %d is %q with intento %v", i, line.Message, got)
+			lines := logs.all()
+			for i, line := range lines {
+				if line.action != "connect" || !line.has(slog.Int("intento", i+1)) {
+					t.Errorf("line %d is %v", i, line)
 				}
 				// The last delay is cut so that the time is used up.
-				delay, mean := line.Time.Sub(before), min(reconnectDelayMax, reconnectDelayMin<<max(0, i-1))
-				last := i == logs.Len()-1
+				delay, mean := line.at.Sub(before), min(reconnectDelayMax, reconnectDelayMin<<max(0, i-1))
+				last := i == len(lines)-1
 				if i > 0 && (delay < mean/2 && !last || delay > mean*3/2+time.Nanosecond) {
 					t.Errorf("try %d after %v, want %v to %v", i+1, delay, mean/2, mean*3/2)
 				}
-				before = line.Time
+				before = line.at
 			}
-			if logs.Len() == 0 {
+			if len(lines) == 0 {
 				t.Error("no try is logged")
 			}
 		})

@@ -2,13 +2,12 @@ package agency
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // upTo answers like the bank until this payload comes, then calls last and ends the
@@ -75,8 +74,8 @@ func TestConfirm(t *testing.T) {
 			for _, cut := range test.cuts {
 				turns = append(turns, cut(b))
 			}
-			logger, logs, _ := lineRecorder()
-			c := mustStart(t, inTurn(append(turns, b.serve)...), WithLogger(logger))
+			logs := newLogBook(slog.LevelInfo)
+			c := mustStart(t, inTurn(append(turns, b.serve)...), WithLogger(slog.New(logs)))
 			if _, err := c.Upload(t.Context(), "bets.csv", strings.NewReader(input)); err != nil {
 				t.Fatal(err)
 			}
@@ -91,8 +90,8 @@ func TestConfirm(t *testing.T) {
 			if b.received == 0 || b.asked != test.asks {
 				t.Errorf("%d receipts came, and the winners were asked for %d times, want %d", b.received, b.asked, test.asks)
 			}
-			if said := logs.FilterMessage("ganadores_confirmados").FilterField(zap.String("result", "success")).Len(); said != 1 {
-				t.Errorf("logged %d times", said)
+			if said := logs.about("ganadores_confirmados", success); len(said) != 1 {
+				t.Errorf("logged %v, want one line", said)
 			}
 			before := b.received
 			if err := c.Confirm(t.Context()); err != nil || b.received != before+1 {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
+	"os"
 	"strings"
 
 	"loteria/agency"
@@ -67,6 +69,37 @@ func ExampleClient_Upload_badRow() {
 	}
 	// Output:
 	// agency-1.csv, line 2: birthdate: 1985-02-30 is not a day
+}
+
+// A client's lines go where the program's go; With says whose they are.
+func ExampleWithLogger() {
+	addr, stop := exampleServer()
+	defer stop()
+	ctx := context.Background()
+
+	timeless := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: timeless}))
+	client, err := agency.Dial(ctx, addr, 1, agency.WithLogger(logger.With("agencia", 1)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	bets := strings.NewReader("Juan,Pérez,12345678,1990-05-23,7574\nMaría,Gómez,87654321,1985-07-10,2311\n")
+	if _, err := client.Upload(ctx, "agency-1.csv", bets); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := client.Winners(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// level=INFO msg=apuesta_enviada agencia=1 result=success cantidad=2
+	// level=INFO msg=consulta_ganadores agencia=1 result=success cant_ganadores=1
 }
 
 // A Session needs neither sockets nor time.

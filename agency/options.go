@@ -3,10 +3,9 @@ package agency
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
-
-	"go.uber.org/zap"
 
 	"loteria/codec"
 )
@@ -38,7 +37,7 @@ type config struct {
 	replyBytesMax int
 	secret        codec.Secret
 	clock         func() time.Time
-	logger        *zap.Logger
+	logger        *slog.Logger
 	progress      func(Progress)
 	dial          func(ctx context.Context, addr string) (net.Conn, error)
 }
@@ -52,7 +51,7 @@ func configDefault() config {
 		pollEvery:     PollEveryDefault,
 		replyBytesMax: codec.ReplyBytesMaxDefault,
 		clock:         time.Now,
-		logger:        zap.NewNop(),
+		logger:        slog.New(slog.DiscardHandler),
 		progress:      func(Progress) {},
 		dial:          dialTCP,
 	}
@@ -121,9 +120,9 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.clock =
 // WithLogger lets the client log its lines: apuesta_enviada for every
 // acknowledged batch, consulta_ganadores and ganadores_confirmados at INFO, connect
 // at WARN when a connection fails and at INFO when the next one works, lectura at
-// WARN when an input has no bets. They don't say whose they are: that is for l's
-// With. Default: nothing.
-func WithLogger(l *zap.Logger) Option { return func(c *config) { c.logger = l } }
+// WARN when an input has no bets. Each is logged with the context of the call that it
+// belongs to. They don't say whose they are: that is for l's With. Default: nothing.
+func WithLogger(l *slog.Logger) Option { return func(c *config) { c.logger = l } }
 
 // WithProgress has f called from Upload's own goroutine whenever
 // acknowledgements came in; f must be quick.

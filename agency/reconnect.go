@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // connect makes a connection, trying again until the server has not been
@@ -33,7 +32,7 @@ func (c *Client) connect(ctx context.Context) error {
 			c.session.Connect()
 			return nil
 		}
-		c.fail(err)
+		c.fail(ctx, err)
 	}
 }
 
@@ -55,7 +54,7 @@ func (c *Client) await(ctx context.Context) error {
 }
 
 // lose gives the connection up; the next one goes on.
-func (c *Client) lose(reason error) {
+func (c *Client) lose(ctx context.Context, reason error) {
 	if c.session.Ready() {
 		// A server that takes no receipt is not waited for longer than one that isn't there.
 		if !c.session.Confirming() {
@@ -71,15 +70,15 @@ func (c *Client) lose(reason error) {
 		c.session.Ask() // right after the next welcome
 	}
 	c.progress.Reconnects++
-	c.fail(errors.Join(reason, c.disconnect()))
+	c.fail(ctx, errors.Join(reason, c.disconnect()))
 }
 
 // fail counts and logs a failure.
-func (c *Client) fail(reason error) {
+func (c *Client) fail(ctx context.Context, reason error) {
 	c.failures++
 	c.failure = reason
-	c.config.logger.Warn("connect",
-		zap.String("result", "fail"), zap.Error(reason), zap.Int("intento", c.failures))
+	c.config.logger.LogAttrs(ctx, slog.LevelWarn, "connect",
+		slog.String("result", "fail"), slog.Any("error", reason), slog.Int("intento", c.failures))
 }
 
 // disconnect closes the connection, if there is one.

@@ -2,12 +2,9 @@ package agency
 
 import (
 	"errors"
-	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 
 	"loteria/codec"
 )
@@ -107,8 +104,8 @@ func TestSecretRejected(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			core, logs := observer.New(zap.DebugLevel)
-			opts := []Option{WithLogger(zap.New(core))}
+			logs := newLogBook(slog.LevelDebug)
+			opts := []Option{WithLogger(slog.New(logs))}
 			if test.secret != "" {
 				opts = append(opts, WithSecret(testSecret(t, test.secret)))
 			}
@@ -121,8 +118,8 @@ func TestSecretRejected(t *testing.T) {
 				t.Errorf("error %v, want it to say %q", err, test.says)
 			}
 			said := err.Error()
-			for _, line := range logs.All() {
-				said += fmt.Sprint(line.Message, line.ContextMap())
+			for _, line := range logs.all() {
+				said += line.String()
 			}
 			if strings.Contains(said, "sesame") {
 				t.Errorf("the secret is told: %s", said)

@@ -176,7 +176,7 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 		agency.WithRetryFor(cfg.RetryFor),
 		agency.WithReplyBytesMax(cfg.ReplyBytesMax),
 		agency.WithSecret(secret),
-		agency.WithLogger(log),
+		agency.WithLogger(slogLogger(log)),
 	}, options...)
 	client, err := agency.Dial(ctx, cfg.Server, codec.Agency(cfg.ID), options...)
 	if err != nil {
