@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"loteria/agency/load/proc"
 	"loteria/codec"
 )
 
@@ -240,11 +241,11 @@ func (r *run) upload(result *Result) error {
 		if err != nil {
 			return err
 		}
-		cpu := (now.cpu - server.cpu).Seconds()
+		cpu := (now.CPU - server.CPU).Seconds()
 		result.Server = &Server{
 			CPUSeconds:      cpu,
 			PerMillionBets:  perMillion(cpu, result.Bets),
-			MemoryPeakBytes: now.memoryPeak,
+			MemoryPeakBytes: now.MemoryPeak,
 		}
 	}
 	return nil
@@ -375,12 +376,12 @@ func (r *run) settledMemory() (int64, error) {
 	defer ticks.Stop()
 	var memory int64
 	for same, tries := 0, 0; same < settledSamples && tries < settledTries; tries++ {
-		now, err := usageOf(r.target.PID)
+		now, err := proc.UsageOf(r.target.PID)
 		if err != nil {
 			return 0, err
 		}
-		if same++; now.memory != memory {
-			memory, same = now.memory, 0
+		if same++; now.Memory != memory {
+			memory, same = now.Memory, 0
 		}
 		select {
 		case <-ticks.C:
@@ -391,11 +392,13 @@ func (r *run) settledMemory() (int64, error) {
 	return memory, nil
 }
 
-func (r *run) serverUsage() (usage, error) {
+// serverUsage fails where the server's process is not known, or there is no /proc: the
+// report goes without.
+func (r *run) serverUsage() (proc.Usage, error) {
 	if r.target.PID == 0 {
-		return usage{}, errProc
+		return proc.Usage{}, proc.ErrUnreadable
 	}
-	return usageOf(r.target.PID)
+	return proc.UsageOf(r.target.PID)
 }
 
 // watch ends a load whose server has stopped answering.

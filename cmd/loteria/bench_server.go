@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"loteria/agency/load"
+	"loteria/agency/load/proc"
 	"loteria/engine"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
@@ -178,14 +179,10 @@ func (s *benchServer) awaitListening(ctx context.Context) error {
 	}
 }
 
-// hasEnded looks at the process without waiting for it.
+// hasEnded looks at the process without waiting for it: what it used is to be asked for.
 func (s *benchServer) hasEnded() bool {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/stat")
-	if err != nil {
-		return false // no /proc: the timeout will tell
-	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	return len(fields) > 0 && string(fields[0]) == "Z"
+	ended, err := proc.Ended(s.cmd.Process.Pid)
+	return ended && err == nil // no /proc: the timeout will tell
 }
 
 // end stops a server that is not needed any more. The error is what it said

@@ -10,8 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -19,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"loteria/agency/load/proc"
 	"loteria/codec"
 	"loteria/engine"
 )
@@ -29,19 +28,11 @@ const hostilePeers = 5000
 // peakMemory is the most that the process ever had resident, in bytes.
 func peakMemory(t *testing.T, pid int) int64 {
 	t.Helper()
-	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
-	if err != nil {
-		t.Fatal(err)
+	used, err := proc.UsageOf(pid)
+	if err != nil || used.MemoryPeak == 0 {
+		t.Fatalf("the server uses %+v, %v", used, err)
 	}
-	found := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
-	if found == nil {
-		t.Fatalf("no VmHWM in %s", status)
-	}
-	kB, err := strconv.ParseInt(string(found[1]), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kB << 10
+	return used.MemoryPeak
 }
 
 // unreadSockets is how many connections to the port hold bytes that the server
