@@ -62,7 +62,7 @@ func newHealthCommand() *cobra.Command {
 // askHealth returns nil if the server answers an empty batch as it should. Its
 // errors wrap errUnhealthy.
 func askHealth(ctx context.Context, cfg healthConfig) error {
-	answer, err := exchange(ctx, cfg.Addr, codec.AppendFrame(nil, nil))
+	answer, err := firstAnswer(ctx, cfg.Addr, codec.AppendFrame(nil, nil))
 	if err != nil {
 		return fmt.Errorf("%w: SERVER_ADDR=%s: %w: does the server run, and with this address?", errUnhealthy, cfg.Addr, err)
 	}
@@ -79,9 +79,9 @@ func askHealth(ctx context.Context, cfg healthConfig) error {
 // header.
 const answerBytesMax = 256
 
-// exchange sends one frame and returns the payload of the first one that comes
+// firstAnswer sends one frame and returns the payload of the first one that comes
 // back. An addr without a host means this machine, as net.Dial has it.
-func exchange(ctx context.Context, addr string, frame []byte) (payload string, err error) {
+func firstAnswer(ctx context.Context, addr string, frame []byte) (payload string, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return "", err
