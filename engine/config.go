@@ -51,7 +51,7 @@ type Config struct {
 	ConnectionsPerSource int           `env:"SERVER_CONNECTIONS_PER_SOURCE" envDefault:"0" help:"connections at once of one source address; 0 is no limit" legal:"0 to 1000000"`
 	ReadTimeout          time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, or not who it is, a frame stay half sent, and a peer read nothing of what it asked for" legal:"a duration, 50ms to 24h"`
 	UnreadBytesMax       int           `env:"SERVER_UNREAD_BYTES_MAX" envDefault:"65536" help:"bytes of answers that a peer may leave unread when it is owed another one, beside what its socket takes" legal:"1024 to 1073741824"`
-	PartialBytesMax      int           `env:"SERVER_PARTIAL_BYTES_MAX" envDefault:"134217728" help:"bytes of half sent frames to keep, of all connections; over it, whoever has been half sent longest is told ERROR_TIMEOUT and closed; at least SERVER_FRAME_BYTES_MAX" legal:"65536 to 17179869184"`
+	PartialBytesMax      int64         `env:"SERVER_PARTIAL_BYTES_MAX" envDefault:"134217728" help:"bytes of half sent frames to keep, of all connections; over it, whoever has been half sent longest is told ERROR_TIMEOUT and closed; at least SERVER_FRAME_BYTES_MAX" legal:"65536 to 17179869184"`
 	QueueBytesMax        int           `env:"SERVER_QUEUE_BYTES_MAX" envDefault:"8388608" help:"bytes of bets that may wait for the disk, in all; when it is full, nothing more is read" legal:"65536 to 1073741824"`
 	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" legal:"0 to 256"`
 	// AgencySecretsFile is read by Open.
@@ -115,14 +115,14 @@ func (c Config) Validate() error {
 		{"SERVER_CONNECTIONS_PER_SOURCE", int64(c.ConnectionsPerSource), 0, ConnectionsMaxTop},
 		{"SERVER_QUEUE_BYTES_MAX", int64(c.QueueBytesMax), QueueBytesLow, QueueBytesTop},
 		{"SERVER_UNREAD_BYTES_MAX", int64(c.UnreadBytesMax), UnreadBytesLow, UnreadBytesTop},
-		{"SERVER_PARTIAL_BYTES_MAX", int64(c.PartialBytesMax), PartialBytesLow, PartialBytesTop},
+		{"SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax, PartialBytesLow, PartialBytesTop},
 		{"SERVER_EVENT_LOOPS", int64(c.EventLoops), 0, EventLoopsMax},
 	} {
 		if n.value < n.least || n.value > n.most {
 			return illegal(n.name, n.value, fmt.Sprintf("%d to %d", n.least, n.most))
 		}
 	}
-	if c.PartialBytesMax < c.FrameBytesMax {
+	if c.PartialBytesMax < int64(c.FrameBytesMax) {
 		return illegal("SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax,
 			fmt.Sprintf("at least SERVER_FRAME_BYTES_MAX=%d: a frame has to fit", c.FrameBytesMax))
 	}

@@ -49,9 +49,8 @@ type partialLimit struct {
 	begun    atomic.Uint64 // how many half frames there ever were: it numbers them
 }
 
-func newPartialLimit(bytesMax int) *partialLimit {
-	most := int64(bytesMax)
-	return &partialLimit{bytesMax: most, bytesTop: most + most/partialSlack}
+func newPartialLimit(bytesMax int64) *partialLimit {
+	return &partialLimit{bytesMax: bytesMax, bytesTop: bytesMax + bytesMax/partialSlack}
 }
 
 // begin keeps the beginning of a session's frame, which is copied.

@@ -206,7 +206,7 @@ func TestPartialLargestFrameFits(t *testing.T) {
 	for _, frameBytes := range []int{PartialBytesLow, codec.FrameBytesMaxDefault + 1, codec.FrameBytesMaxLimit} {
 		box := newTestInbox()
 		box.frameBytesMax = frameBytes
-		box.partials.limit = newPartialLimit(frameBytes)
+		box.partials.limit = newPartialLimit(int64(frameBytes))
 		s := new(session)
 		for part := range slices.Chunk(frames(strings.Repeat("\n", frameBytes)), frameBytes/3) {
 			s.receive(part, box)

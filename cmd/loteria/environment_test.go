@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +67,36 @@ var illegalValues = map[string][]string{
 	"AGENCY_SECRET":                 {"sesame", "sesame of agency one", "sésamo-de-la-agencia-1"},
 	"LOG_LEVEL":                     {"loud", "fatal", "panic"},
 	"LOG_FORMAT":                    {"xml", "Line"},
+}
+
+// bounds are the least and the most of a variable, if it is a number that has both.
+func bounds(v variable) (least, most int, ok bool) {
+	_, err := fmt.Sscanf(v.legal, "%d to %d", &least, &most)
+	return least, most, err == nil && v.legal == fmt.Sprintf("%d to %d", least, most)
+}
+
+// Every number that help says is legal is taken.
+func TestBoundsAreLegal(t *testing.T) {
+	server, agency := loaded(engine.Config.Validate), loaded(agencyConfig.validate)
+	for _, v := range variables(engine.Config{}, agencyConfig{}) {
+		least, most, ok := bounds(v)
+		if !ok {
+			continue
+		}
+		for _, value := range []int{least, most} {
+			t.Run(fmt.Sprintf("%s=%d", v.name, value), func(t *testing.T) {
+				clearEnvironment(t)
+				t.Setenv("AGENCY_ID", "1")
+				t.Setenv("AGENCY_BETS", "bets.csv")
+				t.Setenv(v.name, strconv.Itoa(value))
+				_, errServer := server()
+				_, errAgency := agency()
+				if err := errors.Join(errServer, errAgency); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
 }
 
 // Issue 2, point 6: a wrong variable is one clear line that names the variable,

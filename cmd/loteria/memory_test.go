@@ -71,7 +71,7 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 		loopBuffers, bufferSpare = 64 + 1, 9 << 10
 	)
 	queue := 4 * int64(cfg.QueueBytesMax)
-	half := int64(cfg.PartialBytesMax)/8*9 +
+	half := cfg.PartialBytesMax/8*9 +
 		int64(runtime.NumCPU()*loopBuffers*(cfg.FrameBytesMax+bufferSpare))
 	const bet = "Juan|Pérez|12345678|1990-05-23|7574|3"
 	line := "Juan|Pérez|12345678|1990-05-23|1234|1\n"
@@ -211,7 +211,7 @@ func judgeHalfSent(t *testing.T, peers []*net.TCPConn, listeners []chan string, 
 	}
 	// A buffer is at most an eighth larger than such a frame, and what is held may
 	// exceed the limit by an eighth while the loops tell each other.
-	limit := engine.DefaultConfig().PartialBytesMax
+	limit := int(engine.DefaultConfig().PartialBytesMax)
 	least, most := min(limit*8/9/bytesSaid, len(peers)), limit*9/8/bytesSaid
 	if bytesSaid < 4<<10 {
 		least, most = len(peers), len(peers) // they take the smallest buffer, and all fit
