@@ -9,6 +9,10 @@
 //
 //	./generar-compose.sh compose/docker-compose-dev.yaml 5
 //
+// A new variable's lines here and in the script come from the program:
+//
+//	go test ./cmd/loteria -run Places -update
+//
 // # One draw
 //
 //	docker compose -f compose/docker-compose-dev.yaml up --build

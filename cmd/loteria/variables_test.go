@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"loteria/engine"
+)
+
+// place is a file that has a line for every variable, but for those that are its own.
+type place struct {
+	file string
+	// line has what stands before the name, the name, the value, and what stands
+	// behind it, which is written by hand; format makes a line of them.
+	line   *regexp.Regexp
+	format string
+	value  func(v variable) string
+	behind func(v variable) string // of a new line
+	own    []string
+}
+
+var (
+	// composeOwn go with the compose file's mounts and services, and can't be set
+	// from outside.
+	composeOwn = []string{"AGENCY_ID", "AGENCY_BETS", "SERVER_DATA_DIR"}
+
+	places = []place{
+		{"README.md", regexp.MustCompile("^()\\| `([A-Z_]+)` \\| ((?:`[^`|]+` )?)(\\| [^ |\n].*\\|)\n$"),
+			"%s| `%s` | %s%s\n", readmeValue, func(v variable) string { return "| " + v.help + " |" }, nil},
+		{"compose/.env", regexp.MustCompile(`^(#?)((?:SERVER|AGENCY|LOG)_[A-Z_]+)=(.*)()\n$`),
+			"%s%s=%s%s\n", composeValue, nothing, composeOwn},
+		{"generar-compose.sh", regexp.MustCompile(`^(\s+)([A-Z_]+): "\\\$\{[A-Z_]+:-([^}"]*)\}"((?: #.*)?)\n$`),
+			"%[1]s%[2]s: \"\\${%[2]s:-%[3]s}\"%[4]s\n", scriptValue, nothing, composeOwn},
+		{"compose/docker-compose-dev.yaml", regexp.MustCompile(`^( +)([A-Z_]+): "\$\{[A-Z_]+:-([^}"]*)\}"((?: #.*)?)\n$`),
+			"%[1]s%[2]s: \"${%[2]s:-%[3]s}\"%[4]s\n", composeValue, nothing, composeOwn},
+	}
+)
+
+func nothing(variable) string { return "" }
+
+func readmeValue(v variable) string {
+	if v.defaultValue == "" {
+		return ""
+	}
+	return "`" + v.defaultValue + "` "
+}
+
+// composeValue is a default between containers.
+func composeValue(v variable) string {
+	if v.name == "AGENCY_SERVER" {
+		return "server:12345"
+	}
+	return v.defaultValue
+}
+
+// scriptValue is a default in the script, which knows how many agencies there are.
+func scriptValue(v variable) string {
+	if v.name == "SERVER_AGENCIES" {
+		return "$n"
+	}
+	return composeValue(v)
+}
+
+// Each place has every variable with its default, once, and no other. A new one
+// belongs behind the one that is before it in its configuration.
+func TestPlacesHaveTheVariables(t *testing.T) {
+	for _, p := range places {
+		t.Run(p.file, func(t *testing.T) {
+			differs := t.Errorf
+			if *update {
+				differs = t.Logf
+			}
+			text := readText(t, "../../"+p.file)
+			lines := strings.SplitAfter(text, "\n")
+			at := map[string]int{}
+			for i, line := range lines {
+				if parts := p.line.FindStringSubmatch(line); parts != nil {
+					if _, twice := at[parts[2]]; twice {
+						t.Errorf("line %d: %s stands there twice", i+1, parts[2])
+					}
+					at[parts[2]] = i
+				}
+			}
+			last, before := 0, "" // the line of the variable before, and what it begins with
+			for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
+				if slices.Contains(p.own, v.name) {
+					continue
+				}
+				i, found := at[v.name]
+				delete(at, v.name)
+				behind := p.behind(v)
+				if found {
+					parts := p.line.FindStringSubmatch(lines[i])
+					last, before, behind = i, parts[1], parts[4]
+				} else {
+					before = strings.TrimPrefix(before, "#")
+				}
+				want := fmt.Sprintf(p.format, before, v.name, p.value(v), behind)
+				switch {
+				case !found:
+					lines[last] += want // the next one goes behind it
+					differs("behind line %d: want\n%s", last+1, want)
+				case lines[i] != want:
+					lines[i] = want
+					differs("line %d: want\n%s", i+1, want)
+				}
+			}
+			for name, i := range at {
+				t.Errorf("line %d: the program has no variable %s", i+1, name)
+			}
+			if changed := strings.Join(lines, ""); *update && changed != text {
+				if err := os.WriteFile("../../"+p.file, []byte(changed), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if changed != text {
+				t.Log("go test ./cmd/loteria -run Places -update writes these lines")
+			}
+		})
+	}
+}
