@@ -203,7 +203,7 @@ func TestPartialShedsWhoGrows(t *testing.T) {
 // With the least that is legal, a frame of the largest size still fits, whatever
 // its header and the allocator add.
 func TestPartialLargestFrameFits(t *testing.T) {
-	for _, frameBytes := range []int{PartialBytesLow, codec.FrameBytesMaxDefault + 1, codec.FrameBytesMaxLimit} {
+	for _, frameBytes := range []int{partialBytesLow, codec.FrameBytesMaxDefault + 1, codec.FrameBytesMaxLimit} {
 		box := newTestInbox()
 		box.frameBytesMax = frameBytes
 		box.partials.limit = newPartialLimit(int64(frameBytes))
@@ -316,7 +316,7 @@ func TestPartialBytesOverSockets(t *testing.T) {
 		fit        = 3 // the allocator adds 2 kB to each
 	)
 	cfg := liveConfig(t)
-	cfg.FrameBytesMax, cfg.PartialBytesMax, cfg.EventLoops = frameBytes, PartialBytesLow, 2
+	cfg.FrameBytesMax, cfg.PartialBytesMax, cfg.EventLoops = frameBytes, partialBytesLow, 2
 	cfg.NoExport = true
 	s := serveLive(t, cfg)
 	honest := s.dial(t).say(betCarlos).hears("ACK")

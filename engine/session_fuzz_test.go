@@ -87,7 +87,7 @@ func newSchedule(t testing.TB, script []byte) *schedule {
 	s := &schedule{t: t, script: script, disk: ledgertest.NewFS(1), unsure: map[codec.Agency]bool{}}
 	s.cfg = DefaultConfig()
 	s.cfg.DataDir, s.cfg.NoExport = "data", true
-	s.cfg.Agencies, s.cfg.WinningNumber, s.cfg.FrameBytesMax, s.cfg.Window, s.cfg.EventLoops = 1, 7, FrameBytesMaxLow, 5, 1
+	s.cfg.Agencies, s.cfg.WinningNumber, s.cfg.FrameBytesMax, s.cfg.Window, s.cfg.EventLoops = 1, 7, codec.BetBytesMax, 5, 1
 	s.cfg.ReadTimeout = timeoutMin
 	s.cfg.ExitGrace = timeoutMax // nobody stays so long
 	settings := s.byte()

@@ -390,7 +390,7 @@ func (p *oldProcess) act() {
 		p.again = false
 		bytes := 0
 		for most := w.between(1, 6); p.next+p.count < len(a.bets) && p.count < most; p.count++ {
-			if bytes += len(a.bets[p.next+p.count]); p.count > 0 && bytes > FrameBytesMaxLow {
+			if bytes += len(a.bets[p.next+p.count]); p.count > 0 && bytes > codec.BetBytesMax {
 				break
 			}
 		}
@@ -403,7 +403,7 @@ func (p *oldProcess) act() {
 		a.sent[p.next+i]++
 	}
 	payload := a.lines(p.next, p.count)
-	if !p.newline || len(payload) > FrameBytesMaxLow {
+	if !p.newline || len(payload) > codec.BetBytesMax {
 		payload = payload[:len(payload)-1]
 	}
 	w.tracef("%v sends bets %d to %d", p, p.next, p.next+p.count-1)

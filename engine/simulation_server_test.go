@@ -34,7 +34,7 @@ func (w *world) start() {
 	}
 	cfg.ExitGrace = time.Duration(w.between(0, 300)) * time.Millisecond
 	cfg.Window = w.between(1, 6)
-	cfg.FrameBytesMax = w.between(FrameBytesMaxLow, 1200)
+	cfg.FrameBytesMax = w.between(codec.BetBytesMax, 1200)
 	cfg.EventLoops = w.between(1, 3)
 	if w.chance(30) {
 		cfg.ReadTimeout = timeoutMin

@@ -11,13 +11,14 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"loteria/codec"
+	"loteria/settings"
 )
 
 // errEnvironment says that an environment variable can't be used.
-var errEnvironment = errors.New("configuration")
+var errEnvironment = settings.ErrIllegal
 
 // variable is an environment variable as the tags of a configuration describe
-// it: env, envDefault, help (what it means) and legal (which values are taken).
+// it; package settings says which there are.
 type variable struct{ name, defaultValue, help, legal string }
 
 // variables lists those of configurations, which are structs, in their order.
@@ -25,8 +26,8 @@ func variables(configurations ...any) []variable {
 	var list []variable
 	for _, c := range configurations {
 		for field := range reflect.TypeOf(c).Fields() {
-			if name := field.Tag.Get("env"); name != "" {
-				list = append(list, variable{name, field.Tag.Get("envDefault"), field.Tag.Get("help"), field.Tag.Get("legal")})
+			if tag := field.Tag; tag.Get("env") != "" {
+				list = append(list, variable{tag.Get("env"), tag.Get("envDefault"), tag.Get("help"), settings.Legal(field)})
 			}
 		}
 	}
@@ -66,7 +67,7 @@ func loadEnvironment[C any](c *C) error {
 		if field.Type == reflect.TypeFor[codec.Secret]() {
 			value = codec.SecretShown
 		}
-		return fmt.Errorf("%w: %s=%s is not legal: want %s", errEnvironment, name, value, field.Tag.Get("legal"))
+		return settings.Illegal(name, value, settings.Legal(field))
 	}
 	return err
 }

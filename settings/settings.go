@@ -1,0 +1,87 @@
+// Package settings is what the server's side and the agency's share about environment variables.
+// A configuration is a struct, and the tags of a field are all that there is to say about its
+// variable:
+//
+//	env         its name
+//	envDefault  its value if it isn't set
+//	help        what it means
+//	min, max    the least and the largest number or duration that is taken
+//	oneof       the words that are taken
+//	legal       what is taken, in words, where min and max, or oneof, don't say it
+//
+// Defaults, checks and the commands' help come from them. A test of cmd/loteria holds README.md, the
+// compose files and their generator to them; with -update it writes a new variable's lines.
+//
+// Any goroutine may call the functions. They panic if a tag can't be a value of its field.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// ErrIllegal says that a setting is not legal. The message names the variable,
+// its value and what is legal.
+var ErrIllegal = errors.New("configuration")
+
+// Illegal is ErrIllegal for one variable. What is legal is said in words.
+func Illegal(name string, value any, legal string) error {
+	return fmt.Errorf("%w: %s=%v is not legal: want %s", ErrIllegal, name, value, legal)
+}
+
+// Default is a configuration with every variable at its default, whatever the environment of the
+// process is.
+func Default[C any]() C { return tagged[C]("envDefault") }
+
+// tagged is a configuration with the values that one of its tags says.
+func tagged[C any](tag string) C {
+	return env.Must(env.ParseAsWithOptions[C](env.Options{
+		Environment:         map[string]string{}, // a nil one would be the process's own
+		DefaultValueTagName: tag,
+	}))
+}
+
+// Check checks a configuration against its tags min, max and oneof. The error wraps ErrIllegal and
+// names the first variable that is wrong.
+func Check[C any](c C) error {
+	values := reflect.ValueOf(c)
+	least, most := reflect.ValueOf(tagged[C]("min")), reflect.ValueOf(tagged[C]("max"))
+	for i := range values.NumField() {
+		field, value := values.Type().Field(i), values.Field(i)
+		words, isWord := field.Tag.Lookup("oneof")
+		_, hasLeast := field.Tag.Lookup("min")
+		_, hasMost := field.Tag.Lookup("max")
+		if isWord && !slices.Contains(strings.Fields(words), value.String()) ||
+			hasLeast && integer(value) < integer(least.Field(i)) ||
+			hasMost && integer(value) > integer(most.Field(i)) {
+			legal := Legal(field)
+			if hasMost {
+				legal = fmt.Sprintf("%v to %v", least.Field(i), most.Field(i))
+			}
+			return Illegal(field.Tag.Get("env"), value, legal)
+		}
+	}
+	return nil
+}
+
+func integer(v reflect.Value) int64 { return v.Convert(reflect.TypeFor[int64]()).Int() }
+
+// Legal says in words which values a field of a configuration takes.
+func Legal(field reflect.StructField) string {
+	tag := field.Tag
+	switch {
+	case tag.Get("legal") != "":
+		return tag.Get("legal")
+	case tag.Get("oneof") != "":
+		return strings.ReplaceAll(tag.Get("oneof"), " ", " or ")
+	case field.Type == reflect.TypeFor[time.Duration]():
+		return "a duration, " + tag.Get("min") + " to " + tag.Get("max")
+	}
+	return tag.Get("min") + " to " + tag.Get("max")
+}
