@@ -19,6 +19,7 @@ import (
 	"loteria/agency/dataset"
 	"loteria/codec"
 	"loteria/engine"
+	"loteria/settings"
 )
 
 const agencyHelp = `Upload an agency's bets, report, wait for the draw, save the winners, confirm them
@@ -40,25 +41,18 @@ confirm them for AGENCY_RETRY_FOR warns, and exits with 0.`
 
 // agencyConfig is what `loteria agency` is started with.
 type agencyConfig struct {
-	ID            uint32        `env:"AGENCY_ID" help:"the agency's id; has to be set" legal:"1 to 100000"`
+	ID            uint32        `env:"AGENCY_ID" help:"the agency's id; has to be set" min:"1" max:"100000"`
 	Server        string        `env:"AGENCY_SERVER" envDefault:"localhost:12345" help:"the server's address" legal:"HOST:PORT"`
 	Bets          string        `env:"AGENCY_BETS" help:"the bets: a CSV file, or a zip or a folder that holds agency-<id>.csv; has to be set" legal:"a path, or several separated by a colon: the first that has the bets counts"`
-	BatchBets     int           `env:"AGENCY_BATCH_BETS" envDefault:"150" help:"most bets in a batch" legal:"1 or more"`
-	BatchBytes    int           `env:"AGENCY_BATCH_BYTES" envDefault:"8192" help:"most bytes in a batch; the server may ask for less" legal:"309 to 16777216"`
-	Window        int           `env:"AGENCY_WINDOW" envDefault:"32" help:"batches that may be unanswered at once; the server may ask for less" legal:"1 to 1024"`
-	RetryFor      time.Duration `env:"AGENCY_RETRY_FOR" envDefault:"1m" help:"how long an unreachable server is tried again" legal:"a duration, such as 30s"`
-	ReplyBytesMax int           `env:"AGENCY_REPLY_BYTES_MAX" envDefault:"67108864" help:"largest answer that is taken, in bytes; the largest is the winners" legal:"1024 to 1073741824"`
+	BatchBets     int           `env:"AGENCY_BATCH_BETS" envDefault:"150" help:"most bets in a batch" min:"1" legal:"1 or more"`
+	BatchBytes    int           `env:"AGENCY_BATCH_BYTES" envDefault:"8192" help:"most bytes in a batch; the server may ask for less" min:"309" max:"16777216"`
+	Window        int           `env:"AGENCY_WINDOW" envDefault:"32" help:"batches that may be unanswered at once; the server may ask for less" min:"1" max:"1024"`
+	RetryFor      time.Duration `env:"AGENCY_RETRY_FOR" envDefault:"1m" help:"how long an unreachable server is tried again" min:"0s" legal:"a duration, such as 30s"`
+	ReplyBytesMax int           `env:"AGENCY_REPLY_BYTES_MAX" envDefault:"67108864" help:"largest answer that is taken, in bytes; the largest is the winners" min:"1024" max:"1073741824"`
 	Secret        codec.Secret  `env:"AGENCY_SECRET" help:"the secret that the agency shares with the server; none if empty" legal:"16 to 64 printable ASCII characters without spaces"`
 	SecretFile    string        `env:"AGENCY_SECRET_FILE" help:"file that holds the secret, in place of AGENCY_SECRET" legal:"a path"`
 	Winners       string        `env:"AGENCY_WINNERS" help:"file to write the winners to, as they came; none if empty" legal:"a path"`
 }
-
-// Limits of AGENCY_REPLY_BYTES_MAX. All answers but the winners are shorter than
-// the least of them.
-const (
-	replyBytesLow = 1 << 10
-	replyBytesTop = 1 << 30
-)
 
 func (c agencyConfig) legalID() bool { return c.ID >= 1 && c.ID <= 100_000 }
 
@@ -73,23 +67,15 @@ func (c agencyConfig) logFields() []zap.Field {
 }
 
 func (c agencyConfig) validate() error {
-	switch {
-	case c.ID == 0 && os.Getenv("AGENCY_ID") == "":
+	if c.ID == 0 && os.Getenv("AGENCY_ID") == "" {
 		return fmt.Errorf("%w: AGENCY_ID has to be set: want 1 to 100000", errEnvironment)
-	case !c.legalID():
-		return fmt.Errorf("%w: AGENCY_ID=%d is not legal: want 1 to 100000", errEnvironment, c.ID)
+	}
+	if err := settings.Check(c); err != nil {
+		return err
+	}
+	switch {
 	case c.Bets == "":
 		return fmt.Errorf("%w: AGENCY_BETS has to be set: want a CSV file, or a zip or a folder that holds %s", errEnvironment, dataset.FileName(int(c.ID)))
-	case c.BatchBets < 1:
-		return fmt.Errorf("%w: AGENCY_BATCH_BETS=%d is not legal: want 1 or more", errEnvironment, c.BatchBets)
-	case c.BatchBytes < agency.BatchBytesMin || c.BatchBytes > agency.BatchBytesMax:
-		return fmt.Errorf("%w: AGENCY_BATCH_BYTES=%d is not legal: want %d to %d", errEnvironment, c.BatchBytes, agency.BatchBytesMin, agency.BatchBytesMax)
-	case c.Window < 1 || c.Window > agency.WindowMax:
-		return fmt.Errorf("%w: AGENCY_WINDOW=%d is not legal: want 1 to %d", errEnvironment, c.Window, agency.WindowMax)
-	case c.RetryFor < 0:
-		return fmt.Errorf("%w: AGENCY_RETRY_FOR=%v is not legal: want a duration, such as 30s", errEnvironment, c.RetryFor)
-	case c.ReplyBytesMax < replyBytesLow || c.ReplyBytesMax > replyBytesTop:
-		return fmt.Errorf("%w: AGENCY_REPLY_BYTES_MAX=%d is not legal: want %d to %d", errEnvironment, c.ReplyBytesMax, replyBytesLow, replyBytesTop)
 	case c.Secret.IsSet() && c.SecretFile != "":
 		return fmt.Errorf("%w: AGENCY_SECRET and AGENCY_SECRET_FILE=%s are both set: want one of them", errEnvironment, c.SecretFile)
 	}

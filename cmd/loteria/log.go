@@ -15,12 +15,14 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/zapcore"
+
+	"loteria/settings"
 )
 
 // logConfig is how a server or an agency logs.
 type logConfig struct {
 	Level  string `env:"LOG_LEVEL" envDefault:"info" help:"least level that is logged" legal:"debug, info, warn or error"`
-	Format string `env:"LOG_FORMAT" envDefault:"line" help:"lines for people and existing tools, or JSON with the same keys" legal:"line or json"`
+	Format string `env:"LOG_FORMAT" envDefault:"line" help:"lines for people and existing tools, or JSON with the same keys" oneof:"line json"`
 }
 
 const (
@@ -34,23 +36,21 @@ const (
 // logFlushInterval, except errors; close writes them out. A process that is
 // killed loses what waits, and leaves no half line in a pipe.
 func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error, err error) {
+	if err := settings.Check(c); err != nil {
+		return nil, nil, err
+	}
 	level, err := zapcore.ParseLevel(strings.ToLower(c.Level))
 	if err != nil || level > zapcore.ErrorLevel {
-		return nil, nil, fmt.Errorf("%w: LOG_LEVEL=%s is not legal: want debug, info, warn or error", errEnvironment, c.Level)
+		return nil, nil, settings.Illegal("LOG_LEVEL", c.Level, "debug, info, warn or error")
 	}
 	out := &zapcore.BufferedWriteSyncer{WS: wholeLines{w}, Size: logBufferBytes, FlushInterval: logFlushInterval}
-	var core zapcore.Core
-	switch c.Format {
-	case "line":
-		core = &lineCore{LevelEnabler: level, out: out, clock: new(lineClock)}
-	case "json":
+	var core zapcore.Core = &lineCore{LevelEnabler: level, out: out, clock: new(lineClock)}
+	if c.Format == "json" {
 		encoder := zap.NewProductionEncoderConfig()
 		encoder.MessageKey, encoder.TimeKey = "action", "time"
 		encoder.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 		encoder.EncodeDuration = zapcore.StringDurationEncoder
 		core = zapcore.NewCore(zapcore.NewJSONEncoder(encoder), out, level)
-	default:
-		return nil, nil, fmt.Errorf("%w: LOG_FORMAT=%s is not legal: want line or json", errEnvironment, c.Format)
 	}
 	return zap.New(core, zap.ErrorOutput(&firstWrite{to: os.Stderr})), out.Stop, nil
 }
