@@ -34,7 +34,7 @@ func FuzzEnvironment(f *testing.F) {
 	}
 	for which := range uint8(len(variables(engine.Config{}, agencyConfig{}, logConfig{}))) {
 		_, v := of(which)
-		for _, value := range append(illegalValues[v.name], v.defaultValue) {
+		for _, value := range append(illegalValues(v), v.defaultValue) {
 			f.Add(which, value)
 		}
 	}
