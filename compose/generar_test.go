@@ -22,7 +22,7 @@ const checkedIn = "compose/docker-compose-dev.yaml"
 func checkout(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	for _, dir := range []string{"agency", "cmd", "codec", "compose", "engine", "settings", "testdata"} {
+	for _, dir := range []string{"agency", "cmd", "codec", "compose", "engine", "testdata"} {
 		if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join(repository, dir))); err != nil {
 			t.Fatal(err)
 		}

@@ -2,12 +2,9 @@ package engine
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
-	"strings"
 	"time"
 
-	"loteria/settings"
+	"loteria/engine/settings"
 )
 
 // ErrConfig says that a setting is not legal, and what would be.
@@ -57,7 +54,7 @@ func DefaultConfig() Config { return settings.Default[Config]() }
 // Validate checks every setting and opens nothing. The error wraps ErrConfig
 // and names the first variable that is wrong.
 func (c Config) Validate() error {
-	if err := CheckAddr("SERVER_ADDR", c.Addr, "HOST:PORT or :PORT"); err != nil {
+	if err := settings.CheckAddr("SERVER_ADDR", c.Addr, "HOST:PORT or :PORT"); err != nil {
 		return err
 	}
 	if c.DataDir == "" {
@@ -69,30 +66,6 @@ func (c Config) Validate() error {
 	if c.PartialBytesMax < int64(c.FrameBytesMax) {
 		return settings.Illegal("SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax,
 			fmt.Sprintf("at least SERVER_FRAME_BYTES_MAX=%d: a frame has to fit", c.FrameBytesMax))
-	}
-	return nil
-}
-
-// CheckAddr checks that addr, the value of the variable name, is HOST:PORT or
-// :PORT, with a port that can be a number or a service's name. A host that is
-// meant as an IP address has to be one; no name server is asked for others. The
-// error wraps ErrConfig and ends with legal, which says in words what is taken.
-// Any goroutine may call it.
-func CheckAddr(name, addr, legal string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || port == "" {
-		return settings.Illegal(name, addr, legal)
-	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
-		return settings.Illegal(name, addr, legal)
-	}
-	// No name of a host looks like these. A resolver would say that there is no
-	// such host, or take 127.1 for an address that was not meant.
-	numeric := host != "" && strings.Trim(host, "0123456789.") == ""
-	if numeric || strings.ContainsAny(addr, "[]") {
-		if _, err := netip.ParseAddr(host); err != nil {
-			return fmt.Errorf("%w: %s=%s is not legal: %s is not an IP address: want %s", ErrConfig, name, addr, host, legal)
-		}
 	}
 	return nil
 }

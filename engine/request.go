@@ -53,7 +53,8 @@ func (r *request) lines() codec.Stretch {
 	return codec.Stretch{Sum: r.checksum, Seed: ledger.PayloadSeed, Bytes: int(r.bytes), Open: r.open}
 }
 
-// span is a stretch of a batch's records or winners, which are at most QueueBytesTop and a frame.
+// span is a stretch of a batch's records or winners. Both are smaller than 4 GiB: the most that
+// SERVER_QUEUE_BYTES_MAX takes, and a frame.
 type span struct{ start, end uint32 }
 
 // of is the stretch of b, with the capacity to grow into what follows it.

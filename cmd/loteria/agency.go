@@ -18,8 +18,7 @@ import (
 	"loteria/agency"
 	"loteria/agency/dataset"
 	"loteria/codec"
-	"loteria/engine"
-	"loteria/settings"
+	"loteria/engine/settings"
 )
 
 const agencyHelp = `Upload an agency's bets, report, wait for the draw, save the winners, confirm them
@@ -79,7 +78,7 @@ func (c agencyConfig) validate() error {
 	case c.Secret.IsSet() && c.SecretFile != "":
 		return fmt.Errorf("%w: AGENCY_SECRET and AGENCY_SECRET_FILE=%s are both set: want one of them", errEnvironment, c.SecretFile)
 	}
-	return engine.CheckAddr("AGENCY_SERVER", c.Server, "HOST:PORT")
+	return settings.CheckAddr("AGENCY_SERVER", c.Server, "HOST:PORT")
 }
 
 // secret is the agency's, wherever it stands; it may be none.

@@ -11,7 +11,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"loteria/codec"
-	"loteria/settings"
+	"loteria/engine/settings"
 )
 
 // errEnvironment says that an environment variable can't be used.

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"loteria/codec"
-	"loteria/engine"
+	"loteria/engine/settings"
 )
 
 const healthHelp = `Ask the server at SERVER_ADDR whether it takes requests. It is meant to be run
@@ -49,7 +49,7 @@ func newHealthCommand() *cobra.Command {
 			if err := loadEnvironment(&cfg); err != nil {
 				return err
 			}
-			if err := engine.CheckAddr("SERVER_ADDR", cfg.Addr, "HOST:PORT or :PORT"); err != nil {
+			if err := settings.CheckAddr("SERVER_ADDR", cfg.Addr, "HOST:PORT or :PORT"); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)

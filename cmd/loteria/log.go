@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/zapcore"
 
-	"loteria/settings"
+	"loteria/engine/settings"
 )
 
 // logConfig is how a server or an agency logs.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"loteria/settings"
+	"loteria/engine/settings"
 )
 
 type example struct {
