@@ -264,10 +264,10 @@ func TestAuthenticationLog(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			core, logs := observer.New(zap.DebugLevel)
 			log := zap.New(core)
-			lp := &loop{server: &Server{log: log, noise: newNoise(log, time.Now), introduced: newFirsts(3)}}
+			lp := newLoop(&Server{log: log, noise: newNoise(log, time.Now), introduced: newFirsts(3)})
 			test.reply.session = new(session)
 			test.reply.told = test.told
-			lp.logReply(&test.reply, time.Now())
+			lp.logReply(&test.reply)
 			got := ""
 			for _, line := range logs.All() {
 				got += fmt.Sprintf("%v %s %v", line.Level, line.Message, line.ContextMap())

@@ -117,13 +117,16 @@ func TestLateLinesHaveTheirTime(t *testing.T) {
 	began := time.Unix(1_000_000, 0)
 	now := began
 	server := &Server{log: log, noise: newNoise(log, func() time.Time { return now }), awarded: newFirsts(1)}
-	lp := &loop{server: server}
+	lp := newLoop(server)
 	answer := &reply{session: new(session), kind: lottery.Winners, agency: 1, told: true}
 	now = began.Add(time.Second)
-	lp.logReply(answer, began) // the first of the agency
+	lp.clock.at = began
+	lp.logReply(answer) // the first of the agency
 	now = now.Add(time.Second)
-	lp.logReply(answer, began.Add(1)) // one that others can provoke, too
-	lp.logReply(answer, began.Add(2)) // and one that is suppressed
+	lp.clock.at = began.Add(1)
+	lp.logReply(answer) // one that others can provoke, too
+	lp.clock.at = began.Add(2)
+	lp.logReply(answer) // and one that is suppressed
 	now = now.Add(time.Minute)
 	server.noise.flush()
 	var times []time.Duration

@@ -178,7 +178,8 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	}
 	limit := newPartialLimit(cfg.PartialBytesMax)
 	for range loops {
-		lp := &loop{server: s, box: inbox{
+		lp := newLoop(s)
+		lp.box = inbox{
 			stage:         newStage(s.wake, cfg.QueueBytesMax/(stageBatches*loops), &s.counters[limitQueueBytes]),
 			counters:      &s.counters,
 			rules:         codec.Rules{Today: s.today(), WinningNumber: cfg.WinningNumber},
@@ -187,7 +188,7 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 			frameBytesMax: cfg.FrameBytesMax,
 			window:        int32(cfg.Window),
 			partials:      partials{limit: limit},
-		}}
+		}
 		limit.loops = append(limit.loops, lp)
 		s.loops = append(s.loops, lp)
 		s.taken = append(s.taken, new(batch))
