@@ -16,8 +16,7 @@ import (
 	"loteria/agency/dataset"
 )
 
-// TestDraw runs draws in real containers, as issue 4 wants to see them. Its
-// parts share a checkout and an image; each begins without a ledger.
+// TestDraw runs draws in real containers. Its parts share a checkout and an image; each begins without a ledger.
 func TestDraw(t *testing.T) {
 	requireDocker(t)
 	root := checkout(t)

@@ -24,7 +24,7 @@ type Log interface {
 
 // committer decides requests in one order, makes them durable as a group, and
 // only then lets their answers go. It is the lottery's one owner. It has no
-// goroutine of its own: run is called by the server's.
+// goroutine of its own: group is called by the server's.
 type committer struct {
 	log     Log
 	lottery *lottery.Lottery

@@ -486,8 +486,8 @@ func wantExports(t *testing.T, dir, bets, winners string) {
 	}
 }
 
-// exitMax is issue 2's second, with as much again for a machine that is busy
-// with other tests. What the disk takes for bets.csv and winners.csv comes on
+// exitMax is the second in which a server has to end, with as much again for a
+// machine that is busy with other tests. What the disk takes for bets.csv and winners.csv comes on
 // top: it begins with the draw, and a test's draw is over at once.
 const exitMax = 2 * time.Second
 

@@ -28,7 +28,7 @@ type hostile struct {
 	play func(t *testing.T, v *visitor)
 }
 
-// Issue 5, points 2 and 3: slow, odd and broken peers, all at once, beside an
+// Slow, odd and broken peers, all at once, beside an
 // honest agency that uploads all the time, and that must not notice. What
 // testdata/transcripts has is not here again.
 //

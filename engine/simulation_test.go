@@ -32,7 +32,8 @@ import (
 // other goroutine in it. The one thing that differs is the ledger's random id,
 // and nothing but checksums depends on it.
 //
-// Not simulated: what Server.stop waits for with real time, and halfConn. Their
+// Not simulated: what Server.stop waits for with real time, and
+// halfSocket. Their
 // tests have real sockets.
 
 // seedsEnv is how many seeds a run takes; seedsDefault if it isn't set.

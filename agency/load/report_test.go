@@ -93,7 +93,7 @@ func TestReportSummary(t *testing.T) {
 	golden(t, "summary-least.txt", least.Bytes())
 }
 
-// Issue 6: the first two lines are bets per second and ACK latency p99.
+// The first two lines are bets per second and ACK latency p99.
 func TestSummaryBegins(t *testing.T) {
 	for durability, first := range map[string]string{
 		"fsync":   "16,000,000 durable bets/s",

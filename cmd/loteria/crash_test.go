@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// Issue 3, point 2: five real agencies upload the bundled dataset to a real
+// Five real agencies upload the bundled dataset to a real
 // server, and in one draw things break crashes times, each time when a chosen
 // byte has passed between them.
 const (

@@ -46,7 +46,7 @@ func smallDisk(t *testing.T, mb int) (dir string) {
 	return dir
 }
 
-// Issue 3: the disk is full. Without room for a segment the server doesn't
+// The disk is full. Without room for a segment the server doesn't
 // start. When it fills up in a draw, nothing more is acknowledged, the server
 // ends with 4, and the agencies go on trying; when there is space, the server
 // goes on where the ledger ends and the draw comes out right.

@@ -100,7 +100,7 @@ func TestBoundsAreLegal(t *testing.T) {
 	}
 }
 
-// Issue 2, point 6: a wrong variable is one clear line that names the variable,
+// A wrong variable is one clear line that names the variable,
 // its value and what is legal, and exit code 1. Nothing is opened.
 func TestIllegalValues(t *testing.T) {
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {

@@ -37,8 +37,7 @@ var (
 	lineKey   = regexp.MustCompile(`^[A-Za-z_]+$`)
 )
 
-// parseLine reads a line as the field's tools do (issue 4, point 5), and a bit
-// stricter. It returns the keys and values behind the result.
+// parseLine reads a line as the field's tools do, and a bit stricter. It returns the keys and values behind the result.
 func parseLine(line string) (action, result string, values map[string]string, err error) {
 	if !utf8.ValidString(line) {
 		return "", "", nil, errors.New("not UTF-8")
@@ -163,7 +162,7 @@ func TestLineValues(t *testing.T) {
 	}
 }
 
-// DESIGN "Logs": the one example, to the byte but for the time.
+// The example of a line, to the byte but for the time.
 func TestLineFormat(t *testing.T) {
 	out := logged(t, "line", "apuesta_recibida", zap.String("result", "success"), zap.Int("cantidad", 150))
 	const pattern = `^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO     action: apuesta_recibida \| result: success \| cantidad: 150\n$`

@@ -64,7 +64,7 @@ const (
 	floodLeast = 10
 )
 
-// Issue 5, point 7: two addresses provoke every line that they can, as often as
+// Two addresses provoke every line that they can, as often as
 // they can, with bytes that would forge others. Of each event and address the
 // log has a line a second at most, lines and suppressed ones are as many as what
 // was provoked, and nothing is forged.

@@ -309,7 +309,7 @@ func end(ts *testscript.TestScript, p *process, want string) {
 	if strconv.Itoa(code) != want {
 		ts.Fatalf("exit code %d, want %s; it said:\n%s%s", code, want, p.stdout, p.stderr)
 	}
-	// Issue 4, point 5: the field's tools can parse every line. An agency's say which
+	// The field's tools can parse every line. An agency's say which
 	// agency it is.
 	id := agencyOf(p)
 	for line := range strings.Lines(p.stdout.String()) {

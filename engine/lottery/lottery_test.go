@@ -9,8 +9,7 @@ import (
 	"loteria/engine/lottery"
 )
 
-// Each test quotes the sentence of the protocol (P) or of the design (D) that
-// it holds the lottery to.
+// Each test says the rule that it holds the lottery to. Those of agencies are in codec/PROTOCOL.md.
 
 const (
 	none    = lottery.NoEntry
@@ -29,8 +28,8 @@ var (
 	pushAll = lottery.Rules{Agencies: 2, AllWinners: true}
 )
 
-// P: "A connection belongs to the agency that its first valid message names."
-// P: ERROR_INVALID_AGENCY when "another agency than this connection's".
+// A connection belongs to the agency that its first valid message names.
+// ERROR_INVALID_AGENCY: another agency than this connection's.
 func TestFirstMessageBindsTheConnection(t *testing.T) {
 	a1 := session("A1")
 	kinds := map[string]struct {
@@ -66,7 +65,7 @@ func TestFirstMessageBindsTheConnection(t *testing.T) {
 	}
 }
 
-// P: ERROR_INVALID_AGENCY: "not an expected agency", connection "kept".
+// ERROR_INVALID_AGENCY: not an expected agency, connection kept.
 func TestUnexpectedAgency(t *testing.T) {
 	for _, id := range []codec.Agency{0, 3, 999_999_999, math.MaxUint32} {
 		a := session("A")
@@ -83,7 +82,7 @@ func TestUnexpectedAgency(t *testing.T) {
 	}
 }
 
-// P: "A rejected batch changes nothing."
+// A rejected batch changes nothing.
 func TestRejectedBatchChangesNothing(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2, late := session("A1"), session("A2"), session("late")
@@ -100,7 +99,7 @@ func TestRejectedBatchChangesNothing(t *testing.T) {
 	g.expect(getWinners(a2, 2), reports, draw(1), winners(a1, 1, juan), winners(a2, 2))
 }
 
-// P: "Two identical bets are two bets: people do play the same number twice."
+// Two identical bets are two bets: people do play the same number twice.
 func TestIdenticalBetsAreTwoBets(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 1})
 	a := session("A")
@@ -109,8 +108,8 @@ func TestIdenticalBetsAreTwoBets(t *testing.T) {
 	g.expect(getWinners(a, 1), reports, draw(3), winners(a, 1, juan, juan, juan))
 }
 
-// P: "GET_WINNERS|<agency> says two things: 'this agency has no more bets'
-// and 'send me my winners'." The first can be said only once.
+// GET_WINNERS|<agency> says two things: 'this agency has no more bets'
+// and 'send me my winners'. The first can be said only once.
 func TestReportIsLoggedOnce(t *testing.T) {
 	for _, rules := range []lottery.Rules{push, poll} {
 		g := newGame(t, rules)
@@ -134,9 +133,8 @@ func TestReportIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// P: "The draw takes place when the last expected agency has said it, once,
-// ever." D: "the draw [...] is the point in the log where the last reported
-// stands."
+// The draw takes place when the last expected agency has said it, once,
+// ever. It is the point in the log where the last report stands.
 func TestDrawTakesPlaceOnce(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
 	a := []*lottery.Session{session("A1"), session("A2"), session("A3")}
@@ -160,8 +158,8 @@ func TestDrawTakesPlaceOnce(t *testing.T) {
 	g.expect(getWinners(back, 1), none, winners(back, 1, juan)) // and no second draw
 }
 
-// P: "The answer is PUSHED the moment the draw takes place; until then the
-// agency just waits." All who wait are answered, whoever reported last.
+// The answer is pushed the moment the draw takes place; until then the
+// agency just waits. All who wait are answered, whoever reported last.
 func TestWinnersArePushed(t *testing.T) {
 	g := newGame(t, push)
 	a1, again, a2 := session("A1"), session("A1 again"), session("A2")
@@ -173,7 +171,7 @@ func TestWinnersArePushed(t *testing.T) {
 		draw(3), winners(again, 1, juan, maria), winners(a1, 1, juan, maria), winners(a2, 2, carlos))
 }
 
-// P: "An answer belongs to one request": who asked twice is answered twice.
+// An answer belongs to one request: who asked twice is answered twice.
 func TestEachHeldQuestionIsAnswered(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -182,8 +180,8 @@ func TestEachHeldQuestionIsAnswered(t *testing.T) {
 	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a1, 1), winners(a2, 2))
 }
 
-// P: "It is the one answer that is not given in order: requests sent after a
-// held GET_WINNERS are answered without waiting for it."
+// The winners are the one answer that is not given in order: requests sent after a
+// held GET_WINNERS are answered without waiting for it.
 func TestRequestsOvertakeHeldQuestion(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -194,8 +192,8 @@ func TestRequestsOvertakeHeldQuestion(t *testing.T) {
 	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a2, 2)) // the question stood
 }
 
-// P: "After the draw every GET_WINNERS is answered at once, on any connection,
-// as often as it is asked."
+// After the draw every GET_WINNERS is answered at once, on any connection,
+// as often as it is asked.
 func TestGetWinnersAfterTheDraw(t *testing.T) {
 	for _, rules := range []lottery.Rules{push, poll} {
 		g := newGame(t, rules)
@@ -213,8 +211,8 @@ func TestGetWinnersAfterTheDraw(t *testing.T) {
 	}
 }
 
-// P: "SERVER_WINNERS=poll restores the old behaviour [...]: before the draw
-// the answer is ERROR_LOTTERY_HASNT_ENDED at once."
+// SERVER_WINNERS=poll restores the old behaviour: before the draw
+// the answer is ERROR_LOTTERY_HASNT_ENDED at once.
 func TestPollMode(t *testing.T) {
 	g := newGame(t, poll)
 	a1, a2 := session("A1"), session("A2")
@@ -227,9 +225,9 @@ func TestPollMode(t *testing.T) {
 	g.expect(getWinners(a1, 1), none, winners(a1, 1, juan))
 }
 
-// P: "An old polling agency works unchanged in both modes, one connection per
+// An old polling agency works unchanged in both modes, one connection per
 // message or not: in push mode its first question is simply answered when
-// there is an answer."
+// there is an answer.
 func TestConnectionPerMessage(t *testing.T) {
 	for _, rules := range []lottery.Rules{push, poll} {
 		g := newGame(t, rules)
@@ -252,8 +250,8 @@ func TestConnectionPerMessage(t *testing.T) {
 	}
 }
 
-// P: "SERVER_WINNERS_SCOPE=agency (default): an agency gets its own winners
-// only." P: "an empty payload if it has none."
+// SERVER_WINNERS_SCOPE=agency (default): an agency gets its own winners
+// only, and an empty payload if it has none.
 func TestOwnWinnersOnly(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
 	a1, a2, a3 := session("A1"), session("A2"), session("A3")
@@ -267,7 +265,7 @@ func TestOwnWinnersOnly(t *testing.T) {
 		draw(3), winners(a1, 1, juan), winners(a2, 2, lucia, carlos), winners(a3, 3))
 }
 
-// P: "all: every agency gets all winners, in ledger order."
+// SERVER_WINNERS_SCOPE=all: every agency gets all winners, in ledger order.
 func TestAllWinnersInLedgerOrder(t *testing.T) {
 	g := newGame(t, pushAll)
 	a1, a2 := session("A1"), session("A2")
@@ -282,8 +280,8 @@ func TestAllWinnersInLedgerOrder(t *testing.T) {
 	g.expect(getWinners(a1, 1), reports, draw(4), winners(a1, 1, all...), winners(a2, 2, all...))
 }
 
-// P: ERROR_BETS_CLOSED: "bets after the agency's own GET_WINNERS, or after the
-// draw". Another agency's report closes nothing.
+// ERROR_BETS_CLOSED: bets after the agency's own GET_WINNERS, or after the
+// draw. Another agency's report closes nothing.
 func TestBetsClosed(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -298,8 +296,8 @@ func TestBetsClosed(t *testing.T) {
 	g.expect(bets(b2, 2, 1), none, reject(b2, 2, codec.CodeBetsClosed))
 }
 
-// P: "stored is how many bets of this agency are durable." D: "its stored
-// counts everything queued before it".
+// stored is how many bets of this agency are durable. It counts everything
+// queued before the HELLO.
 func TestWelcomeSaysWhereToGoOn(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -317,10 +315,10 @@ func TestWelcomeSaysWhereToGoOn(t *testing.T) {
 	}
 }
 
-// P: "A second HELLO for an agency takes it over: the older connection is told
+// A second HELLO for an agency takes it over: the older connection is told
 // so and closed, and what it still had in flight is either counted in stored
-// or rejected, never stored later." D: "whatever the older connection still
-// sends afterwards is fenced off".
+// or rejected, never stored later. Whatever the older connection still sends
+// afterwards is fenced off.
 func TestTakeoverFencesOff(t *testing.T) {
 	g := newGame(t, push)
 	older, newer, a2 := session("older"), session("newer"), session("A2")
@@ -347,8 +345,8 @@ func TestTakeoverFencesOff(t *testing.T) {
 	g.expect(getWinners(a2, 2), reports, draw(1), winners(newer, 1, juan), winners(a2, 2))
 }
 
-// P: ERROR_AGENCY_TAKEN_OVER: "a newer connection said HELLO for the same
-// agency". What a connection that broke had said may be read after what its
+// ERROR_AGENCY_TAKEN_OVER: a newer connection said HELLO for the same
+// agency. What a connection that broke had said may be read after what its
 // agency says on the next one; it must not take over.
 func TestTakeoverIsByTheNewerConnection(t *testing.T) {
 	g := newGame(t, push)
@@ -384,7 +382,7 @@ func TestTakeoverIsByTheNewerConnection(t *testing.T) {
 	g.expect(bets(other, 2, 1), stores, ack(other, 2, 1))
 }
 
-// P: "After the draw every GET_WINNERS is answered at once, on any connection".
+// After the draw every GET_WINNERS is answered at once, on any connection.
 func TestTakeoverLeavesWinnersToEveryConnection(t *testing.T) {
 	g := newGame(t, push)
 	older, newer, two := session("older"), session("newer"), session("two")
@@ -396,8 +394,8 @@ func TestTakeoverLeavesWinnersToEveryConnection(t *testing.T) {
 	g.expect(getWinners(older, 1), none, winners(older, 1, juan))
 }
 
-// P: ERROR_AGENCY_TAKEN_OVER: "a newer connection said HELLO for the same
-// agency": to every older one, also one that waits or never said HELLO, and to
+// ERROR_AGENCY_TAKEN_OVER: a newer connection said HELLO for the same
+// agency: to every older one, also one that waits or never said HELLO, and to
 // no other agency's.
 func TestTakeoverOfAllOlderConnections(t *testing.T) {
 	g := newGame(t, push)
@@ -445,7 +443,7 @@ func TestRepeatedHello(t *testing.T) {
 	}
 }
 
-// P: "a client that never uses it must never notice it": without a HELLO,
+// Who never uses HELLO must never notice it: without a HELLO,
 // connections of one agency live side by side.
 func TestConnectionsWithoutHelloShareTheAgency(t *testing.T) {
 	g := newGame(t, push)
@@ -460,8 +458,8 @@ func TestConnectionsWithoutHelloShareTheAgency(t *testing.T) {
 	}
 }
 
-// P: ERROR_LOTTERY_HASNT_ENDED: "in push mode, to whoever waits when the
-// server stops before the draw".
+// ERROR_LOTTERY_HASNT_ENDED: in push mode, to whoever waits when the
+// server stops before the draw.
 func TestDismiss(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
 	a1, again, a2, a3 := session("A1"), session("A1 again"), session("A2"), session("A3")
@@ -477,7 +475,7 @@ func TestDismiss(t *testing.T) {
 	g.expectDismiss(hasntEnded(again, 1), hasntEnded(a1, 1), hasntEnded(a1, 1), hasntEnded(a2, 2))
 	g.expectDismiss()
 
-	// D: "A restart with the same directory goes on where the log ends."
+	// A restart with the same directory goes on where the log ends.
 	g.restart()
 	b1, b3 := session("B1"), session("B3")
 	g.expect(getWinners(b1, 1), none)
@@ -492,7 +490,7 @@ func TestDismissInPollMode(t *testing.T) {
 	g.expectDismiss() // it has its answer
 }
 
-// D: sessions end with their connections; what they said stays said.
+// Sessions end with their connections; what they said stays said.
 func TestLeave(t *testing.T) {
 	// Whoever leaves, the others of the agency are found.
 	for at := range 3 {
@@ -533,7 +531,7 @@ func TestLeaveOfAnUnboundConnection(t *testing.T) {
 	}
 }
 
-// D: "The state is a pure function of the log, so a restart is a replay."
+// The state is a pure function of the log, so a restart is a replay.
 // What can't stand in this lottery's log is refused and changes nothing.
 func TestReplayRefusesWhatDoesNotFit(t *testing.T) {
 	tests := map[string]record{
@@ -567,7 +565,7 @@ func TestReplayRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-// P: "An agency that has said HELLO confirms its winners". Once is enough, and is never undone.
+// An agency that has said HELLO confirms its winners. Once is enough, and is never undone.
 func TestReceipt(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -598,7 +596,7 @@ func TestReceipt(t *testing.T) {
 	}
 }
 
-// P: "Any other agency has its winners when its system has acknowledged every byte of them". An
+// Any other agency has its winners when its system has acknowledged every byte of them. An
 // agency that has to confirm isn't served by a look at its winners, also after a restart.
 func TestTaken(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
