@@ -44,7 +44,7 @@ compose_file() {
 		#   ./generar-compose.sh FILE $n
 		#
 		# Every \${NAME:-default} can be set in the environment, or in a file .env
-		# beside this one; compose/.env lists them all, and the README's table says
+		# beside this one; compose/.env lists them all, and cmd/loteria/VARIABLES.md says
 		# what they mean. LOTERIA_ROOT is the checkout: the folder of this file, unless
 		# compose/.env says otherwise.
 

@@ -14,7 +14,7 @@ import (
 	"loteria/codec"
 )
 
-var update = flag.Bool("update", false, "write golden files anew, and the lines of variables that README.md and what compose needs lack")
+var update = flag.Bool("update", false, "write golden files anew, and the lines of variables that VARIABLES.md and what compose needs lack")
 
 // alike makes alike what two runs of an agency say differently: when, and to which port.
 func alike(log string) string {

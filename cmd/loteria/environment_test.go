@@ -191,7 +191,7 @@ func TestLoadEnvironmentOtherError(t *testing.T) {
 	}
 }
 
-// Every variable is documented where it is declared: help and README rely on it.
+// Every variable is documented where it is declared: help and VARIABLES.md rely on it.
 func TestVariablesAreDocumented(t *testing.T) {
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
 		half := strings.HasPrefix(v.legal, " to ") || strings.HasSuffix(v.legal, " to ")

@@ -29,8 +29,8 @@ var (
 	composeOwn = []string{"AGENCY_ID", "AGENCY_BETS", "SERVER_DATA_DIR"}
 
 	places = []place{
-		{"README.md", regexp.MustCompile("^()\\| `([A-Z_]+)` \\| ((?:`[^`|]+` )?)(\\| [^ |\n].*\\|)\n$"),
-			"%s| `%s` | %s%s\n", readmeValue, func(v variable) string { return "| " + v.help + " |" }, nil},
+		{"cmd/loteria/VARIABLES.md", regexp.MustCompile("^()\\| `([A-Z_]+)` \\| ((?:`[^`|]+` )?)(\\| [^ |\n].*\\|)\n$"),
+			"%s| `%s` | %s%s\n", tableValue, func(v variable) string { return "| " + v.help + " |" }, nil},
 		{"compose/.env", regexp.MustCompile(`^(#?)((?:SERVER|AGENCY|LOG)_[A-Z_]+)=(.*)()\n$`),
 			"%s%s=%s%s\n", composeValue, nothing, composeOwn},
 		{"generar-compose.sh", regexp.MustCompile(`^(\s+)([A-Z_]+): "\\\$\{[A-Z_]+:-([^}"]*)\}"((?: #.*)?)\n$`),
@@ -42,7 +42,7 @@ var (
 
 func nothing(variable) string { return "" }
 
-func readmeValue(v variable) string {
+func tableValue(v variable) string {
 	if v.defaultValue == "" {
 		return ""
 	}

@@ -9,7 +9,7 @@
 //	oneof       the words that are taken
 //	legal       what is taken, in words, where min and max, or oneof, don't say it
 //
-// Defaults, checks and the commands' help come from them. A test of cmd/loteria holds README.md, the
+// Defaults, checks and the commands' help come from them. A test of cmd/loteria holds VARIABLES.md, the
 // compose files and their generator to them; with -update it writes a new variable's lines.
 //
 // Any goroutine may call the functions. They panic if a tag can't be a value of its field.
