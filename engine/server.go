@@ -128,8 +128,22 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 		return nil, err
 	}
 	started := time.Now()
-	rules := lottery.Rules{Agencies: cfg.Agencies, Poll: cfg.Winners == WinnersPoll, AllWinners: cfg.WinnersScope == ScopeAll}
-	state := lottery.New(rules)
+	led, state, err := openLedger(cfg, log, options)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir), zap.Int64("apuestas", state.Bets()),
+		zap.Bool("realizado", state.Drawn()), zap.Duration("duracion", time.Since(started)))
+	s := newServer(cfg, log, led, state)
+	s.committer.exit.deadline = cfg.Deadline.from(started)
+	s.addLoops(agencySecrets)
+	s.admission = newAdmission(s.connectionsMax(), cfg.ConnectionsPerSource)
+	return s, nil
+}
+
+// openLedger takes the ledger and replays it.
+func openLedger(cfg Config, log *zap.Logger, options ledger.Options) (*ledger.Ledger, *lottery.Lottery, error) {
+	state := lottery.New(lottery.Rules{Agencies: cfg.Agencies, Poll: cfg.Winners == WinnersPoll, AllWinners: cfg.WinnersScope == ScopeAll})
 	want := history.Settings{Agencies: cfg.Agencies, WinningNumber: cfg.WinningNumber}
 	replayed := history.Replay(state, want)
 	if cfg.Durability == DurabilityOS {
@@ -139,18 +153,20 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	}
 	led, err := ledger.Open(history.Dir(cfg.DataDir), options, replayed.Visit)
 	if err != nil {
-		return nil, startError(cfg.DataDir, err)
+		return nil, nil, startError(cfg.DataDir, err)
 	}
 	if tail := led.Recovered(); tail.Torn {
 		log.Warn("ledger", zap.String("result", "success"), zap.String("archivo", tail.File), zap.Int64("posicion", tail.Offset),
 			zap.String("aviso", "an unfinished write, never acknowledged, was cut off here: "+tail.Reason))
 	}
 	if err := finishOpening(led, replayed.Opened, want, state.Drawn()); err != nil {
-		return nil, errors.Join(err, led.Close())
+		return nil, nil, errors.Join(err, led.Close())
 	}
-	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir), zap.Int64("apuestas", state.Bets()),
-		zap.Bool("realizado", state.Drawn()), zap.Duration("duracion", time.Since(started)))
+	return led, state, nil
+}
 
+// newServer is a server of that ledger and what it comes to, without loops.
+func newServer(cfg Config, log *zap.Logger, led *ledger.Ledger, state *lottery.Lottery) *Server {
 	s := &Server{
 		cfg:        cfg,
 		log:        log,
@@ -170,31 +186,36 @@ func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) 
 	s.timeoutTicks = s.ticks(cfg.ReadTimeout)
 	s.graceTicks, s.askTicks = s.ticks(max(cfg.ExitGrace, lingerMax)), s.ticks(askMax)
 	s.drawHeld.Store(state.Drawn())
-	s.committer = committer{log: led, lottery: state, exit: newExitRule(state, cfg.Agencies, cfg.ExitGrace), onReport: s.reported, onDraw: s.drawn}
-	s.committer.exit.deadline = cfg.Deadline.from(started)
-	loops := cfg.EventLoops
+	s.committer = committer{
+		log: led, lottery: state, exit: newExitRule(state, cfg.Agencies, cfg.ExitGrace),
+		onReport: s.reported, onDraw: s.drawn,
+	}
+	return s
+}
+
+// addLoops makes the loops, none of which runs yet.
+func (s *Server) addLoops(agencySecrets *secrets) {
+	loops := s.cfg.EventLoops
 	if loops == 0 {
 		loops = runtime.NumCPU()
 	}
-	limit := newPartialLimit(cfg.PartialBytesMax)
+	limit := newPartialLimit(s.cfg.PartialBytesMax)
 	for range loops {
 		lp := newLoop(s)
 		lp.box = inbox{
-			stage:         newStage(s.wake, cfg.QueueBytesMax/(stageBatches*loops), &s.counters[limitQueueBytes]),
+			stage:         newStage(s.wake, s.cfg.QueueBytesMax/(stageBatches*loops), &s.counters[limitQueueBytes]),
 			counters:      &s.counters,
-			rules:         codec.Rules{Today: s.today(), WinningNumber: cfg.WinningNumber},
+			rules:         codec.Rules{Today: s.today(), WinningNumber: s.cfg.WinningNumber},
 			secrets:       agencySecrets,
 			nonce:         randomNonce,
-			frameBytesMax: cfg.FrameBytesMax,
-			window:        int32(cfg.Window),
+			frameBytesMax: s.cfg.FrameBytesMax,
+			window:        int32(s.cfg.Window),
 			partials:      partials{limit: limit},
 		}
 		limit.loops = append(limit.loops, lp)
 		s.loops = append(s.loops, lp)
 		s.taken = append(s.taken, new(batch))
 	}
-	s.admission = newAdmission(s.connectionsMax(), cfg.ConnectionsPerSource)
-	return s, nil
 }
 
 // ticks is how many whole ticks fit into d, but few enough to be added up.
