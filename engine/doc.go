@@ -86,6 +86,6 @@
 //
 // The exit rule decides when the server ends (exit.go), and the log names whom
 // it waits for (missing.go). The rule counts the connections that have named an
-// agency. One that has half-closed and waits counts as open, unless it has said
+// agency which was not done then. One that has half-closed and waits counts as open, unless it has said
 // HELLO: such an agency would have to confirm, and can't any more.
 package engine

@@ -403,7 +403,7 @@ func (lp *loop) hangUp(s *session) {
 	s.deaf = true
 	s.dropPartial(&lp.box)
 	switch {
-	case s.unanswered > 0:
+	case s.unanswered > 0 && !s.lastSaid:
 		s.lateTicks = limit // a receipt may be on its way to the disk, and its ACK is owed
 	case s.lateTicks > limit+lp.server.ticks(lingerMax):
 		if s.backlog != nil {
@@ -430,10 +430,17 @@ func (lp *loop) checkProgress(s *session) {
 	if !over && s.backlog == nil {
 		return
 	}
-	left, err := s.untaken()
-	if err != nil {
-		lp.drop(s)
-		return
+	left := 0
+	if s.backlog != nil {
+		left = s.backlog.bytes
+	}
+	if s.half() || s.told {
+		unacknowledged, err := s.conn.unacknowledged()
+		if err != nil {
+			lp.drop(s)
+			return
+		}
+		left += unacknowledged
 	}
 	if left < s.stalledBytes {
 		s.stalledTicks = 0

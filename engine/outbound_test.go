@@ -184,6 +184,7 @@ func TestOutboundScratchIsBounded(t *testing.T) {
 // fakeConn is a connection whose socket takes room bytes more.
 type fakeConn struct {
 	room    int
+	unacked int // one less at each look
 	closed  bool
 	session *session
 }
@@ -194,8 +195,12 @@ func (c *fakeConn) send(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *fakeConn) unacknowledged() (int, error) { return 0, nil }
-func (c *fakeConn) shutWrite()                   {}
+func (c *fakeConn) unacknowledged() (int, error) {
+	c.unacked = max(c.unacked-1, 0)
+	return c.unacked, nil
+}
+
+func (c *fakeConn) shutWrite() {}
 
 func (c *fakeConn) close() {
 	c.closed = true

@@ -275,10 +275,10 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // ended, for whatever reason, with the address and the ledger released; it may
 // be called once.
 //
-// It returns nil when every agency is known to have its winners and has closed its socket,
-// and when ctx is done: then what is queued is answered and those who wait are
-// told that there is no draw yet. Errors wrap ErrUnfinished, ErrStorage or
-// ErrEngine.
+// It returns nil when every agency is known to have its winners and none that it
+// waits for is connected, and when ctx is done: then what is queued is answered and
+// those who wait are told that there is no draw yet. Errors wrap ErrUnfinished,
+// ErrStorage or ErrEngine.
 func (s *Server) Serve(ctx context.Context) error {
 	err := s.serve(ctx)
 	s.noise.flush() // the loops have ended

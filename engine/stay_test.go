@@ -339,6 +339,46 @@ func TestStayAndTrickle(t *testing.T) {
 	}
 }
 
+// Who was told its last answer is gone after lingerMax, however slowly its system acknowledges it, and
+// whatever has no answer: nothing more is owed. After the draw its time to confirm comes before that.
+func TestStayBehindTheLastAnswer(t *testing.T) {
+	linger := int(lingerMax / tickPeriodMax)
+	for _, test := range []struct {
+		name    string
+		backlog bool
+		look    func(*loop, *session) // what every tick does
+		want    int                   // ticks until it is gone
+	}{
+		{"everything is in its system", false, (*loop).checkProgress, linger + 1},
+		{"it takes a byte in a tick", true, (*loop).hangUp, 5 + linger + 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			lp, sess, _ := late(t)
+			lp.server.cfg = DefaultConfig()
+			lp.server.noise = newNoise(zap.NewNop(), time.Now)
+			lp.server.admission = newAdmission(1, 1)
+			lp.server.admission.enter(sess.source)
+			lp.attach(noLoop{})
+			lp.load++
+			lp.add(sess)
+			fake := &fakeConn{session: sess, unacked: 1 << 20}
+			sess.conn = fake
+			sess.lastSaid, sess.deaf, sess.unanswered, sess.content = true, true, 1, true
+			if test.backlog {
+				sess.backlog = new(backlog)
+				sess.backlog.add(make([]byte, 1<<10), false)
+			}
+			ticks := 0
+			for ; !sess.closed && ticks < 10*test.want; ticks++ {
+				test.look(lp, sess)
+			}
+			if ticks != test.want {
+				t.Errorf("gone after %d ticks: %v; want %d", ticks, sess.closed, test.want)
+			}
+		})
+	}
+}
+
 // An agency that is done and comes again and again doesn't keep the server from ending, which would
 // wait for another one.
 func TestStayByComingAgain(t *testing.T) {
