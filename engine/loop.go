@@ -55,8 +55,8 @@ func newLoop(s *Server) *loop {
 	return lp
 }
 
-// eventClock gives log lines the time of what they tell of. It is also set once for all answers of a
-// group: reading the system's clock for each batch was 1 % of the server's time.
+// eventClock gives log lines the time of what they tell of. One reading of the system's clock serves
+// all answers that came together; one for each batch was 0.6 % of the path from socket to ledger.
 type eventClock struct{ at time.Time }
 
 // Now implements zapcore.Clock.

@@ -211,3 +211,25 @@ func TestDefaultsAreOne(t *testing.T) {
 		defaults[v.name] = v.defaultValue
 	}
 }
+
+// A batch and a window are what the library takes, no more and no less.
+func TestAgencyBoundsAreTheLibrarys(t *testing.T) {
+	for name, want := range map[string]string{
+		"AGENCY_BATCH_BYTES": fmt.Sprintf("%d to %d", agency.BatchBytesMin, agency.BatchBytesMax),
+		"AGENCY_WINDOW":      fmt.Sprintf("1 to %d", agency.WindowMax),
+	} {
+		found := false
+		for _, v := range variables(agencyConfig{}) {
+			if v.name != name {
+				continue
+			}
+			found = true
+			if v.legal != want {
+				t.Errorf("%s takes %s, want %s", name, v.legal, want)
+			}
+		}
+		if !found {
+			t.Errorf("no variable %s", name)
+		}
+	}
+}
