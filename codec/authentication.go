@@ -7,22 +7,22 @@ import (
 	"encoding/hex"
 )
 
-// Bytes of what authentication is made of. Both stand on the wire in lower-case
-// hexadecimal digits, two a byte.
+// Sizes of a nonce and a proof, in bytes. On the wire, each byte is two lower-case hexadecimal
+// digits.
 const (
 	NonceBytes = 32
 	ProofBytes = sha256.Size
 )
 
-// AuthenticationBytesMax is the longest payload of a connection that has yet to
-// authenticate: a PROOF.
+// AuthenticationBytesMax limits the payloads of a connection until it has authenticated, in bytes.
+// The longest one is a PROOF.
 const AuthenticationBytesMax = len(prefixProof) + 2*ProofBytes
 
-// Nonce is a server's challenge: random, for one proof.
+// Nonce is a server's challenge: random bytes that are good for one proof.
 type Nonce [NonceBytes]byte
 
-// Proof is what an agency makes of a challenge and its secret. Proofs are
-// compared by [Secret.Verify] alone, which takes as long whatever they are.
+// Proof is what an agency computes from a challenge and its secret. Compare proofs only with
+// [Secret.Verify], which takes constant time.
 type Proof [ProofBytes]byte
 
 const (
@@ -31,13 +31,12 @@ const (
 	prefixChallenge      = "CHALLENGE|"
 	payloadAuthenticated = "AUTHENTICATED"
 
-	// proofContext keeps a proof from being of use in any other protocol, and in a
-	// later version of this one. It and the nonce have one length each, so the
-	// message has one reading.
+	// proofContext makes a proof useless in any other protocol, and in a later version of this one.
+	// It and the nonce have fixed lengths, so the message is unambiguous.
 	proofContext = "LOTERIA PROOF 1\n"
 )
 
-// Prove is the proof that whoever answers the challenge knows agency a's secret:
+// Prove returns the proof that answers the challenge nonce for agency a:
 //
 //	HMAC-SHA-256(secret, "LOTERIA PROOF 1\n" + nonce + agency in decimal)
 func (s Secret) Prove(nonce Nonce, a Agency) Proof {
@@ -48,8 +47,8 @@ func (s Secret) Prove(nonce Nonce, a Agency) Proof {
 	return Proof(mac.Sum(nil))
 }
 
-// Verify reports whether p is the proof for this challenge. It is never so for
-// the zero Secret. How long it takes tells nothing about p or the secret.
+// Verify reports whether p is agency a's proof for this challenge. The zero Secret verifies no
+// proof. The time that Verify takes tells nothing about p or the secret.
 func (s Secret) Verify(nonce Nonce, a Agency, p Proof) bool {
 	want := s.Prove(nonce, a)
 	return hmac.Equal(want[:], p[:]) && s.IsSet()
@@ -73,10 +72,10 @@ func appendHex(dst []byte, prefix string, b []byte) []byte {
 	return hex.AppendEncode(dst, b)
 }
 
-// ParseAuth reads an AUTH; ok is false if the payload is none.
+// ParseAuth reads an AUTH; ok is false if the payload is not one.
 //
-// It and [ParseProof] are for connections that have yet to authenticate, and
-// must not be asked about any other: to ParseRequest an AUTH is nothing special.
+// Call it and [ParseProof] only for connections that have yet to authenticate. On any other
+// connection an AUTH or a PROOF is a payload of bets to [ParseRequest].
 func ParseAuth(payload []byte) (a Agency, ok bool) {
 	id, ok := bytes.CutPrefix(payload, []byte(prefixAuth))
 	if !ok {
@@ -85,13 +84,13 @@ func ParseAuth(payload []byte) (a Agency, ok bool) {
 	return ParseAgency(id)
 }
 
-// ParseProof reads a PROOF; ok is false if the payload is none.
+// ParseProof reads a PROOF; ok is false if the payload is not one.
 func ParseProof(payload []byte) (p Proof, ok bool) {
 	digits, ok := bytes.CutPrefix(payload, []byte(prefixProof))
 	return p, ok && parseHex(p[:], digits)
 }
 
-// parseHex fills dst from digits in their one spelling.
+// parseHex fills dst from digits, which must be lower-case.
 func parseHex(dst, digits []byte) bool {
 	if len(digits) != hex.EncodedLen(len(dst)) || bytes.ContainsAny(digits, "ABCDEF") {
 		return false

@@ -16,7 +16,7 @@ func mustSecret(t testing.TB, text string) Secret {
 	return s
 }
 
-// nonceCounting is 000102...1f, the nonce of the manual's example.
+// nonceCounting returns 000102...1f, the nonce of the example in PROTOCOL.md.
 func nonceCounting() (n Nonce) {
 	for i := range n {
 		n[i] = byte(i)
@@ -24,9 +24,8 @@ func nonceCounting() (n Nonce) {
 	return n
 }
 
-// Known answers, computed elsewhere (python3: hmac.new(secret, context + nonce +
-// agency, "sha256")): any other implementation can be held to them. The first
-// stands in the manual.
+// The wanted proofs were computed by another implementation (python3: hmac.new(secret, context +
+// nonce + agency, "sha256")). The first one is also in PROTOCOL.md.
 func TestProofKnownAnswers(t *testing.T) {
 	for _, test := range []struct {
 		secret string
@@ -49,7 +48,7 @@ func TestProofKnownAnswers(t *testing.T) {
 	}
 }
 
-// A proof is good for one secret, one challenge and one agency.
+// A proof is valid for one secret, one challenge and one agency only.
 func TestVerifyNothingElse(t *testing.T) {
 	secret, other := mustSecret(t, "sesame-of-agency-1"), mustSecret(t, "sesame-of-agency-2")
 	nonce := nonceCounting()
@@ -76,7 +75,7 @@ func TestVerifyNothingElse(t *testing.T) {
 	if other.Verify(nonce, 1, p) {
 		t.Error("verified with another secret")
 	}
-	// No secret is not the secret "".
+	// The zero Secret is not a secret "" that could be proved.
 	var none Secret
 	if none.Verify(nonce, 1, none.Prove(nonce, 1)) {
 		t.Error("verified without a secret")
@@ -122,8 +121,8 @@ func TestParseProof(t *testing.T) {
 	}
 }
 
-// To a server that doesn't ask for secrets, or has been given the proof, these
-// are batches like any other: mostly invalid, unless AUTH is a name.
+// On a server without secrets, and on an authenticated connection, these messages are parsed as
+// batches: invalid ones, unless AUTH is a person's name.
 func TestAuthenticationIsNoRequest(t *testing.T) {
 	for _, payload := range [][]byte{
 		AppendAuth(nil, 1), AppendProof(nil, Proof{}), AppendChallenge(nil, Nonce{}), AppendAuthenticated(nil),
@@ -141,7 +140,7 @@ func TestAuthenticationIsNoRequest(t *testing.T) {
 	}
 }
 
-// What is taken re-encodes identically, and is a batch to nobody.
+// A payload that is an AUTH or a PROOF re-encodes identically, and is not a valid request.
 func FuzzParseAuthentication(f *testing.F) {
 	for _, payload := range [][]byte{AppendAuth(nil, 1), AppendProof(nil, Proof{1}), AppendProof(nil, Proof(nonceCounting()))} {
 		_, payload, _ = bytes.Cut(payload, []byte("\n"))
@@ -164,7 +163,7 @@ func FuzzParseAuthentication(f *testing.F) {
 		default:
 			if digits, ok := strings.CutPrefix(string(payload), "PROOF|"); ok && len(digits) == 64 && strings.Trim(digits, "0123456789abcdef") == "" ||
 				strings.HasPrefix(string(payload), "AUTH|") && modelAgency(string(payload[len("AUTH|"):])) {
-				t.Fatalf("%q is taken for nothing", payload)
+				t.Fatalf("%q is neither an AUTH nor a PROOF", payload)
 			}
 			return
 		}

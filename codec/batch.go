@@ -2,33 +2,32 @@ package codec
 
 import "bytes"
 
-// Rules are what a batch is validated with, beside the protocol's fixed limits.
+// Rules are what ParseBatch applies beside the protocol's fixed limits.
 type Rules struct {
-	// Today is the last legal birthdate.
+	// Today is the latest legal birthdate.
 	Today Date
-	// WinningNumber is compared with each bet's number as an integer.
+	// WinningNumber is compared, as an integer, with the number of each bet.
 	WinningNumber uint32
 }
 
 // Batch describes the bets of a valid batch.
 type Batch struct {
-	// Agency is the one agency that all lines name.
+	// Agency is the agency that all lines name.
 	Agency Agency
-	// Count is how many bets there are, at least 1.
+	// Count is the number of bets, at least 1.
 	Count int
-	// Winners is how many of them have the winning number.
+	// Winners is the number of bets that have the winning number.
 	Winners int
 }
 
 // ParseBatch validates a payload of bets, one a line, by the protocol's rules.
 //
-// The winning lines are appended to winners, each followed by '\n'; the grown
-// slice is returned, cut back to what it was if the batch is invalid. A valid
-// batch allocates nothing as long as winners has room.
+// It appends the winning lines to winners, each followed by '\n', and returns the grown slice. If
+// the batch is invalid, it returns winners with the length that it had. A valid batch allocates
+// nothing as long as winners has room.
 //
-// The error is an *Error with CodeEmptyBatch, CodeInvalidBatch (with the first
-// line that is not a bet) or, if every line is a bet, CodeInvalidAgency for
-// lines of several agencies.
+// The error is an *Error with one of three codes: CodeEmptyBatch; CodeInvalidBatch, with the first
+// line that is not a bet; CodeInvalidAgency, if every line is a bet but they name several agencies.
 func ParseBatch(payload []byte, rules Rules, winners []byte) (Batch, []byte, error) {
 	var (
 		batch  Batch
@@ -93,8 +92,8 @@ func ParseBatch(payload []byte, rules Rules, winners []byte) (Batch, []byte, err
 	return batch, winners, nil
 }
 
-// explain says why the line at the start of rest is not a bet. It runs only
-// for rejected batches, so it takes its time.
+// explain returns why the line at the start of rest is not a bet. It need not be fast: it runs only
+// for rejected batches.
 func explain(payload, rest []byte, number int, today Date) error {
 	if len(bytes.Trim(payload, "\n")) == 0 {
 		return &Error{Code: CodeEmptyBatch}

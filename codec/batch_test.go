@@ -28,7 +28,7 @@ func TestParseBatch(t *testing.T) {
 		{"two bets", juan + "\n" + maria, outcome{agency: 1, count: 2, wins: 1, winners: juan + "\n"}},
 		{"identical bets are two bets", juan + "\n" + juan, outcome{agency: 1, count: 2, wins: 2, winners: juan + "\n" + juan + "\n"}},
 		{"agency of nine digits", "A|B|1|2000-01-01|1|999999999", outcome{agency: 999_999_999, count: 1}},
-		{"agency 0 is well spelt", "A|B|1|2000-01-01|1|0", outcome{count: 1}},
+		{"agency 0 is legal here", "A|B|1|2000-01-01|1|0", outcome{count: 1}},
 
 		{"empty", "", outcome{code: CodeEmptyBatch}},
 		{"a newline", "\n", outcome{code: CodeEmptyBatch}},
@@ -38,14 +38,14 @@ func TestParseBatch(t *testing.T) {
 		{"empty line between", juan + "\n\n" + maria, invalid(2)},
 		{"CRLF", juan + "\r\n" + maria + "\r\n", invalid(1)},
 		{"a trailing space", juan + "\n" + maria + " ", invalid(2)},
-		{"a byte order mark is a name's", "\ufeff" + juan, outcome{agency: 1, count: 1, wins: 1, winners: "\ufeff" + juan + "\n"}},
+		{"a byte order mark is part of the name", "\ufeff" + juan, outcome{agency: 1, count: 1, wins: 1, winners: "\ufeff" + juan + "\n"}},
 
 		{"several agencies", juan + "\n" + maria[:len(maria)-1] + "2", outcome{code: CodeInvalidAgency}},
 		{"an agency that begins with the other", juan + "\n" + maria + "1\n" + juan, outcome{code: CodeInvalidAgency}},
 		{"an agency that the other begins with", juan + "1\n" + maria, outcome{code: CodeInvalidAgency}},
-		{"several agencies, then no bet", juan + "\n" + maria + "2\nx", invalid(3)},
+		{"several agencies, then not a bet", juan + "\n" + maria + "2\nx", invalid(3)},
 		{"several agencies far apart", strings.Repeat(maria+"\n", 100) + juan + "2\n" + strings.Repeat(maria+"\n", 100), outcome{code: CodeInvalidAgency}},
-		{"no bet far behind", strings.Repeat(maria+"\n", 200) + "x\n" + strings.Repeat(maria+"\n", 100), invalid(201)},
+		{"not a bet, after many lines", strings.Repeat(maria+"\n", 200) + "x\n" + strings.Repeat(maria+"\n", 100), invalid(201)},
 
 		{"first name HELLO", "HELLO|Pérez|12345678|1990-05-23|1|1", outcome{agency: 1, count: 1}},
 		{"first name ACK", "ACK|Pérez|12345678|1990-05-23|1|1", outcome{agency: 1, count: 1}},
@@ -79,7 +79,7 @@ func TestParseBatchReason(t *testing.T) {
 	}
 }
 
-// Numbers are compared as integers, whatever their width and the line's place.
+// Numbers are compared as integers, for any width and any place of the line.
 func TestParseBatchWinningNumber(t *testing.T) {
 	for _, winning := range []uint32{0, 7, 42, 999, 7574, 12345, 9_999_999, 10_000_000, 99_999_999, 100_000_000, NumberMax, NumberMax + 1, 1<<32 - 1} {
 		rules := Rules{Today: today, WinningNumber: winning}
@@ -91,7 +91,7 @@ func TestParseBatchWinningNumber(t *testing.T) {
 	}
 }
 
-// Every byte of every shape of line, replaced by every other byte.
+// The test replaces every byte of several kinds of line by every other byte.
 func TestParseBatchEveryByte(t *testing.T) {
 	for _, line := range []string{
 		juan,
@@ -104,7 +104,7 @@ func TestParseBatchEveryByte(t *testing.T) {
 				mutant[i] = byte(c)
 				second, last, careful := amid(string(mutant))
 				checkBatch(t, second, testRules)
-				if i%8 == c%8 { // these are short of surprises: an eighth will do
+				if i%8 == c%8 { // an eighth is enough: these two differ little from second
 					checkBatch(t, last, testRules)
 					checkBatch(t, careful, testRules)
 				}
@@ -113,8 +113,8 @@ func TestParseBatchEveryByte(t *testing.T) {
 	}
 }
 
-// Every pair of bytes in a name, within and across the words that are read at
-// once.
+// The test puts every pair of bytes into a name, inside one word that is read at once and across
+// two.
 func TestParseBatchEveryPairInNames(t *testing.T) {
 	for _, before := range []string{"Abc", "Abcdefg"} {
 		second, _, _ := amid(before + "??z|Pérez|12345678|1990-05-23|2311|1")
@@ -130,7 +130,7 @@ func TestParseBatchEveryPairInNames(t *testing.T) {
 	}
 }
 
-// The days around each month's ends, in telling years.
+// The test checks the days around the ends of each month, in years that decide a rule.
 func TestParseBatchBirthdates(t *testing.T) {
 	check := func(year, month, day int) {
 		t.Helper()
@@ -148,9 +148,9 @@ func TestParseBatchBirthdates(t *testing.T) {
 	}
 }
 
-// Random batches with random damage, against the model.
+// ParseBatch agrees with the model on random batches with random damage.
 func TestParseBatchRandom(t *testing.T) {
-	r := rand.New(rand.NewPCG(7574, 1)) // always the same; fuzzing looks further
+	r := rand.New(rand.NewPCG(7574, 1)) // the same batches in every run; fuzzing tries others
 	const telling = "|\n\r\x00\x1f \x7e\x7f-09:/@}{ñ\u0080\u009f\u00a0€😀\xc2\xc3\xe1\xed\xf0\xff"
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	for range 3000 {
@@ -178,7 +178,7 @@ func TestParseBatchRandom(t *testing.T) {
 	}
 }
 
-// pick8 is usual in seven of eight cases and up to most otherwise.
+// pick8 returns usual in seven of eight cases, and 1 to most otherwise.
 func pick8(r *rand.Rand, usual, most int) int {
 	if r.IntN(8) > 0 {
 		return usual
@@ -193,14 +193,14 @@ func pickNumber(r *rand.Rand) int {
 	return r.IntN(10_000)
 }
 
-// Any part of a good batch is judged as the model judges it: reads in words
-// must not depend on what stands behind the payload.
+// ParseBatch agrees with the model on any part of a valid batch: its reads of whole words must not
+// depend on bytes after the payload.
 func TestParseBatchEveryPart(t *testing.T) {
 	whole := []byte(strings.Repeat(juan+"\n"+maria+"\n", 4))
 	for from := range whole {
 		for to := from; to <= len(whole); to++ {
 			if from > len(juan)+2 && to < len(whole) {
-				continue // every end for beginnings in the first line, one end for the rest
+				continue // starts in the first line are tried with every end, later ones with one
 			}
 			checkBatch(t, whole[from:to:to], testRules)
 		}
@@ -218,6 +218,6 @@ func TestReplayBatch(t *testing.T) {
 	}
 	var rejected *Error
 	if _, _, err := ReplayBatch([]byte("x"), 7574, nil); !errors.As(err, &rejected) || rejected.Code != CodeInvalidBatch {
-		t.Errorf("ReplayBatch of no bet: %v, want CodeInvalidBatch", err)
+		t.Errorf("ReplayBatch of a line that is not a bet: %v, want CodeInvalidBatch", err)
 	}
 }

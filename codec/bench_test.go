@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// benchBatches makes batches as agencies send them. Names in random order
-// matter: a processor learns the ends of a few names that come round and
-// round, and then a byte-wise scan looks twice as fast as it is.
+// benchBatches makes batches as agencies send them. The names are in random order, because a
+// processor learns to predict the ends of a few names that repeat. A byte-wise scan would then seem
+// twice as fast as it is.
 func benchBatches(batchBytes int) (batches [][]byte, bets int) {
 	firsts := strings.Split("Juan,María,Agustina,José,Facundo,Luz Clara,Sofía,Martín,Lucía,Ana,Tomás,Valentina,Joaquín,Agustín,Camila,Iván,Rocío,Nicolás,Pedro,Inés,María José,Julián", ",")
 	lasts := strings.Split("Pérez,González,Rodríguez,Fernández,Gómez,Díaz,Ruiz,López,Martínez,Sosa,Ibáñez,Paz,Núñez,Romero,Álvarez,Benítez,Acosta,Muñoz,Ríos,Vega", ",")
@@ -36,7 +36,7 @@ func BenchmarkParseBatch(b *testing.B) {
 	ordinary, bets := benchBatches(8192)
 	b.Run("ordinary", func(b *testing.B) { benchmarkParseBatch(b, ordinary, bets) })
 
-	// The same bets in a shape that the fast way does not take.
+	// The same bets, made so that the fast path doesn't take them.
 	var others [][]byte
 	for _, batch := range ordinary {
 		others = append(others, []byte(strings.ReplaceAll(string(batch), "|1\n", "|123456789\n")))
@@ -68,7 +68,7 @@ func benchmarkParseBatch(b *testing.B, batches [][]byte, bets int) {
 	reportBets(b, bets)
 }
 
-// reportBets says how fast a loop is that handles that many bets each time.
+// reportBets reports the speed of a loop that handles that many bets each time.
 func reportBets(b *testing.B, bets int) {
 	total := float64(bets) * float64(b.N)
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/total, "ns/bet")

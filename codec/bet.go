@@ -23,7 +23,7 @@ const (
 	birthdateLayout = "2006-01-02"
 )
 
-// BetBytesMax is the longest line that can be a bet, in bytes, without its '\n'.
+// BetBytesMax is the length of the longest possible bet, in bytes, without its '\n'.
 const BetBytesMax = 2*NameBytesMax + DocumentDigitsMax + birthdateBytes + NumberDigitsMax + agencyDigitsMax + betFields - 1
 
 // ErrBet says that a line is not a valid bet.
@@ -33,13 +33,13 @@ var ErrBet = errors.New("not a valid bet")
 // integers.
 type Date uint32
 
-// DateOf is the day of t in t's own location.
+// DateOf returns the day of t in t's own location.
 func DateOf(t time.Time) Date {
 	y, m, d := t.Date()
 	return Date(y*10000 + int(m)*100 + d)
 }
 
-// Bet is one bet. The fields are its bytes on the wire.
+// Bet is one bet. The fields hold the bytes that are on the wire.
 type Bet struct {
 	FirstName []byte
 	LastName  []byte
@@ -49,7 +49,7 @@ type Bet struct {
 	Agency    Agency
 }
 
-// AppendBet appends the bet's line, without a '\n', to dst. It checks nothing.
+// AppendBet appends the bet's line to dst, without a '\n'. It checks nothing.
 func AppendBet(dst []byte, b Bet) []byte {
 	for _, field := range [...][]byte{b.FirstName, b.LastName, b.Document, b.Birthdate, b.Number} {
 		dst = append(dst, field...)
@@ -58,9 +58,9 @@ func AppendBet(dst []byte, b Bet) []byte {
 	return AppendAgency(dst, b.Agency)
 }
 
-// SplitBet splits the line of a bet that has been validated before, as it
-// stands in the ledger, into its fields, which alias line. It checks only that
-// there are six of them and that the last is an agency's id.
+// SplitBet splits the line of a bet that was validated before, such as one in the ledger, into its
+// fields, which alias line. It checks only that there are six fields and that the last one is an
+// agency's id. The error wraps ErrBet.
 func SplitBet(line []byte) (Bet, error) {
 	var f [betFields][]byte
 	for i := range betFields - 1 {
@@ -80,13 +80,12 @@ func SplitBet(line []byte) (Bet, error) {
 	return Bet{FirstName: f[0], LastName: f[1], Document: f[2], Birthdate: f[3], Number: f[4], Agency: agency}, nil
 }
 
-// ParseBet reads and validates one line, without its '\n', by the protocol's
-// rules of a bet. today is the last legal birthdate. The error wraps ErrBet,
-// and its text is "FIELD: REASON", fit to be shown to people and to stand in a
-// log line. The fields alias line.
+// ParseBet reads and validates one line, without its '\n', by the protocol's rules for a bet. today
+// is the latest legal birthdate. The fields alias line. The error wraps ErrBet and adds "FIELD:
+// REASON" or the number of fields. It has no '|' and no line end, so it fits a log line.
 //
-// This is the plain reading of the rules, and what explains a rejection;
-// ParseBatch decides the same faster.
+// ParseBet follows the rules literally, and explains rejections. ParseBatch decides the same,
+// faster.
 func ParseBet(line []byte, today Date) (Bet, error) {
 	b, err := SplitBet(line)
 	if err != nil {
@@ -152,12 +151,12 @@ func checkBirthdate(b []byte, today Date) error {
 	return nil
 }
 
-// barShown stands for a '|' where one would end a field: people read it, and
-// tools that split at '|' don't trip over it. A '¦' that was there is quoted.
+// barShown replaces '|' in reasons, because a '|' would end a field. People can read it, and tools
+// that split at '|' don't trip over it. A '¦' in the input is escaped.
 const barShown = "¦"
 
-// quote shows bytes from outside: as they are if they are plain, quoted and
-// cut otherwise, and a '|' as barShown.
+// quote makes bytes from outside safe to print. It cuts them after 40 bytes, quotes them unless
+// they are printable ASCII without spaces and quotes, and replaces '|' with barShown.
 func quote(b []byte) string {
 	const shown = 40
 	more := ""
@@ -177,8 +176,8 @@ func quote(b []byte) string {
 	return strings.ReplaceAll(text, "|", barShown) + more
 }
 
-// Lines counts the lines of a payload, for reports of batches that were
-// rejected. A '\n' at the end begins no line.
+// Lines counts the lines of a payload, for reports of rejected batches. A '\n' at the end doesn't
+// begin another line.
 func Lines(payload []byte) int {
 	n := bytes.Count(payload, []byte{'\n'})
 	if len(payload) > 0 && payload[len(payload)-1] != '\n' {
@@ -187,7 +186,7 @@ func Lines(payload []byte) int {
 	return n
 }
 
-// reason is the text of an error of ParseBet without its sentinel.
+// reason returns the text of an error of ParseBet without ErrBet's text.
 func reason(err error) string {
 	return strings.TrimPrefix(err.Error(), ErrBet.Error()+": ")
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Each rule of a bet at its limits. want is the error's text, empty for a bet.
+// The test checks each rule of a bet at its limits. want is the error's text, empty for a bet.
 func TestParseBet(t *testing.T) {
 	bet := func(field int, value string) string {
 		fields := strings.Split(juan, "|")
@@ -132,7 +132,7 @@ func TestParseBetFields(t *testing.T) {
 	}
 }
 
-// SplitBet checks the number of fields and the agency, and nothing else.
+// SplitBet checks the number of fields and the agency, nothing else.
 func TestSplitBet(t *testing.T) {
 	for _, line := range []string{juan, "|||||7", "a\x00|\xff|no|date|here|0"} {
 		bet, err := SplitBet([]byte(line))

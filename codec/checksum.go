@@ -6,19 +6,18 @@ import (
 	"hash/crc32"
 )
 
-// Checksum is the checksum of bets that were stored one behind the other: the CRC-32C
-// (Castagnoli) of their lines as they stand on the wire, each followed by '\n'. The zero value is
-// that of no bets. It doesn't depend on how the bets were cut into batches.
+// Checksum is the checksum of a sequence of stored bets: the CRC-32C (Castagnoli) of their lines as
+// they are on the wire, each followed by '\n'. It doesn't depend on how the bets were cut into
+// batches. The zero value is the checksum of no bets.
 //
-// It tells an agency whether the bets that the server has are those of its own file. CRC-32C
-// notices an accident, with a chance of 1 in 4 billion to miss it; it is no protection against
-// somebody who forges bets.
+// It tells an agency whether the server's bets are those of the agency's own file. CRC-32C misses
+// an accident with a chance of 1 in 4 billion. It doesn't protect against somebody who forges bets.
 type Checksum uint32
 
-// checksumDigits is how many lower-case hexadecimal digits a Checksum has on the wire.
+// checksumDigits is the length of a Checksum on the wire, in lower-case hexadecimal digits.
 const checksumDigits = 2 * crc32.Size
 
-// String is the checksum as it stands on the wire.
+// String returns the checksum as it is on the wire.
 func (c Checksum) String() string { return string(c.append(nil)) }
 
 func (c Checksum) append(dst []byte) []byte {
@@ -33,36 +32,36 @@ func parseChecksum(s string) (c Checksum, ok bool) {
 	return Checksum(binary.BigEndian.Uint32(b[:])), ok
 }
 
-// Add is the checksum of what c is the checksum of, followed by lines: the payload of a batch,
-// whose last line may lack its '\n'. An empty payload adds nothing.
+// Add returns the checksum of c's bets followed by lines. lines is the payload of a batch, whose
+// last line may lack its '\n'. An empty payload adds nothing.
 func (c Checksum) Add(lines []byte) Checksum {
 	return c.Join(Stretch{Sum: crc32.Update(uint32(c), castagnoli, lines), Seed: uint32(c), Bytes: len(lines), Open: isOpen(lines)})
 }
 
-// Stretch describes a batch's lines by a CRC-32C that somebody has computed already, so that a
-// server needn't read them again to know an agency's Checksum.
+// Stretch describes a batch's payload by a CRC-32C of it that was computed before. A server that
+// joins stretches needn't read the payload again to compute an agency's Checksum.
 type Stretch struct {
 	// Sum is crc32.Update(Seed, crc32.MakeTable(crc32.Castagnoli), payload).
 	Sum, Seed uint32
 	// Bytes is the payload's length, at most math.MaxUint32.
 	Bytes int
-	// Open says that the last line lacks its '\n'.
+	// Open is true if the last line lacks its '\n'.
 	Open bool
 }
 
-// StretchOf describes a batch's payload whose checksum sum begins with seed. The payload is not
-// kept; only its length and its last byte are looked at.
+// StretchOf describes a batch's payload by sum, its CRC-32C that began with seed. It doesn't keep
+// the payload, and reads only its length and its last byte.
 func StretchOf(payload []byte, sum, seed uint32) Stretch {
 	return Stretch{Sum: sum, Seed: seed, Bytes: len(payload), Open: isOpen(payload)}
 }
 
 func isOpen(lines []byte) bool { return len(lines) > 0 && lines[len(lines)-1] != '\n' }
 
-// Join is the checksum of what c is the checksum of, followed by the stretch. It takes about as
-// long as reading 500 bytes would.
+// Join returns the checksum of c's bets followed by the stretch. It takes about as long as the
+// checksum of 500 bytes.
 func (c Checksum) Join(s Stretch) Checksum {
-	// Update is linear in where it begins: begun elsewhere, the result differs by the difference,
-	// moved by as many bytes.
+	// crc32.Update is linear in its start value: two start values give results that differ by the
+	// difference of the start values, moved by as many zero bytes as were read.
 	sum := s.Sum
 	if uint32(c) != s.Seed {
 		sum ^= moved(uint32(c)^s.Seed, s.Bytes)
@@ -78,10 +77,10 @@ var (
 	lineEnd    = [1]byte{'\n'}
 )
 
-// moves are linear maps of a CRC's register: moves[i][n] moves it by n<<(moveBits*i) zero bytes, so
-// that a batch takes one map for each hexadecimal digit of its length. A map is a table for each four
-// bits of the register: tables for eight would be twice as quick alone, but they would push other
-// things out of the processor's first cache.
+// moves are linear maps of a CRC's register: moves[i][n] moves it by n<<(moveBits*i) zero bytes. So
+// a batch needs one map for each hexadecimal digit of its length. A map has a table for each four
+// bits of the register. Tables for eight bits would be twice as fast alone, but they would push
+// other data out of the processor's first-level cache.
 var moves = makeMoves()
 
 type move [32 / moveBits][1 << moveBits]uint32
@@ -103,7 +102,7 @@ func makeMoves() (all [32 / moveBits][1 << moveBits]move) {
 	return all
 }
 
-// fill makes m the map that moves a register as that function does.
+// fill makes m the map of the linear function moved.
 func (m *move) fill(moved func(register uint32) uint32) {
 	for digit := range m {
 		for value := range m[digit] {
@@ -117,7 +116,7 @@ func (m *move) apply(register uint32) uint32 {
 		m[4][register>>16&15] ^ m[5][register>>20&15] ^ m[6][register>>24&15] ^ m[7][register>>28]
 }
 
-// moved is the register after n zero bytes, without the inversions that a CRC begins and ends with.
+// moved returns the register after n zero bytes, without the inversions at a CRC's start and end.
 func moved(register uint32, n int) uint32 {
 	for i, rest := 0, uint32(n); rest != 0; i, rest = i+1, rest>>moveBits {
 		if digit := rest & (1<<moveBits - 1); digit != 0 {

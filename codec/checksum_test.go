@@ -13,7 +13,7 @@ func TestChecksumOnTheWire(t *testing.T) {
 		want    string
 	}{
 		{"", "00000000"},
-		// The check value of CRC-32C, over "123456789", is e3069283; with a line end it is:
+		// The check value of CRC-32C, of "123456789", is e3069283. With a line end it is:
 		{"123456789", "a8dab577"},
 		{"Juan|Pérez|12345678|1990-05-23|7574|1", "fa89edbb"},
 	} {
@@ -27,8 +27,8 @@ func TestChecksumOnTheWire(t *testing.T) {
 	}
 }
 
-// However lines are cut into batches, with or without their last '\n', and whatever the sum of each
-// batch begins with, the checksum is that of the lines.
+// The checksum is that of the lines. It doesn't matter how they are cut into batches, whether a
+// batch has its last '\n', and which seed its sum begins with.
 func FuzzChecksum(f *testing.F) {
 	f.Add([]byte("a\nb\nccc"), uint64(1), uint32(0))
 	f.Add([]byte("\n\n"), uint64(2), uint32(0x4c4f5445))
@@ -45,7 +45,7 @@ func FuzzChecksum(f *testing.F) {
 			if rnd.IntN(2) == 0 && len(payload) > 0 {
 				payload = payload[:len(payload)-1]
 				if len(payload) == 0 || payload[len(payload)-1] == '\n' {
-					payload = batch // its last line is empty: no batch ends so
+					payload = batch // its last line is empty, and no valid batch ends like that
 				}
 			}
 			added = added.Add(payload)
@@ -67,7 +67,7 @@ func FuzzChecksum(f *testing.F) {
 	})
 }
 
-// Lengths of any size join, up to more than a frame can have.
+// Stretches of any length join, even longer ones than a frame can be.
 func TestChecksumOfLongStretches(t *testing.T) {
 	long := make([]byte, 20<<20)
 	for i := range long {

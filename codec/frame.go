@@ -10,8 +10,8 @@ import (
 // bytes (SERVER_FRAME_BYTES_MAX).
 const FrameBytesMaxDefault = 64 << 10
 
-// FrameBytesMaxLimit is the largest payload limit that a server can be
-// configured with, in bytes. A batch must fit into one ledger record.
+// FrameBytesMaxLimit is the largest value of SERVER_FRAME_BYTES_MAX, in bytes. A batch must fit
+// into one ledger record.
 const FrameBytesMaxLimit = 16 << 20
 
 // ReplyBytesMaxDefault is the default limit of a server-to-agency payload, in
@@ -20,24 +20,24 @@ const FrameBytesMaxLimit = 16 << 20
 const ReplyBytesMaxDefault = 64 << 20
 
 var (
-	// ErrFrameHeader says that a frame's header is not a length. What follows
-	// it can't be framed; the connection has to be closed.
+	// ErrFrameHeader says that a frame's header is not a length. Nobody can tell where the next
+	// frame begins, so the connection has to be closed.
 	ErrFrameHeader = errors.New("frame header is not a length")
-	// ErrFrameTooLarge says that a frame's length is over the limit. It is
-	// known from the header alone, before the payload is read.
+	// ErrFrameTooLarge says that a frame's length is over the limit. The header alone tells it,
+	// before the payload is read.
 	ErrFrameTooLarge = errors.New("frame is too large")
 )
 
 // FrameLen reads the header of the frame that b begins with.
 //
-// It returns the bytes of the header with its '\n', and the bytes of the whole
-// frame, header included. While b doesn't hold the whole header yet, header is
-// 0 and total is len(b)+1: the frame needs at least one more byte.
+// It returns the length of the header with its '\n', and the length of the whole frame with its
+// header, in bytes. While b doesn't hold the whole header yet, header is 0 and total is len(b)+1:
+// the frame needs at least one more byte.
 //
 // payloadBytesMax is at most math.MaxInt/16.
 //
-// The header is judged digit by digit, so the error (ErrFrameHeader,
-// ErrFrameTooLarge) doesn't depend on how the bytes were cut on their way.
+// FrameLen checks the header digit by digit. So the error (ErrFrameHeader or ErrFrameTooLarge) is
+// the same however the network cut the bytes.
 func FrameLen(b []byte, payloadBytesMax int) (header, total int, err error) {
 	n := 0
 	for i, c := range b {
@@ -59,10 +59,10 @@ func FrameLen(b []byte, payloadBytesMax int) (header, total int, err error) {
 	return 0, len(b) + 1, nil
 }
 
-// SplitFrame takes the first frame off b and returns its payload and what is
-// left. ok is false, and rest is b, while the frame is not complete; that is
-// not an error. Errors and limits are those of [FrameLen]. payload and rest
-// alias b; payload has no spare capacity, so appending to it copies.
+// SplitFrame takes the first frame off b, and returns its payload and the rest of b. While the
+// frame is not complete, ok is false and rest is b; that is not an error. Errors and limits are
+// those of [FrameLen]. payload and rest alias b; payload has no spare capacity, so appending to it
+// copies it.
 func SplitFrame(b []byte, payloadBytesMax int) (payload, rest []byte, ok bool, err error) {
 	header, total, err := FrameLen(b, payloadBytesMax)
 	if err != nil || header == 0 || total > len(b) {
@@ -76,8 +76,8 @@ func AppendFrame(dst, payload []byte) []byte {
 	return append(AppendFrameHeader(dst, len(payload)), payload...)
 }
 
-// AppendFrameHeader appends the header of a frame with that many payload
-// bytes to dst. The payload has to follow.
+// AppendFrameHeader appends to dst the header of a frame whose payload has payloadBytes bytes. The
+// caller appends the payload.
 func AppendFrameHeader(dst []byte, payloadBytes int) []byte {
 	return append(strconv.AppendInt(dst, int64(payloadBytes), 10), '\n')
 }

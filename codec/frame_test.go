@@ -38,7 +38,7 @@ func TestFrameLen(t *testing.T) {
 		{"99999999999999999999", limit, 0, 0, ErrFrameTooLarge},      // 20 digits
 		{"18446744073709551619\nACK", limit, 0, 0, ErrFrameTooLarge}, // 2^64 + 3
 		{"18446744073709551619\nACK", math.MaxInt / 16, 0, 0, ErrFrameTooLarge},
-		{"65537x", limit, 0, 0, ErrFrameTooLarge}, // said as soon as it is known
+		{"65537x", limit, 0, 0, ErrFrameTooLarge}, // decided before the 'x' is read
 
 		{"\n", limit, 0, 0, ErrFrameHeader},
 		{"\r\n", limit, 0, 0, ErrFrameHeader},
@@ -69,8 +69,7 @@ func TestFrameLen(t *testing.T) {
 	}
 }
 
-// split takes all frames off a stream that arrives in the given pieces, as a
-// connection's reader does.
+// split takes all frames off a stream that arrives in pieces, as a connection's reader does.
 func split(pieces [][]byte, limit int) (payloads []string, rest []byte, err error) {
 	for _, piece := range pieces {
 		rest = append(rest, piece...)
@@ -118,7 +117,7 @@ func TestSplitFrameCutAnywhere(t *testing.T) {
 	check(bytewise...)
 }
 
-// The error comes with the same byte, wherever the stream is cut before it.
+// The same error comes, after the same frames, wherever the stream is cut.
 func TestSplitFrameErrorCutAnywhere(t *testing.T) {
 	tests := []struct {
 		bad  string

@@ -10,9 +10,8 @@ import (
 	"testing"
 )
 
-// A stream is split as the model splits it, and any cut of it gives the frames,
-// the rest and the error of the whole; the frames and the rest re-encode to the
-// stream.
+// A stream is split as the model splits it. Any cut of it gives the same frames, rest and error.
+// The frames and the rest re-encode to the stream.
 func FuzzSplitFrame(f *testing.F) {
 	f.Add([]byte("7\nHELLO|13\nACK0\n5\nAC"), uint16(10), uint8(9), uint8(3))
 	f.Add([]byte("3\nACK00\n"), uint16(100), uint8(6), uint8(0))
@@ -50,8 +49,8 @@ func sameFrameError(a, b error) bool {
 		errors.Is(a, ErrFrameTooLarge) == errors.Is(b, ErrFrameTooLarge)
 }
 
-// ParseBatch agrees with the model on the input as a batch of its own and, so
-// that its fast way sees it, as a line among ordinary ones.
+// ParseBatch agrees with the model on the input as a whole batch, and as a line among ordinary
+// ones, where the fast path sees it.
 func FuzzParseBatch(f *testing.F) {
 	for _, payload := range []string{
 		"", "\n\n", juan, juan + "\n" + maria + "\n", juan + "\r\n", juan + "\n\n" + maria,
@@ -70,8 +69,8 @@ func FuzzParseBatch(f *testing.F) {
 	})
 }
 
-// What is not a batch is told from one as the protocol says, re-encodes
-// identically, and the rest goes to ParseBatch unchanged.
+// ParseRequest tells the other requests from batches as the protocol says. They re-encode
+// identically, and all other payloads go to ParseBatch unchanged.
 func FuzzParseRequest(f *testing.F) {
 	for _, payload := range []string{
 		"HELLO|1", "HELLO|01", "HELLO|", "HELLO|1\n" + juan, "HELLO|a|b|c|d|e", "HELLO" + juan[4:],
@@ -124,8 +123,7 @@ func FuzzParseRequest(f *testing.F) {
 	})
 }
 
-// What ParseReply accepts, Append encodes to the same bytes; what Append
-// encodes, ParseReply reads as the same reply.
+// A reply that ParseReply accepts re-encodes to the same bytes.
 func FuzzParseReply(f *testing.F) {
 	for _, payload := range []string{
 		"", "ACK", "WELCOME|0|64|65536", "WELCOME|0|64|65536|00000000", "WELCOME|00|64|65536|0", "WELCOME|2|64|65536|0896aac9", "WELCOME|0|64", "WELCOME" + juan[4:],
@@ -162,7 +160,7 @@ func FuzzAppendReply(f *testing.F) {
 		}
 		codes := Codes()
 		reply := Reply{Kind: ReplyError, Code: codes[int(code)%len(codes)], Detail: detail}
-		if !isBetLine([]byte(reply.Code.String() + "|" + detail)) { // no server says a bet
+		if !isBetLine([]byte(reply.Code.String() + "|" + detail)) { // no server sends such a detail
 			replies = append(replies, reply)
 		}
 		for _, want := range replies {

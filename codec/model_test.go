@@ -11,16 +11,16 @@ import (
 	"unicode/utf8"
 )
 
-// today is the last legal birthdate of all tests of this package.
+// today is the latest legal birthdate in all tests of this package.
 const today Date = 2026_11_23
 
 var testRules = Rules{Today: today, WinningNumber: 7574}
 
-// modelSplit cuts a stream into frames as the protocol's text says it, slowly.
+// modelSplit cuts a stream into frames, slowly, by the text of PROTOCOL.md.
 func modelSplit(stream string, limit int) (payloads []string, err error) {
 	for {
 		header, rest, whole := strings.Cut(stream, "\n")
-		for end := 1; end <= len(header); end++ { // a header is judged as soon as it is known to be bad
+		for end := 1; end <= len(header); end++ { // a header is rejected at its first bad byte
 			length, errLength := strconv.Atoi(header[:end])
 			switch {
 			case !modelDigits(header[:end], end) || end > 1 && header[0] == '0':
@@ -31,7 +31,7 @@ func modelSplit(stream string, limit int) (payloads []string, err error) {
 		}
 		length, errLength := strconv.Atoi(header)
 		switch {
-		case whole && errLength != nil: // an empty one
+		case whole && errLength != nil: // an empty header
 			return payloads, ErrFrameHeader
 		case !whole || length > len(rest):
 			return payloads, nil
@@ -40,7 +40,7 @@ func modelSplit(stream string, limit int) (payloads []string, err error) {
 	}
 }
 
-// outcome is what the protocol says of a payload of bets.
+// outcome is the result that the protocol demands for a payload of bets.
 type outcome struct {
 	code    Code
 	line    int // of CodeInvalidBatch
@@ -50,8 +50,8 @@ type outcome struct {
 	winners string
 }
 
-// model reads a payload of bets as the protocol's text says it, slowly and
-// with nothing of this package but its limits' numbers written out.
+// model reads a payload of bets, slowly, by the text of PROTOCOL.md. It uses no code of this
+// package, and repeats the limits as numbers.
 func model(payload string, rules Rules) outcome {
 	if strings.Trim(payload, "\n") == "" {
 		return outcome{code: CodeEmptyBatch}
@@ -78,7 +78,7 @@ func model(payload string, rules Rules) outcome {
 	return o
 }
 
-// modelDigits tells whether s is 1 to most ASCII digits.
+// modelDigits reports whether s is 1 to most ASCII digits.
 func modelDigits(s string, most int) bool {
 	return 1 <= len(s) && len(s) <= most && strings.Trim(s, "0123456789") == ""
 }
@@ -105,7 +105,7 @@ func modelBet(fields []string, today Date) bool {
 		modelAgency(fields[5])
 }
 
-// parsed is ParseBatch's view in the model's terms.
+// parsed returns ParseBatch's result as an outcome, to compare it with the model's.
 func parsed(t testing.TB, payload []byte, rules Rules) outcome {
 	t.Helper()
 	before := []byte("kept\n")
@@ -179,9 +179,9 @@ func checkBatch(t testing.TB, payload []byte, rules Rules) {
 	}
 }
 
-// amid puts a line of agency 1 among ordinary bets, so that every way of
-// ParseBatch sees it: the fast one amid the payload and at its end, and the careful
-// one, which an agency of eight digits makes it go.
+// amid puts a line of agency 1 among ordinary bets, so that every path of ParseBatch sees it: the
+// fast path in the middle of a payload (second) and at its end (last), and the slow path (careful),
+// which an agency of eight digits forces.
 func amid(line string) (second, last, careful []byte) {
 	const agency, long = "|1", "|12345678"
 	const ordinary = "Juan|Pérez|12345678|1990-05-23|2311"
@@ -193,7 +193,7 @@ func amid(line string) (second, last, careful []byte) {
 	return second, last, []byte(ordinary + long + "\n" + line)
 }
 
-// checkAmid compares ParseBatch and the model on all that amid makes of a line.
+// checkAmid compares ParseBatch with the model on the three payloads that amid makes of a line.
 func checkAmid(t testing.TB, line string, rules Rules) {
 	t.Helper()
 	second, last, careful := amid(line)
@@ -207,8 +207,8 @@ func checkLine(t testing.TB, line string) {
 	checkAmid(t, line, testRules)
 }
 
-// checkScans compares the ways to scan ordinary lines, from the start of every
-// line on: they have to agree not only on what is right but on what they take.
+// checkScans fails unless scan and scanWords take the same ordinary lines, from the start of every
+// line on.
 func checkScans(t testing.TB, payload []byte, rules Rules) {
 	t.Helper()
 	run := presumeRun(payload, rules)

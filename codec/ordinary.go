@@ -14,38 +14,35 @@ import (
 //   - the birthdate is in an earlier year than Rules.Today, and no 29 February;
 //   - the agency is the batch's, of at most 7 digits.
 //
-// ordinaryRun.scan validates such lines without a branch that depends on how long
-// the names are or where their accents stand: a byte-wise scan loses most of its
-// time to such branches when it mispredicts them. It never rejects: what is not
-// ordinary it leaves to scanBet.
+// ordinaryRun.scan validates such lines without a branch that depends on the length of the names or
+// on the places of their accents. A byte-wise scan loses most of its time to mispredicted branches
+// of that kind. scan never rejects a line: it leaves lines that are not ordinary to scanBet.
 //
-// There are two of it, which take the same lines: scanWords looks at eight bytes
-// at a time and runs anywhere; scanVectors looks at 32, on amd64 with AVX2. On
-// names in random order scanBet alone takes 46 ns a bet, scanWords 15 and
-// scanVectors 7 (BenchmarkParseBatch).
+// There are two implementations, which take the same lines. scanWords reads eight bytes at a time
+// and runs anywhere; scanVectors reads 32, on amd64 with AVX2. On names in random order scanBet
+// alone takes 46 ns a bet, scanWords 15 and scanVectors 7 (BenchmarkParseBatch).
 //
-// How many instructions a line takes, about 200 and 75, is what it costs. Hence,
-// in scanWords, the arrays of known length, and the bits that are set before
-// zeros are counted: both spare checks, a tenth of the time.
+// The cost is in the number of instructions a line, about 200 and 75. That is why scanWords uses
+// arrays of known length, and sets a bit before it counts zeros. Both avoid checks, a tenth of the
+// time.
 
-// What scan may look at for one line, in bytes: both names with their '|', then
-// document, birthdate, number, and the word with the agency; and both together.
+// How many bytes scan may read for one line: for both names with their '|'; for document,
+// birthdate, number, and the word with the agency; and for all of it.
 const (
 	ordinaryNameBytesMax = 40
 	ordinaryTailBytes    = 40
 	ordinaryWindow       = ordinaryNameBytesMax + ordinaryTailBytes
 )
 
-// The same byte eight times, to be multiplied or combined with.
+// A byte repeated eight times, for arithmetic on all bytes of a word.
 const (
 	each01 = 0x01_01_01_01_01_01_01_01
 	each7f = 0x7f * each01
 	each80 = 0x80 * each01
 )
 
-// Words, first byte lowest, that the fields are XORed with: a digit becomes its
-// value and a separator zero. Adding 6 to a byte then shows in its high half
-// if it was over 9.
+// Words to XOR the fields with, first byte lowest. A digit becomes its value and a separator zero.
+// After adding 6, the high half of a byte is not zero if its value was over 9.
 const (
 	zeroDigits  = '0' * each01            // "00000000"
 	sixDigits   = 0x06 * each01           //
@@ -61,22 +58,22 @@ const (
 	highDigits4 = 0xf0f0f0f0              //
 )
 
-// ordinaryRun is what a run of ordinary lines of one batch has in common. To
-// the zero value no line is ordinary.
+// ordinaryRun holds what the ordinary lines of one batch have in common. No line is ordinary for
+// the zero value.
 type ordinaryRun struct {
 	agency Agency
 	id     []byte // the agency as lines name it
 
-	year    uint64 // birthdates are before this year, as packYear has it; if 0, no line is ordinary
-	winning uint64 // the winning number, as packDigits has it
+	year    uint64 // birthdates are before this year, from packYear; if 0, no line is ordinary
+	winning uint64 // the winning number, from packDigits
 
-	// The line's end, the agency and its '\n': word&endMask == end.
+	// How a line ends, with the agency and '\n': its last word has word&endMask == end.
 	end, endMask uint64
 	endBytes     int
 }
 
-// presumeRun is for the agency that a payload's first line seems to name. Whether
-// it does, the run's scan of that line tells.
+// presumeRun returns a run for the agency that a payload's first line seems to name. The run's scan
+// of that line then tells whether it really does.
 func presumeRun(payload []byte, rules Rules) ordinaryRun {
 	line, _, _ := bytes.Cut(payload[:min(len(payload), BetBytesMax)], []byte{'\n'})
 	id := line[bytes.LastIndexByte(line, '|')+1:]
@@ -107,15 +104,14 @@ func newOrdinaryRun(rules Rules, agency Agency, id []byte) ordinaryRun {
 	}
 }
 
-// packYear returns the day's year as birthdates begin, "|2026", the first byte
-// highest.
+// packYear returns the start of a birthdate in the day's year, such as "|2026", first byte highest.
 func packYear(day Date) uint64 {
 	year := uint64(day / 10000)
 	return '|'<<56 | ('0'+year/1000%10)<<48 | ('0'+year/100%10)<<40 | ('0'+year/10%10)<<32 | ('0'+year%10)<<24
 }
 
-// packDigits returns the eight digits' values of a number, the last digit in
-// the highest byte. A number of more digits becomes what no line packs to.
+// packDigits returns a number's eight digits, one value a byte, the last digit in the highest byte.
+// For a number of more digits it returns a word that no line packs to.
 func packDigits(number uint32) uint64 {
 	var word uint64
 	for shift := 56; shift >= 0; shift -= 8 {
@@ -128,8 +124,8 @@ func packDigits(number uint32) uint64 {
 	return word
 }
 
-// scanEnd is scan for the end of a payload, where scan doesn't look because its
-// window would reach beyond, and for the last line, which needs no '\n'.
+// scanEnd is scan for the end of a payload. scan stops there because its window would reach beyond
+// the payload, and because the last line may lack its '\n'.
 func (r *ordinaryRun) scanEnd(p []byte) (n, count int) {
 	if len(p) >= ordinaryWindow {
 		return 0, 0
@@ -140,7 +136,7 @@ func (r *ordinaryRun) scanEnd(p []byte) (n, count int) {
 	return min(n, len(p)), count
 }
 
-// scanWords is scan in words of eight bytes, for any processor.
+// scanWords is scan with words of eight bytes, for any processor.
 func (r *ordinaryRun) scanWords(p []byte) (n, count int) {
 	if r.year == 0 {
 		return 0, 0
@@ -148,9 +144,8 @@ func (r *ordinaryRun) scanWords(p []byte) (n, count int) {
 	for ; len(p)-n >= ordinaryWindow; count++ {
 		b := (*[ordinaryWindow]byte)(p[n : n+ordinaryWindow])
 
-		// Both names, as bits: pipes has bit k set if b[k] is a '|'. What
-		// stands behind the second is looked at too, and passes if it is
-		// a document and a birthdate.
+		// Both names, as bits: pipes has bit k set if b[k] is a '|'. These words also hold bytes
+		// after the second '|'. They pass as names if they are a document and a birthdate.
 		others, bad, lead := scanNameWord(binary.LittleEndian.Uint64(b[0:]), 0)
 		others1, bad1, lead := scanNameWord(binary.LittleEndian.Uint64(b[8:]), lead)
 		others2, bad2, lead := scanNameWord(binary.LittleEndian.Uint64(b[16:]), lead)
@@ -166,11 +161,11 @@ func (r *ordinaryRun) scanWords(p []byte) (n, count int) {
 				break
 			}
 		}
-		if bad&each80 != 0 || pipes&(pipes<<1|1) != 0 { // the latter: an empty name
+		if bad&each80 != 0 || pipes&(pipes<<1|1) != 0 { // the second: an empty name
 			break
 		}
 
-		// "12345678|1990-05-23|", as the words "12345678" and birthdate's.
+		// "12345678|1990-05-23|", as the word "12345678" and the two words of birthdate.
 		names := second + 1
 		t := (*[ordinaryTailBytes]byte)(b[names:])
 		document := binary.LittleEndian.Uint64(t[0:]) ^ zeroDigits
@@ -181,9 +176,9 @@ func (r *ordinaryRun) scanWords(p []byte) (n, count int) {
 			break
 		}
 
-		// Most numbers have four digits. That is worth a branch because the
-		// next line's place then no longer waits for a count (10 %). Behind a
-		// shorter one, the '|' looked at may be the next line's.
+		// Most numbers have four digits. A branch for them gains 10 %, because the start of the
+		// next line then doesn't depend on a count. After a shorter number, t[24] may be a '|' of
+		// the next line.
 		i := 25
 		number := uint64(binary.LittleEndian.Uint32(t[20:])) ^ zeroDigits4
 		switch {
@@ -204,29 +199,29 @@ func (r *ordinaryRun) scanWords(p []byte) (n, count int) {
 	return n, count
 }
 
-// scanNameWord judges eight bytes of names. others has a bit for each that is no
-// '|', the first byte's lowest. bad has the high bit of a byte set if something
-// is wrong, lead if the byte begins a character of two; their other bits mean
-// nothing. leadBefore is the lead of the word before.
+// scanNameWord checks eight bytes of names. others has a bit for each byte that is not '|', the
+// first byte's lowest. In bad, the high bit of a byte is set if the byte is wrong; in lead, if it
+// begins a character of two bytes. Their other bits mean nothing. leadBefore is the lead of the
+// word before.
 //
 // It is just small enough for the compiler to inline.
 func scanNameWord(word, leadBefore uint64) (others, bad, lead uint64) {
-	low := word & each7f // so that no sum below carries into the next byte
+	low := word & each7f // keeps the sums below from carrying into the next byte
 	others = ((low ^ '|'*each01) + each7f | word) & each80
 	high := ((low ^ 0x43*each01) + each7f) & word // above ASCII, and not 0xc3
 	lead = word ^ high
 	follow := lead<<8 | leadBefore>>56
 
-	bad = follow&(word<<1) | // follows, but is not 10xxxxxx
-		(high ^ follow) | // above ASCII and neither leads nor follows, or should follow and is ASCII or 0xc3
+	bad = follow&(word<<1) | // follows a lead, but is not 10xxxxxx
+		(high ^ follow) | // neither leads nor follows, but is not ASCII; or follows, but is ASCII or 0xc3
 		^((low + (0x80-0x20)*each01) ^ (low + (0x80-0x7f)*each01) | word) // ASCII, but not 0x20 to 0x7e
 
-	// The product moves the eighth bits, in order, into the highest byte.
+	// The product gathers the high bits of all bytes, in order, in the highest byte.
 	return others * 0x0002_0408_1020_4081 >> 56, bad, lead
 }
 
-// scanNumberWord reads a number of 1 to 7 digits and its '|', and returns how many
-// bytes they are. It is not ok if there is none, or if the number wins.
+// scanNumberWord reads a number of 1 to 7 digits and its '|', and returns how many bytes they have.
+// ok is false if there is no such number, or if the number wins.
 func scanNumberWord(word, winning uint64) (n int, ok bool) {
 	x := word ^ '|'*each01
 	width := bits.TrailingZeros64((x-each01)&^x&each80) / 8 // exact for the first '|'
@@ -237,8 +232,8 @@ func scanNumberWord(word, winning uint64) (n int, ok bool) {
 	return width + 1, (number|(number+sixDigits))&highDigits == 0 && number != winning
 }
 
-// birthdate reads "|1990-05-23|" from its words "|1990-05" and, overlapping,
-// "0-05-23|". They are anything else if bad is not 0; the day may be none.
+// birthdate reads "|1990-05-23|" from two overlapping words, "|1990-05" and "0-05-23|". bad is not
+// 0 if they don't have that form. It doesn't check that there is such a day.
 func birthdate(years, days uint64) (year uint32, month, day uint8, bad uint64) {
 	years ^= zeroYear
 	days ^= zeroDay

@@ -1,26 +1,26 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// What a line has behind its names, "12345678|1990-05-23|1234567|". Less this,
-// its digits have their values and its separators are zero.
+// The tail of a line, which follows its names, is "12345678|1990-05-23|1234567|". After subtracting
+// tailZero, its digits have their values and its separators are zero.
 DATA tailZero<>+0(SB)/8, $0x3030303030303030
 DATA tailZero<>+8(SB)/8, $0x30302d303030307c
 DATA tailZero<>+16(SB)/8, $0x303030307c30302d
 DATA tailZero<>+24(SB)/8, $0x3030303030303030
 GLOBL tailZero<>(SB), RODATA|NOPTR, $32
 
-// The most that each byte may be then.
+// The largest value that each byte may have then.
 DATA tailMost<>+0(SB)/8, $0x0909090909090909
 DATA tailMost<>+8(SB)/8, $0x0909000909090900
 DATA tailMost<>+16(SB)/8, $0x0909090900090900
 DATA tailMost<>+24(SB)/8, $0x0909090909090909
 GLOBL tailMost<>(SB), RODATA|NOPTR, $32
 
-// Where things stand in a tail.
+// Offsets in a tail.
 #define years     8  // "|1990-05"
 #define days      12 // "0-05-23|"
 #define number    20
-#define numberMin 21 // where its '|' can be first, and how much later: 7 digits
+#define numberMin 21 // the first place of the '|' after it; for 7 digits it is numberMore later
 #define numberMore 6
 
 // A line has at least this many bytes before its '\n'.
@@ -32,8 +32,8 @@ GLOBL tailMost<>(SB), RODATA|NOPTR, $32
 	MOVQ         AX, X     \
 	VPBROADCASTB X, Y
 
-// NAMES judges the 32 bytes of names at offset. Each result has a bit for each
-// byte, the first one's lowest:
+// NAMES checks the 32 bytes of names at offset. Each result has a bit for each byte, the first
+// byte's lowest:
 //
 //	pipe    it is '|'
 //	lead    it is 0xc3, the first of two
@@ -45,7 +45,7 @@ GLOBL tailMost<>(SB), RODATA|NOPTR, $32
 	VPMOVMSKB Y1, pipe        \
 	VPCMPEQB  Y9, Y0, Y2      \
 	VPMOVMSKB Y2, lead        \
-	VPCMPGTB  Y0, Y10, Y3     \ // signed, so that ASCII is more
+	VPCMPGTB  Y0, Y10, Y3     \ // signed: ASCII is greater
 	VPMOVMSKB Y3, follow      \
 	VPADDB    Y11, Y0, Y4     \ // 0x7f and all above become negative or 0
 	VPCMPGTB  Y12, Y4, Y4     \
@@ -56,7 +56,7 @@ GLOBL tailMost<>(SB), RODATA|NOPTR, $32
 // func scanVectors(r *ordinaryRun, p []byte) (n, count int)
 //
 //	SI   the line                   DI   r
-//	R12  the next line, presumably  R13  the last place that has a window
+//	R12  the next line, presumably  R13  the last address with a whole window
 //	BX   the line's tail            CX   count
 TEXT ·scanVectors(SB), NOSPLIT, $0-48
 	MOVQ r+0(FP), DI
@@ -78,8 +78,8 @@ TEXT ·scanVectors(SB), NOSPLIT, $0-48
 	LEAQ    ·daysOfMonth(SB), DX
 
 line:
-	// The processor begins with the next line before it is done with this one
-	// if it needs nothing of it but the '\n', and no guess.
+	// The processor can begin the next line before it finishes this one, because the next line
+	// depends on nothing but the place of this '\n', and on no predicted branch.
 	VMOVDQU   lineMin(SI), Y0
 	VPCMPEQB  Y7, Y0, Y0
 	VPMOVMSKB Y0, R12
@@ -91,8 +91,8 @@ line:
 	JEQ   longer
 
 names:
-	// AX has the second '|' and those behind it. Up to there, what follows must
-	// be what a lead announces, all must be right, and no name may be empty.
+	// AX has the second '|' and the later ones. Up to the second, the bytes that follow must be
+	// exactly those after a lead, all bytes must be right, and no name may be empty.
 	TZCNTQ  AX, BX
 	BLSMSKQ AX, AX
 	ADDQ    R9, R9
@@ -106,8 +106,7 @@ names:
 	JNE     done
 	LEAQ    1(SI)(BX*1), BX
 
-	// The first byte of the tail that is not as it should be, AX, must be the
-	// '|' behind the number.
+	// AX is the first byte of the tail that is out of range. It must be the '|' after the number.
 	VMOVDQU   (BX), Y0
 	VPSUBB    Y13, Y0, Y0
 	VPMINUB   Y14, Y0, Y1
@@ -121,13 +120,13 @@ names:
 	CMPB      (BX)(AX*1), $'|'
 	JNE       done
 
-	// The agency and the line's end.
+	// The line must end with the agency and '\n'.
 	MOVQ 1(BX)(AX*1), R8
 	ANDQ ordinaryRun_endMask(DI), R8
 	CMPQ R8, ordinaryRun_end(DI)
 	JNE  done
 
-	// The number, its last digit in the highest byte, does not win.
+	// The number, with its last digit in the highest byte, must not win.
 	MOVQ  $const_zeroDigits, R9
 	XORQ  number(BX), R9
 	LEAQ  (AX*8), R8
@@ -137,7 +136,7 @@ names:
 	CMPQ  R9, ordinaryRun_winning(DI)
 	JEQ   done
 
-	// The birthdate is in an earlier year and a day.
+	// The birthdate must be in an earlier year, and a real day.
 	MOVQ    years(BX), R8
 	BSWAPQ  R8
 	CMPQ    R8, ordinaryRun_year(DI)
@@ -175,12 +174,12 @@ done:
 	MOVQ CX, count+40(FP)
 	RET
 
-	// The line is so long that its '\n' was not looked at.
+	// The line is so long that its '\n' was not in the vector.
 farther:
 	MOVQ R8, SI
 	JMP  next
 
-	// The names are so long that the second '|' was not looked at.
+	// The names are so long that the second '|' was not in the first vector.
 longer:
 	NAMES(32, AX, BX, DX, R15)
 	SHLQ   $32, AX

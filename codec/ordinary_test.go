@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// What the comment at the top of ordinary.go lists is what the fast way takes;
-// without this test it could stop taking anything and only be slow.
+// The fast path takes the lines that the comment at the top of ordinary.go lists. If it stopped
+// taking them, no other test would notice: ParseBatch would only be slow.
 func TestOrdinaryRun(t *testing.T) {
 	tests := []struct {
 		line string
@@ -90,18 +90,18 @@ func TestOrdinaryRun(t *testing.T) {
 	}
 }
 
-// Whatever byte stands wherever in a line, both ways to scan take the same.
+// Both ways to scan take the same lines, with any byte at any place of a line.
 func TestScansTakeTheSame(t *testing.T) {
 	behind := strings.Repeat("Ana|Paz|12345678|1990-05-23|1|1\n", 5)
 	for _, line := range []string{
 		maria,
 		"A|B|12345678|1990-05-23|1|1",
 		"A|b" + strings.Repeat("ñ", 14) + "|12345678|1990-05-23|1234567|1", // the second '|' is byte 31, counted from 0
-		"A|" + strings.Repeat("ñ", 15) + "|12345678|1990-05-23|1234567|1",  // byte 32, behind the first vector
-		"A|b" + strings.Repeat("ñ", 15) + "|12345678|1990-05-23|123|1",     // an 'ñ' on both sides of it
-		"A|" + strings.Repeat("ñ", 18) + "b|12345678|1990-05-23|1234567|1", // byte 39, the last that is looked at
+		"A|" + strings.Repeat("ñ", 15) + "|12345678|1990-05-23|1234567|1",  // byte 32, after the first vector
+		"A|b" + strings.Repeat("ñ", 15) + "|12345678|1990-05-23|123|1",     // an 'ñ' across the vector's end
+		"A|" + strings.Repeat("ñ", 18) + "b|12345678|1990-05-23|1234567|1", // byte 39, the last one that scan reads
 		"A|" + strings.Repeat("ñ", 19) + "|12345678|1990-05-23|1234567|1",  // byte 40
-		strings.Repeat("ñ", 16) + "|" + "B|12345678|1990-05-23|7574|1",     // both behind byte 31
+		strings.Repeat("ñ", 16) + "|" + "B|12345678|1990-05-23|7574|1",     // both '|' are after byte 31
 		"Ana|Paz|12345678|1990-05-23|12345|1234567",
 		"Ana|Paz|12345678|1990-05-23|12345|123456789",
 	} {

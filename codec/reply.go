@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// Code is an error of the protocol's table, as a server says it.
+// Code is an error that a server sends, one of the table in PROTOCOL.md.
 type Code uint8
 
-// The protocol's errors. CodeNone is no error.
+// The protocol's errors. CodeNone means no error.
 const (
 	CodeNone Code = iota
 	CodeInvalidFrame
@@ -62,7 +62,7 @@ func Codes() []Code {
 	return codes
 }
 
-// String is the code's payload on the wire, such as ERROR_EMPTY_BATCH.
+// String returns the code's payload on the wire, such as ERROR_EMPTY_BATCH.
 func (c Code) String() string {
 	if c == CodeNone || c >= codeEnd {
 		return fmt.Sprintf("Code(%d)", uint8(c))
@@ -85,7 +85,7 @@ func (c Code) Closes() bool {
 // ErrReply says that a server's payload is not a reply of the protocol.
 var ErrReply = errors.New("not a reply of the protocol")
 
-// ReplyKind tells a server's replies apart.
+// ReplyKind is the kind of a server's reply.
 type ReplyKind uint8
 
 // The kinds of replies.
@@ -104,7 +104,7 @@ type Reply struct {
 	Welcome Welcome // of ReplyWelcome
 	Code    Code    // of ReplyError
 	Detail  string  // of ReplyError: what follows the code's '|', if anything
-	Winners []byte  // of ReplyWinners: the payload; aliases the frame
+	Winners []byte  // of ReplyWinners: the payload itself, which it aliases
 	Nonce   Nonce   // of ReplyChallenge
 }
 
@@ -112,8 +112,9 @@ type Reply struct {
 type Welcome struct {
 	Stored        int64 // how many bets of the agency are durable
 	Window        int   // how many frames may be unanswered at once
-	FrameBytesMax int   // the largest payload that the server takes
-	// Checksum is that of the agency's durable bets, in the order in which they were stored.
+	FrameBytesMax int   // the largest payload that the server takes, in bytes
+	// Checksum is the checksum of the agency's durable bets, in the order in which they were
+	// stored.
 	Checksum Checksum
 }
 
@@ -126,8 +127,7 @@ const (
 // AppendAck appends an ACK frame to dst.
 func AppendAck(dst []byte) []byte { return append(dst, "3\nACK"...) }
 
-// AppendError appends an error frame to dst. detail follows the code after a
-// '|' if it is not empty.
+// AppendError appends an error frame to dst. If detail is not empty, it follows the code and a '|'.
 func AppendError(dst []byte, code Code, detail string) []byte {
 	name := code.String()
 	n := len(name)
@@ -157,11 +157,10 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 	return AppendFrame(dst, p)
 }
 
-// ParseReply reads a server's payload. A payload that is no other reply is an
-// agency's winners: their lines are not checked here. A winning bet whose first
-// name looks like another reply is told from it by its six fields. The error
-// wraps ErrReply: an unknown error, an empty detail, a WELCOME that is not three
-// numbers and a checksum, or a CHALLENGE that is not a nonce.
+// ParseReply reads a server's payload. A payload that is no other reply is an agency's winners,
+// whose lines it doesn't check. A winning bet whose first name looks like another reply differs
+// from that reply by its six fields. The error wraps ErrReply: an unknown error, an empty detail, a
+// WELCOME that is not three numbers and a checksum, or a CHALLENGE that is not a nonce.
 func ParseReply(payload []byte) (Reply, error) {
 	switch {
 	case string(payload) == payloadAck:
@@ -195,8 +194,8 @@ func ParseReply(payload []byte) (Reply, error) {
 	return Reply{Kind: ReplyWinners, Winners: payload}, nil
 }
 
-// isBetLine tells a bet whose first name looks like another message from that
-// message: only a bet's line has six fields or more.
+// isBetLine tells a bet whose first name looks like another message from that message: only a bet
+// has six fields or more in its first line.
 func isBetLine(payload []byte) bool {
 	line, _, _ := bytes.Cut(payload, []byte{'\n'})
 	return bytes.Count(line, []byte{'|'}) >= betFields-1
@@ -230,7 +229,7 @@ func parseWelcome(s string) (Welcome, error) {
 	return Welcome{Stored: stored, Window: int(window), FrameBytesMax: int(frameBytesMax), Checksum: checksum}, nil
 }
 
-// parseDecimal reads a number in its one spelling: no sign, no leading zeros.
+// parseDecimal reads a number of 0 to most, without sign and leading zeros.
 func parseDecimal(s string, most int64) (n int64, ok bool) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	return n, err == nil && 0 <= n && n <= most && strconv.FormatInt(n, 10) == s

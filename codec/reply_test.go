@@ -16,7 +16,7 @@ func TestParseReply(t *testing.T) {
 	tests := []struct {
 		payload string
 		want    Reply
-		err     string // a part of it; empty for none
+		err     string // a part of the error; empty for none
 	}{
 		{"ACK", Reply{Kind: ReplyAck}, ""},
 
@@ -36,7 +36,7 @@ func TestParseReply(t *testing.T) {
 		{"WELCOME|", Reply{}, "with 1 fields, want 4"},
 		{"WELCOME|0|64", Reply{}, "with 2 fields, want 4"},
 		{"WELCOME|0|64|65536", Reply{}, "with 3 fields, want 4: the server is older"},
-		{"WELCOME|0|64|65536||0", Reply{Kind: ReplyWinners, Winners: []byte("WELCOME|0|64|65536||0")}, ""}, // as a bet has
+		{"WELCOME|0|64|65536||0", Reply{Kind: ReplyWinners, Winners: []byte("WELCOME|0|64|65536||0")}, ""}, // six fields, as a bet has
 		{"WELCOME|0|64|65536|", Reply{}, `checksum is "", want 8 lower-case hexadecimal digits`},
 		{"WELCOME|0|64|65536|0000000", Reply{}, "checksum"},
 		{"WELCOME|0|64|65536|000000000", Reply{}, "checksum"},
@@ -86,7 +86,7 @@ func sameReply(a, b Reply) bool {
 		string(a.Winners) == string(b.Winners) && a.Nonce == b.Nonce
 }
 
-// appendReply encodes what ParseReply read.
+// appendReply encodes a reply that ParseReply read.
 func appendReply(r Reply) []byte {
 	switch r.Kind {
 	case ReplyAck:
@@ -131,7 +131,7 @@ func TestRepliesThereAndBack(t *testing.T) {
 }
 
 func TestCodes(t *testing.T) {
-	// The document's table: the payload, and whether the connection is closed.
+	// The table of PROTOCOL.md has the payload, and whether the connection is closed.
 	text, err := os.ReadFile("PROTOCOL.md")
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// The transcript of the protocol's document, byte for byte.
+// The transcript in PROTOCOL.md parses, and re-encodes byte for byte.
 func TestTranscript(t *testing.T) {
 	text, err := os.ReadFile("PROTOCOL.md")
 	if err != nil {

@@ -5,17 +5,17 @@ import (
 	"strconv"
 )
 
-// Agency is the id of an agency: 0 to 999,999,999 on the wire, in decimal
-// without leading zeros. No server expects 0, but it is a well-spelt id.
+// Agency is the id of an agency, 0 to 999,999,999. On the wire it is decimal, without leading
+// zeros. No server expects agency 0, but a payload may name it.
 type Agency uint32
 
 const agencyDigitsMax = 9
 
-// AppendAgency appends the id as it stands on the wire.
+// AppendAgency appends the id to dst, as it is on the wire.
 func AppendAgency(dst []byte, a Agency) []byte { return strconv.AppendUint(dst, uint64(a), 10) }
 
-// ParseAgency reads an agency id; ok is false if b does not spell one. Which
-// ids are expected is the server's to know.
+// ParseAgency reads an agency's id; ok is false if b is not one. It doesn't know which agencies a
+// server expects.
 func ParseAgency(b []byte) (a Agency, ok bool) {
 	if len(b) == 0 || len(b) > agencyDigitsMax || b[0] == '0' && len(b) > 1 {
 		return 0, false
@@ -29,7 +29,7 @@ func ParseAgency(b []byte) (a Agency, ok bool) {
 	return a, true
 }
 
-// RequestKind tells an agency's requests apart.
+// RequestKind is the kind of an agency's request.
 type RequestKind uint8
 
 // The kinds of requests.
@@ -37,8 +37,8 @@ const (
 	RequestBets RequestKind = iota + 1
 	RequestGetWinners
 	RequestHello
-	// RequestReceived says that the agency has its winners. Only a connection that has said HELLO
-	// can say it; to any other one it is what it always was, a batch that is not valid.
+	// RequestReceived says that the agency has its winners. It counts only on a connection that has
+	// said HELLO. On any other one the server answers it as the invalid batch that it always was.
 	RequestReceived
 )
 
@@ -77,10 +77,10 @@ func appendNamed(dst []byte, prefix string, a Agency) []byte {
 
 // ParseRequest reads a request's payload.
 //
-// Winning lines of a batch are appended to winners, each followed by '\n'; the
-// grown slice is returned, also with an error. A valid request allocates
-// nothing as long as winners has room. The error is an *Error whose Code is
-// what the server answers; a batch that holds one is rejected whole.
+// It appends the winning lines of a batch to winners, each followed by '\n', and returns the grown
+// slice. After an error it returns winners with the length that it had. A valid request allocates
+// nothing as long as winners has room. The error is an *Error whose Code is the server's answer;
+// one bad line rejects the whole batch.
 func ParseRequest(payload []byte, rules Rules, winners []byte) (Request, []byte, error) {
 	if len(payload) > 0 {
 		switch payload[0] {
@@ -123,11 +123,11 @@ func parseGetWinners(payload []byte) (Request, error) {
 	return Request{}, &Error{Code: CodeInvalidGetWinners}
 }
 
-// Error is why a request was rejected: the protocol's code and, for an invalid
-// batch, the first line that is not a bet and the reason.
+// Error says why a request was rejected: the protocol's code and, for an invalid batch, the first
+// line that is not a bet and the reason.
 type Error struct {
 	Code   Code
-	Line   int    // from 1; 0 if the error is not about a line
+	Line   int    // counted from 1; 0 if the error is not about a line
 	Reason string // UTF-8 without '|' and line ends; empty if Line is 0
 }
 
@@ -138,8 +138,8 @@ func (e *Error) Error() string {
 	return e.Code.String()
 }
 
-// Detail is what a server tells, after the code, to connections that said
-// HELLO: "LINE|REASON", or nothing.
+// Detail returns what a server sends after the code on connections that said HELLO: "LINE|REASON",
+// or "" if the error is not about a line.
 func (e *Error) Detail() string {
 	if e.Line == 0 {
 		return ""

@@ -44,7 +44,7 @@ func TestParseRequest(t *testing.T) {
 		{"GET_WINNERS1", Request{}, CodeInvalidGetWinners, 0},
 		{"GET_WINNERSX|1", Request{}, CodeInvalidGetWinners, 0},
 		{"GET_WINNERS|1000000000", Request{}, CodeInvalidGetWinners, 0},
-		{"GET_WINNERS" + five, Request{}, CodeInvalidGetWinners, 0}, // "begins with"
+		{"GET_WINNERS" + five, Request{}, CodeInvalidGetWinners, 0}, // not a bet: it begins with GET_WINNERS
 		{"GET_WINNER", Request{}, CodeInvalidBatch, 1},
 		{"get_winners|1", Request{}, CodeInvalidBatch, 1},
 		{"GET_WINNER" + five, bets(1, 1, 1), CodeNone, 0},
@@ -80,7 +80,7 @@ func TestParseRequest(t *testing.T) {
 		{"RECEIVED" + five, bets(1, 1, 1), CodeNone, 0},
 		{juan + "\nRECEIVED|1", Request{}, CodeInvalidBatch, 2},
 
-		// What a server says is no request, but may be a name.
+		// A server's messages are not requests, but may be first names.
 		{"ACK", Request{}, CodeInvalidBatch, 1},
 		{"ACK" + five, bets(1, 1, 1), CodeNone, 0},
 		{"WELCOME|0|64|65536", Request{}, CodeInvalidBatch, 1},

@@ -5,10 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// scanBet validates the first five fields of the bet that b begins with. It
-// returns where the sixth begins and the bet's number, or 0 if the line is not
-// a bet. The line ends at the first '\n' or at the end of b; no field of a
-// valid bet holds one.
+// scanBet validates the first five fields of the bet that b begins with. It returns the index where
+// the sixth field begins, and the bet's number. The index is 0 if the line is not a bet. The line
+// ends at the first '\n' or at the end of b; no field of a valid bet holds a '\n'.
 func scanBet(b []byte, today Date) (n int, number uint32) {
 	n = scanName(b, 0)
 	if n == 0 {
@@ -26,7 +25,7 @@ func scanBet(b []byte, today Date) (n int, number uint32) {
 	return scanNumber(b, n)
 }
 
-// plain marks the ASCII bytes that may stand in a name as they are.
+// plain marks the ASCII bytes that a name may contain.
 var plain = func() (t [256]bool) {
 	for c := ' '; c < 0x7f; c++ {
 		t[c] = c != '|'
@@ -34,10 +33,10 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
-// firstGraphic is the first character above ASCII that is not a control (C1).
+// firstGraphic is the first character above ASCII that is not a control character (C1).
 const firstGraphic = 0xa0
 
-// scanName returns the index behind the '|' of the name at b[i:], or 0.
+// scanName returns the index after the '|' of the name at b[i:], or 0 if there is no valid name.
 func scanName(b []byte, i int) int {
 	start := i
 	for i < len(b) {
@@ -53,7 +52,7 @@ func scanName(b []byte, i int) int {
 		case c < utf8.RuneSelf:
 			return 0
 		case 0xc3 <= c && c <= 0xdf && i+1 < len(b) && b[i+1]&0xc0 == 0x80:
-			i += 2 // two bytes, as nearly every letter above ASCII of these names
+			i += 2 // a shortcut: nearly all non-ASCII letters in these names have two bytes
 		default:
 			r, size := utf8.DecodeRune(b[i:])
 			if r == utf8.RuneError && size == 1 || r < firstGraphic {
@@ -65,7 +64,7 @@ func scanName(b []byte, i int) int {
 	return 0
 }
 
-// scanDocument returns the index behind the '|' of the document at b[i:], or 0.
+// scanDocument returns the index after the '|' of the document at b[i:], or 0.
 func scanDocument(b []byte, i int) int {
 	start := i
 	for i < len(b) && '0' <= b[i] && b[i] <= '9' {
@@ -77,12 +76,14 @@ func scanDocument(b []byte, i int) int {
 	return i + 1
 }
 
-// daysOfMonth has no days for what is not a month. Any byte is an index,
-// so that indexing needs no check.
-var daysOfMonth = [256]uint8{1: 31, 2: 28, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
+// daysOfMonth is 0 for bytes that are not a month. It has all 256 bytes so that indexing needs no
+// bounds check.
+var daysOfMonth = [256]uint8{
+	1: 31, 2: 28, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31,
+}
 
-// scanBirthdate returns the index behind the '|' of the birthdate at b[i:], or
-// 0. b[i-1] is the '|' before it.
+// scanBirthdate returns the index after the '|' of the birthdate at b[i:], or 0. b[i-1] must be the
+// '|' before it.
 func scanBirthdate(b []byte, i int, today Date) int {
 	if len(b)-i <= birthdateBytes {
 		return 0
@@ -103,8 +104,7 @@ func scanBirthdate(b []byte, i int, today Date) int {
 
 func leap(year uint32) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }
 
-// scanNumber returns the index behind the '|' of the number at b[i:], or 0,
-// and the number.
+// scanNumber returns the index after the '|' of the number at b[i:], or 0, and the number.
 func scanNumber(b []byte, i int) (next int, number uint32) {
 	start := i
 	for i < len(b) {

@@ -6,33 +6,34 @@ import (
 	"io"
 )
 
-// Limits of a secret, in bytes. It can be typed, stands on one line, and needs
-// no quotes. Up to a block of SHA-256 (64 bytes) proofs of all secrets take the same time.
+// Limits of a secret, in bytes. With up to 64 bytes, a block of SHA-256, proofs take the same time
+// for all secrets.
 const (
 	SecretBytesMin = 16
 	SecretBytesMax = 64
 )
 
-// SecretLegal says in words what ParseSecret takes.
+// SecretLegal says in words which secrets ParseSecret accepts. They can be typed, fit on one line,
+// and need no quotes.
 const SecretLegal = "16 to 64 printable ASCII characters without spaces"
 
-// SecretShown is what a secret prints as.
+// SecretShown is printed in place of a secret.
 const SecretShown = "***"
 
-// ErrSecret says that something can't be a secret. It doesn't say what it was.
+// ErrSecret says that a text can't be a secret. It doesn't show the text.
 var ErrSecret = errors.New("secret is not legal: want " + SecretLegal)
 
-// Secret is what only an agency and the server know. The zero value is none.
+// Secret is known only to an agency and the server. The zero value means that there is no secret.
 //
-// It is never sent, and never printed: fmt with any verb, zap and JSON show
-// [SecretShown], and nothing if there is none.
+// It is never sent, and never printed: fmt with any verb, zap and JSON show [SecretShown], or
+// nothing for the zero value.
 type Secret struct {
-	// A pointer, because fmt follows no pointer in a field that it can't ask how
-	// it wants to be printed, such as an unexported one.
+	// fmt can't call methods on a Secret in an unexported field, so it prints the fields by
+	// reflection. It doesn't follow pointers there, so it prints an address and not the text.
 	text *string
 }
 
-// ParseSecret makes a secret of b, which is copied. The error is ErrSecret.
+// ParseSecret makes a secret of b, which it copies. The error is ErrSecret.
 func ParseSecret(b []byte) (Secret, error) {
 	if len(b) < SecretBytesMin || len(b) > SecretBytesMax {
 		return Secret{}, ErrSecret
@@ -56,7 +57,7 @@ func (s Secret) reveal() string {
 	return *s.text
 }
 
-// String is SecretShown, or nothing if there is no secret.
+// String returns SecretShown, or "" if there is no secret.
 func (s Secret) String() string {
 	if s.IsSet() {
 		return SecretShown
@@ -64,15 +65,15 @@ func (s Secret) String() string {
 	return ""
 }
 
-// Format writes String, whatever the verb.
+// Format writes String, for every verb.
 func (s Secret) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, s.String()) // fmt has no use for an error
 }
 
-// MarshalText is String, for encoders. It can't be read back.
+// MarshalText returns String, for encoders. UnmarshalText can't read it back.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText is ParseSecret, for what reads configuration.
+// UnmarshalText sets s by ParseSecret, for packages that read configuration.
 func (s *Secret) UnmarshalText(text []byte) (err error) {
 	*s, err = ParseSecret(text)
 	return err

@@ -28,7 +28,7 @@ func TestParseSecret(t *testing.T) {
 			t.Errorf("ParseSecret(%q): %v, want ErrSecret", text, err)
 		}
 		if text != "" && strings.Contains(err.Error(), text) {
-			t.Errorf("the error says the secret: %v", err)
+			t.Errorf("the error shows the secret: %v", err)
 		}
 	}
 	if legal := fmt.Sprintf("%d to %d printable ASCII", SecretBytesMin, SecretBytesMax); !strings.HasPrefix(SecretLegal, legal) {
@@ -36,7 +36,7 @@ func TestParseSecret(t *testing.T) {
 	}
 }
 
-// The caller's bytes may be cleared.
+// ParseSecret copies: the caller may clear its bytes.
 func TestParseSecretCopies(t *testing.T) {
 	b := []byte("sesame-of-agency-1")
 	s := mustSecret(t, string(b))
@@ -50,7 +50,7 @@ func TestParseSecretCopies(t *testing.T) {
 	}
 }
 
-// However it is printed, a secret is not.
+// No way of printing shows a secret.
 func TestSecretIsNeverPrinted(t *testing.T) {
 	const text = "sesame-of-agency-1"
 	secret := mustSecret(t, text)
