@@ -5,37 +5,34 @@ import (
 	"slices"
 )
 
-// Batch is some consecutive bets of an agency's input, sent as one frame.
+// Batch holds consecutive bets of an agency's input, which are sent as one frame.
 type Batch struct {
-	// First is how many bets stand before this batch in the input.
+	// First is the index of the batch's first bet in the input, from 0.
 	First int64
-	// Lines holds the bets as they stand on the wire, each ended by '\n'.
+	// Lines holds the bets as they are on the wire, each ended by '\n'.
 	Lines []byte
-	// Rows holds the input's line number of each bet; its length is the
-	// number of bets.
+	// Rows holds each bet's line number in the input. Its length is the number of bets.
 	Rows []int
 }
 
 // Count is the number of bets.
 func (b *Batch) Count() int { return len(b.Rows) }
 
-// end is how many bets of the input there are up to the end of this batch.
+// end is how many bets the input has up to the end of this batch.
 func (b *Batch) end() int64 { return b.First + int64(len(b.Rows)) }
 
-// payload is the frame's payload. The '\n' of the last bet is legal there,
-// but it is not needed.
+// payload is the frame's payload. It leaves out the last '\n', which is legal but not needed.
 func (b *Batch) payload() []byte { return b.Lines[:len(b.Lines)-1] }
 
-// skip drops the first n bets, in place, so that the room can be used again.
+// skip drops the first n bets, in place, so that their memory can be used again.
 func (b *Batch) skip(n int) {
 	b.First += int64(n)
 	b.Rows = slices.Delete(b.Rows, 0, n)
 	b.Lines = slices.Delete(b.Lines, 0, linesBytes(b.Lines, n))
 }
 
-// split cuts the batch into batches whose payloads have at most payloadBytesMax
-// bytes, which every single bet has to meet. It returns the batch itself if
-// that fits, and copies otherwise.
+// split cuts the batch into batches whose payloads have at most payloadBytesMax bytes. Every single
+// bet has to fit. If the whole batch fits, split returns the batch itself, otherwise copies.
 func (b *Batch) split(payloadBytesMax int) []*Batch {
 	if len(b.payload()) <= payloadBytesMax {
 		return []*Batch{b}

@@ -10,7 +10,7 @@ import (
 	"loteria/codec"
 )
 
-// repeatReader yields a text over and over, without keeping more than one.
+// repeatReader yields a text several times, but keeps only one copy.
 type repeatReader struct {
 	text  []byte
 	at    int
@@ -28,7 +28,7 @@ func (r *repeatReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// benchRows are rows as the dataset has them.
+// benchRows makes rows like those of the dataset.
 func benchRows(rows int) []byte {
 	first := []string{"Juan", "María", "Agustina", "José", "Facundo", "Luz Clara"}
 	last := []string{"Pérez", "González", "Rodríguez", "Fernández", "Gómez", "Díaz"}
@@ -48,8 +48,7 @@ func reportBets(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/bets, "ns/bet")
 }
 
-// BenchmarkSource is reading, splitting and validating alone. An operation is
-// 10,000 bets.
+// BenchmarkSource measures reading, splitting and validating alone. An operation is 10,000 bets.
 func BenchmarkSource(b *testing.B) {
 	for name, text := range map[string][]byte{
 		"plain":  benchRows(benchRowCount),
@@ -76,9 +75,8 @@ func BenchmarkSource(b *testing.B) {
 	}
 }
 
-// BenchmarkUpload is the whole agency over loopback against a server that
-// only counts frames and acknowledges them, in the same process. An operation
-// is 10,000 bets.
+// BenchmarkUpload measures the whole agency over loopback. The server, in the same process, only
+// splits frames and acknowledges them. An operation is 10,000 bets.
 func BenchmarkUpload(b *testing.B) {
 	text := benchRows(benchRowCount)
 	for _, batchBytes := range []int{BatchBytesDefault, 64 << 10} {
@@ -112,8 +110,8 @@ func BenchmarkUpload(b *testing.B) {
 	}
 }
 
-// acknowledgeAll serves one connection: a welcome, then an ACK a frame, in one
-// write for all frames of a read.
+// acknowledgeAll serves one connection: a welcome, then an ACK for each frame, with one write for
+// all frames of a read.
 func acknowledgeAll(l net.Listener) error {
 	conn, err := l.Accept()
 	if err != nil {

@@ -17,76 +17,74 @@ import (
 	"loteria/codec"
 )
 
-// Client is an agency's connection to the server, as often as it has to be
-// made anew. Its methods may be called from any goroutine; Upload, Winners and
-// Confirm run one after the other.
+// Client is an agency's connection to the server. It reconnects when the connection breaks. Its
+// methods may be called from any goroutine; Upload, Winners and Confirm run one after the other.
 type Client struct {
 	config config
 	addr   string
 	agency codec.Agency
-	stored atomic.Int64 // session's, for other goroutines
+	stored atomic.Int64 // a copy of session.Stored(), for other goroutines
 
-	closing context.Context // done when Close was called
+	closing context.Context // done once Close is called
 	close   context.CancelFunc
 
-	// calls is held by the one call that drives the session. It guards all
-	// that follows.
+	// The one call that drives the session holds calls. It guards all fields that follow.
 	calls   sync.Mutex
 	session *Session
 	conn    *conn // nil if there is none
 	out     []byte
 
-	// source and its batches are those of the Upload that runs, else nil;
-	// batches is nil also when there are no more.
+	// source and batches belong to the running Upload, and are nil without one. batches is also nil
+	// after the last batch.
 	source   *source
 	batches  <-chan *Batch
 	progress Progress
 	winners  *Winners
-	// incomplete: an Upload failed since the last one that didn't.
+	// incomplete: the last Upload failed.
 	incomplete bool
 
 	backoff *backoff.ExponentialBackOff
-	// failures counts the tries and connections that failed since the server
-	// last welcomed us; failure is the last of them.
+	// failures counts the tries and connections that failed since the last WELCOME; failure is the
+	// last error.
 	failures  int
 	failure   error
-	welcomed  time.Time // when this connection was
-	reachable time.Time // when the server was last known to be there
-	// answerLate fires when an answer is overdue, pollDue when it is time to
-	// ask for the winners again.
+	welcomed  time.Time // when the last WELCOME came
+	reachable time.Time // when the server was last known to be reachable
+	// answerLate fires when an answer is overdue, pollDue when it is time to ask for the winners
+	// again.
 	answerLate *time.Timer
 	pollDue    *time.Timer
 }
 
 // Progress is how far an Upload has come.
 type Progress struct {
-	Stored       int64 // bets of the agency that are durable, whoever sent them
-	Acknowledged int64 // of them, acknowledged to this Upload
-	Batches      int64 // in how many batches
-	PayloadBytes int64 // of how many bytes
-	Reconnects   int   // how often the connection was lost meanwhile
+	Stored       int64 // bets of the agency that are durable, from this process or another
+	Acknowledged int64 // bets that were acknowledged to this Upload
+	Batches      int64 // batches of the acknowledged bets
+	PayloadBytes int64 // payload bytes of these batches
+	Reconnects   int   // how often the connection was lost during this Upload
 }
 
 const (
-	// dialTimeoutMin is what a try to connect is given at least.
+	// dialTimeoutMin is the least time that a try to connect gets.
 	dialTimeoutMin = 50 * time.Millisecond
 
 	reconnectDelayMin = 50 * time.Millisecond
 	reconnectDelayMax = 2 * time.Second
-	// answerTimeout bounds how long a server may take to answer anything but
-	// GET_WINNERS, and to take what is sent to it. Beyond it the connection is
-	// given up, and the next one learns what was stored.
+	// answerTimeout limits how long a server may take to answer anything but GET_WINNERS, and how
+	// long a write may take. After that the client gives the connection up; the next WELCOME tells
+	// what was stored.
 	answerTimeout = 15 * time.Second
-	// lastWordsTimeout is how long to wait for what the server said before it
-	// closed, after a failed write.
+	// lastWordsTimeout is how long to read after a failed write, for what the server said before it
+	// closed.
 	lastWordsTimeout = time.Second
 )
 
-// Dial connects to the server at addr (host:port) as agency id, and returns
-// when the server has said how many bets it has. A server that is not there
-// yet is tried again, see WithRetryFor.
+// Dial connects to the server at addr (host:port) as agency id, and returns when the server has
+// said how many bets it has. It keeps trying if the server is not there yet, see WithRetryFor. Its
+// errors are ErrOption, and those of Upload that are not about the input.
 //
-// ctx is for Dial alone. The caller has to Close the client.
+// ctx limits only Dial, not the client. The caller has to Close the client.
 func Dial(ctx context.Context, addr string, id codec.Agency, opts ...Option) (*Client, error) {
 	cfg := configDefault()
 	for _, opt := range opts {
@@ -129,28 +127,24 @@ func stoppedTimer() *time.Timer {
 	return t
 }
 
-// Stored is how many of the agency's bets are known to be durable, whoever
-// sent them.
+// Stored is how many of the agency's bets are known to be durable, from this process or another.
 func (c *Client) Stored() int64 { return c.stored.Load() }
 
-// Upload sends the bets of input, rows of CSV without a header (first name,
-// last name, document, birthdate, number), from the first one that is not
-// stored yet, and returns when all of them are durable. name stands for the
-// input in errors.
+// Upload sends the bets of input, and returns when all of them are durable. input is CSV without a
+// header (first name, last name, document, birthdate, number). Upload skips the bets that are
+// stored already. Errors call the input name.
 //
-// It goes on over any number of connections. It fails with a *RowError at the
-// first row that can't be a bet: the batch that would hold it is not sent,
-// those before it may be. Other errors are *RejectedError, ErrUnreachable,
-// ErrNotAsked, ErrLostBets, ErrOtherBets, ErrFrameBytes, ErrReplyTooLarge,
-// ErrProtocol, ErrClosed, ctx's, or what reading input returned. After an error
+// Upload reconnects as often as it has to. It fails with a *RowError at the first row that can't be
+// a bet. It doesn't send that row's batch, but may have sent those before. Other errors are
+// *RejectedError, ErrUnreachable, ErrNotAsked, ErrLostBets, ErrOtherBets, ErrFrameBytes,
+// ErrReplyTooLarge, ErrProtocol, ErrClosed, ctx's, or what reading input returned. After an error
 // Upload may be called again, with the input from its beginning.
 //
-// Before it sends anything, on any connection, it compares the stored bets with the
-// input's first: see ErrOtherBets. Winners and Confirm go on comparing with the input
-// that was uploaded last.
+// On each connection, before it sends a bet, it compares the stored bets with the first bets of the
+// input, see ErrOtherBets. Winners and Confirm compare with the input of the last Upload.
 //
-// input is read in another goroutine, which ends before a successful return;
-// after an error it ends when the Read that it may be in returns.
+// Another goroutine reads input. It has ended when Upload returns without an error. After an error
+// it ends as soon as its current Read returns.
 func (c *Client) Upload(ctx context.Context, name string, input io.Reader) (Progress, error) {
 	c.calls.Lock()
 	defer c.calls.Unlock()
@@ -177,11 +171,10 @@ func (c *Client) Upload(ctx context.Context, name string, input io.Reader) (Prog
 	return c.progress, err
 }
 
-// Winners says that the agency has no more bets, waits for the draw, which
-// takes place when all agencies have said so, and returns the winning bets.
-// While it waits it sends nothing, unless the server has to be polled. It may
-// be called again. Its errors are those of Upload, but for those about rows,
-// and ErrIncomplete after an Upload that failed, since a report is final.
+// Winners reports that the agency has no more bets, waits for the draw, and returns the winning
+// bets. The draw takes place when all agencies have reported. While Winners waits it sends nothing,
+// unless the server has to be polled. It may be called again. Its errors are those of Upload that
+// are not about rows, and ErrIncomplete after an Upload that failed, since a report is final.
 func (c *Client) Winners(ctx context.Context) (Winners, error) {
 	c.calls.Lock()
 	defer c.calls.Unlock()
@@ -198,15 +191,15 @@ func (c *Client) Winners(ctx context.Context) (Winners, error) {
 	return *c.winners, nil
 }
 
-// Confirm tells the server that the agency has its winners where they have to be, and
-// returns when the server knows it durably. Until then a server waits for this agency,
-// so it is said when the winners can't be lost any more, also by a process that was
-// given none itself. It may be called again.
+// Confirm tells the server that the agency has its winners where they have to be, and returns when
+// the server has stored that durably. The server waits for every agency's receipt, so call Confirm
+// once the winners can't be lost any more, even in a process that didn't fetch them itself. It may
+// be called again.
 //
-// Its errors are those of Winners. ErrUnreachable also comes when the server can be
-// reached, but has not answered for as long as WithRetryFor allows; an answer that is
-// awaited then has some seconds more. Nothing is lost then but the server's knowledge.
-// ErrLostBets also comes when the server says that the draw hasn't taken place.
+// Its errors are those of Winners. ErrUnreachable also comes when the server can be reached, but
+// has not answered for as long as WithRetryFor allows; a pending answer gets some seconds more. The
+// winners are safe then; only the server doesn't know. ErrLostBets also comes when the server says
+// that the draw hasn't taken place.
 func (c *Client) Confirm(ctx context.Context) error {
 	c.calls.Lock()
 	defer c.calls.Unlock()
@@ -221,8 +214,8 @@ func (c *Client) Confirm(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the connection and makes a call that runs return ErrClosed.
-// Closing again is harmless.
+// Close closes the connection. A running call returns ErrClosed, and so do later calls. Closing
+// again is harmless.
 func (c *Client) Close() error {
 	c.close()
 	c.calls.Lock()
@@ -230,14 +223,13 @@ func (c *Client) Close() error {
 	return c.disconnect()
 }
 
-// run drives the session until reached says so. After an error there is no
-// connection.
+// run drives the session until reached returns true. After an error there is no connection.
 func (c *Client) run(ctx context.Context, reached func() bool) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(c.closing, func() { cancel(ErrClosed) })()
 	if c.closing.Err() != nil {
-		return ErrClosed // AfterFunc takes its time
+		return ErrClosed // AfterFunc may not have run yet
 	}
 	defer c.pollDue.Stop()
 	defer func() {
@@ -245,9 +237,9 @@ func (c *Client) run(ctx context.Context, reached func() bool) (err error) {
 			err = errors.Join(err, c.disconnect())
 		}
 	}()
-	c.reachable = time.Now() // a call has all of WithRetryFor
+	c.reachable = time.Now() // every call gets the full WithRetryFor
 	for {
-		// Before anything else, so that no done context gets anything done.
+		// Checked first: a call with a done context must not do anything.
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -266,10 +258,9 @@ func (c *Client) run(ctx context.Context, reached func() bool) (err error) {
 	}
 }
 
-// step waits for one thing to happen and deals with it. An error is final.
+// step waits for one thing to happen and handles it. An error is final.
 func (c *Client) step(ctx context.Context) error {
-	// What the server has said goes before the clock: a write that took long
-	// may have kept it from being heard in time.
+	// Replies go before the clock: while a write was slow, nobody could receive them in time.
 	select {
 	case in := <-c.conn.replies:
 		return c.receive(ctx, in)
@@ -299,8 +290,7 @@ func (c *Client) step(ctx context.Context) error {
 	}
 }
 
-// push gives the session the batch and those that are ready behind it, so
-// that they leave in one write.
+// push gives the session the batch and all others that are ready, so that they leave in one write.
 func (c *Client) push(b *Batch, more bool) error {
 	for more {
 		if err := c.session.Push(b); err != nil {
@@ -315,15 +305,15 @@ func (c *Client) push(b *Batch, more bool) error {
 			return nil
 		}
 	}
-	c.batches = nil // it is closed: don't come here again
+	c.batches = nil // a closed channel is always ready
 	if c.source.err != nil {
 		return c.source.err
 	}
 	return c.session.Finish(c.source.total)
 }
 
-// flush writes what the session has to say. A failed write is not the end: the
-// server may have said why it closed, and reading will tell.
+// flush writes what the session has to send. It doesn't return a failed write's error: the server
+// may have said why it closed, and reading tells.
 func (c *Client) flush(ctx context.Context) {
 	for c.conn.writeErr == nil {
 		hurried := c.session.Hurried()
@@ -338,7 +328,7 @@ func (c *Client) flush(ctx context.Context) {
 	}
 }
 
-// receive deals with what was read.
+// receive handles what the connection's goroutine has read.
 func (c *Client) receive(ctx context.Context, in inbound) error {
 	switch {
 	case errors.Is(in.err, codec.ErrFrameTooLarge):
@@ -376,7 +366,7 @@ func (c *Client) receive(ctx context.Context, in inbound) error {
 	return nil
 }
 
-// handle deals with an event that leaves the connection as it is.
+// handle handles an event that doesn't end the connection.
 func (c *Client) handle(ctx context.Context, ev Event) error {
 	c.stored.Store(c.session.Stored())
 	c.progress.Stored = c.session.Stored()

@@ -13,11 +13,9 @@ import (
 	"loteria/codec"
 )
 
-// The tests of this file run over real sockets; those that need to own the
-// clock are in clock_test.go.
+// The tests of this file use real sockets. Tests that control the clock are in clock_test.go.
 
-// start dials a server that serves connections with handle. Both end with the
-// test.
+// start dials a server that serves connections with handle. Client and server end with the test.
 func start(t *testing.T, handle func(*peer), opts ...Option) (*Client, error) {
 	t.Helper()
 	return startOn(t, &tcpNetwork{}, handle, opts...)
@@ -55,7 +53,7 @@ func TestUploadAndWinners(t *testing.T) {
 	tests := []struct {
 		name    string
 		rows    int
-		stored  int // before
+		stored  int // before the upload
 		opts    []Option
 		welcome codec.Welcome
 		batches int64
@@ -123,7 +121,7 @@ func TestUploadAndWinners(t *testing.T) {
 	}
 }
 
-// What exactly is on the wire, and only that.
+// The agency sends exactly these messages and no others.
 func TestWire(t *testing.T) {
 	c := mustStart(t, inTurn(func(p *peer) {
 		p.expect("HELLO|7")
@@ -142,7 +140,7 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// An input that is uploaded again, or that has grown, goes on where it was.
+// Uploading an input again, or one that has grown, continues where the last upload ended.
 func TestUploadAgain(t *testing.T) {
 	input, lines := testInput(50)
 	b := newBank()
@@ -156,8 +154,8 @@ func TestUploadAgain(t *testing.T) {
 	}
 }
 
-// The server stops in the middle of the upload, is away for some tries, and
-// comes back with everything that it had acknowledged and one batch more.
+// The server stops in the middle of the upload and is away for some tries. It comes back with
+// everything that it had acknowledged, and one batch more.
 func TestServerRestarts(t *testing.T) {
 	input, lines := testInput(300)
 	logs := newLogBook(slog.LevelInfo)
@@ -177,7 +175,7 @@ func TestServerRestarts(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		b.answer(t, payload) // stored, but never answered
+		b.answer(t, payload) // stores the batch; the answer is not sent
 		close(leaving)
 	})
 	go func() {
@@ -185,7 +183,7 @@ func TestServerRestarts(t *testing.T) {
 		stop()
 	}()
 	var stopAgain func()
-	t.Cleanup(func() { stopAgain() }) // after the client's
+	t.Cleanup(func() { stopAgain() }) // runs after the client's cleanup
 	c, err := dial(t, n, WithBatchBets(10), WithWindow(3), WithLogger(slog.New(logs)))
 	if err != nil {
 		t.Fatal(err)
@@ -215,8 +213,8 @@ func TestServerRestarts(t *testing.T) {
 	}
 }
 
-// Every answer of the error table to a batch, from a server that closes as it
-// should.
+// A server answers a batch with every error of the protocol's table, and closes if the table says
+// so.
 func TestRejected(t *testing.T) {
 	input, _ := testInput(3)
 	for _, code := range codec.Codes() {
@@ -263,7 +261,7 @@ func TestRejectedHello(t *testing.T) {
 	}
 }
 
-// The server's complaint is about the input's line.
+// A rejection names the line of the input.
 func TestRejectedRow(t *testing.T) {
 	c := mustStart(t, inTurn(func(p *peer) {
 		p.expect("HELLO|7")
@@ -284,8 +282,8 @@ func TestRejectedRow(t *testing.T) {
 	}
 }
 
-// What the server said before it closed counts, also when the agency is in
-// the middle of writing and the connection is reset.
+// The agency hears what the server said before it closed, even if the agency is in the middle of
+// writing and the connection is reset.
 func TestLastWords(t *testing.T) {
 	input, _ := testInput(20000)
 	for range 5 {
@@ -321,7 +319,7 @@ func TestPoll(t *testing.T) {
 	}
 }
 
-// A server that stops before the draw sends the waiting away; they come back.
+// A server that stops before the draw sends waiting agencies away. They come back.
 func TestServerStopsWhileWaiting(t *testing.T) {
 	waiting := func(last ...string) func(*peer) {
 		return func(p *peer) {
@@ -331,11 +329,11 @@ func TestServerStopsWhileWaiting(t *testing.T) {
 			p.say(last...)
 		}
 	}
-	// The poll delay must not matter: a server that closes is asked on the
-	// next connection at once.
+	// The poll delay must not matter: after a server has closed, the agency asks at once on the
+	// next connection.
 	c := mustStart(t, inTurn(
 		waiting("ERROR_LOTTERY_HASNT_ENDED"),
-		waiting(), // just gone
+		waiting(), // closes without an answer
 		waiting("ERROR_LOTTERY_HASNT_ENDED"),
 		waiting(""),
 	), WithPollEvery(time.Hour))
@@ -355,8 +353,8 @@ func TestWinnersAgain(t *testing.T) {
 	}
 }
 
-// After a bad row the batches before it may be stored, nothing is reported,
-// and the mended input goes on.
+// After a bad row the batches before it may be stored, and nothing is reported. Uploading the
+// mended input continues.
 func TestBadRow(t *testing.T) {
 	input, lines := testInput(100)
 	rows := strings.SplitAfter(input, "\r\n")
@@ -385,7 +383,7 @@ func TestBadRow(t *testing.T) {
 	}
 }
 
-// Replies that no lottery server would send.
+// The server sends replies that no lottery server would send.
 func TestWrongServer(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -427,7 +425,7 @@ func TestWinnersThatAreNone(t *testing.T) {
 	}
 }
 
-// A large winners frame, beyond any buffer.
+// The winners' frame is larger than any buffer.
 func TestManyWinners(t *testing.T) {
 	line := strings.TrimSuffix(lineJuan, "\n")
 	b := newBank(slices.Repeat([]string{line}, 100_000)...)
@@ -442,8 +440,8 @@ func TestManyWinners(t *testing.T) {
 	}
 }
 
-// An input without bets is warned about before the report, which is final; any
-// other isn't.
+// The client warns about an input without bets, since the report that follows is final. It doesn't
+// warn about any other input.
 func TestNoBets(t *testing.T) {
 	for _, test := range []struct {
 		input string
@@ -463,7 +461,7 @@ func TestNoBets(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// A row that is no bet: there is no report, and nothing to say about it.
+	// After a bad row there is no report, so there is nothing to warn about.
 	logs := newLogBook(slog.LevelWarn)
 	c := mustStart(t, newBank().serve, WithLogger(slog.New(logs)))
 	if _, err := c.Upload(t.Context(), "agency-7.csv", strings.NewReader("Juan\n")); err == nil || len(logs.all()) != 0 {
@@ -503,7 +501,7 @@ func TestOtherBets(t *testing.T) {
 	}
 }
 
-// Close ends a call that waits; afterwards nothing works, and nothing hangs.
+// Close ends a waiting call. After it every call fails, and none hangs.
 func TestClose(t *testing.T) {
 	asked := make(chan struct{})
 	c := mustStart(t, inTurn(func(p *peer) {
@@ -573,7 +571,7 @@ func TestOptions(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
-			cancel() // nothing may be opened anyway
+			cancel() // Dial must not open anything
 			_, err := Dial(ctx, test.addr, test.id, test.opt)
 			if !errors.Is(err, ErrOption) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want ErrOption with %q", err, test.want)

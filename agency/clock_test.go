@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// The tests of this file run in bubbles, over pipes: time passes at once when
-// nobody has anything to do.
+// The tests of this file run in synctest bubbles, over pipes: time advances at once when all
+// goroutines wait.
 
-// inBubble runs f on a network of its own.
+// inBubble runs f in a bubble with its own network.
 func inBubble(t *testing.T, f func(t *testing.T, n *memoryNetwork)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(t, newMemoryNetwork()) })
@@ -35,7 +35,7 @@ func mustStartOn(t *testing.T, n network, handle func(*peer), opts ...Option) *C
 	return c
 }
 
-// greetThen welcomes, then handles.
+// greetThen sends a welcome, then calls handle.
 func greetThen(handle func(*peer)) func(*peer) {
 	return func(p *peer) {
 		p.expect("HELLO|7")
@@ -44,15 +44,15 @@ func greetThen(handle func(*peer)) func(*peer) {
 	}
 }
 
-// mute takes everything and says nothing.
+// mute reads everything and sends nothing.
 func mute(p *peer) {
 	if _, err := io.Copy(io.Discard, p.in); err != nil {
 		p.t.Error(err)
 	}
 }
 
-// A connection that breaks after any byte of either direction costs nothing
-// and stores nothing twice: byte 0, byte 1, and so on, until none breaks.
+// The first connection breaks after byte 0, byte 1, and so on, in either direction, until it
+// doesn't break any more. No bet is lost or stored twice.
 func TestCutAnywhere(t *testing.T) {
 	const unlimited = 1 << 30
 	input, lines := testInput(6)
@@ -147,8 +147,7 @@ func (c *brokenPipe) Write(b []byte) (int, error) {
 	return 0, syscall.EPIPE
 }
 
-// What the server said before it closed counts, although writing failed
-// before it was read.
+// The agency hears what the server said before it closed, although a write failed first.
 func TestLastWordsAfterFailedWrite(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		broken := make(chan struct{})
@@ -169,8 +168,8 @@ func TestLastWordsAfterFailedWrite(t *testing.T) {
 	})
 }
 
-// Without answers exactly a window of frames is sent, and the input is read
-// only a little further.
+// Without answers the agency sends exactly one window of frames, and reads the input only a little
+// further.
 func TestWindowRespected(t *testing.T) {
 	for _, test := range []struct{ own, server, want int }{{5, 64, 5}, {32, 3, 3}, {1, 1, 1}} {
 		inBubble(t, func(t *testing.T, n *memoryNetwork) {
@@ -207,8 +206,8 @@ func TestWindowRespected(t *testing.T) {
 				if got, want := int(frames.Load()), test.want+answered; got != want {
 					t.Errorf("windows %d and %d: %d frames sent after %d answers, want %d", test.own, test.server, got, answered, want)
 				}
-				// Beside what was sent: the channel, a batch to be pushed and
-				// one in the making, and the read buffer.
+				// What is read ahead: the channel's batches, one to be pushed and one in the
+				// making, and the read buffer.
 				ahead := rows.Load() - frames.Load()*bets
 				if most := int64((sourceAhead+2)*bets + rowBytesMax/len(rowJuan) + 1); ahead > most {
 					t.Errorf("%d rows read ahead, want at most %d", ahead, most)
@@ -223,7 +222,7 @@ func TestWindowRespected(t *testing.T) {
 	}
 }
 
-// rowsForEver yields a row a Read and counts them.
+// rowsForEver yields one row for each Read, and counts them.
 type rowsForEver struct{ rows *atomic.Int64 }
 
 func (r rowsForEver) Read(b []byte) (int, error) {
@@ -231,7 +230,7 @@ func (r rowsForEver) Read(b []byte) (int, error) {
 	return copy(b, rowJuan+"\n"), nil
 }
 
-// An agency that waits says nothing for as long as it takes.
+// A waiting agency sends nothing, however long it waits.
 func TestWaitingIsSilent(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		const month = 30 * 24 * time.Hour
@@ -252,7 +251,7 @@ func TestWaitingIsSilent(t *testing.T) {
 	})
 }
 
-// The tries, and when the agency gives up.
+// The delays of the tries grow, and the agency gives up after retryFor.
 func TestRetryFor(t *testing.T) {
 	for _, retryFor := range []time.Duration{0, 10 * time.Millisecond, time.Second, time.Minute} {
 		inBubble(t, func(t *testing.T, n *memoryNetwork) {
@@ -268,7 +267,7 @@ func TestRetryFor(t *testing.T) {
 				if line.action != "connect" || !line.has(slog.Int("intento", i+1)) {
 					t.Errorf("line %d is %v", i, line)
 				}
-				// The last delay is cut so that the time is used up.
+				// The last delay is shorter: it ends when retryFor is over.
 				delay, mean := line.at.Sub(before), min(reconnectDelayMax, reconnectDelayMin<<max(0, i-1))
 				last := i == len(lines)-1
 				if i > 0 && (delay < mean/2 && !last || delay > mean*3/2+time.Nanosecond) {
@@ -283,8 +282,7 @@ func TestRetryFor(t *testing.T) {
 	}
 }
 
-// The time counts from when the connection broke, however long it had been
-// silent.
+// The time counts from when the connection broke, even if it had been silent before.
 func TestRetryForAfterWaiting(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		const retryFor = 10 * time.Second
@@ -311,8 +309,8 @@ func TestRetryForAfterWaiting(t *testing.T) {
 	})
 }
 
-// A server that is full is no server: its time runs out. One that fails after
-// every welcome is tried ever more slowly, but for ever.
+// A server that is full counts as unreachable: the agency gives up after retryFor. A server that
+// fails after every welcome is tried for ever, but more and more slowly.
 func TestServerThatOnlyComplains(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		begin := time.Now()
@@ -341,8 +339,7 @@ func TestServerThatOnlyComplains(t *testing.T) {
 	})
 }
 
-// A server that takes what it is sent and doesn't answer, or that doesn't even
-// take it, is left.
+// The agency leaves a server that reads but doesn't answer, and one that doesn't even read.
 func TestServerThatHangs(t *testing.T) {
 	input, lines := testInput(10)
 	for name, hang := range map[string]func(p *peer){
@@ -367,7 +364,7 @@ func TestServerThatHangs(t *testing.T) {
 	}
 }
 
-// A server that takes its time over every batch is not left.
+// The agency doesn't leave a server that is slow with every batch.
 func TestSlowServer(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		input, lines := testInput(10)
@@ -385,10 +382,10 @@ func TestSlowServer(t *testing.T) {
 	})
 }
 
-// A server that answers in time is not left, even if it is slow to take the
-// next batch, so that the answer is heard only when it would be late.
+// The agency doesn't leave a server that answers in time, even if it is slow to read the next
+// batch, so that the agency reads the answer only after the deadline.
 func TestAnswerHeardLate(t *testing.T) {
-	const rounds = 20 // that it is left would be a matter of luck
+	const rounds = 20 // a wrong agency would leave only in some rounds
 	for range rounds {
 		inBubble(t, func(t *testing.T, n *memoryNetwork) {
 			b := newBank()
@@ -400,7 +397,7 @@ func TestAnswerHeardLate(t *testing.T) {
 				}
 				<-time.After(answerTimeout - 3*time.Second) // the next batch is on its way
 				p.say(b.answer(t, payload))
-				<-time.After(5 * time.Second) // the answer would be late now
+				<-time.After(5 * time.Second) // the deadline of the answer passes
 				b.serve(p)
 			})), WithBatchBets(1))
 			r, w := io.Pipe()
@@ -423,7 +420,7 @@ func TestAnswerHeardLate(t *testing.T) {
 	}
 }
 
-// An input that pauses for hours is no reason to leave.
+// The agency doesn't leave the server while its input pauses for hours.
 func TestSlowInput(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		b := newBank()
@@ -447,7 +444,7 @@ func TestSlowInput(t *testing.T) {
 	})
 }
 
-// Polling keeps the connection and spreads its questions.
+// Polling keeps the connection, and its delays are spread.
 func TestPollEvery(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		const every = time.Minute
@@ -470,7 +467,7 @@ func TestPollEvery(t *testing.T) {
 	})
 }
 
-// A done context ends every call at once, whatever it is doing.
+// A done context ends every call at once, at any point.
 func TestCancel(t *testing.T) {
 	upload := func(c *Client, ctx context.Context) error {
 		_, err := c.Upload(ctx, "bets.csv", strings.NewReader(rowJuan))
@@ -494,7 +491,7 @@ func TestCancel(t *testing.T) {
 			p.say("ERROR_LOTTERY_HASNT_ENDED")
 			mute(p)
 		}), winners},
-		{"an input that says nothing", greetThen(mute), func(c *Client, ctx context.Context) error {
+		{"waiting for the input", greetThen(mute), func(c *Client, ctx context.Context) error {
 			r, w := io.Pipe()
 			defer w.Close()
 			_, err := c.Upload(ctx, "bets.csv", r)
@@ -537,7 +534,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A call that failed can be made again: it goes on over a new connection.
+// A failed call can be repeated: it continues over a new connection.
 func TestAgainAfterCancel(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		input, lines := testInput(20)
@@ -547,7 +544,7 @@ func TestAgainAfterCancel(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			b.answer(t, payload) // stored, not acknowledged
+			b.answer(t, payload) // stores the batch; the ACK is not sent
 			mute(p)
 		}), b.serve), WithBatchBets(6))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// upTo answers like the bank until this payload comes, then calls last and ends the
-// connection.
+// upTo answers like the bank until this payload comes. Then it calls last and ends the connection.
 func (b *bank) upTo(payload string, last func(*peer)) func(*peer) {
 	return func(p *peer) {
 		for {
@@ -29,8 +28,8 @@ func (b *bank) upTo(payload string, last func(*peer)) func(*peer) {
 	}
 }
 
-// A receipt is said on every connection until it is acknowledged, and the winners are
-// not asked for again.
+// The agency sends its receipt on every connection until it is acknowledged, and doesn't ask for
+// the winners again.
 func TestConfirm(t *testing.T) {
 	input, lines := testInput(20)
 	gone := func(*peer) {}
@@ -51,7 +50,7 @@ func TestConfirm(t *testing.T) {
 				})
 			},
 		}, 2},
-		{"cut behind the winners", []func(*bank) func(*peer){
+		{"cut after the winners", []func(*bank) func(*peer){
 			func(b *bank) func(*peer) {
 				return b.upTo("GET_WINNERS|7", func(p *peer) { p.say(b.answer(t, "GET_WINNERS|7")) })
 			},
@@ -101,7 +100,7 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
-// A server that says that there was no draw has lost it.
+// A server that says that the draw hasn't taken place has lost it.
 func TestConfirmBeforeTheDraw(t *testing.T) {
 	c := mustStart(t, inTurn(func(p *peer) {
 		p.expect("HELLO|7")
@@ -115,15 +114,15 @@ func TestConfirmBeforeTheDraw(t *testing.T) {
 	}
 }
 
-// Servers that never acknowledge a receipt are given up after WithRetryFor; an answer
-// that is awaited then may still come.
+// The agency gives up servers that never acknowledge a receipt after WithRetryFor, and the time
+// that a pending answer gets.
 func TestConfirmUnreachable(t *testing.T) {
 	_, lines := testInput(10)
 	var receipts atomic.Int64
 	for _, test := range []struct {
 		name     string
 		retryFor time.Duration
-		handle   func(*peer) // behind the welcome
+		handle   func(*peer) // after the welcome
 		receipts int64       // at least
 	}{
 		{"mute", time.Minute, func(p *peer) {
@@ -163,15 +162,15 @@ func TestConfirmUnreachable(t *testing.T) {
 					t.Errorf("after %v: %v", took, err)
 				}
 				if got := receipts.Load(); got < test.receipts {
-					t.Errorf("%d receipts were said, want %d at least", got, test.receipts)
+					t.Errorf("%d receipts were sent, want %d at least", got, test.receipts)
 				}
 			})
 		})
 	}
 }
 
-// A server that is gone is waited for as long as WithRetryFor allows, from when the
-// receipt was to be said.
+// The agency waits for a server that is gone as long as WithRetryFor allows, counted from the call
+// of Confirm.
 func TestConfirmServerGone(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *memoryNetwork) {
 		const retryFor = 10 * time.Second
@@ -186,7 +185,7 @@ func TestConfirmServerGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		stop()
-		<-time.After(time.Hour) // the winners go where they have to be
+		<-time.After(time.Hour) // the agency saves its winners
 		begin := time.Now()
 		err = c.Confirm(t.Context())
 		if took := time.Since(begin); !errors.Is(err, ErrUnreachable) || took != retryFor {

@@ -14,18 +14,17 @@ import (
 )
 
 const (
-	// dialTimeout bounds one try to connect.
+	// dialTimeout limits one try to connect.
 	dialTimeout = 5 * time.Second
-	// readBytes is the size of a read buffer; it grows for large replies only.
+	// readBytes is the size of a read buffer, which grows only for large replies.
 	readBytes = 16 << 10
 )
 
-// keepAlive finds a dead server while nothing is said: within
-// Idle + Count*Interval.
+// keepAlive finds a dead server within Idle + Count*Interval while nothing is sent.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4}
 
-// unacknowledgedMax is the same for a connection on which something is on its
-// way to the server.
+// unacknowledgedMax limits how long bytes that were sent to the server may be unacknowledged by its
+// machine. It is as long as keepAlive takes.
 const unacknowledgedMax = 35 * time.Second
 
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
@@ -35,13 +34,13 @@ func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 
 // conn is a connection with a goroutine that reads it.
 //
-// There are two read buffers: while one is filled, the other is looked at. So
-// a peer that says more than is looked at is not read any more.
+// It has two read buffers: the goroutine fills one while the client handles the other. If a server
+// sends more than the client handles, conn stops reading (backpressure).
 type conn struct {
 	net net.Conn
-	// replies has what was read; nothing follows an error.
+	// replies carries what was read; nothing follows an error.
 	replies chan inbound
-	// released has the buffers that can be filled.
+	// released carries the buffers that can be filled again.
 	released chan []byte
 	quit     chan struct{}
 	done     chan struct{} // closed when the goroutine has ended
@@ -51,9 +50,9 @@ type conn struct {
 
 var errClosedByServer = errors.New("the server closed the connection")
 
-// inbound is what was read at once.
+// inbound is what one read brought.
 type inbound struct {
-	frames []byte // whole frames; goes back with conn.release
+	frames []byte // whole frames; the receiver returns it with conn.release
 	err    error  // why nothing more comes
 }
 
@@ -70,12 +69,12 @@ func newConn(nc net.Conn, replyBytesMax int) *conn {
 	return c
 }
 
-// read hands whole frames over until the connection ends.
+// read hands over whole frames until the connection ends.
 func (c *conn) read(buf []byte, replyBytesMax int) {
 	defer close(c.done)
 	for {
 		if len(buf) == cap(buf) {
-			// Doubling as the bytes come: a length alone costs no memory.
+			// The buffer doubles as bytes come, so a frame's length alone costs no memory.
 			buf = slices.Grow(buf, max(readBytes, len(buf)))
 		}
 		n, err := c.net.Read(buf[len(buf):cap(buf)])
@@ -124,12 +123,12 @@ func wholeFrames(b []byte, replyBytesMax int) (n int, err error) {
 	}
 }
 
-// release gives the buffer of an inbound back.
+// release gives back the buffer of an inbound.
 func (c *conn) release(frames []byte) { c.released <- frames }
 
-// write sends b within timeout, or until ctx is done. If it fails, writeErr
-// is set, and reading ends within lastWords: the server may have said why it
-// closed, and that is worth more than the error of a write.
+// write sends b within timeout, or until ctx is done. If it fails, it sets writeErr, and reading
+// ends within lastWords. Reading goes on that long because the server may have said why it closed,
+// which tells more than a write's error.
 func (c *conn) write(ctx context.Context, b []byte, timeout, lastWords time.Duration) {
 	expired := make(chan struct{})
 	err := c.net.SetWriteDeadline(time.Now().Add(timeout))
@@ -141,7 +140,7 @@ func (c *conn) write(ctx context.Context, b []byte, timeout, lastWords time.Dura
 		_, err = c.net.Write(b)
 	}
 	if !stop() {
-		<-expired // so that it can't hit a later write
+		<-expired // or its deadline could hit a later write
 	}
 	if err != nil {
 		c.writeErr = err
@@ -157,8 +156,7 @@ func (c *conn) close() error {
 	return err
 }
 
-// lostReason says in words how the connection ended; err is what ended the
-// reading.
+// lostReason returns why the connection ended, for people; err is what ended the reading.
 func (c *conn) lostReason(err error) error {
 	switch {
 	case os.IsTimeout(c.writeErr):

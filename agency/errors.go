@@ -7,27 +7,25 @@ import (
 	"loteria/codec"
 )
 
-// Conditions that callers act on; all are wrapped with the values found.
+// Errors that callers act on. Most come wrapped, with the values found.
 var (
 	// ErrOption says that an option, the agency's id or the address is not
 	// usable. Nothing was opened.
 	ErrOption = errors.New("unusable option")
-	// ErrUnreachable says that the server was not reachable for as long as
-	// WithRetryFor allows, or took no receipt for so long. What was acknowledged is
-	// safe; start again later.
+	// ErrUnreachable says that the server was not reachable, or acknowledged no receipt, for as
+	// long as WithRetryFor allows. What was acknowledged is safe; start again later.
 	ErrUnreachable = errors.New("server is not reachable")
-	// ErrNotAsked says that the agency has a secret, and the server doesn't ask for
-	// it: anybody could be that server's agency, and it may not be the right one.
-	// Nothing but the agency's id was sent.
+	// ErrNotAsked says that the agency has a secret, but the server doesn't ask for it. It may be
+	// the wrong server, and anybody could upload to it as this agency. Only the agency's id was
+	// sent.
 	ErrNotAsked = errors.New("server does not ask for this agency's secret: check that it is the right server, and that it has SERVER_AGENCY_SECRETS_FILE; or start the agency without a secret")
-	// ErrLostBets says that the server has fewer bets of this agency than it
-	// acknowledged or reported before, or doesn't know of the draw whose winners
-	// the agency has: it is another server, or its data was reset.
+	// ErrLostBets says that the server has fewer bets of this agency than it acknowledged or
+	// reported before, or that it doesn't know of the draw whose winners the agency has. It is
+	// another server, or its data was reset.
 	ErrLostBets = errors.New("server has lost what it had stored")
-	// ErrOtherBets says that the bets which the server has stored of this agency are
-	// not the input's first bets, or, once all of the input was uploaded, not exactly
-	// the input's: the input has changed since it was uploaded, or somebody else
-	// uploads under this agency's id. Nothing was sent behind them.
+	// ErrOtherBets says that the server's bets of this agency are not the first bets of the input,
+	// or that they are more than the whole input. The input has changed since it was uploaded, or
+	// somebody else uploads under this agency's id. No bet was sent after them.
 	ErrOtherBets = errors.New("server has other bets of this agency than the input")
 	// ErrFrameBytes says that the server's frame limit is too small for a bet.
 	ErrFrameBytes = errors.New("server's frames are too small for a bet")
@@ -35,17 +33,17 @@ var (
 	ErrReplyTooLarge = errors.New("server's reply is too large")
 	// ErrProtocol says that the peer doesn't speak the protocol.
 	ErrProtocol = errors.New("not what a lottery server says")
-	// ErrIncomplete says that the last Upload failed, so that the agency can't
-	// say yet that it has no more bets.
+	// ErrIncomplete says that the last Upload failed, so the agency can't report yet that it has no
+	// more bets.
 	ErrIncomplete = errors.New("the bets are not all uploaded")
 	// ErrClosed says that the client was closed.
 	ErrClosed = errors.New("client is closed")
 )
 
-// RowError is a row of the input that can't be a bet.
+// RowError says that a row of the input can't be a bet.
 type RowError struct {
-	Name   string // the input, as it was named to Upload
-	Line   int    // the row's line, from 1
+	Name   string // the input's name, as Upload got it
+	Line   int    // the row's line, counted from 1
 	Reason string
 }
 
@@ -53,13 +51,12 @@ func (e *RowError) Error() string {
 	return fmt.Sprintf("%s, line %d: %s", e.Name, e.Line, e.Reason)
 }
 
-// RejectedError is a final rejection by the server: trying again would end
-// the same way.
+// RejectedError is a final rejection by the server: another try would end the same way.
 type RejectedError struct {
 	Code   codec.Code
-	Detail string // what the server said beside the code, if anything
-	// Name and Line are the input and the line of the row that the server
-	// rejects; empty and 0 where the rejection is not about a row.
+	Detail string // what the server said besides the code, if anything
+	// Name and Line are the input and the line of the row that the server rejects. They are "" and
+	// 0 if the rejection is not about a row.
 	Name string
 	Line int
 }
@@ -78,7 +75,7 @@ func (e *RejectedError) Error() string {
 	return s
 }
 
-// hints say what to do about a rejection where the code doesn't.
+// hints say what to do about a rejection, for codes that don't tell.
 var hints = map[codec.Code]string{
 	codec.CodeInvalidAgency:   "the server expects other agencies: check this agency's id",
 	codec.CodeBetsClosed:      "this agency said before that it has no more bets",

@@ -49,7 +49,7 @@ func Example() {
 	// Juan Pérez, 12345678
 }
 
-// A row that can't be a bet stops the upload, and is named.
+// A row that can't be a bet stops the upload. The error names the row.
 func ExampleClient_Upload_badRow() {
 	addr, stop := exampleServer()
 	defer stop()
@@ -71,7 +71,7 @@ func ExampleClient_Upload_badRow() {
 	// agency-1.csv, line 2: birthdate: 1985-02-30 is not a day
 }
 
-// A client's lines go where the program's go; With says whose they are.
+// The client logs to the program's logger. With adds the agency to each line.
 func ExampleWithLogger() {
 	addr, stop := exampleServer()
 	defer stop()
@@ -102,7 +102,7 @@ func ExampleWithLogger() {
 	// level=INFO msg=consulta_ganadores agencia=1 result=success cant_ganadores=1
 }
 
-// A Session needs neither sockets nor time.
+// A Session needs no sockets and no clock.
 func ExampleSession() {
 	s := agency.NewSession(1, 32)
 	s.Connect()
@@ -117,7 +117,7 @@ func ExampleSession() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%q\n", s.Send(nil)) // one bet is stored already
+	fmt.Printf("%q\n", s.Send(nil)) // without the first bet, which is stored already
 	event, err := s.Receive([]byte("ACK"))
 	fmt.Println(event.Kind == agency.EventAcked, s.Stored(), err)
 	// Output:
@@ -126,7 +126,7 @@ func ExampleSession() {
 	// true 2 <nil>
 }
 
-// exampleServer serves one agency, alone in the draw.
+// exampleServer serves one agency, the only one in the draw.
 func exampleServer() (addr string, stop func()) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"loteria/codec"
 )
 
-// fuzzReplies are what a server may say beside bytes that mean nothing.
+// fuzzReplies are payloads that the fuzzed server may send, besides random bytes.
 var fuzzReplies = []string{
 	"ACK", "WELCOME|0|4|309|00000000", "WELCOME|3|1|65536|own", "WELCOME|9223372036854775807|2147483647|2147483647|00000001",
 	"WELCOME|1|2|308|own", "",
@@ -19,11 +19,10 @@ var fuzzReplies = []string{
 	"WELCOME|12|4|65536|own", "WELCOME|3|1|65536|other", "WELCOME|40|1|65536|other", "WELCOME|0|4|309|00000001",
 }
 
-// FuzzSession drives an agency's session against a server that says anything:
-// each byte is a step, or what the server says. It never panics, it never takes
-// back what is durable, it never has more unanswered than its window, it never sends
-// anything behind bets of which it doesn't know that they are its own, and its errors
-// are those that it promises.
+// FuzzSession drives an agency's session against a server that may say anything: each byte is a
+// step, or part of what the server says. The session never panics. The number of durable bets never
+// shrinks. It never has more frames unanswered than its window. It sends nothing to a server whose
+// bets it doesn't know to be its own. It returns no errors but those of its documentation.
 func FuzzSession(f *testing.F) {
 	f.Add([]byte("\x00\x01\x06\x02\x01\x06\x01\x03\x06\x00\x04\x06\x06\x06"))
 	f.Add([]byte("\x00\x01\x06\x01\x02\x02\x01\x05\x00\x01\x06\x02\x01\x06\x00"))
@@ -33,8 +32,8 @@ func FuzzSession(f *testing.F) {
 		const framesMax, betsMax = 3, 200
 		s := NewSession(testAgency, framesMax)
 		var pushed, stored int64
-		finished, asked := false, false // who has asked has no more bets
-		welcome := ""                   // the last one
+		finished, asked := false, false // after asked no bets are pushed
+		welcome := ""                   // the last WELCOME
 		next := func() (b byte) {
 			if len(script) > 0 {
 				b, script = script[0], script[1:]
@@ -54,7 +53,7 @@ func FuzzSession(f *testing.F) {
 						t.Fatalf("sends %q: %v", sent, err)
 					}
 					sent = rest
-					// Whoever has read nothing can only ask.
+					// A session without an input has nothing to compare.
 					if got := string(payload); got != "HELLO|7" && (pushed > 0 || finished) && !agrees(t, welcome, pushed) {
 						t.Fatalf("%q is sent after %q, with %d bets of the input known", got, welcome, pushed)
 					}
@@ -113,8 +112,8 @@ func FuzzSession(f *testing.F) {
 	})
 }
 
-// agrees reports whether the welcome's bets are the first of an input of which so many
-// are known.
+// agrees reports whether the bets of the welcome are the first bets of the input, of which known
+// bets are pushed.
 func agrees(t *testing.T, welcome string, known int64) bool {
 	reply, err := codec.ParseReply([]byte(welcome))
 	if err != nil {
@@ -147,8 +146,8 @@ func (s *Session) take(t *testing.T, payload []byte) error {
 	return nil
 }
 
-// FuzzWinners reads arbitrary bytes as winners. What is accepted are bets by
-// the codec, and re-encodes identically.
+// FuzzWinners reads arbitrary bytes as winners. Accepted winners are lines that the codec can
+// split, and they re-encode identically.
 func FuzzWinners(f *testing.F) {
 	for _, payload := range []string{"", "\n", "a|b|c|d|e|1", "a|b|c|d|e|1\nf|g|h|i|j|999999999\n", "a|b|c|d|e|01", "\n\n|||||0", "a|b|c|d|e|f|1"} {
 		f.Add([]byte(payload))
@@ -174,7 +173,7 @@ func FuzzWinners(f *testing.F) {
 	})
 }
 
-// checkWinners compares accepted winners with their payload.
+// checkWinners wants accepted winners to re-encode as their payload.
 func checkWinners(t *testing.T, w Winners, payload []byte) {
 	t.Helper()
 	var again []byte

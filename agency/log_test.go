@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// success is what lines begin with that are about no failure.
+// success is the first attribute of lines that report no failure.
 var success = slog.String("result", "success")
 
-// logLine is what a client logged.
+// logLine is a line that a client logged.
 type logLine struct {
 	at     time.Time
 	level  slog.Level
@@ -24,7 +24,7 @@ type logLine struct {
 
 func (l logLine) String() string { return fmt.Sprint(l.level, " ", l.action, " ", l.attrs) }
 
-// equal reports whether two lines say the same, at whatever time.
+// equal reports whether two lines are equal but for their time.
 func (l logLine) equal(other logLine) bool {
 	return l.level == other.level && l.action == other.action &&
 		slices.EqualFunc(l.attrs, other.attrs, slog.Attr.Equal)
@@ -33,7 +33,7 @@ func (l logLine) equal(other logLine) bool {
 // has reports whether the line has the attribute.
 func (l logLine) has(a slog.Attr) bool { return slices.ContainsFunc(l.attrs, a.Equal) }
 
-// value is that of the line's attribute with the key; the zero value if it has none.
+// value returns the value of the attribute with the key; the zero Value if there is none.
 func (l logLine) value(key string) slog.Value {
 	for _, a := range l.attrs {
 		if a.Key == key {
@@ -43,10 +43,10 @@ func (l logLine) value(key string) slog.Value {
 	return slog.Value{}
 }
 
-// logBook is a handler that keeps what is logged, and the contexts that it is logged with.
+// logBook is a handler that keeps the lines and their contexts.
 type logBook struct {
 	level  slog.Level
-	warned chan struct{} // has one for each line at WARN
+	warned chan struct{} // gets one element for each line at WARN
 
 	mu       sync.Mutex
 	lines    []logLine
@@ -75,11 +75,11 @@ func (b *logBook) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (b *logBook) WithAttrs([]slog.Attr) slog.Handler {
-	panic("whose lines they are is the caller's affair")
+	panic("a client adds no attributes to its logger")
 }
 
 func (b *logBook) WithGroup(string) slog.Handler {
-	panic("a client's lines are flat")
+	panic("a client opens no group")
 }
 
 func (b *logBook) all() []logLine {
@@ -88,7 +88,7 @@ func (b *logBook) all() []logLine {
 	return slices.Clone(b.lines)
 }
 
-// about are the lines with the action and the attribute.
+// about returns the lines with the action and the attribute.
 func (b *logBook) about(action string, a slog.Attr) []logLine {
 	return slices.DeleteFunc(b.all(), func(l logLine) bool { return l.action != action || !l.has(a) })
 }
@@ -117,8 +117,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// A handler that looks into the context, as those do that follow a request, finds the
-// call's in every line.
+// Each line is logged with the context of its call, so handlers that trace requests can use it.
 func TestLogContext(t *testing.T) {
 	type call struct{}
 	in := func(name string) context.Context { return context.WithValue(t.Context(), call{}, name) }

@@ -18,7 +18,7 @@ const (
 	RetryForDefault   = time.Minute
 	PollEveryDefault  = 500 * time.Millisecond
 
-	// BatchBytesMin lets every legal bet fit into a batch.
+	// BatchBytesMin is large enough for every legal bet.
 	BatchBytesMin = codec.BetBytesMax
 	BatchBytesMax = codec.FrameBytesMaxLimit
 	WindowMax     = 1024
@@ -27,7 +27,7 @@ const (
 // Option changes how a client behaves. See the With functions.
 type Option func(*config)
 
-// config is every option's value. Nothing changes it after Dial.
+// config holds the value of every option. Nothing changes it after Dial.
 type config struct {
 	batchBets     int
 	batchBytes    int
@@ -81,49 +81,48 @@ func (c *config) validate() error {
 	return nil
 }
 
-// WithBatchBets bounds a batch by its bets, at least 1 (default BatchBetsDefault).
+// WithBatchBets limits the bets of a batch, at least 1 (default BatchBetsDefault).
 func WithBatchBets(bets int) Option { return func(c *config) { c.batchBets = bets } }
 
-// WithBatchBytes bounds a batch by its payload bytes, BatchBytesMin to
-// BatchBytesMax (default BatchBytesDefault). The server's own limit holds
-// where it is smaller.
+// WithBatchBytes limits the payload bytes of a batch, BatchBytesMin to BatchBytesMax (default
+// BatchBytesDefault). The server's limit counts if it is smaller.
 func WithBatchBytes(bytes int) Option { return func(c *config) { c.batchBytes = bytes } }
 
-// WithWindow bounds how many frames may be unanswered at once, 1 to WindowMax
-// (default WindowDefault). The server's own window holds where it is smaller.
+// WithWindow limits how many frames may be unanswered at once, 1 to WindowMax (default
+// WindowDefault). The server's window counts if it is smaller.
 func WithWindow(frames int) Option { return func(c *config) { c.window = frames } }
 
-// WithRetryFor sets for how long the server may be unreachable before a call
-// gives up with ErrUnreachable, counted from when it was last heard or its
-// connection broke; Client.Confirm counts from its beginning (default
-// RetryForDefault). 0 allows no second try.
+// WithRetryFor sets how long the server may be unreachable before a call gives up with
+// ErrUnreachable (default RetryForDefault). The time counts from the start of the call, or from
+// when a welcomed connection broke; Client.Confirm always counts from its start. 0 allows no second
+// try.
 func WithRetryFor(d time.Duration) Option { return func(c *config) { c.retryFor = d } }
 
-// WithPollEvery sets the mean delay between two questions to a server that
-// has to be polled for winners (default PollEveryDefault). Servers that push
-// are asked once.
+// WithPollEvery sets the mean delay between two GET_WINNERS to a server that has to be polled for
+// winners (default PollEveryDefault). A server that pushes is asked once.
 func WithPollEvery(d time.Duration) Option { return func(c *config) { c.pollEvery = d } }
 
-// WithReplyBytesMax bounds a reply's payload in bytes (default
-// codec.ReplyBytesMaxDefault). The largest reply is the winners.
+// WithReplyBytesMax limits a reply's payload, in bytes (default codec.ReplyBytesMaxDefault). The
+// winners are the largest reply.
 func WithReplyBytesMax(bytes int) Option { return func(c *config) { c.replyBytesMax = bytes } }
 
-// WithSecret has the client prove on every connection that it knows the secret
-// which it shares with the server. The secret is never sent, and only a server
-// that asks for it is used: see ErrNotAsked. Default: none.
+// WithSecret makes the client prove on every connection that it knows the secret that it shares
+// with the server. The secret itself is never sent. The client fails with ErrNotAsked if the server
+// doesn't ask for the proof. Default: no secret.
 func WithSecret(s codec.Secret) Option { return func(c *config) { c.secret = s } }
 
-// WithClock sets the clock whose UTC day is the last legal birthdate (default
-// time.Now). It is called once a batch, from a goroutine of Upload's.
+// WithClock sets the clock whose UTC day is the latest legal birthdate (default time.Now). It is
+// called once a batch, from a goroutine of Upload.
 func WithClock(now func() time.Time) Option { return func(c *config) { c.clock = now } }
 
-// WithLogger lets the client log its lines: apuesta_enviada for every
-// acknowledged batch, consulta_ganadores and ganadores_confirmados at INFO, connect
-// at WARN when a connection fails and at INFO when the next one works, lectura at
-// WARN when an input has no bets. Each is logged with the context of the call that it
-// belongs to. They don't say whose they are: that is for l's With. Default: nothing.
+// WithLogger makes the client log to l. At INFO it logs apuesta_enviada for every acknowledged
+// batch, consulta_ganadores and ganadores_confirmados, and connect when a connection works after a
+// failure. At WARN it logs connect when a connection fails, and lectura when an input has no bets.
+// Each line is logged with the context of its call. The lines don't name the agency: add it with
+// l.With. Default: no log.
 func WithLogger(l *slog.Logger) Option { return func(c *config) { c.logger = l } }
 
-// WithProgress has f called from Upload's own goroutine whenever
-// acknowledgements came in; f must be quick.
+// WithProgress makes the client call f after answers that change the Progress, such as
+// acknowledgements. f runs in the goroutine that called Upload, or another method, and must be
+// quick.
 func WithProgress(f func(Progress)) Option { return func(c *config) { c.progress = f } }

@@ -21,16 +21,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// peer is a server's end of a connection, in a test. Its methods end the
-// goroutine when the connection isn't as they want it.
+// peer is a server's end of a connection in a test. expect and say end the goroutine if they fail.
 type peer struct {
 	t    *testing.T
 	conn net.Conn
 	in   *bufio.Reader
 }
 
-// frame reads a frame's payload; io.EOF if the agency has closed, in whatever
-// way.
+// frame reads a frame's payload. The error is io.EOF if the connection has ended in any way.
 func (p *peer) frame() (string, error) {
 	header, err := p.in.ReadString('\n')
 	if err != nil {
@@ -47,9 +45,8 @@ func (p *peer) frame() (string, error) {
 	return string(payload), nil
 }
 
-// readAhead has the payloads that come, read while the handler does something
-// else, as a socket's buffer would take them; at most frames of them. It is
-// closed when the agency has closed.
+// readAhead returns a channel of the payloads that come. It buffers up to frames of them while the
+// handler does something else, as a socket would. The channel is closed when the agency has closed.
 func (p *peer) readAhead(frames int) <-chan string {
 	payloads := make(chan string, frames)
 	go func() {
@@ -95,19 +92,18 @@ func (p *peer) say(payloads ...string) {
 	}
 }
 
-// leave ends the handler, and with it the connection.
+// leave ends the handler, which closes the connection.
 func (p *peer) leave() { runtime.Goexit() }
 
 // network is where servers listen and agencies dial: TCP or memory.
 type network interface {
-	// listen lets handle serve every connection until the returned function
-	// is called; that waits for the handlers.
+	// listen serves every connection with handle until stop is called. stop waits for the handlers.
 	listen(t *testing.T, handle func(*peer)) (stop func())
 	options() []Option
 	addr() string
 }
 
-// tcpNetwork is real sockets, one address for all its servers.
+// tcpNetwork uses real sockets, with one address for all its servers.
 type tcpNetwork struct{ address string }
 
 func (n *tcpNetwork) addr() string      { return n.address }
@@ -132,11 +128,11 @@ func (n *tcpNetwork) listen(t *testing.T, handle func(*peer)) (stop func()) {
 	})
 }
 
-// memoryNetwork is pipes, so that a test in a synctest bubble owns the clock.
+// memoryNetwork uses pipes, for tests in a synctest bubble.
 type memoryNetwork struct {
 	accept  chan net.Conn
 	mu      sync.Mutex
-	stopped chan struct{} // closed when nobody listens any more; nil before anybody did
+	stopped chan struct{} // closed when the listener stops; nil before the first listen
 }
 
 func newMemoryNetwork() *memoryNetwork { return &memoryNetwork{accept: make(chan net.Conn)} }
@@ -185,7 +181,7 @@ func (n *memoryNetwork) listen(t *testing.T, handle func(*peer)) (stop func()) {
 	})
 }
 
-// serve runs handle for every connection, each in its goroutine.
+// serve runs handle for every connection in its own goroutine.
 func serve(t *testing.T, accept func() (net.Conn, error), handle func(*peer)) *sync.WaitGroup {
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -206,8 +202,8 @@ func serve(t *testing.T, accept func() (net.Conn, error), handle func(*peer)) *s
 	return &serving
 }
 
-// inTurn serves the first connection with the first handler, and so on; more
-// connections than handlers are an error.
+// inTurn serves the first connection with the first handler, and so on. More connections than
+// handlers are an error.
 func inTurn(handlers ...func(*peer)) func(*peer) {
 	turns := make(chan func(*peer), len(handlers))
 	for _, h := range handlers {
@@ -223,14 +219,14 @@ func inTurn(handlers ...func(*peer)) func(*peer) {
 	}
 }
 
-// bank is a server that is as good as the real one to a single agency.
+// bank is a server for a single agency. It answers as the real one does.
 type bank struct {
 	mu       sync.Mutex
 	lines    []string
-	welcome  codec.Welcome // Stored apart
+	welcome  codec.Welcome // only Window and FrameBytesMax are used
 	asked    int           // GET_WINNERS seen
 	received int           // RECEIVED seen
-	polls    int           // how many of them are answered that there was no draw
+	polls    int           // how many GET_WINNERS are answered that the draw hasn't taken place
 	conns    int
 	reported bool
 }
@@ -286,7 +282,7 @@ func (b *bank) answer(t *testing.T, payload string) string {
 	return "ACK"
 }
 
-// check wants exactly these lines to be stored.
+// check fails unless exactly these lines are stored.
 func (b *bank) check(t *testing.T, want []string) {
 	t.Helper()
 	b.mu.Lock()
@@ -301,12 +297,12 @@ func (b *bank) check(t *testing.T, want []string) {
 	}
 }
 
-// welcome is that of a server that has stored these lines.
+// welcome is the WELCOME of a server that has stored these lines.
 func welcome(lines []string, window, frameBytesMax int) string {
 	return fmt.Sprintf("WELCOME|%d|%d|%d|%v", len(lines), window, frameBytesMax, checksum(lines))
 }
 
-// checksum is that of lines without their ends, worked out by the protocol's text.
+// checksum computes the checksum of lines without line ends by the text of PROTOCOL.md.
 func checksum(lines []string) codec.Checksum {
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	for _, line := range lines {
@@ -315,8 +311,7 @@ func checksum(lines []string) codec.Checksum {
 	return codec.Checksum(sum.Sum32())
 }
 
-// testInput makes an input of some rows, and the lines that it becomes. Every
-// tenth row wins.
+// testInput makes an input, and the lines that its rows become. Every tenth row wins.
 func testInput(rows int) (input string, lines []string) {
 	var b strings.Builder
 	for i := range rows {
@@ -330,7 +325,7 @@ func testInput(rows int) (input string, lines []string) {
 	return b.String(), lines
 }
 
-// cutConn is a connection that breaks after so many bytes of a direction.
+// cutConn is a connection that breaks after readLeft or writeLeft bytes.
 type cutConn struct {
 	net.Conn
 	readLeft, writeLeft int

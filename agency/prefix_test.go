@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// The tests of this file are about a server whose bets are not the input's.
+// In the tests of this file, the server's bets are not those of the input.
 
-// otherLine is a bet that is in no input.
+// otherLine is a bet that no input has.
 const otherLine = "Otra|Persona|11111111|1990-05-23|1|7"
 
-// welcomeOnly greets with these lines and wants to hear nothing after that.
+// welcomeOnly welcomes with these lines and wants no message after that.
 func welcomeOnly(lines []string) func(*peer) {
 	return func(p *peer) {
 		p.expect("HELLO|7")
@@ -22,7 +22,7 @@ func welcomeOnly(lines []string) func(*peer) {
 	}
 }
 
-// runInBubble is a subtest in which an agency that waits for ever is found out at once.
+// runInBubble is a subtest in a bubble, which notices at once if an agency waits for ever.
 func runInBubble(t *testing.T, name string, f func(t *testing.T, n *memoryNetwork)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { inBubble(t, f) })
@@ -36,8 +36,8 @@ func wantOtherBets(t *testing.T, err error, says string) {
 	}
 }
 
-// A row that is inserted, removed or changed anywhere in what is stored stops the
-// upload before a bet is sent. Behind what is stored it is an ordinary input.
+// The test inserts, removes or changes a row. If that row is among the stored ones, the upload
+// fails before it sends a bet. If it is after them, the upload works as usual.
 func TestChangedInput(t *testing.T) {
 	const rows = 5
 	input, lines := testInput(rows)
@@ -79,7 +79,7 @@ func TestChangedInput(t *testing.T) {
 	}
 }
 
-// Somebody else uploads as this agency while its connection is cut.
+// Another process uploads as this agency while its connection is cut.
 func TestOtherUploadDuringCut(t *testing.T) {
 	input, lines := testInput(20)
 	for _, test := range []struct {
@@ -110,7 +110,7 @@ func TestOtherUploadDuringCut(t *testing.T) {
 	}
 }
 
-// A mended input goes on where the one that was refused had stood.
+// After an input was refused, uploading the right one continues after the stored bets.
 func TestUploadAfterOtherBets(t *testing.T) {
 	input, lines := testInput(10)
 	other, _ := testInput(9)
@@ -125,8 +125,7 @@ func TestUploadAfterOtherBets(t *testing.T) {
 	b.check(t, lines)
 }
 
-// An input that is uploaded again is compared from its beginning, also on the
-// connection that has uploaded it.
+// A second upload is compared from its beginning, even on the connection of the first one.
 func TestUploadAgainOfAnotherInput(t *testing.T) {
 	input, lines := testInput(10)
 	b := newBank()
@@ -141,8 +140,7 @@ func TestUploadAgainOfAnotherInput(t *testing.T) {
 	b.check(t, lines)
 }
 
-// Every connection behind the report is compared with what was uploaded, by Winners
-// and by Confirm.
+// Winners and Confirm compare every new connection's bets with what was uploaded.
 func TestOtherBetsAfterReport(t *testing.T) {
 	input, lines := testInput(10)
 	changed := slices.Clone(lines)
@@ -193,7 +191,7 @@ func TestOtherBetsAfterReport(t *testing.T) {
 	}
 }
 
-// Who has uploaded nothing has nothing to compare.
+// An agency that has uploaded nothing has nothing to compare.
 func TestOtherBetsWithoutInput(t *testing.T) {
 	_, lines := testInput(10)
 	b := newBank(slices.Concat(lines, []string{otherLine})...)

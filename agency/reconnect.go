@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// connect makes a connection, trying again until the server has not been
-// reachable for too long.
+// connect makes a connection. It tries again until the server was unreachable for too long.
 func (c *Client) connect(ctx context.Context) error {
 	for {
 		if c.failures > 0 {
@@ -53,15 +52,15 @@ func (c *Client) await(ctx context.Context) error {
 	}
 }
 
-// lose gives the connection up; the next one goes on.
+// lose gives up the connection. The next one continues the work.
 func (c *Client) lose(ctx context.Context, reason error) {
 	if c.session.Ready() {
-		// A server that takes no receipt is not waited for longer than one that isn't there.
+		// A server that acknowledges no receipt gets no more time than one that isn't there.
 		if !c.session.Confirming() {
 			c.reachable = time.Now()
 		}
-		// A server that welcomes and fails at once is not tried faster and
-		// faster; one that served for a while is.
+		// The delay stays long for a server that fails right after its WELCOME. It starts again for
+		// one that has served for a while.
 		if time.Since(c.welcomed) > reconnectDelayMax {
 			c.backoff.Reset()
 		}
@@ -100,9 +99,8 @@ func (c *Client) answerTimeout() time.Duration {
 	return min(answerTimeout, max(c.retryLeft(), reconnectDelayMin))
 }
 
-// retryLeft is for how long the server may stay unreachable from now on.
+// retryLeft is how much longer the server may stay unreachable.
 func (c *Client) retryLeft() time.Duration { return c.config.retryFor - time.Since(c.reachable) }
 
-// jitter spreads d over half to one and a half of it, so that agencies don't
-// come all at once.
+// jitter returns a random 0.5 to 1.5 times d, so that agencies don't all come at once.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }

@@ -13,8 +13,8 @@ import (
 	"loteria/codec"
 )
 
-// rowBytesMax bounds a row of the input, in bytes. The longest bet, quoted, has
-// far fewer; it is the size of the read buffer as well.
+// rowBytesMax limits a row of the input, in bytes, and is the size of the read buffer. Even the
+// longest bet with quotes is far shorter.
 const rowBytesMax = 64 << 10
 
 // columns names the columns of the input, for people.
@@ -22,21 +22,20 @@ var columns = [...]string{"first name", "last name", "document", "birthdate", "n
 
 const (
 	byteOrderMark = "\xef\xbb\xbf"
-	// reservedPrefix can't begin a batch, and any bet may have to.
+	// reservedPrefix can't begin a batch. It can't begin a row, because any row may begin a batch.
 	reservedPrefix = "GET_WINNERS"
 )
 
-// rowReader reads rows of CSV as lines of bets, in constant memory.
+// rowReader turns rows of CSV into lines of bets, in constant memory.
 //
-// encoding/csv makes a string of every row, which costs more than all the rest
-// of an upload; rows without a quote, nearly all of them, are split here. No
-// field of a bet may hold a line end, so a row is always one line, and a
-// quote that is not closed can't swallow the rest of the input.
+// encoding/csv makes a string of every row, which costs more than the rest of an upload. So
+// rowReader itself splits rows without a quote, which nearly all are. No field of a bet may hold a
+// line end, so a row is always one line, and an unclosed quote can't swallow the rest of the input.
 type rowReader struct {
 	name   string
 	suffix []byte // "|<agency>\n"
 	input  *bufio.Reader
-	line   int // of the row read last, from 1
+	line   int // number of the line read last, from 1
 
 	quoted     *csv.Reader // reads quotedLine
 	quotedLine bytes.Reader
@@ -54,10 +53,9 @@ func newRowReader(name string, input io.Reader, id codec.Agency) *rowReader {
 	return r
 }
 
-// appendBet appends the next row to dst as a bet's line with its '\n'. The
-// line has six fields; beyond that nothing is validated. At the end of the
-// input the error is io.EOF; a row that can't be a line is a *RowError. With
-// an error dst is returned as it was.
+// appendBet appends the next row to dst as a bet's line with its '\n'. It makes sure that the line
+// has six fields, and validates nothing else. The error is io.EOF at the end of the input, and a
+// *RowError for a row that can't be such a line. With an error it returns dst with its old length.
 func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 	for {
 		line, err := r.readLine()
@@ -66,7 +64,7 @@ func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 		}
 		row := withoutLineEnd(line)
 		if len(row) == 0 {
-			continue // encoding/csv skips empty lines, too
+			continue // encoding/csv skips empty lines too
 		}
 		start := len(dst)
 		if bytes.IndexByte(row, '"') < 0 {
@@ -87,9 +85,8 @@ func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 	}
 }
 
-// explainHeader makes the reason about a header if the row, which can't be a bet,
-// looks like one: it is the first line, it has as many columns as a bet or more,
-// none of them is empty, and there is no digit in it.
+// explainHeader changes the reason if the bad row looks like a header: it is the first line, has at
+// least as many columns as a bet, no empty column, and no digit.
 func (e *RowError) explainHeader(row []byte, separator byte) {
 	if e.Line != 1 || bytes.ContainsAny(row, "0123456789") {
 		return
@@ -101,8 +98,7 @@ func (e *RowError) explainHeader(row []byte, separator byte) {
 	e.Reason = "looks like a header: remove it; the columns are " + strings.Join(columns[:], ", ")
 }
 
-// readLine reads a line with its '\n', if it has one. It is valid until the
-// next call.
+// readLine reads a line with its '\n', if it has one. The slice is valid until the next call.
 func (r *rowReader) readLine() ([]byte, error) {
 	line, err := r.input.ReadSlice('\n')
 	if len(line) > 0 || err == nil {
@@ -123,8 +119,8 @@ func (r *rowReader) readLine() ([]byte, error) {
 	return line, nil
 }
 
-// withoutLineEnd cuts a final "\n" or "\r\n" off, and a "\r" at the end of the
-// input, as encoding/csv does.
+// withoutLineEnd cuts off a final "\n" or "\r\n", and a "\r" at the end of the input, as
+// encoding/csv does.
 func withoutLineEnd(line []byte) []byte {
 	for _, end := range [...]byte{'\n', '\r'} {
 		if n := len(line); n > 0 && line[n-1] == end {
@@ -181,8 +177,8 @@ func (r *rowReader) checkFields(fields int) error {
 	return r.rowError(fmt.Sprintf("%d columns, want %d: %s", fields, len(columns), strings.Join(columns[:], ", ")))
 }
 
-// separatorError is about a '|' in the field with that index. It says so in
-// words, since a log line can't show one.
+// separatorError reports a '|' in the field with that index. It says "vertical bar" because a log
+// line can't show a '|'.
 func (r *rowReader) separatorError(field int) error {
 	column := "a column too many"
 	if field < len(columns) {

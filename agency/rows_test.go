@@ -12,7 +12,7 @@ import (
 	"loteria/codec"
 )
 
-// readRows reads all of the input, as agency 7.
+// readRows reads the whole input as agency 7.
 func readRows(input io.Reader) (lines []string, err error) {
 	r := newRowReader("bets.csv", input, testAgency)
 	for {
@@ -101,8 +101,8 @@ func TestRowsBad(t *testing.T) {
 	}
 }
 
-// The message about a first line that looks like a header says what to do. It is
-// an error all the same, and other bad rows keep their reason.
+// A first line that looks like a header is an error that says what to do. Other bad rows keep their
+// reason.
 func TestHeader(t *testing.T) {
 	const header = "looks like a header: remove it; the columns are first name, last name, document, birthdate, number"
 	for _, test := range []struct{ name, input, want string }{
@@ -142,8 +142,8 @@ func TestRowsInputFails(t *testing.T) {
 	}
 }
 
-// Whatever encoding/csv reads as a row that can be sent is read alike, and
-// everything else is an error at the same row.
+// Rows that encoding/csv reads and that can be sent are read alike. Everything else is an error at
+// the same row.
 func FuzzRows(f *testing.F) {
 	f.Add([]byte(rowJuan + "\r\n\n" + `"Luz ""Clara""",G,1,2000-01-01,"3"`))
 	f.Add([]byte("\ufeff\"a\nb\",c,d,e,f\n"))
@@ -225,13 +225,13 @@ func TestSourceBatches(t *testing.T) {
 	}
 }
 
-// A bad row costs its batch, and no more.
+// A bad row stops its batch, but not the batches before it.
 func TestSourceBadRow(t *testing.T) {
 	good := rowJuan + "\n"
 	tests := []struct{ name, row, reason string }{
-		{"no day", "Juan,Pérez,12345678,1990-02-30,1", "birthdate: 1990-02-30 is not a day"},
+		{"not a day", "Juan,Pérez,12345678,1990-02-30,1", "birthdate: 1990-02-30 is not a day"},
 		{"tomorrow", "Juan,Pérez,12345678,2026-11-24,1", "birthdate: 2026-11-24 is in the future"},
-		{"no number", "Juan,Pérez,12345678,1990-02-03,siete", "number: siete is not a number"},
+		{"not a number", "Juan,Pérez,12345678,1990-02-03,siete", "number: siete is not a number"},
 		{"empty name", ",Pérez,12345678,1990-02-03,1", "first name: is empty"},
 		{"header", "nombre,apellido,documento,nacimiento,numero", "document: documento is not a number"},
 		{"not UTF-8", "Jos\xe9,Pérez,12345678,1990-02-03,1", "first name:"},

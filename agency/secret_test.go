@@ -20,8 +20,8 @@ func testSecret(t *testing.T, text string) codec.Secret {
 	return s
 }
 
-// authenticate is the server's side of the proof. The peer is sent away if it
-// is wrong.
+// authenticate is the server's side of the authentication. It ends the handler if the proof is
+// wrong.
 func (p *peer) authenticate(secret codec.Secret, nonce codec.Nonce) {
 	p.t.Helper()
 	p.expect("AUTH|7")
@@ -40,8 +40,7 @@ func (p *peer) authenticate(secret codec.Secret, nonce codec.Nonce) {
 	p.say("AUTHENTICATED")
 }
 
-// A connection that breaks is followed by one that proves itself anew, and
-// nothing is stored twice.
+// After a connection has broken, the next one authenticates anew, and nothing is stored twice.
 func TestSecretOnEveryConnection(t *testing.T) {
 	secret := testSecret(t, sesame)
 	input, lines := testInput(100)
@@ -55,9 +54,9 @@ func TestSecretOnEveryConnection(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			b.answer(t, payload) // stored, but the agency isn't told
+			b.answer(t, payload) // stores the batch; the ACK is not sent
 		},
-		func(p *peer) { p.authenticate(secret, codec.Nonce{2}) }, // and is cut again
+		func(p *peer) { p.authenticate(secret, codec.Nonce{2}) }, // this connection breaks too
 		func(p *peer) {
 			p.authenticate(secret, codec.Nonce{3})
 			b.serve(p)
@@ -72,14 +71,14 @@ func TestSecretOnEveryConnection(t *testing.T) {
 	}
 }
 
-// What can't be helped by trying again is not tried again, and says what to do.
+// The agency doesn't repeat a rejected authentication. The error says what to do.
 func TestSecretRejected(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		secret string
 		serve  func(*peer)
-		code   codec.Code // of a RejectedError
-		err    error      // else
+		code   codec.Code // of a RejectedError, or CodeNone
+		err    error      // without a code
 		says   string
 	}{
 		{
@@ -98,7 +97,7 @@ func TestSecretRejected(t *testing.T) {
 			"nobody asks", sesame, func(p *peer) {
 				p.expect("AUTH|7")
 				p.say("ERROR_INVALID_BATCH")
-				p.expectClosed() // no bet is told to such a server
+				p.expectClosed() // the agency sends no bet to such a server
 			},
 			codec.CodeNone, ErrNotAsked, "SERVER_AGENCY_SECRETS_FILE",
 		},
@@ -122,7 +121,7 @@ func TestSecretRejected(t *testing.T) {
 				said += line.String()
 			}
 			if strings.Contains(said, "sesame") {
-				t.Errorf("the secret is told: %s", said)
+				t.Errorf("the secret is shown: %s", said)
 			}
 		})
 	}

@@ -8,62 +8,59 @@ import (
 	"loteria/codec"
 )
 
-// Session is what an agency says to a server and makes of its answers, over
-// any number of connections: proof, HELLO, resume, the window, the report, winners,
-// the receipt. It is pure: it has no socket, goroutine, clock or randomness, so that
-// a simulation can drive it as well as Client does.
+// Session is the agency's side of the protocol over any number of connections: proof, HELLO,
+// resume, window, report, winners, receipt. It is pure: it has no socket, goroutine, clock or
+// randomness, so a simulation can drive it as Client does.
 //
-// Inputs are Connect, Disconnect, Begin, Push, Finish, Ask, Confirm and Receive.
-// After any of them Send has the frames that may go out.
+// Its inputs are Connect, Disconnect, Begin, Push, Finish, Ask, Confirm and Receive. After any of
+// them Send returns the frames that may be sent.
 //
-// Nothing is sent behind bets that are not the input's: the server has to have
-// exactly the input's first bets, which the checksum of every WELCOME tells. As long
-// as the input is not known as far as the server's bets go, no bet, report or receipt
-// is sent. A session that was given nothing of an input, no Push and no Finish since
-// Begin, has nothing to compare.
+// The server's bets must be exactly the first bets of the input. A Session checks that with the
+// checksum of every WELCOME. Until the input was pushed as far as the server's bets go, and is
+// equal to them, it sends no bet, report or receipt. A session without an input, no Push and no
+// Finish since Begin, has nothing to compare.
 //
 // A Session is not safe for concurrent use.
 type Session struct {
 	agency codec.Agency
-	secret codec.Secret // may be none
+	secret codec.Secret // the zero value if there is none
 	phase  phase
 	nonce  codec.Nonce // of phaseChallenged
 
 	window        window
 	framesMax     int // the agency's own window
-	frameBytesMax int // the server's limit, of the last WELCOME
+	frameBytesMax int // the server's limit, from the last WELCOME; 0 before the first one
 
-	// stored is the bets that are known to be durable: what the last WELCOME
-	// said and what was acknowledged since.
+	// stored describes the bets that are known to be durable: those of the last WELCOME and those
+	// acknowledged since.
 	stored prefix
-	// own is the bets of the input before the window's queue. Its count is at most
-	// stored's, and the queue is empty while it is less.
+	// own describes the input's bets before the window's queue. It has at most as many bets as
+	// stored. While it has fewer, the queue is empty.
 	own prefix
-	// total is how many bets the input has, -1 until its end was seen.
+	// total is how many bets the input has; -1 until its end is known.
 	total int64
 
 	// asking: GET_WINNERS is to be sent as soon as nothing is unacknowledged.
 	asking bool
-	// asked: it was sent on this connection and not answered. Nothing else is
+	// asked: GET_WINNERS was sent on this connection and is unanswered. No other frame is
 	// unanswered then.
 	asked bool
 
-	// confirming: RECEIVED is to be sent as soon as nothing is unanswered, until it
-	// is acknowledged.
+	// confirming: RECEIVED is to be sent as soon as nothing is unanswered, until it is
+	// acknowledged.
 	confirming bool
-	// confirmed: it was sent on this connection and not answered. Nothing sent
-	// before it is unanswered then.
+	// confirmed: RECEIVED was sent on this connection and is unanswered. No earlier frame is
+	// unanswered then.
 	confirmed bool
 }
 
-// prefix is some first bets of an agency.
+// prefix describes the first bets of an agency.
 type prefix struct {
 	bets int64
 	sum  codec.Checksum
 }
 
-// with is p and what b holds of the bets that follow, up to so many in all. b begins
-// where p ends.
+// with extends p by the bets of b, to at most bets bets in all. b begins where p ends.
 func (p prefix) with(b *Batch, bets int64) prefix {
 	lines, count := b.Lines, min(b.end(), bets)-p.bets
 	if count <= 0 {
@@ -78,7 +75,7 @@ func (p prefix) with(b *Batch, bets int64) prefix {
 // phase is how far a connection has come.
 type phase uint8
 
-// Those from phaseConnected to phaseProved are only gone through with a secret.
+// Only a session with a secret goes through phaseConnected to phaseProved.
 const (
 	phaseOffline       phase = iota // no connection
 	phaseConnected                  // AUTH is to be sent
@@ -95,22 +92,22 @@ func (p phase) asks() bool { return p == phaseNamed || p == phaseProved || p == 
 
 const totalUnknown = -1
 
-// sendBytesMax is what Send appends at most, but for one frame more, in
-// bytes: enough to make system calls cheap, and a bound for the buffer.
+// sendBytesMax limits what Send appends, in bytes; the last frame may exceed it. It is large enough
+// to make system calls cheap, and bounds the buffer.
 const sendBytesMax = 256 << 10
 
-// NewSession is an agency that is not connected. framesMax is its window, at
-// least 1.
+// NewSession returns the session of an agency that is not connected. framesMax is the agency's
+// window, at least 1.
 func NewSession(id codec.Agency, framesMax int) *Session {
 	return &Session{agency: id, framesMax: framesMax, window: window{framesMax: framesMax}, total: totalUnknown}
 }
 
-// Authenticate has every connection that follows begin with a proof that this
-// agency knows the secret. A server that doesn't ask for it gets nothing:
-// Receive then fails with ErrNotAsked. The zero Secret is none.
+// Authenticate makes every later connection begin with a proof that this agency knows the secret.
+// If a server doesn't ask for the proof, Receive fails with ErrNotAsked and no bet is sent. The
+// zero Secret stands for no secret.
 func (s *Session) Authenticate(secret codec.Secret) { s.secret = secret }
 
-// EventKind tells what a reply meant.
+// EventKind is the meaning of a reply.
 type EventKind uint8
 
 // The kinds of events.
@@ -123,25 +120,25 @@ const (
 	EventWinners
 	// EventConfirmed: the server knows, durably, that this agency has its winners.
 	EventConfirmed
-	// EventHold: the draw hasn't taken place. The server either closes now or
-	// has to be asked again, with Ask, after a while.
+	// EventHold: the draw hasn't taken place. The server either closes now, or has to be asked
+	// again, with Ask, after a while.
 	EventHold
-	// EventAuthenticating: the proof has come a step further, and there is more to
-	// Send.
+	// EventAuthenticating: the authentication is one step further, and Send has the next message.
 	EventAuthenticating
-	// EventRetry: the server can't go on for now, Event.Err says why. Leave
-	// this connection and try another one later.
+	// EventRetry: the server can't go on for now, Event.Err says why. Give this connection up and
+	// try another one later.
 	EventRetry
 )
 
 // Event is what a reply meant.
 type Event struct {
 	Kind EventKind
-	// Batch is the acknowledged batch; the session doesn't need it any more.
+	// Batch is the acknowledged batch, of EventAcked. It is the caller's again.
 	Batch *Batch
-	// Winners is the payload; it aliases what was received.
+	// Winners is the payload, of EventWinners. It aliases what was received.
 	Winners []byte
-	Err     error
+	// Err is the reason, of EventRetry.
+	Err error
 }
 
 // Connect says that there is a new connection.
@@ -153,16 +150,15 @@ func (s *Session) Connect() {
 	}
 }
 
-// Disconnect says that the connection is gone. What was unanswered is kept
-// for the next one.
+// Disconnect says that the connection is gone. Unanswered batches are kept for the next one.
 func (s *Session) Disconnect() {
 	s.phase = phaseOffline
 	s.window.unsend()
 	s.asked, s.confirmed = false, false
 }
 
-// Begin starts an input from its first bet, and forgets the one before, with what
-// was to be asked or confirmed. Bets of that may be unanswered on no connection.
+// Begin starts an input from its first bet. It forgets the input before, and what was to be asked
+// or confirmed. It panics if batches of the input before are unanswered on this connection.
 func (s *Session) Begin() {
 	if s.window.sent > 0 {
 		panic("agency: Session.Begin with unanswered batches")
@@ -173,14 +169,14 @@ func (s *Session) Begin() {
 	s.asking, s.confirming = false, false
 }
 
-// Wants reports whether a batch that is pushed now would be sent now, if it is not
-// stored already. Pushing only then keeps the queue as short as the window.
+// Wants reports whether a batch that is pushed now could be sent at once. Pushing only then keeps
+// the queue as short as the window.
 func (s *Session) Wants() bool { return s.phase == phaseReady && s.window.roomy() }
 
-// Push takes the next batch of the input, of one bet at least, and owns it until it
-// comes back with EventAcked. The first one begins with the input's first bet, and
-// each begins where the one before ended. Bets that are stored are dropped. The error
-// is ErrOtherBets; nothing more may be sent then, nor is it.
+// Push takes the next batch of the input, which has at least one bet. The session owns the batch
+// until it comes back with EventAcked. The first batch begins with the input's first bet, and each
+// later one where the one before ended; Push panics otherwise. Bets that are stored already are
+// dropped. The error is ErrOtherBets; after it nothing more is sent on this connection.
 func (s *Session) Push(b *Batch) error {
 	end := s.own.bets
 	if n := len(s.window.queue); n > 0 {
@@ -196,7 +192,7 @@ func (s *Session) Push(b *Batch) error {
 		}
 		b.skip(int(s.own.bets - b.First))
 	}
-	if s.frameBytesMax == 0 { // never welcomed: the first WELCOME will split it
+	if s.frameBytesMax == 0 { // the first WELCOME will split it
 		s.window.push(b)
 		return nil
 	}
@@ -206,14 +202,14 @@ func (s *Session) Push(b *Batch) error {
 	return nil
 }
 
-// Finish says that the input has total bets, all of which were pushed. The
-// error is ErrOtherBets.
+// Finish says that the input has total bets, and that all of them were pushed. The error is
+// ErrOtherBets.
 func (s *Session) Finish(total int64) error {
 	s.total = total
 	return s.compare()
 }
 
-// compare fails if what is known of the input can't begin with the stored bets.
+// compare fails if the stored bets can't be the first bets of the input, as far as it is known.
 func (s *Session) compare() error {
 	switch {
 	case s.own == s.stored:
@@ -231,24 +227,24 @@ func (s *Session) compare() error {
 const otherBetsHint = "the input has changed since it was uploaded, or somebody else uploads as this agency: " +
 	"give it the input that was uploaded before, or find out who the other one is"
 
-// agrees reports whether the stored bets are the input's, as far as there is an
-// input. If they are not, or nobody knows yet, nothing may be sent behind them.
+// agrees reports whether the stored bets are known to be the input's, or there is no input.
+// Otherwise nothing may be sent after HELLO.
 func (s *Session) agrees() bool {
 	read := s.own.bets > 0 || len(s.window.queue) > 0 || s.total != totalUnknown
 	return s.own == s.stored || !read
 }
 
-// Ask wants the winners. It also tells the server that this agency has no
-// more bets. It is sent when everything pushed is acknowledged.
+// Ask asks for the winners, and so tells the server that this agency has no more bets. GET_WINNERS
+// is sent when every pushed batch is acknowledged. Ask cancels an earlier Confirm.
 func (s *Session) Ask() { s.asking, s.confirming = true, false }
 
-// Confirm says that the agency has its winners where they have to be. It is sent
-// when nothing is unanswered, and again on every later connection until
-// EventConfirmed. No bets may follow it.
+// Confirm says that the agency has its winners where they have to be. RECEIVED is sent when nothing
+// is unanswered, and again on every later connection until EventConfirmed. No bets may follow it.
+// Confirm cancels an earlier Ask.
 func (s *Session) Confirm() { s.asking, s.confirming = false, true }
 
-// Send appends the frames that may be sent now to dst, and takes them as sent.
-// It appends no more than about 256 kB: call it until it appends nothing.
+// Send appends to dst the frames that may be sent now, and counts them as sent. It appends no more
+// than about 256 kB: call it until it appends nothing.
 func (s *Session) Send(dst []byte) []byte {
 	switch s.phase {
 	case phaseConnected:
@@ -352,7 +348,7 @@ func (s *Session) receiveError(reply codec.Reply) (Event, error) {
 			return Event{Kind: EventHold}, nil
 		}
 		if s.confirmed {
-			// A server that stops says it to nobody but those who wait.
+			// A server that stops says this only to agencies that wait for the draw.
 			return Event{}, fmt.Errorf("%w: it says that the draw, whose winners agency %d has, hasn't taken place; %s",
 				ErrLostBets, s.agency, lostBetsHint)
 		}
@@ -383,7 +379,7 @@ func (s *Session) Stored() int64 { return s.stored.bets }
 // Uploaded reports whether the input has ended and all of it is durable.
 func (s *Session) Uploaded() bool { return s.own.bets == s.total && s.own == s.stored }
 
-// Confirming reports whether Confirm was called and not acknowledged since.
+// Confirming reports whether Confirm was called and RECEIVED is not acknowledged yet.
 func (s *Session) Confirming() bool { return s.confirming }
 
 // Unanswered is how many frames of this connection wait for an answer.
@@ -395,6 +391,6 @@ func (s *Session) Unanswered() int {
 	return n
 }
 
-// Hurried reports whether an answer is due that doesn't take as long as it
-// takes: any but the winners, which come when all agencies are done.
+// Hurried reports whether the server owes an answer that it should give at once: any but the
+// winners, which come when all agencies have reported.
 func (s *Session) Hurried() bool { return s.window.sent > 0 || s.confirmed || s.phase.asks() }

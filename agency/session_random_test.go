@@ -9,25 +9,25 @@ import (
 	"loteria/codec"
 )
 
-// modelServer is a server as simple as can be: a list of bets.
+// modelServer is a very simple server: a list of bets.
 type modelServer struct {
 	t        *testing.T
 	seed     uint64
 	lines    []string
 	total    int64
-	other    bool // some bets are not the agency's: it has to notice
+	other    bool // some bets are not the agency's, which has to notice
 	reported bool
 	window   int
 	frameMax int
 
-	secret codec.Secret // may be none
+	secret codec.Secret // the zero value if there is none
 	nonce  codec.Nonce  // of the last challenge
 	proved bool         // on this connection
 }
 
 func (m *modelServer) stored() int64 { return int64(len(m.lines)) }
 
-// spoil puts a bet of somebody else in place of one of the agency's, or behind them.
+// spoil replaces one of the agency's bets by somebody else's, or appends one.
 func (m *modelServer) spoil(rng *rand.Rand) {
 	m.other = true
 	line := string(testLine(otherBet))
@@ -41,7 +41,8 @@ func (m *modelServer) spoil(rng *rand.Rand) {
 // connected begins another connection.
 func (m *modelServer) connected() { m.proved = false }
 
-// answer takes a frame's payload. hold is a coin for polling.
+// answer answers a frame's payload. With hold, GET_WINNERS is answered that the draw hasn't taken
+// place.
 func (m *modelServer) answer(payload []byte, hold bool) []byte {
 	switch text := string(payload); {
 	case text == "AUTH|7" && m.secret.IsSet():
@@ -62,7 +63,7 @@ func (m *modelServer) answer(payload []byte, hold bool) []byte {
 			codec.Welcome{Stored: m.stored(), Window: m.window, FrameBytesMax: m.frameMax, Checksum: checksum(m.lines)})), "\n")
 		return []byte(welcome)
 	case m.other:
-		m.t.Fatalf("seed %d: %q behind bets of somebody else", m.seed, payload)
+		m.t.Fatalf("seed %d: %q is sent after bets of somebody else", m.seed, payload)
 	case text == "GET_WINNERS|7":
 		if m.stored() != m.total {
 			m.t.Fatalf("seed %d: reported with %d of %d bets stored", m.seed, m.stored(), m.total)
@@ -90,10 +91,9 @@ func (m *modelServer) answer(payload []byte, hold bool) []byte {
 	return []byte("ACK")
 }
 
-// Whatever breaks and whenever, each bet is stored once and in order: an
-// agency that is cut off and started again with other limits, against the
-// model server, step by random step. In every third run somebody else may upload
-// as this agency while it is cut off: then it notices, before it sends anything more.
+// Each bet is stored once and in order. The test takes random steps with an agency and the model
+// server: the agency is cut off, and started again with other limits. In every third run somebody
+// else may upload as this agency while it is cut off. It must notice before it sends anything more.
 func TestSessionRandom(t *testing.T) {
 	const seeds = 3000
 	noticed := 0
@@ -103,18 +103,18 @@ func TestSessionRandom(t *testing.T) {
 		}
 	}
 	if noticed < seeds/10 {
-		t.Errorf("bets of somebody else were there in %d runs only", noticed)
+		t.Errorf("bets of somebody else were noticed in only %d runs", noticed)
 	}
 }
 
-// runSession ends when the winners are confirmed, or bets of somebody else are noticed.
+// runSession ends when the winners are confirmed, or when the agency notices bets of somebody else.
 func runSession(t *testing.T, seed uint64) (noticed bool) {
 	const chaosSteps, stepsMax = 150, 5000
 	var (
 		rng      = rand.New(rand.NewPCG(seed, 1))
 		server   = &modelServer{t: t, seed: seed, total: rng.Int64N(60)}
 		session  *Session
-		next     int64 // bet of the input
+		next     int64 // index of the next bet of the input
 		online   bool
 		toServer [][]byte // payloads on the wire
 		toAgency [][]byte
@@ -122,7 +122,8 @@ func runSession(t *testing.T, seed uint64) (noticed bool) {
 	if seed%2 == 1 {
 		server.secret = testSecret(t, "sesame-of-agency-7")
 	}
-	// judge reports whether err is that the agency has noticed bets of somebody else.
+	// judge reports whether err says that the agency has noticed bets of somebody else. It fails
+	// for any other error.
 	judge := func(err error) bool {
 		if err != nil && (!errors.Is(err, ErrOtherBets) || !server.other) {
 			t.Fatalf("seed %d: %v", seed, err)
@@ -136,7 +137,7 @@ func runSession(t *testing.T, seed uint64) (noticed bool) {
 	}
 	cut := func() {
 		session.Disconnect()
-		// What the server has received is stored, answered or not.
+		// The server has received some of the frames, and stores them.
 		for range rng.IntN(len(toServer) + 1) {
 			server.answer(toServer[0], false)
 			toServer = toServer[1:]

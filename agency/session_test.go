@@ -9,11 +9,11 @@ import (
 	"loteria/codec"
 )
 
-// Each script is a story: lines of "input => what the session does about it".
-// "bets 3-5" is a frame with the bets 3, 4 and 5. The checksum of a WELCOME may be
-// "own", that of the input's first bets, or "other", that of others.
+// A script has lines of "input => what the session does". "bets 3-5" is a frame with the bets 3, 4
+// and 5. The checksum of a WELCOME may be "own", that of the input's first bets, or "other", that
+// of different bets.
 var sessionScripts = []struct{ name, script string }{
-	{"whole life", `
+	{"from the first bet to the winners", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536|00000000 => welcome
 		push 0 2 => send bets 0-1
@@ -155,7 +155,7 @@ var sessionScripts = []struct{ name, script string }{
 		connect => send HELLO|7
 		receive WELCOME|8|64|65536|own => error ErrLostBets
 	`},
-	{"stored inside a batch, but not this one", `
+	{"stored inside a batch, but other bets", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536|00000000 => welcome
 		push 0 4 => send bets 0-3
@@ -163,7 +163,7 @@ var sessionScripts = []struct{ name, script string }{
 		connect => send HELLO|7
 		receive WELCOME|3|64|65536|other => error ErrOtherBets
 	`},
-	{"stored exactly what was sent, but not that", `
+	{"stored as many bets as were sent, but other ones", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536|00000000 => welcome
 		push 0 2 => send bets 0-1
@@ -248,7 +248,7 @@ var sessionScripts = []struct{ name, script string }{
 		push 0 1 =>
 		finish 1 => error ErrOtherBets
 	`},
-	{"one bet more behind the report", `
+	{"one bet more after the report", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536|00000000 => welcome
 		push 0 2 => send bets 0-1
@@ -259,7 +259,7 @@ var sessionScripts = []struct{ name, script string }{
 		connect => uploaded; send HELLO|7
 		receive WELCOME|3|64|65536|own => error ErrOtherBets
 	`},
-	{"other bets behind the report", `
+	{"other bets after the report", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536|00000000 => welcome
 		push 0 2 => send bets 0-1
@@ -270,7 +270,7 @@ var sessionScripts = []struct{ name, script string }{
 		connect => uploaded; send HELLO|7
 		receive WELCOME|2|64|65536|other => error ErrOtherBets
 	`},
-	{"fewer bets behind the report", `
+	{"fewer bets after the report", `
 		connect => send HELLO|7
 		receive WELCOME|2|64|65536|own => welcome
 		push 0 2 =>
@@ -324,7 +324,7 @@ var sessionScripts = []struct{ name, script string }{
 		receive WELCOME|0|64|65536|00000000 => welcome; send RECEIVED|7
 		receive ACK => confirmed
 	`},
-	{"confirmed where other bets are", `
+	{"confirmed, but the server has other bets", `
 		connect => send HELLO|7
 		receive WELCOME|2|64|65536|own => welcome
 		push 0 2 =>
@@ -347,7 +347,7 @@ var sessionScripts = []struct{ name, script string }{
 		receive ACK => confirmed
 		receive ACK => error ErrProtocol
 	`},
-	{"winners once more, behind the receipt", `
+	{"winners once more, after the receipt", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536|00000000 => welcome
 		confirm => send RECEIVED|7
@@ -530,7 +530,7 @@ func TestSessionScripts(t *testing.T) {
 	}
 }
 
-// sessionStep gives the session an input and describes what comes of it.
+// sessionStep gives the session an input and describes the result.
 func sessionStep(t *testing.T, s *Session, input string) string {
 	t.Helper()
 	var out []string
@@ -618,10 +618,10 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// otherBet is the index of a bet that is in no input.
+// otherBet is the index of a bet that no input has.
 const otherBet = 1_000_000
 
-// testLines are the first bets of an input.
+// testLines returns the lines of an input's first bets.
 func testLines(bets int64) (lines []string) {
 	for i := range bets {
 		lines = append(lines, string(testLine(i)))
@@ -682,7 +682,7 @@ func describeFrames(t *testing.T, frames []byte) string {
 		first := testIndex(t, lines[0])
 		for i, line := range lines {
 			if got := testIndex(t, line); got != first+int64(i) {
-				t.Fatalf("frame has bet %d behind bet %d", got, first+int64(i)-1)
+				t.Fatalf("frame has bet %d after bet %d", got, first+int64(i)-1)
 			}
 		}
 		out = append(out, fmt.Sprintf("bets %d-%d", first, first+int64(len(lines))-1))
@@ -690,12 +690,12 @@ func describeFrames(t *testing.T, frames []byte) string {
 	return strings.Join(out, " ")
 }
 
-// testIndex is the index of a bet that testLine made.
+// testIndex returns the index of a bet that testLine made.
 func testIndex(t *testing.T, line string) int64 {
 	t.Helper()
 	var document int64
 	if _, err := fmt.Sscanf(line, "Ana|Paz|%d|", &document); err != nil || string(testLine(document-10000000)) != line {
-		t.Fatalf("%q is no bet of the test's", line)
+		t.Fatalf("%q is not a bet of testLine", line)
 	}
 	return document - 10000000
 }
@@ -734,7 +734,7 @@ func TestSessionPushGap(t *testing.T) {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("a batch that begins with bet %d behind bet 1 was taken", first)
+					t.Errorf("a batch that begins with bet %d after bet 1 was taken", first)
 				}
 			}()
 			_ = s.Push(testBatch(first, 3))

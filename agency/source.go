@@ -12,7 +12,7 @@ import (
 // sourceAhead is how many batches are read ahead of the window.
 const sourceAhead = 8
 
-// batchLimits bound the batches of a source.
+// batchLimits limit the batches of a source.
 type batchLimits struct {
 	bets         int // at least 1
 	payloadBytes int // at least codec.BetBytesMax
@@ -26,18 +26,18 @@ type source struct {
 
 	// batches is closed at the end of the input or after an error.
 	batches chan *Batch
-	// spare has batches whose room can be used again.
+	// spare carries batches whose memory can be used again.
 	spare chan *Batch
 	quit  chan struct{}
 
-	// Valid when batches is closed:
+	// total and err are valid once batches is closed.
 
 	total int64 // bets of the input
-	err   error // *RowError, or the input's own
+	err   error // *RowError, or an error of reading the input
 }
 
-// newSource doesn't start reading yet; window is how many batches are held
-// elsewhere at most.
+// newSource returns a source that doesn't read until run is called. window is how many batches the
+// caller holds at most.
 func newSource(rows *rowReader, limits batchLimits, window int, today func() codec.Date) *source {
 	return &source{
 		rows:    rows,
@@ -84,8 +84,8 @@ func (s *source) run() {
 	}
 }
 
-// fill appends rows to b until it is full or an error. A row too many for the
-// limit in bytes is appended to carry.
+// fill appends rows to b until b is full or there is an error. A row that exceeds the limit in
+// bytes is appended to carry instead.
 func (s *source) fill(b *Batch, carry []byte) (carried []byte, carriedRow int, err error) {
 	for b.Count() < s.limits.bets {
 		before := len(b.Lines)
@@ -102,7 +102,7 @@ func (s *source) fill(b *Batch, carry []byte) (carried []byte, carriedRow int, e
 	return carry, 0, nil
 }
 
-// check validates the batch's bets all at once, as the server will.
+// check validates all bets of the batch at once, as the server will.
 func (s *source) check(b *Batch) error {
 	if b.Count() == 0 {
 		return nil
@@ -124,10 +124,10 @@ func (s *source) check(b *Batch) error {
 	return bad
 }
 
-// numberNone is the number of no bet: nothing wins here.
+// numberNone is a winning number that no bet can have.
 const numberNone = codec.NumberMax + 1
 
-// empty is a batch to be filled.
+// empty returns a batch to be filled.
 func (s *source) empty() *Batch {
 	select {
 	case b := <-s.spare:
@@ -138,7 +138,7 @@ func (s *source) empty() *Batch {
 	}
 }
 
-// reuse takes a batch that nobody needs any more.
+// reuse takes back a batch that is not needed any more.
 func (s *source) reuse(b *Batch) {
 	select {
 	case s.spare <- b:
@@ -146,5 +146,5 @@ func (s *source) reuse(b *Batch) {
 	}
 }
 
-// stop ends run as soon as it doesn't wait for its input.
+// stop makes run end, once it doesn't wait for its input any more.
 func (s *source) stop() { close(s.quit) }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// limitUnacknowledged changes nothing where there is no such option.
+// limitUnacknowledged does nothing: it is implemented for Linux only.
 func limitUnacknowledged(time.Duration) func(network, address string, c syscall.RawConn) error {
 	return nil
 }

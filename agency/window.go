@@ -2,8 +2,8 @@ package agency
 
 import "slices"
 
-// window is the queue of batches that are not acknowledged, oldest first. The
-// first of them are on the wire; the others wait until the window has room.
+// window is the queue of unacknowledged batches, oldest first. The first ones are sent; the others
+// wait until the window has room.
 //
 //	answered ◀── ┌────┬────┬────┬────┬────┬────┐ ◀── push
 //	             │    │    │    │    │    │    │
@@ -15,17 +15,17 @@ import "slices"
 type window struct {
 	framesMax int      // at least 1
 	queue     []*Batch // in input order, without gaps
-	sent      int      // ≤ len(queue), ≤ framesMax, but for a moment after a shrink
+	sent      int      // ≤ len(queue); ≤ framesMax, unless framesMax has shrunk meanwhile
 }
 
-// push appends a batch behind the others.
+// push appends a batch to the queue.
 func (w *window) push(b *Batch) { w.queue = append(w.queue, b) }
 
 // roomy reports whether another batch could be sent at once if it were pushed.
 func (w *window) roomy() bool { return len(w.queue) < w.framesMax }
 
-// next takes the oldest waiting batch as sent; nil if there is none or the
-// window is full.
+// next counts the oldest waiting batch as sent and returns it; nil if there is none or the window
+// is full.
 func (w *window) next() *Batch {
 	if w.sent == len(w.queue) || w.sent >= w.framesMax {
 		return nil
@@ -34,7 +34,7 @@ func (w *window) next() *Batch {
 	return w.queue[w.sent-1]
 }
 
-// oldest is the batch that the next answer is about, nil if none was sent.
+// oldest is the batch that the next answer is for; nil if none was sent.
 func (w *window) oldest() *Batch {
 	if w.sent == 0 {
 		return nil
@@ -42,8 +42,8 @@ func (w *window) oldest() *Batch {
 	return w.queue[0]
 }
 
-// answered takes the oldest sent batch off the queue; nil if none was sent.
-// Moving at most WindowMax pointers is cheaper than being clever.
+// answered takes the oldest sent batch off the queue; nil if none was sent. It moves the rest, at
+// most WindowMax pointers, which is cheap.
 func (w *window) answered() *Batch {
 	b := w.oldest()
 	if b != nil {
@@ -56,8 +56,8 @@ func (w *window) answered() *Batch {
 // unsend makes every sent batch wait again: its connection is gone.
 func (w *window) unsend() { w.sent = 0 }
 
-// refit is for a new connection: nothing is sent, bets before stored are
-// dropped, and no payload is larger than payloadBytesMax.
+// refit prepares the queue for a new connection: it counts no batch as sent, drops the bets before
+// stored, and splits batches with more than payloadBytesMax payload bytes.
 func (w *window) refit(stored int64, payloadBytesMax int) {
 	w.unsend()
 	var queue []*Batch

@@ -8,7 +8,7 @@ import (
 	"loteria/codec"
 )
 
-// testLine is the bet with that index, always of the same length.
+// testLine returns the bet with index i. All bets have the same length.
 func testLine(i int64) []byte {
 	document := []byte("10000000")
 	for d := len(document) - 1; i > 0; d-- {
@@ -26,7 +26,7 @@ const (
 	testLineBytes              = int64(len("Ana|Paz|10000000|2000-01-01|7|7\n"))
 )
 
-// testBatch holds the bets first to first+count-1; row i stands in line i+1.
+// testBatch returns a batch of the bets first to first+count-1. Bet i is in line i+1 of the input.
 func testBatch(first int64, count int) *Batch {
 	b := &Batch{First: first}
 	for i := first; i < first+int64(count); i++ {
@@ -66,7 +66,7 @@ func TestWindowOrder(t *testing.T) {
 	}
 }
 
-// After a shrink nothing is sent until the answers have caught up.
+// After the window has shrunk, nothing is sent until enough answers have come.
 func TestWindowShrinks(t *testing.T) {
 	w := window{framesMax: 3}
 	for i := range int64(4) {
@@ -131,7 +131,7 @@ func TestWindowRefit(t *testing.T) {
 	}
 }
 
-// checkBatch wants the batch to hold the bets that it says it holds.
+// checkBatch fails unless the batch holds the bets that First and Count say.
 func checkBatch(t *testing.T, b *Batch) {
 	t.Helper()
 	want := testBatch(b.First, b.Count())
@@ -140,7 +140,7 @@ func checkBatch(t *testing.T, b *Batch) {
 	}
 }
 
-// Against an obvious model: a slice of what was pushed and two positions.
+// The window behaves like a simple model, which is three counters.
 func TestWindowRandom(t *testing.T) {
 	for seed := range uint64(500) {
 		rng := rand.New(rand.NewPCG(seed, 0))

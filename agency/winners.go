@@ -8,7 +8,7 @@ import (
 	"loteria/codec"
 )
 
-// Winners are winning bets as the server sent them. The zero value is none.
+// Winners holds winning bets as the server sent them. The zero value holds none.
 type Winners struct {
 	payload []byte
 	count   int
@@ -26,15 +26,14 @@ func parseWinners(payload []byte) (Winners, error) {
 	return w, nil
 }
 
-// Bytes are the winners byte for byte as they came: bets in the wire's line
-// format, joined by '\n'. The caller must not change them.
+// Bytes returns the winners byte for byte as they came: bets in the line format of the wire, joined
+// by '\n'. The caller must not change them.
 func (w Winners) Bytes() []byte { return w.payload }
 
 // Count is the number of winning bets.
 func (w Winners) Count() int { return w.count }
 
-// Bets yields the winning bets in the server's order. Their fields alias
-// Bytes.
+// Bets yields the winning bets in the server's order. Their fields alias Bytes.
 func (w Winners) Bets() iter.Seq[codec.Bet] {
 	return func(yield func(codec.Bet) bool) {
 		for line := range w.lines() {
@@ -49,7 +48,7 @@ func (w Winners) Bets() iter.Seq[codec.Bet] {
 	}
 }
 
-// lines yields the lines without their '\n'. A trailing '\n' is tolerated.
+// lines yields the lines without their '\n'. It tolerates a trailing '\n'.
 func (w Winners) lines() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for rest := w.payload; len(rest) > 0; {

@@ -26,8 +26,9 @@ const zipEncrypted = 1
 // CSV file itself. It returns the stream, which the caller closes, and its name
 // for messages, such as dataset.zip:agency-3.csv.
 //
-// Errors name the file. They wrap [ErrNoAgencyFile], [ErrNotZip] or what the
-// operating system said, such as [io/fs.ErrNotExist] if there is no path. Damage inside an archive's entry shows while reading.
+// Errors name the file. They wrap [ErrNoAgencyFile], [ErrNotZip] or what the operating system said,
+// such as [io/fs.ErrNotExist] if there is no path. Damage inside an archive's entry shows while
+// reading.
 func Open(path string, agency int) (io.ReadCloser, string, error) {
 	info, err := os.Stat(path)
 	switch {
