@@ -8,21 +8,21 @@ import (
 
 var (
 	ackFrame = codec.AppendAck(nil)
-	// manyACKs is what a server says to well-behaved agencies. Comparing with it
-	// counts the ACKs of a read at the price of one comparison of memory.
+	// manyACKs is what a server sends if it rejects nothing. Comparing a read with it counts the
+	// ACKs at the cost of one memory comparison.
 	manyACKs = bytes.Repeat(ackFrame, readBytes/len(ackFrame)+2)
 )
 
-// readBytes is the most that a lane reads at once.
+// readBytes is the most that a lane reads at once, in bytes.
 const readBytes = 4 << 10
 
-// ackCounter counts ACKs in a stream of bytes that is cut anywhere.
+// ackCounter counts ACKs in a stream of bytes that may be cut anywhere.
 type ackCounter struct {
-	begun int // bytes of an ACK that have come
+	begun int // bytes of an incomplete ACK that have come
 }
 
-// take counts the ACKs that in, of at most readBytes, completes. other is nil,
-// or what stands there instead of an ACK, from where its frame begins.
+// take counts the ACKs that in completes. in has at most readBytes. other is nil, or what came
+// instead of an ACK, from the start of its frame.
 func (a *ackCounter) take(in []byte) (acks int, other []byte) {
 	expected := manyACKs[a.begun:]
 	same := len(in)

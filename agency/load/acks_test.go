@@ -17,10 +17,10 @@ func TestAckCounter(t *testing.T) {
 		{"many", strings.Repeat(ack, 700), 700, ""},
 		{"a part", ack + "3\nA", 1, ""},
 		{"an error", "19\nERROR_EMPTY_BATCH", 0, "19\nERROR_EMPTY_BATCH"},
-		{"an error behind ACKs", ack + ack + "19\nERROR", 2, "19\nERROR"},
-		{"a length that begins as an ACK's", ack + "36\nERROR_LOTTERY", 1, "36\nERROR_LOTTERY"},
+		{"an error after ACKs", ack + ack + "19\nERROR", 2, "19\nERROR"},
+		{"a length that begins like an ACK's", ack + "36\nERROR_LOTTERY", 1, "36\nERROR_LOTTERY"},
 		{"a payload as long as an ACK's", ack + "3\nNAK", 1, "3\nNAK"},
-		{"an ACK that ends otherwise", "3\nACH", 0, "3\nACH"},
+		{"an ACK with another last letter", "3\nACH", 0, "3\nACH"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for cut := range len(c.in) + 1 {

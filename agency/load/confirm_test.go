@@ -10,10 +10,10 @@ import (
 	"loteria/codec"
 )
 
-// helloLoad is agencies of the new kind, and some that wait.
+// helloLoad has agencies that say HELLO, and some that only wait.
 var helloLoad = Options{Agencies: 3, Waiting: 2, Bets: 30, Window: 4, BatchBytes: 8192, BatchBets: 10}
 
-// confirmed runs helloLoad against a server that answers receipts so.
+// confirmed runs helloLoad against a server that answers receipts with receipt.
 func confirmed(t *testing.T, receipt func(*net.TCPConn)) (Result, *drawServer, error) {
 	t.Helper()
 	o := helloLoad
@@ -24,11 +24,11 @@ func confirmed(t *testing.T, receipt func(*net.TCPConn)) (Result, *drawServer, e
 	return r, s, err
 }
 
-// Every agency that has said HELLO confirms its winners once, and nobody else does.
-// How long the server takes for that is in no figure.
+// Every agency that has said HELLO confirms its winners once, and no other agency does. No figure
+// includes the time that the server takes for receipts.
 func TestConfirm(t *testing.T) {
-	// On a busy machine the load itself takes its time. A pause that is long enough
-	// shows what counts.
+	// On a busy machine the load itself is slow. With a pause that is long enough, it still shows
+	// whether a figure includes the pause.
 	const pauseMax = 5 * time.Second
 	for pause := 100 * time.Millisecond; ; pause *= 2 {
 		r, s, err := confirmed(t, func(c *net.TCPConn) {

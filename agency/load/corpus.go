@@ -12,36 +12,35 @@ import (
 )
 
 const (
-	// corpusBytes is about how much all agencies' frames take together. It is
-	// more than a processor caches, as real bets would be, and more than its
-	// branch predictor remembers.
+	// corpusBytes is about the size of all agencies' frames together. Like real bets, it is more
+	// than a processor caches, and more than its branch predictor remembers.
 	corpusBytes = 32 << 20
-	// ringFramesMax bounds one agency's frames.
+	// ringFramesMax limits one agency's frames.
 	ringFramesMax = 4096
-	// winnersOneIn is how many bets have one winner among them, about.
+	// winnersOneIn: about one bet in so many wins.
 	winnersOneIn = 5000
-	// lineBytesMin is less than any line of a dataset has: it bounds how many
-	// bets fill a number of bytes.
+	// lineBytesMin is shorter than any line of a dataset. It limits how many bets fit into a number
+	// of bytes.
 	lineBytesMin = 24
-	// lineBytesTypical is a little more than most lines have.
+	// lineBytesTypical is a little longer than most lines.
 	lineBytesTypical = 64
 )
 
-// ring is one agency's frames, which it sends in order, again and again. It is
-// not changed once it is made.
+// ring holds one agency's frames, which the agency sends in order, again and again. It doesn't
+// change once it is made.
 type ring struct {
 	stream  []byte // the frames, back to back
 	ends    []int  // where each frame ends in stream
-	bets    []int  // in each frame
+	bets    []int  // how many bets each frame has
 	winners [][]byte
 }
 
 func (r *ring) frames() int { return len(r.ends) }
 
-// betsOf is how many bets frame n has, counted from the first that is sent.
+// betsOf is how many bets the n-th frame that is sent has, from 0.
 func (r *ring) betsOf(n int) int { return r.bets[n%len(r.bets)] }
 
-// span is where in stream frame i begins and where frame j-1 ends.
+// span returns the bytes of frames i to j-1.
 func (r *ring) span(i, j int) []byte {
 	start := 0
 	if i > 0 {
@@ -50,8 +49,8 @@ func (r *ring) span(i, j int) []byte {
 	return r.stream[start:r.ends[j-1]]
 }
 
-// ringBytes is how much of the corpus one agency has: no more than it sends, if
-// that is known.
+// ringBytes is how much of the corpus one agency has. If it is known how much the agency sends, it
+// is not more than that.
 func (o Options) ringBytes() int {
 	bytes := int64(corpusBytes)
 	switch {
@@ -63,8 +62,8 @@ func (o Options) ringBytes() int {
 	return int(bytes / int64(o.Agencies))
 }
 
-// newRing makes the frames of one agency, as many as fit into bytesMax but at
-// least one. Equal arguments make equal frames.
+// newRing makes the frames of one agency: as many as fit into bytesMax, but at least one. Equal
+// arguments make equal frames.
 func newRing(id codec.Agency, o Options, bytesMax int) (*ring, error) {
 	frames := min(max(bytesMax/o.BatchBytes, 1), ringFramesMax)
 	betsPerFrame := o.BatchBytes/lineBytesMin + 1
@@ -72,7 +71,7 @@ func newRing(id codec.Agency, o Options, bytesMax int) (*ring, error) {
 		betsPerFrame = min(betsPerFrame, o.BatchBets)
 	}
 	bets := min(frames*betsPerFrame, dataset.BetsMax)
-	// The seed is the id, so that a spec of one agency does for all of them.
+	// The id is the seed, so a spec of one agency gives each agency different bets.
 	spec := dataset.Spec{
 		Seed:          uint64(id),
 		WinningNumber: WinningNumber,
@@ -104,8 +103,8 @@ type ringWriter struct {
 	winners []byte // of batch
 }
 
-// winningField is how a winner's line ends, before its agency. Dataset's
-// numbers have no leading zeros.
+// winningField is the end of a winner's line, before its agency. The numbers of a dataset have no
+// leading zeros.
 var winningField = fmt.Appendf(nil, "|%d", WinningNumber)
 
 func (w *ringWriter) Write(rows []byte) (int, error) {
@@ -147,7 +146,7 @@ func (w *ringWriter) add(row []byte) {
 	w.bets++
 }
 
-// cut ends the batch and makes it a frame.
+// cut ends the batch and turns it into a frame.
 func (w *ringWriter) cut() {
 	if w.bets == 0 {
 		return
@@ -160,26 +159,25 @@ func (w *ringWriter) cut() {
 	w.batch, w.bets, w.winners = w.batch[:0], 0, nil
 }
 
-// share is what one agency sends: so many frames of its ring, the last of
-// which may be another one.
+// share is what one agency sends: a number of its ring's frames. The last one may be shorter.
 type share struct {
 	ring *ring
-	// frames is how many are sent; never if the load ends by time.
+	// frames is how many frames are sent; never if the load ends by time.
 	frames int
-	// last, if not nil, is the last of the frames: the first lines of the
-	// ring's, so that the number of bets is met exactly.
+	// last, if not nil, is sent as the last frame. It has only the first lines of the ring's frame,
+	// so that the number of bets is exact.
 	last        []byte
 	lastBets    int
 	lastWinners []byte
 }
 
-// never is a number of frames that is not reached.
+// never is a number of frames that no agency reaches.
 const never = math.MaxInt
 
-// endless is a share that has no end by itself.
+// endless returns a share without an end.
 func endless(r *ring) share { return share{ring: r, frames: never} }
 
-// exactly is a share of that many bets, at least 1.
+// exactly returns a share of that many bets, at least 1.
 func exactly(r *ring, bets int64) (share, error) {
 	s := share{ring: r}
 	var round int64
@@ -219,8 +217,8 @@ func (s *share) betsOf(n int) int {
 	return s.ring.betsOf(n)
 }
 
-// next is the bytes of frames from first, at most count of them, as far as
-// they lie behind one another, and how many those are.
+// next returns the bytes of at most count frames, from frame first on, and how many frames they
+// are. It returns fewer than count if the others don't follow in memory.
 func (s *share) next(first, count int) (stream []byte, frames int) {
 	if s.last != nil && first == s.frames-1 {
 		return s.last, 1
@@ -233,8 +231,8 @@ func (s *share) next(first, count int) (stream []byte, frames int) {
 	return s.ring.span(i, i+count), count
 }
 
-// winningLines is what the server has to answer to an agency that has sent
-// the first count frames: its winners, joined by '\n'.
+// winningLines returns the winners of an agency that has sent the first count frames, joined by
+// '\n', as the server has to answer them.
 func (s *share) winningLines(count int) []byte {
 	var lines []byte
 	for n := range count {

@@ -10,7 +10,7 @@ import (
 
 var testRules = codec.Rules{Today: 20261123, WinningNumber: WinningNumber}
 
-// parsed is what a server makes of frames.
+// parsed is what a server finds in frames.
 type parsed struct {
 	frames, bets int
 	winners      []byte
@@ -85,8 +85,8 @@ func TestRingsDiffer(t *testing.T) {
 	}
 }
 
-// A share of exactly so many bets has them, wherever the number falls, and its
-// winners are those of its bets.
+// A share of exactly n bets has n bets, even if n falls inside a frame. Its winners are those of
+// its bets.
 func TestExactly(t *testing.T) {
 	o := Options{BatchBytes: 400, BatchBets: 6}
 	const id = 3

@@ -9,7 +9,7 @@ import (
 	"loteria/codec"
 )
 
-// exchange says one thing and reads one answer.
+// exchange sends one frame and reads one answer.
 func exchange(conn net.Conn, frame []byte) (codec.Reply, error) {
 	if _, err := conn.Write(frame); err != nil {
 		return codec.Reply{}, err
@@ -19,7 +19,7 @@ func exchange(conn net.Conn, frame []byte) (codec.Reply, error) {
 
 func readReply(conn io.Reader) (codec.Reply, error) { return readReplyAfter(nil, conn) }
 
-// readReplyAfter reads one answer, of which begun has come already.
+// readReplyAfter reads one answer. begun is the part of it that has come already.
 func readReplyAfter(begun []byte, conn io.Reader) (codec.Reply, error) {
 	in := begun
 	for {
@@ -37,7 +37,7 @@ func readReplyAfter(begun []byte, conn io.Reader) (codec.Reply, error) {
 	}
 }
 
-// wholeReply is the answer that in is; ok is false as long as some of it is missing.
+// wholeReply parses in as one answer. ok is false while the answer is incomplete.
 func wholeReply(in []byte) (reply codec.Reply, ok bool, err error) {
 	payload, rest, ok, err := codec.SplitFrame(in, codec.ReplyBytesMaxDefault)
 	if err != nil || !ok {
@@ -54,7 +54,7 @@ func moreThanOneAnswer(in []byte) error {
 	return fmt.Errorf("%w: more than one answer: %.80q", ErrServer, in)
 }
 
-// describe is an answer, for messages.
+// describe says in words what the answer was, for error messages.
 func describe(r codec.Reply) string {
 	switch r.Kind {
 	case codec.ReplyAck:

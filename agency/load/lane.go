@@ -12,21 +12,19 @@ import (
 )
 
 var (
-	// ErrServer says that the server answered something that the load doesn't
-	// call for. The message has the answer.
+	// ErrServer says that the server's answer is not the expected one. The message has the answer.
 	ErrServer = errors.New("load: the server's answer is not the expected one")
-	// ErrWinners says that an agency's winners are not the winning bets that it
-	// had sent.
+	// ErrWinners says that an agency's winners are not the winning bets that it has sent.
 	ErrWinners = errors.New("load: winners differ from the winning bets that were sent")
-	// ErrBacklog says that a paced load is more than the server takes.
+	// ErrBacklog says that the server is slower than the rate of a paced load.
 	ErrBacklog = errors.New("load: the server can't keep up with --rate")
 )
 
 // backlogMax is how many batches of a lane may be due and not sent.
 const backlogMax = 1 << 20
 
-// lane is one agency on one connection. Its goroutine reads answers and, in a
-// closed loop, sends; in a paced load the pacer sends, too.
+// lane is one agency on one connection. Its goroutine reads answers and sends what the window then
+// allows. In a paced load the pacer sends too.
 type lane struct {
 	run    *run
 	id     codec.Agency
@@ -39,10 +37,10 @@ type lane struct {
 	sent    int     // frames
 	acked   int     // frames; sent-acked <= window
 	begun   []int64 // by frame modulo window: when its latency began, after the start
-	due     []int64 // paced: of the frames that are due and not sent, the next first
+	due     []int64 // paced: due times of the frames that are due but not sent, oldest first
 	lastACK time.Duration
 	acks    ackCounter
-	answer  []int64 // scratch: latencies of one read
+	answer  []int64 // scratch: the latencies of one read
 }
 
 func newLane(r *run, index int, s share) *lane {
@@ -74,8 +72,7 @@ func (l *lane) connect() (err error) {
 	return nil
 }
 
-// upload sends the lane's share and returns when all that was sent is
-// acknowledged.
+// upload sends the lane's share, and returns when all sent frames are acknowledged.
 func (l *lane) upload() error {
 	buf := make([]byte, readBytes)
 	if err := l.pump(); err != nil {
@@ -95,7 +92,7 @@ func (l *lane) upload() error {
 	return nil
 }
 
-// drained reports whether nothing more is sent and nothing awaited.
+// drained reports whether all frames are sent and acknowledged.
 func (l *lane) drained() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,8 +133,8 @@ func (l *lane) pump() error {
 	return l.send()
 }
 
-// offer is the pacer's: one more batch is due. It is sent at once if the window
-// allows; if not, as soon as it does.
+// offer says that one more batch is due. Only the pacer calls it. The batch is sent as soon as the
+// window allows.
 func (l *lane) offer(due time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -148,8 +145,8 @@ func (l *lane) offer(due time.Duration) error {
 	return l.send()
 }
 
-// send needs l.mu. A write may wait for the server, but never for ever: the
-// server doesn't wait for us to read our ACKs.
+// send sends what may be sent. The caller holds l.mu. A write may wait for the server, but not for
+// ever: the server doesn't wait for us to read our ACKs.
 func (l *lane) send() error {
 	paced := l.run.options.Rate > 0
 	n := min(l.window-(l.sent-l.acked), l.share.frames-l.sent)
@@ -185,7 +182,7 @@ func (l *lane) send() error {
 	return nil
 }
 
-// sentBets is how many bets were acknowledged, once the lane is drained.
+// sentBets is how many bets were acknowledged. Call it once the lane is drained.
 func (l *lane) sentBets() (bets int64) {
 	for n := range l.acked {
 		bets += int64(l.share.betsOf(n))
@@ -199,8 +196,7 @@ func (l *lane) report() error {
 	return err
 }
 
-// winners waits for the agency's winners and checks them. A server that doesn't
-// push is asked again and again, as its agencies do.
+// winners waits for the agency's winners and checks them. It polls a server that doesn't push.
 func (l *lane) winners() (count int, err error) {
 	for {
 		reply, err := readReply(l.conn)
@@ -219,8 +215,8 @@ func (l *lane) winners() (count int, err error) {
 	}
 }
 
-// confirm tells the server that the winners are here. Agencies that say no HELLO can't:
-// they have read everything when they close, which says the same.
+// confirm tells the server that the agency has its winners. Agencies without HELLO can't; for them
+// it counts that they close after reading everything.
 func (l *lane) confirm() error {
 	if !l.run.options.helloes() {
 		return nil
@@ -246,7 +242,7 @@ func (l *lane) close() error {
 	return l.conn.Close()
 }
 
-// unexpected is the error of an answer that is no ACK; begin is its beginning.
+// unexpected returns the error for an answer that is not an ACK; begin is its beginning.
 func (l *lane) unexpected(begin []byte) error {
 	reply, err := readReplyAfter(begin, l.conn)
 	if err != nil {

@@ -2,16 +2,16 @@ package load
 
 import "time"
 
-// Log is a file that grows by appended groups. Whoever measures brings it, so
-// that it is written as the server's own log is. One goroutine uses it.
+// Log is a file that grows by appended groups. The caller provides it, so that it is written like
+// the server's own log. One goroutine uses it.
 type Log interface {
-	// Commit appends the pieces, and returns when they are as durable as an ACK
-	// promises. The pieces are the caller's again afterwards.
+	// Commit appends the pieces, and returns when they are as durable as an ACK promises. The
+	// pieces belong to the caller again afterwards.
 	Commit(pieces [][]byte) error
 }
 
-// ProbeSync commits groups of that many bytes, count times or for as long as the
-// budget allows, and tells how long one takes.
+// ProbeSync commits groups of groupBytes bytes and returns how long a commit takes. It makes at
+// most count commits, and begins none after budget. The error is log's.
 func ProbeSync(log Log, groupBytes, count int, budget time.Duration) (*DiskSync, error) {
 	group := make([]byte, max(groupBytes, 1))
 	for i := range group {

@@ -9,8 +9,8 @@ import (
 	"loteria/codec"
 )
 
-// messenger is one agency in the oldest manner: every message on a connection
-// of its own, one after the other.
+// messenger is an agency of the oldest kind: it sends every message on a connection of its own, one
+// after the other.
 type messenger struct {
 	run     *run
 	id      codec.Agency
@@ -82,7 +82,7 @@ func (m *messenger) winners() (count int, err error) {
 	}
 }
 
-// confirm has nothing to say: its kind closes when it has read everything.
+// confirm sends nothing: a messenger's winners count once it closes after reading them.
 func (*messenger) confirm() error { return nil }
 
 func (m *messenger) sentBets() (bets int64) {

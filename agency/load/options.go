@@ -22,8 +22,8 @@ const (
 	BetsMax       = 10_000_000_000
 )
 
-// WinningNumber is what the planted winners of the load play. A server of the
-// load has to draw it.
+// WinningNumber is the number that the planted winners of the load play. The measured server has to
+// draw it.
 const WinningNumber = dataset.WinningNumberDefault
 
 // ErrOptions says that an option is not legal.
@@ -31,39 +31,38 @@ var ErrOptions = errors.New("load: not legal")
 
 // Options describe a load. Start from DefaultOptions.
 type Options struct {
-	// Agencies is how many agencies send, each on one connection: ids 1 to
-	// this number.
+	// Agencies is how many agencies send, each on one connection. Their ids are 1 to Agencies.
 	Agencies int `json:"agencies"`
-	// Waiting is how many more agencies, with the ids that follow, place one
-	// winning bet and then only hold a connection and wait for the draw.
+	// Waiting is how many more agencies place one winning bet, and then only hold a connection and
+	// wait for the draw. Their ids follow.
 	Waiting int `json:"waiting"`
-	// Bets is how many bets are sent in all; 0 means for Duration.
+	// Bets is how many bets are sent in all; with 0 Duration ends the load.
 	Bets int64 `json:"bets"`
-	// Duration is how long new batches are sent if Bets is 0.
+	// Duration is how long batches are sent if Bets is 0.
 	Duration time.Duration `json:"duration_ns"`
-	// Window is how many batches of an agency may be unanswered.
+	// Window is how many batches of an agency may be unanswered at once.
 	Window int `json:"window"`
-	// BatchBets is the most bets in a batch; 0 means only BatchBytes counts.
+	// BatchBets limits the bets of a batch; 0 leaves only BatchBytes as a limit.
 	BatchBets int `json:"batch_bets"`
-	// BatchBytes is the most payload bytes of a batch.
+	// BatchBytes limits the payload bytes of a batch.
 	BatchBytes int `json:"batch_bytes"`
-	// Rate paces the load, in bets per second over all agencies; 0 sends as
-	// fast as the windows allow.
+	// Rate paces the load, in bets per second over all agencies. With 0 they send as fast as their
+	// windows allow.
 	Rate float64 `json:"rate"`
-	// StopAndWait is the manner of agencies that know no HELLO: Window is 1.
+	// StopAndWait makes the agencies behave as those without HELLO. Window must be 1.
 	StopAndWait bool `json:"stop_and_wait"`
-	// ConnectionPerMessage is the manner of the oldest agencies: every message
-	// on a connection of its own. It implies StopAndWait.
+	// ConnectionPerMessage makes the agencies behave as the oldest ones: every message on a
+	// connection of its own. It implies StopAndWait; Window must be 1.
 	ConnectionPerMessage bool `json:"connection_per_message"`
 }
 
-// DefaultOptions is a representative load: 50 agencies, a window of 32 batches
-// of 8 kB, for three seconds.
+// DefaultOptions is a representative load: 50 agencies with a window of 32 batches of 8 kB, for
+// three seconds.
 func DefaultOptions() Options {
 	return Options{Agencies: 50, Duration: 3 * time.Second, Window: 32, BatchBytes: 8192}
 }
 
-// Validate returns ErrOptions, wrapped with the first value that is not legal.
+// Validate returns ErrOptions, wrapped with the first value that is not legal, or nil.
 func (o Options) Validate() error {
 	for _, n := range []struct {
 		name               string
@@ -95,5 +94,5 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// helloes says whether the agencies use the protocol's extension.
+// helloes reports whether the agencies say HELLO.
 func (o Options) helloes() bool { return !o.StopAndWait && !o.ConnectionPerMessage }

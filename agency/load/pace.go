@@ -5,24 +5,23 @@ import (
 	"time"
 )
 
-// sleepMax bounds how late the pacer sees that the load has failed.
+// sleepMax limits how late the pacer notices that the load has failed.
 const sleepMax = 50 * time.Millisecond
 
-// schedule says when batches are due, so that after any time the bets that
-// were due make the rate.
+// schedule says when batches are due. The bets that are due at any time follow the rate.
 type schedule struct {
 	rate float64 // bets per second
 	bets int64   // due so far
 }
 
-// due is when the next batch is due, after the start; bets are in it.
+// due returns when the next batch is due, counted from the start. bets is how many bets it has.
 func (s *schedule) due(bets int) time.Duration {
 	at := time.Duration(float64(s.bets) / s.rate * float64(time.Second))
 	s.bets += int64(bets)
 	return at
 }
 
-// until cuts the shares of all agencies to what is due before the end.
+// until cuts the shares of all agencies to the frames that are due before end.
 func (s schedule) until(end time.Duration, shares []share) {
 	for round := 0; ; round++ {
 		for i := range shares {
@@ -39,13 +38,11 @@ func (s schedule) until(end time.Duration, shares []share) {
 	}
 }
 
-// pace offers every lane its batches when they are due, the lanes by turns. It
-// returns when all are offered, when the load has failed, or with a lane's
-// error.
+// pace offers the lanes their batches when they are due, one lane after the other. It returns when
+// it has offered all batches, when the load has failed, or with a lane's error.
 //
-// It sleeps in the kernel, on a thread of its own: the runtime's timers are up
-// to a millisecond late when the process is idle, and every microsecond that a
-// batch is late here is counted as the server's.
+// It sleeps in the kernel, on its own thread: the runtime's timers are up to a millisecond late
+// when the process is idle, and a delay here would count as the server's latency.
 func (r *run) pace() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -23,7 +23,7 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// However long it lasts, the schedule doesn't drift from its rate.
+// The schedule doesn't drift from its rate, however long it lasts.
 func TestScheduleKeepsItsRate(t *testing.T) {
 	const rate = 999_983.
 	s := schedule{rate: rate}
@@ -62,7 +62,7 @@ func TestScheduleUntil(t *testing.T) {
 }
 
 func TestSleepLastsAtLeast(t *testing.T) {
-	// It may return early when a signal comes, so the sum counts.
+	// A sleep may return early when a signal comes, so the test checks the sum.
 	const d, times = 2 * time.Millisecond, 20
 	started := time.Now()
 	for range times {

@@ -23,10 +23,10 @@ const (
 	plotWidth  = 26 * vg.Centimeter
 	plotHeight = 18 * vg.Centimeter
 	plotMargin = 4 * vg.Millimeter
-	plotSpace  = 1.3 // a factor: what a logarithmic axis shows beyond its points
+	plotSpace  = 1.3 // a logarithmic axis extends by this factor beyond its points
 )
 
-// percentiles are the latencies of a panel.
+// percentiles are the lines of a latency panel.
 var percentiles = []struct {
 	name string
 	of   func(Latency) float64
@@ -37,16 +37,16 @@ var percentiles = []struct {
 	{"p99.9", func(l Latency) float64 { return l.P999US }},
 }
 
-// axis is what a column of panels is drawn over.
+// axis is the horizontal axis of a column of panels.
 type axis struct {
 	name   string
-	fixed  string // what is the same for all points
+	fixed  string // the other parameter, which is the same for all points
 	of     func(Point) int
-	points []Point // that differ in nothing else
+	points []Point // they differ only in of
 }
 
-// axes sorts the points of a sweep: those with the report's number of agencies
-// show the window, those with its window the agencies.
+// axes sorts the points of a sweep. Points with the report's number of agencies belong to the
+// window's axis, points with its window to the agencies' axis.
 func (r Report) axes() []axis {
 	window := axis{name: "window (batches)", fixed: fmt.Sprintf("%d agencies", r.Options.Agencies), of: func(p Point) int { return p.Window }}
 	agencies := axis{name: "agencies", fixed: fmt.Sprintf("window %d", r.Options.Window), of: func(p Point) int { return p.Agencies }}
@@ -65,7 +65,7 @@ func (r Report) axes() []axis {
 	return list
 }
 
-// xys are the points of a line over the axis.
+// xys returns the points of a line over the axis.
 func (a axis) xys(value func(Result) float64) plotter.XYs {
 	var xys plotter.XYs
 	for _, p := range a.points {
@@ -74,7 +74,7 @@ func (a axis) xys(value func(Result) float64) plotter.XYs {
 	return xys
 }
 
-// marks puts a tick at every point's place and nowhere else.
+// marks puts a tick at every point's place, and nowhere else.
 func (a axis) marks() plot.ConstantTicks {
 	var ticks plot.ConstantTicks
 	for _, p := range a.points {
@@ -88,7 +88,7 @@ func (a axis) panel(title, unit string) *plot.Plot {
 	p.Title.Text = title + ", " + a.fixed
 	p.X.Label.Text, p.Y.Label.Text = a.name, unit
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, a.marks()
-	// A logarithmic axis needs a range above 0, also around a single point.
+	// A logarithmic axis needs a positive range, even for a single point.
 	p.X.Min = float64(a.of(a.points[0])) / plotSpace
 	p.X.Max = float64(a.of(a.points[len(a.points)-1])) * plotSpace
 	p.Add(plotter.NewGrid())
@@ -121,7 +121,7 @@ func (a axis) latency() (*plot.Plot, error) {
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	low, high := math.Inf(1), 0.
 	for n, one := range percentiles {
-		// A logarithm needs something positive: a microsecond at least.
+		// A logarithm needs a positive value, so show at least a microsecond.
 		xys := a.xys(func(r Result) float64 { return max(one.of(r.ACK), 1) / 1e3 })
 		if err := addLine(p, n, one.name, xys); err != nil {
 			return nil, err
@@ -134,10 +134,10 @@ func (a axis) latency() (*plot.Plot, error) {
 	return p, nil
 }
 
-// errNoPoints says that there is nothing to draw.
+// errNoPoints says that the report has no points for an axis.
 var errNoPoints = errors.New("plot: the report has no sweep over window and agencies")
 
-// WriteSVG draws the sweep, which must have a point at least for each axis.
+// WriteSVG draws the sweep, which must have at least one point for each axis.
 func (r Report) WriteSVG(w io.Writer) error {
 	const rows, columns = 2, 2
 	panels := [rows][columns]*plot.Plot{}
@@ -182,8 +182,8 @@ const htmlPage = `<!DOCTYPE html>
 </html>
 `
 
-// WriteHTML writes a page with the summary, the plot and the sweep's figures. It
-// needs nothing from elsewhere.
+// WriteHTML writes a page with the summary, the plot and the sweep's figures. The page loads
+// nothing else. The sweep must have at least one point for each axis.
 func (r Report) WriteHTML(w io.Writer) error {
 	var summary, svg, rows bytes.Buffer
 	if err := r.WriteSummary(&summary); err != nil {
@@ -192,7 +192,7 @@ func (r Report) WriteHTML(w io.Writer) error {
 	if err := r.WriteSVG(&svg); err != nil {
 		return err
 	}
-	_, image, _ := bytes.Cut(svg.Bytes(), []byte("?>")) // a page has no XML declaration inside
+	_, image, _ := bytes.Cut(svg.Bytes(), []byte("?>")) // a page may not contain an XML declaration
 	for _, p := range r.Sweep {
 		l := p.Result.ACK
 		fmt.Fprintf(&rows, "<tr><td>%d<td>%d<td>%s<td>%s<td>%s<td>%s<td>%s</tr>\n", p.Agencies, p.Window,

@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	latencyMin    = time.Microsecond // smaller differences are not told apart
-	latencyMax    = 10 * time.Minute // what is longer is recorded as this
+	latencyMin    = time.Microsecond // the finest resolution
+	latencyMax    = 10 * time.Minute // longer latencies are recorded as this
 	latencyDigits = 3
-	// recorderParts is how many histograms share the work, so that lanes
-	// seldom wait for each other.
+	// recorderParts is how many histograms share the work, so that lanes seldom wait for each
+	// other.
 	recorderParts = 8
 )
 
@@ -36,7 +36,7 @@ func newRecorder() *recorder {
 	return r
 }
 
-// record takes the latencies, in nanoseconds, of what lane had answered.
+// record records latencies of a lane, in nanoseconds.
 func (r *recorder) record(lane int, latencies []int64) {
 	part := &r.parts[lane%recorderParts]
 	part.Lock()
@@ -47,11 +47,11 @@ func (r *recorder) record(lane int, latencies []int64) {
 }
 
 func recordInto(h *hdrhistogram.Histogram, nanoseconds int64) {
-	// The only error is a value out of range, and this is none.
+	// The only error is a value out of range, which min and max prevent.
 	_ = h.RecordValue(min(max(nanoseconds, 0), int64(latencyMax)))
 }
 
-// latency sums up all that was recorded.
+// latency summarizes everything that was recorded.
 func (r *recorder) latency() Latency {
 	all := newHistogram()
 	for i := range r.parts {
@@ -62,7 +62,7 @@ func (r *recorder) latency() Latency {
 	return latencyOf(all)
 }
 
-// Latency sums up a distribution of times, in microseconds.
+// Latency summarizes a distribution of times, in microseconds.
 type Latency struct {
 	Count  int64   `json:"count"`
 	MeanUS float64 `json:"mean_us"`

@@ -25,7 +25,7 @@ func TestRecorder(t *testing.T) {
 	}
 }
 
-// What is out of the histogram's range counts all the same.
+// Latencies outside the histogram's range count too.
 func TestRecorderTakesEverything(t *testing.T) {
 	r := newRecorder()
 	r.record(0, []int64{-5, 0, 1, int64(24 * time.Hour)})

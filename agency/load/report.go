@@ -7,32 +7,32 @@ import (
 	"slices"
 )
 
-// Version is the version of the JSON of a Report. It changes when a field
-// changes its meaning or goes.
+// Version is the version of a Report's JSON. It changes when a field changes its meaning or is
+// removed.
 const Version = 1
 
-// Report is all that a bench found out. Optional parts are nil if they were not
-// asked for or can't be known.
+// Report is the result of a bench. Optional parts are nil if they were not asked for or can't be
+// known.
 type Report struct {
 	Version int     `json:"version"`
 	Date    string  `json:"date"` // RFC 3339
 	Machine Machine `json:"machine"`
 	Options Options `json:"options"`
-	// Durability is what an ACK stood for: fsync, os, or unknown.
+	// Durability is what an ACK promised: fsync, os, or unknown.
 	Durability string `json:"durability"`
 	// Result is the run with the median throughput.
 	Result Result `json:"result"`
-	// Runs are all runs' results, in order, if there were several.
+	// Runs are the results of all runs, in order, if there were several.
 	Runs []Result `json:"runs,omitempty"`
 	// Limit is the yardstick's result with the same load.
 	Limit *Limit `json:"limit,omitempty"`
-	// DiskSync is what the disk alone takes for groups of the mean size.
+	// DiskSync is the disk's latency for groups of the mean size.
 	DiskSync *DiskSync `json:"disk_sync,omitempty"`
-	// Sweep is one result for each point of the plot.
+	// Sweep has one result for each point of the plot.
 	Sweep []Point `json:"sweep,omitempty"`
 }
 
-// Machine is where it was measured.
+// Machine describes the machine of the measurement.
 type Machine struct {
 	OS        string `json:"os"`
 	Arch      string `json:"arch"`
@@ -40,22 +40,22 @@ type Machine struct {
 	GoVersion string `json:"go_version"`
 }
 
-// ThisMachine is where this process runs.
+// ThisMachine describes the machine of this process.
 func ThisMachine() Machine {
 	return Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), GoVersion: runtime.Version()}
 }
 
 // Result is what one load measured.
 type Result struct {
-	Bets          int64   `json:"bets"` // acknowledged, which are all that were sent
+	Bets          int64   `json:"bets"` // acknowledged; all bets that were sent are
 	Batches       int64   `json:"batches"`
-	Bytes         int64   `json:"bytes"`   // of batches, frame headers included
+	Bytes         int64   `json:"bytes"`   // of batches, with their frame headers
 	Seconds       float64 `json:"seconds"` // from the start to the last ACK
 	BetsPerSecond float64 `json:"bets_per_second"`
 	ACK           Latency `json:"ack_latency"`
 	Client        Cost    `json:"client"`
 	Server        *Server `json:"server,omitempty"`
-	// Groups are the server's commits.
+	// Groups summarizes the server's commits.
 	Groups  *Groups  `json:"groups,omitempty"`
 	Draw    *Draw    `json:"draw,omitempty"`
 	Waiting *Waiting `json:"waiting,omitempty"`
@@ -63,7 +63,7 @@ type Result struct {
 	StoredBets *int64 `json:"stored_bets,omitempty"`
 }
 
-// Cost is processor time while bets were sent.
+// Cost is the client's processor time while bets were sent.
 type Cost struct {
 	CPUSeconds     float64 `json:"cpu_seconds"`
 	PerMillionBets float64 `json:"cpu_seconds_per_million_bets"`
@@ -76,7 +76,7 @@ type Server struct {
 	MemoryPeakBytes int64   `json:"memory_peak_bytes"`
 }
 
-// Groups are the commits of one server, each with one sync.
+// Groups summarizes the group commits of one server. Each has one sync.
 type Groups struct {
 	Count    int64   `json:"count"`
 	Bytes    int64   `json:"bytes_synced"`
@@ -84,7 +84,7 @@ type Groups struct {
 	Mean     float64 `json:"group_bytes_mean"`
 }
 
-// NewGroups sums up commits.
+// NewGroups summarizes count commits of bytes bytes in all; the largest has bytesMax.
 func NewGroups(count, bytes, bytesMax int64) *Groups {
 	g := &Groups{Count: count, Bytes: bytes, BytesMax: bytesMax}
 	if count > 0 {
@@ -93,26 +93,26 @@ func NewGroups(count, bytes, bytesMax int64) *Groups {
 	return g
 }
 
-// Draw is the end of the load.
+// Draw is what the load measured at the draw.
 type Draw struct {
-	Winners int64 `json:"winners"` // all as expected
-	// Seconds is from the last report to the last winners received.
+	Winners int64 `json:"winners"` // all were checked
+	// Seconds is the time from the last report until the last agency had its winners.
 	Seconds float64 `json:"last_report_to_last_winners_seconds"`
 }
 
-// Waiting is what agencies cost that only wait.
+// Waiting is the cost of agencies that only wait.
 type Waiting struct {
 	Agencies       int     `json:"agencies"`
 	BytesPerAgency float64 `json:"server_bytes_per_agency"`
-	// ThroughputRatio is what was left of the others' bets per second, compared with a
-	// run without anyone who waits; 0 if there was none.
+	// ThroughputRatio is the other agencies' bets per second, divided by those of a run without
+	// waiting agencies; 0 if there was no such run.
 	ThroughputRatio float64 `json:"throughput_ratio,omitempty"`
 }
 
 // Limit is a yardstick's result.
 type Limit struct {
 	Result Result `json:"result"`
-	// Ratio is the server's bets per second as a part of the yardstick's.
+	// Ratio is the server's bets per second divided by the yardstick's.
 	Ratio float64 `json:"server_to_limit_ratio"`
 }
 
@@ -129,8 +129,8 @@ type Point struct {
 	Result   Result `json:"result"`
 }
 
-// Median is the result with the median throughput; of an even number, the
-// lower of the two. There must be one at least.
+// Median returns the result with the median throughput; of an even number, the lower one of the two
+// in the middle. There must be at least one.
 func Median(results []Result) Result {
 	sorted := slices.Clone(results)
 	slices.SortStableFunc(sorted, func(a, b Result) int {

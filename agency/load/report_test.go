@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// fullReport has every field set, each to something else.
+// fullReport returns a report with every field set, most to different values.
 func fullReport() Report {
 	stored := int64(20_000_000)
 	latency := func(base float64) Latency {
@@ -69,12 +69,13 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what was written; if the change is meant, go test -update and look at the difference. Now:\n%s", path, got)
+		t.Errorf("%s differs; if you meant the change, run go test -update and read the diff. Now:\n%s",
+			path, got)
 	}
 }
 
-// The JSON's fields are what others read: a change of the golden file that takes
-// one away or changes its meaning goes with a new Version.
+// Other programs read the JSON's fields. A change of the golden file that removes a field or
+// changes its meaning needs a new Version.
 func TestReportJSON(t *testing.T) {
 	var full, least bytes.Buffer
 	if err := errors.Join(fullReport().WriteJSON(&full), Report{}.WriteJSON(&least)); err != nil {
@@ -160,7 +161,7 @@ func TestPlots(t *testing.T) {
 		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			t.Fatalf("the SVG is no XML: %v", err)
+			t.Fatalf("the SVG is not XML: %v", err)
 		}
 	}
 	for _, text := range []string{"Throughput", "ACK latency", "window (batches)", "agencies", "p50", "p99.9", ">1000<", ">32<"} {
@@ -184,8 +185,7 @@ func TestPlotNeedsPoints(t *testing.T) {
 	}
 }
 
-// One point is drawn, also one of a server so quick or so slow that it has
-// no logarithm.
+// A single point is drawn, even if its values are 0 and have no logarithm.
 func TestPlotOfOnePoint(t *testing.T) {
 	r := Report{Options: Options{Agencies: 1, Window: 1}, Sweep: []Point{{Agencies: 1, Window: 1}}}
 	if err := r.WriteSVG(io.Discard); err != nil {

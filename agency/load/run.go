@@ -16,15 +16,13 @@ import (
 )
 
 const (
-	// dialsMax is how many connections are made at once: a listener's queue is
-	// short.
+	// dialsMax is how many connections are made at once. A listener's queue is short.
 	dialsMax = 64
-	// dialTimeout bounds one of them.
+	// dialTimeout limits one dial.
 	dialTimeout = 10 * time.Second
-	// stallTimeout is how long the server may acknowledge nothing, or not draw,
-	// before the load gives up.
+	// stallTimeout is how long the load may make no progress before it gives up.
 	stallTimeout = 30 * time.Second
-	// pollPeriod is between the questions to a server that doesn't push.
+	// pollPeriod is the delay between two GET_WINNERS to a server that doesn't push.
 	pollPeriod = 50 * time.Millisecond
 )
 
@@ -35,22 +33,22 @@ var ErrStalled = errors.New("load: the server has not answered for " + stallTime
 type Target struct {
 	// Addr is where it listens.
 	Addr string
-	// PID is its process, for processor time and memory; 0 if not known.
+	// PID is its process, for processor time and memory; 0 if it is not known.
 	PID int
-	// Bare is a Yardstick: it knows ACKs and nothing else.
+	// Bare says that the server is a Yardstick, which sends ACKs and nothing else.
 	Bare bool
 }
 
-// Meter tells how far a load is, while it runs. Any goroutine may read it.
+// Meter tells how far a running load has come. Any goroutine may use it.
 type Meter struct {
 	bets, bytes atomic.Int64
 	phase       atomic.Pointer[string]
 }
 
-// Bets is how many bets are acknowledged.
+// Bets is how many bets are acknowledged so far.
 func (m *Meter) Bets() int64 { return m.bets.Load() }
 
-// Phase is what the load is doing, in words.
+// Phase says in words what the load is doing; "" before it begins.
 func (m *Meter) Phase() string {
 	if p := m.phase.Load(); p != nil {
 		return *p
@@ -58,7 +56,7 @@ func (m *Meter) Phase() string {
 	return ""
 }
 
-// Enter says what is done now.
+// Enter sets the phase.
 func (m *Meter) Enter(phase string) { m.phase.Store(&phase) }
 
 // sender is a lane or a messenger.
@@ -82,7 +80,7 @@ type run struct {
 	meter    *Meter
 	recorder *recorder
 	start    time.Time
-	over     atomic.Bool // nothing more is sent
+	over     atomic.Bool // no more batches are sent
 
 	senders []sender
 	lanes   []*lane // the senders, if they are lanes
@@ -90,12 +88,11 @@ type run struct {
 	room    *waitingRoom
 
 	connsMu sync.Mutex
-	conns   map[net.Conn]struct{} // to be closed when ctx is done
+	conns   map[net.Conn]struct{} // open ones, closed when ctx is done
 }
 
-// Run puts the load on the target and measures it. It returns when every
-// connection is closed. The meter may be nil. Everything it starts has ended
-// when it returns.
+// Run puts the load on the target and measures it. The meter may be nil. When Run returns, all its
+// connections are closed and all its goroutines have ended.
 //
 // Errors wrap ErrOptions, ErrServer, ErrWinners, ErrBacklog or ErrStalled, or
 // are the network's.
@@ -109,13 +106,13 @@ func Run(ctx context.Context, o Options, t Target, m *Meter) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &run{ctx: ctx, options: o, target: t, meter: m, recorder: newRecorder(), start: time.Now(), room: newWaitingRoom(), conns: map[net.Conn]struct{}{}}
-	// Closing is what ends a read that waits.
+	// Only closing its connection ends a blocked read.
 	unhook := context.AfterFunc(ctx, r.closeAll)
 	defer unhook()
 	result, err := r.do(cancel)
 	err = errors.Join(err, r.close())
 	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause // what follows from closing is of no interest
+		err = cause // the other errors only follow from closing
 	}
 	return result, err
 }
@@ -142,7 +139,7 @@ func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
 			return Result{}, err
 		}
 		result.Waiting = w
-		// They wait before anything is sent, so that the draw finds them ready.
+		// They must be ready before the draw.
 		h.group.Go(r.room.wait)
 		if err := r.room.open(h, r.waiters); err != nil {
 			return Result{}, h.abandon(err)
@@ -156,7 +153,7 @@ func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
 	return result, r.draw(h, &result)
 }
 
-// prepare makes the frames and who sends them.
+// prepare makes the frames, the senders and the waiters.
 func (r *run) prepare() error {
 	o := r.options
 	shares := make([]share, o.Agencies)
@@ -205,7 +202,7 @@ func (r *run) prepare() error {
 	return nil
 }
 
-// upload sends everything and fills in what that cost.
+// upload sends everything, and fills in what it measured.
 func (r *run) upload(result *Result) error {
 	server, errServer := r.serverUsage()
 	client := ownCPU()
@@ -251,8 +248,8 @@ func (r *run) upload(result *Result) error {
 	return nil
 }
 
-// draw lets every agency report and waits for the winners of all. Then they are
-// confirmed: before, it would take the server's time from those who still wait.
+// draw lets every agency report, and waits until all have their winners. Only then it confirms
+// them, so that receipts don't take the server's time while agencies still wait.
 func (r *run) draw(h *harvest, result *Result) error {
 	err := each(dialsMax, r.senders, sender.report)
 	reported := time.Since(h.start)
@@ -267,8 +264,7 @@ func (r *run) draw(h *harvest, result *Result) error {
 	}
 	result.Draw = &Draw{
 		Winners: h.winners.Load(),
-		// A draw may be so quick that the last answer is there before the
-		// last report's time was taken.
+		// A draw may be so quick that the last answer comes before reported is measured.
 		Seconds: max(time.Duration(h.last.Load())-reported, 0).Seconds(),
 	}
 	r.meter.Enter("confirming the winners")
@@ -279,14 +275,14 @@ func (r *run) draw(h *harvest, result *Result) error {
 	return all.Wait()
 }
 
-// harvest is everyone's winners as they come in.
+// harvest collects the winners of all agencies as they come in.
 type harvest struct {
 	run     *run
 	group   *errgroup.Group
 	failed  context.Context // done after the first error, which is its cause
 	start   time.Time
 	winners atomic.Int64
-	last    atomic.Int64 // when the last winners came, since start
+	last    atomic.Int64 // when the last winners came, in nanoseconds after start
 }
 
 func (r *run) newHarvest() *harvest {
@@ -295,7 +291,7 @@ func (r *run) newHarvest() *harvest {
 	return h
 }
 
-// await starts to wait for an agency's winners.
+// await waits for an agency's winners in a goroutine of the group.
 func (h *harvest) await(winners func() (int, error)) {
 	h.group.Go(func() error {
 		n, err := winners()
@@ -307,7 +303,7 @@ func (h *harvest) await(winners func() (int, error)) {
 	})
 }
 
-// came counts winners that have come.
+// came counts winners that have come, and notes the time.
 func (h *harvest) came(winners int) {
 	h.winners.Add(int64(winners))
 	now := int64(time.Since(h.start))
@@ -316,8 +312,8 @@ func (h *harvest) came(winners int) {
 	}
 }
 
-// abandon ends everyone's waiting after err, unless it is nil. It returns what went
-// wrong: err, unless that only follows from an error of those who wait.
+// abandon ends all waiting after err; it does nothing if err is nil. It returns the root cause:
+// err, unless err only follows from an error of a waiting agency.
 func (h *harvest) abandon(err error) error {
 	if err == nil {
 		return nil
@@ -326,15 +322,15 @@ func (h *harvest) abandon(err error) error {
 		err = waiting
 	}
 	h.run.closeAll()
-	_ = h.group.Wait() // they were cut off
+	_ = h.group.Wait() // its error only says that the connections were closed
 	return err
 }
 
-// warmWaitersPercent of those who wait are connected before memory is measured:
-// buffers that the server fills once, with its first requests, are no agency's.
+// warmWaitersPercent of the waiting agencies connect before memory is first measured. Buffers that
+// the server allocates once, with its first requests, must not count for the agencies.
 const warmWaitersPercent = 2
 
-// connectWaiters connects those who wait, and measures what they cost.
+// connectWaiters connects the waiting agencies, and measures their memory in the server.
 func (r *run) connectWaiters() (*Waiting, error) {
 	r.meter.Enter("connecting those who wait")
 	warm := len(r.waiters) * warmWaitersPercent / 100
@@ -359,15 +355,15 @@ func (r *run) connectWaiters() (*Waiting, error) {
 }
 
 const (
-	// Memory counts as settled when it has been the same in settledSamples
-	// samples, settledPeriod apart; after settledTries it is taken as it is.
+	// Memory is settled when it was the same in settledSamples samples, settledPeriod apart. After
+	// settledTries samples the last one counts.
 	settledSamples = 5
 	settledPeriod  = 20 * time.Millisecond
 	settledTries   = 100
 )
 
-// settledMemory is the server's resident memory, in bytes, once it stands
-// still; 0 if the server's process is not known.
+// settledMemory returns the server's resident memory, in bytes, once it has settled; 0 if the
+// server's process is not known.
 func (r *run) settledMemory() (int64, error) {
 	if r.target.PID == 0 {
 		return 0, nil
@@ -392,8 +388,8 @@ func (r *run) settledMemory() (int64, error) {
 	return memory, nil
 }
 
-// serverUsage fails where the server's process is not known, or there is no /proc: the
-// report goes without.
+// serverUsage fails if the server's process is not known or there is no /proc. The report then has
+// no usage.
 func (r *run) serverUsage() (proc.Usage, error) {
 	if r.target.PID == 0 {
 		return proc.Usage{}, proc.ErrUnreadable
@@ -401,7 +397,7 @@ func (r *run) serverUsage() (proc.Usage, error) {
 	return proc.UsageOf(r.target.PID)
 }
 
-// watch ends a load whose server has stopped answering.
+// watch cancels a load whose server has stopped answering.
 func (r *run) watch(cancel context.CancelCauseFunc) (stop func()) {
 	const period = time.Second
 	done := make(chan struct{})
@@ -430,12 +426,12 @@ func (r *run) watch(cancel context.CancelCauseFunc) (stop func()) {
 	}
 }
 
-// together is a group whose first error ends the others' reads and writes, and
-// is the context's cause.
+// together returns a group. Its first error ends the reads and writes of all, and is the cause of
+// the context.
 func (r *run) together() (*errgroup.Group, context.Context) {
 	group, ctx := errgroup.WithContext(r.ctx)
 	context.AfterFunc(ctx, func() {
-		// A group that ends well cancels its context, too.
+		// A group cancels its context even if it ends without an error.
 		if !errors.Is(context.Cause(ctx), context.Canceled) {
 			r.closeAll()
 		}
@@ -468,7 +464,7 @@ func (r *run) dial() (net.Conn, error) {
 	return conn, nil
 }
 
-// trackedConn leaves its run's list when it is closed or released.
+// trackedConn is a connection that is in its run's conns until it is closed or released.
 type trackedConn struct {
 	net.Conn
 	run *run
@@ -484,7 +480,7 @@ func (c *trackedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// release is for who closes the connection instead.
+// release returns the connection to a caller that will close it itself.
 func (c *trackedConn) release() net.Conn {
 	c.run.connsMu.Lock()
 	defer c.run.connsMu.Unlock()
@@ -492,8 +488,8 @@ func (c *trackedConn) release() net.Conn {
 	return c.Conn
 }
 
-// closeAll ends every read and write that waits, and the waiting for winners.
-// Their errors tell.
+// closeAll ends all blocked reads and writes, and the waiting for winners. Their callers get
+// errors.
 func (r *run) closeAll() {
 	r.room.end(net.ErrClosed)
 	r.connsMu.Lock()
@@ -516,7 +512,7 @@ func (r *run) close() error {
 	return errors.Join(errs...)
 }
 
-// each calls do for all, limit of them at once, and returns the first error.
+// each calls do for every element of all, at most limit at once, and returns the first error.
 func each[T any](limit int, all []T, do func(T) error) error {
 	var group errgroup.Group
 	group.SetLimit(limit)

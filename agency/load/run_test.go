@@ -21,14 +21,14 @@ import (
 	"loteria/engine/ledger"
 )
 
-// What gnet's pool starts when the program does is there already.
+// gnet's pool has goroutines from the start of the program, which IgnoreCurrent ignores.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
-		// gnet's pool, in which the server enrolls connections, waits for more for a while.
+		// The server enrolls connections in gnet's pool, whose workers stay for a while.
 		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"))
 }
 
-// served is a real server and how it ended.
+// served is a real server, and how it ended.
 type served struct {
 	cfg   engine.Config
 	addr  string
@@ -40,7 +40,7 @@ func serve(t *testing.T, change func(*engine.Config)) *served {
 	cfg := engine.DefaultConfig()
 	cfg.Addr, cfg.DataDir = "127.0.0.1:0", t.TempDir()
 	cfg.WinningNumber = load.WinningNumber
-	cfg.Durability = engine.DurabilityOS // what is measured is of no interest here
+	cfg.Durability = engine.DurabilityOS // faster; the tests don't look at the figures
 	cfg.ExitGrace = 0
 	if change != nil {
 		change(&cfg)
@@ -63,7 +63,7 @@ func serve(t *testing.T, change func(*engine.Config)) *served {
 	return s
 }
 
-// stored is how many bets the ledger of a server that has ended holds.
+// stored waits for the server to end, and returns how many bets its ledger holds.
 func (s *served) stored(t *testing.T) (bets int64) {
 	t.Helper()
 	err := <-s.ended
@@ -83,8 +83,8 @@ func (s *served) stored(t *testing.T) (bets int64) {
 	return bets
 }
 
-// Every manner of load ends with a draw: the server holds what was
-// acknowledged, everyone has their winners, and the server is done.
+// Every kind of load ends with a draw: the server holds what was acknowledged, every agency has its
+// winners, and the server ends.
 func TestRun(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -108,7 +108,7 @@ func TestRun(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := serve(t, func(cfg *engine.Config) {
 				cfg.Agencies = c.o.Agencies + c.o.Waiting
-				cfg.ExitGrace = 10 * time.Second // some come back
+				cfg.ExitGrace = 10 * time.Second // some agencies connect again
 				if c.poll {
 					cfg.Winners = engine.WinnersPoll
 				}
@@ -140,7 +140,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// A server that draws another number sends other winners.
+// A server that draws another number sends wrong winners.
 func TestRunChecksWinners(t *testing.T) {
 	o := load.Options{Agencies: 2, Bets: 20_000, Window: 4, BatchBytes: 8192}
 	s := serve(t, func(cfg *engine.Config) { cfg.Agencies, cfg.WinningNumber = o.Agencies, load.WinningNumber+1 })
@@ -149,7 +149,7 @@ func TestRunChecksWinners(t *testing.T) {
 	}
 }
 
-// A server's rejection is told as it is.
+// The error contains the server's rejection.
 func TestRunTellsRejections(t *testing.T) {
 	o := load.Options{Agencies: 3, Bets: 20_000, Window: 4, BatchBytes: 8192}
 	for _, c := range []struct {
@@ -182,7 +182,7 @@ func TestRunTellsRejections(t *testing.T) {
 	}
 }
 
-// interrupted runs a load that would last, calls look while it sends, and ends it.
+// interrupted runs a long load, calls look while it sends, and cancels it.
 func interrupted(t *testing.T, o load.Options, look func()) {
 	t.Helper()
 	s := serve(t, func(cfg *engine.Config) { cfg.Agencies = o.Agencies + o.Waiting })
@@ -208,12 +208,12 @@ func interrupted(t *testing.T, o load.Options, look func()) {
 	}
 }
 
-// A load that is interrupted ends at once, whatever it waits for.
+// An interrupted load ends at once.
 func TestRunInterrupted(t *testing.T) {
 	interrupted(t, load.Options{Agencies: 2, Waiting: 2, Duration: time.Minute, Window: 4, BatchBytes: 8192}, func() {})
 }
 
-// One who waits is a descriptor and no goroutine.
+// A waiting agency needs a descriptor, but no goroutine.
 func TestWaitingIsCheap(t *testing.T) {
 	descriptors := func() int {
 		all, err := os.ReadDir("/proc/self/fd")
@@ -225,7 +225,7 @@ func TestWaitingIsCheap(t *testing.T) {
 	const waiting, others = 300, 100
 	descriptorsBefore, goroutinesBefore := descriptors(), runtime.NumGoroutine()
 	interrupted(t, load.Options{Agencies: 1, Waiting: waiting, Duration: time.Minute, Window: 1, BatchBytes: 8192, StopAndWait: true}, func() {
-		// The server is in this process, too.
+		// The server's descriptors are in this process too.
 		if n := descriptors() - descriptorsBefore; n < 2*waiting || n > 2*waiting+others {
 			t.Errorf("%d descriptors", n)
 		}
@@ -235,7 +235,7 @@ func TestWaitingIsCheap(t *testing.T) {
 	})
 }
 
-// stallingServer acknowledges, the first batch only after a stall.
+// stallingServer acknowledges every batch, the first one after a stall.
 func stallingServer(t *testing.T, stall time.Duration) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -280,8 +280,8 @@ func stallingServer(t *testing.T, stall time.Duration) (addr string) {
 	return l.Addr().String()
 }
 
-// A paced load counts a stall for all batches that were due meanwhile, a closed
-// one only for those it hit.
+// A paced load counts a stall for all batches that were due meanwhile, a closed loop only for those
+// that it hit.
 func TestStallsAreCounted(t *testing.T) {
 	const stall = 100 * time.Millisecond
 	for _, c := range []struct {

@@ -9,8 +9,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// WriteSummary writes the report for people. Its first two lines are bets per
-// second and the 99th percentile of the ACK latency.
+// WriteSummary writes the report for people. The first two lines are the bets per second and the
+// 99th percentile of the ACK latency.
 func (r Report) WriteSummary(w io.Writer) error {
 	what := "acknowledged bets/s"
 	switch r.Durability {
@@ -89,7 +89,7 @@ func latencyRow(row func(string, string, ...any), name string, l Latency) {
 	row(name, "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", microseconds(l.P50US), microseconds(l.P90US), microseconds(l.P99US), microseconds(l.P999US), microseconds(l.MaxUS))
 }
 
-// microseconds is a time with three digits or so.
+// microseconds formats a time of us microseconds with about three digits.
 func microseconds(us float64) string {
 	switch {
 	case us < 1000:
@@ -112,7 +112,7 @@ func bytesText(n float64) string {
 	return fmt.Sprintf("%.2f GB", n/1e9)
 }
 
-// grouped is a number with commas.
+// grouped formats a number with commas.
 func grouped(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -16,13 +16,13 @@ type waiter struct {
 	id   codec.Agency
 	bet  []byte   // the frame that it sends
 	want []byte   // its winners
-	conn net.Conn // until the waiting room has it
+	conn net.Conn // nil once the waiting room has it
 
-	// While it waits, this is its event loop's.
+	// While the agency waits, only its event loop uses these fields.
 	seated   bool
-	complete bool   // it has its winners
-	answer   []byte // what has to come: want as a frame
-	begun    []byte // what has come of an answer in pieces
+	complete bool   // the agency has its winners
+	answer   []byte // the expected answer: want as a frame
+	begun    []byte // the part of an answer that has come in pieces
 }
 
 func newWaiter(r *run, index int) (*waiter, error) {
@@ -36,7 +36,7 @@ func newWaiter(r *run, index int) (*waiter, error) {
 	return &waiter{run: r, id: id, bet: ring.stream, want: want, answer: codec.AppendFrame(nil, want)}, nil
 }
 
-// connect does everything up to waiting.
+// connect dials, places the bet, and asks for the winners.
 func (w *waiter) connect() (err error) {
 	if w.conn, err = w.run.dial(); err != nil {
 		return err
@@ -52,11 +52,11 @@ func (w *waiter) connect() (err error) {
 	return err
 }
 
-// winnersDue is how many winners it has to get.
+// winnersDue is how many winners the agency has to get.
 func (w *waiter) winnersDue() int { return codec.Lines(w.want) }
 
-// take takes what has come, and reports whether it completes the winners. What
-// everyone should get at the draw costs one comparison.
+// take takes bytes that have come, and reports whether they complete the winners. The expected
+// answer in one piece costs one comparison.
 func (w *waiter) take(in []byte) (complete bool, err error) {
 	switch {
 	case w.complete:
@@ -80,10 +80,10 @@ func (w *waiter) take(in []byte) (complete bool, err error) {
 	return true, nil
 }
 
-// lost is the error of an answer that doesn't come, or is none.
+// lost returns the error for an answer that doesn't come, or is not valid.
 func (w *waiter) lost(err error) error {
 	if errors.Is(err, io.EOF) {
-		err = io.EOF // gnet has it as an error of a system call
+		err = io.EOF // without gnet's text about a system call
 	}
 	return fmt.Errorf("winners of waiting agency %d: %w", w.id, err)
 }

@@ -12,49 +12,46 @@ import (
 )
 
 const (
-	// waitingLoops is how many event loops read those who wait. With two of them on
-	// 2 processors, more of the server's writes find one asleep and have to wake it,
-	// and what one gains is lost.
+	// waitingLoops is how many event loops read the waiting agencies. Two loops on 2 processors
+	// gain nothing: more of the server's writes then find a loop asleep and have to wake it.
 	waitingLoops = 1
-	// waitingReadBytes is a loop's read buffer. One who waits has one winner.
+	// waitingReadBytes is a loop's read buffer. A waiting agency has only one winner.
 	waitingReadBytes = 16 << 10
-	// seatingMax is how many connections are on their way to the loops at once:
-	// each has two descriptors meanwhile.
+	// seatingMax is how many connections are handed to the loops at once. Each needs two
+	// descriptors meanwhile.
 	seatingMax = 16
 )
 
-// errSeat is of a loop that can't poll a socket. It closes it and says no more.
+// errSeat says that a loop couldn't poll a socket. The loop has closed it, and doesn't say why.
 var errSeat = errors.New("its event loop can't poll it")
 
-// waitingRoom is where the connections of those who wait are read, by gnet's
-// event loops. At the draw all their winners come at once, and what it takes to
-// read them counts as the server's time: a loop reads one after the other, where
-// goroutines, one for each, would have to be woken first, with their stacks out
-// of the processor's caches.
+// waitingRoom reads the connections of the waiting agencies with gnet's event loops. At the draw
+// all their winners come at once, and reading them counts as the server's time. A loop reads one
+// connection after the other. Goroutines, one for each connection, would have to be woken first,
+// and their stacks would not be in the processor's caches.
 //
 // The loops call OnOpen, OnTraffic and OnClose. Each waiter belongs to one loop.
 type waitingRoom struct {
 	gnet.BuiltinEventEngine
 	client  *gnet.Client // nil until the room is open
 	harvest *harvest
-	winners int          // of all who wait
-	missing atomic.Int64 // who have not got theirs
+	winners int          // of all waiting agencies
+	missing atomic.Int64 // agencies that have not got their winners
 
 	once  sync.Once
 	ended chan struct{} // closed by end
-	err   error         // why the waiting ended; nil if all have their winners
+	err   error         // why the waiting ended; nil if all agencies have their winners
 }
 
 func newWaitingRoom() *waitingRoom { return &waitingRoom{ended: make(chan struct{})} }
 
-// open starts the event loops and hands them the connections of those who wait
-// from now on. The first error of one who waits is wait's.
+// open starts the event loops and hands them the connections of the waiters. wait returns the first
+// error of a waiter.
 func (room *waitingRoom) open(h *harvest, waiters []*waiter) error {
 	client, err := gnet.NewClient(room,
 		gnet.WithNumEventLoop(waitingLoops),
 		gnet.WithReadBufferCap(waitingReadBytes),
-		// It has nothing to tell that is not an error of a connection or of close,
-		// and would say it on standard output.
+		// gnet would log to standard output, and only errors that OnClose or close get as well.
 		gnet.WithLogger(zap.NewNop().Sugar()),
 	)
 	if err == nil {
@@ -71,8 +68,8 @@ func (room *waitingRoom) open(h *harvest, waiters []*waiter) error {
 	return each(seatingMax, waiters, room.seat)
 }
 
-// seat hands one connection over. The loop's descriptor is a duplicate; the one
-// that it was made from is closed by then.
+// seat hands one connection to a loop. The loop uses a duplicate of its descriptor; EnrollContext
+// has closed the original when it returns.
 func (room *waitingRoom) seat(w *waiter) error {
 	_, err := room.client.EnrollContext(w.conn.(*trackedConn).release(), w)
 	w.conn = nil
@@ -85,13 +82,13 @@ func (room *waitingRoom) seat(w *waiter) error {
 	return nil
 }
 
-// wait returns when everyone has their winners, or with the first error.
+// wait returns when all agencies have their winners, or with the first error.
 func (room *waitingRoom) wait() error {
 	<-room.ended
 	return room.err
 }
 
-// end ends the waiting, the first time that it is called.
+// end ends the waiting with err. Only the first call counts.
 func (room *waitingRoom) end(err error) {
 	room.once.Do(func() {
 		room.err = err
@@ -99,9 +96,8 @@ func (room *waitingRoom) end(err error) {
 	})
 }
 
-// close closes all connections and returns when the event loops have ended. open
-// has returned by then: a loop that has ended takes no connection, and gnet would
-// wait for it to do so.
+// close closes all connections, and returns when the event loops have ended. Call it only after
+// open has returned: gnet would wait for ever for an ended loop to take a connection.
 func (room *waitingRoom) close() error {
 	room.end(net.ErrClosed)
 	if room.client == nil {
@@ -110,7 +106,7 @@ func (room *waitingRoom) close() error {
 	return room.client.Stop()
 }
 
-// OnOpen is called before EnrollContext returns.
+// OnOpen marks the waiter as seated. gnet calls it before EnrollContext returns.
 func (room *waitingRoom) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	c.Context().(*waiter).seated = true
 	return nil, gnet.None
@@ -135,7 +131,7 @@ func (room *waitingRoom) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// OnClose has no error if it is the room that closes.
+// OnClose ends the waiting if the waiter has no winners yet. err is nil if the room itself closes.
 func (room *waitingRoom) OnClose(c gnet.Conn, err error) gnet.Action {
 	if w := c.Context().(*waiter); !w.complete {
 		if err == nil {

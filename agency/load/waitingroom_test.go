@@ -18,17 +18,16 @@ import (
 	"loteria/codec"
 )
 
-// moment is when a drawServer says its answers.
+// moment is when a drawServer sends its answers.
 type moment int
 
 const (
-	atTheDraw moment = iota // everyone has asked for their winners
-	atOnce                  // an agency has asked
-	tooEarly                // agency 1 has sent a bet, which is not acknowledged
+	atTheDraw moment = iota // once all agencies have asked for their winners
+	atOnce                  // once an agency has asked
+	tooEarly                // once agency 1 has sent a bet, which is not acknowledged
 )
 
-// drawServer acknowledges bets, and answers everyone's question for winners as
-// the test wants.
+// drawServer acknowledges bets, and answers each GET_WINNERS as the test wants.
 type drawServer struct {
 	t        *testing.T
 	listener net.Listener
@@ -42,12 +41,12 @@ type drawServer struct {
 	right    map[codec.Agency][]byte
 	asked    int
 	receipts map[codec.Agency]int
-	receipt  func(conn *net.TCPConn) // answers one; nil: it is not expected
+	receipt  func(conn *net.TCPConn) // answers a receipt; nil if none is expected
 
 	handlers sync.WaitGroup
 }
 
-// startDrawServer starts one that has to be ended with end.
+// startDrawServer starts a drawServer. The test has to call end.
 func startDrawServer(t *testing.T, agencies int, when moment, answer func(codec.Agency, *net.TCPConn, []byte)) *drawServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -68,10 +67,10 @@ func startDrawServer(t *testing.T, agencies int, when moment, answer func(codec.
 	return s
 }
 
-// leftOpenTimeout is how long a load that has ended may keep a connection open.
+// leftOpenTimeout is how long end waits for the load to close its connections.
 const leftOpenTimeout = 5 * time.Second
 
-// end checks that no connection is open any more.
+// end stops the server, and checks that the load has closed all connections.
 func (s *drawServer) end() {
 	_ = s.listener.Close()
 	s.mu.Lock()
@@ -123,7 +122,7 @@ func (s *drawServer) hear(c *net.TCPConn, payload []byte) {
 	case r.Kind == codec.RequestHello:
 		write(c, codec.AppendWelcome(nil, codec.Welcome{Window: 64, FrameBytesMax: codec.FrameBytesMaxDefault}))
 	case r.Kind == codec.RequestReceived && s.receipt == nil:
-		s.t.Errorf("%q of an agency that said no HELLO", payload)
+		s.t.Errorf("%q of an agency that has not said HELLO", payload)
 	case r.Kind == codec.RequestReceived:
 		s.receipts[r.Agency]++
 		s.receipt(c)
@@ -151,11 +150,11 @@ func write(c *net.TCPConn, p []byte) {
 	_, _ = c.Write(p) // the load may be over
 }
 
-// waitingLoad is a load of agency 1 and three that wait, 2 to 4.
+// waitingLoad has agency 1, which sends, and agencies 2 to 4, which wait.
 var waitingLoad = Options{Agencies: 1, Waiting: 3, Bets: 10, Window: 1, BatchBytes: 8192, StopAndWait: true}
 
-// Those who wait get what a server says, however it comes, and one who gets
-// anything but their winners ends the load.
+// Waiting agencies take their winners in any pieces. If one of them gets anything else, the load
+// ends.
 func TestWaiting(t *testing.T) {
 	const odd = 3
 	byteByByte := func(c *net.TCPConn, p []byte) {
@@ -166,12 +165,12 @@ func TestWaiting(t *testing.T) {
 	saying := func(payload string) func(*net.TCPConn, []byte) {
 		return func(c *net.TCPConn, _ []byte) { write(c, codec.AppendFrame(nil, []byte(payload))) }
 	}
-	const manyLines = 1000 // do not fit into a loop's read buffer
+	const manyLines = 1000 // more than a loop's read buffer holds
 	for _, c := range []struct {
 		name string
 		when moment
-		// answer is given to all, if nothing goes wrong, or else to one, while the others
-		// are told nothing.
+		// answer answers all agencies if want is nil. Otherwise it answers only one, and the others
+		// get no answer.
 		answer func(c *net.TCPConn, right []byte)
 		want   error
 		says   string
@@ -249,12 +248,12 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// The last winners are what the draw's time ends with, whoever gets them.
+// The draw's time ends when the last agency has its winners, whichever that is.
 func TestLastWinners(t *testing.T) {
 	for last := codec.Agency(1); int(last) <= waitingLoad.Agencies+waitingLoad.Waiting; last++ {
 		t.Run(fmt.Sprintf("agency %d", last), func(t *testing.T) {
-			// The load notes when it has reported, on a busy machine only some time after
-			// the server has heard it. A pause that is long enough shows what counts.
+			// On a busy machine the load may note the time of its last report late. With a pause
+			// that is long enough, the draw's time still shows the pause.
 			const pauseMax = 5 * time.Second
 			for pause := 50 * time.Millisecond; ; pause *= 2 {
 				got := drawWithPause(t, last, pause)
@@ -269,7 +268,7 @@ func TestLastWinners(t *testing.T) {
 	}
 }
 
-// drawWithPause is how long a draw takes whose last winners come after a pause.
+// drawWithPause returns the time of a draw whose last winners come after a pause.
 func drawWithPause(t *testing.T, last codec.Agency, pause time.Duration) time.Duration {
 	t.Helper()
 	o := waitingLoad
@@ -294,7 +293,7 @@ func drawWithPause(t *testing.T, last codec.Agency, pause time.Duration) time.Du
 	return time.Duration(r.Draw.Seconds * float64(time.Second))
 }
 
-// A load that is interrupted while agencies wait leaves nothing behind.
+// A load that is interrupted while agencies wait closes all its connections.
 func TestWaitingInterrupted(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -318,8 +317,8 @@ func TestWaitingInterrupted(t *testing.T) {
 	}
 }
 
-// Wherever an answer is cut, it is put together of what its reads brought, which
-// is not there any more when the next one comes.
+// take puts an answer together from pieces, wherever it is cut. It must copy them: the next read
+// overwrites the buffer.
 func TestWaiterTakesPieces(t *testing.T) {
 	r := &run{options: waitingLoad}
 	fresh, err := newWaiter(r, 1)
@@ -335,7 +334,7 @@ func TestWaiterTakesPieces(t *testing.T) {
 		{"other winners", strings.Replace(winners, "|", "/", 1), ErrWinners},
 		{"an error", string(codec.AppendError(nil, codec.CodeStorage, "")), ErrServer},
 		{"two answers", winners + winners, ErrServer},
-		{"winners behind something else", "0" + winners, codec.ErrFrameHeader},
+		{"winners after another byte", "0" + winners, codec.ErrFrameHeader},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for first := range len(c.in) + 1 {

@@ -11,27 +11,25 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Yardstick is the least that any server of this load has to do: receive the
-// frames, append their bytes to a file, sync, acknowledge. It reads the
-// frames' lengths, since it has to count them, and nothing else. Its groups form as
-// a server's do: what comes while one group syncs is the next.
+// Yardstick does the least that any server must do under this load: receive the frames, append
+// their bytes to a file, sync, acknowledge. It reads only the frames' lengths, to count them. Its
+// groups form as a server's do: what comes while one group syncs is the next group.
 type Yardstick struct {
-	// Log is what the frames are appended to. Its group is durable when an ACK leaves.
+	// Log gets the frames. A frame's group is durable before its ACK leaves.
 	Log Log
-	// Connections is how many it serves. It ends when all of them are closed.
+	// Connections is how many connections it serves. It ends when all of them are closed.
 	Connections int
-	// GroupBytes is how large a group grows, about; 0 stands for
-	// GroupBytesDefault. A server's mean group makes groups of its size.
+	// GroupBytes is about how large a group grows; 0 stands for GroupBytesDefault. Set it to a
+	// server's mean group to get groups of that size.
 	GroupBytes int
 }
 
-// GroupBytesDefault is what loteria's server lets wait for the disk with two
-// event loops.
+// GroupBytesDefault is how many bytes loteria's server lets wait for the disk with two event loops.
 const GroupBytesDefault = 4 << 20
 
 const (
-	// Each connection has two buffers, one that is read into and one that is
-	// written to the file. All of them take at most about yardstickBytes.
+	// Each connection has two buffers: one to read into, and one to write to the file. All buffers
+	// together have at most about yardstickBytes, or more if each has only pieceBytesMin.
 	yardstickBytes  = 64 << 20
 	pieceBytesMax   = 256 << 10
 	pieceBytesMin   = 8 << 10
@@ -42,7 +40,7 @@ const (
 type piece struct {
 	from   *yardstickConn
 	bytes  []byte
-	frames int // that end in it
+	frames int // how many frames end in it
 }
 
 // yardstickConn is one connection.
@@ -51,7 +49,7 @@ type yardstickConn struct {
 	free chan []byte // buffers
 }
 
-// yardstick is one that serves.
+// yardstick is a running Yardstick.
 type yardstick struct {
 	log        Log
 	groupBytes int
@@ -61,11 +59,11 @@ type yardstick struct {
 	groups, bytes, bytesMax int64
 }
 
-// Serve takes the connections, closes l, and returns what it wrote when all
-// connections are closed.
+// Serve accepts the connections of l, and returns what it wrote when all of them are closed. It
+// closes l. When ctx is done it closes everything and returns an error.
 func (y Yardstick) Serve(ctx context.Context, l net.Listener) (_ *Groups, err error) {
 	defer func() { err = errors.Join(err, closeOnce(l)) }()
-	unhook := context.AfterFunc(ctx, func() { _ = closeOnce(l) }) // Accept tells
+	unhook := context.AfterFunc(ctx, func() { _ = closeOnce(l) }) // Accept returns the error
 	defer unhook()
 
 	groupBytes := y.GroupBytes
@@ -87,14 +85,14 @@ func (y Yardstick) Serve(ctx context.Context, l net.Listener) (_ *Groups, err er
 		for range buffersPerPiece {
 			c.free <- make([]byte, bufferBytes)
 		}
-		context.AfterFunc(ctx, func() { _ = conn.Close() }) // the read tells
+		context.AfterFunc(ctx, func() { _ = conn.Close() }) // the read returns the error
 		readers.Go(func() error { return s.receive(ctx, c) })
 	}
 	var committer errgroup.Group
 	committer.Go(func() error {
 		err := s.commit()
 		if err != nil {
-			cancel() // nobody takes what is read any more
+			cancel() // nothing takes pieces from pending any more
 		}
 		return err
 	})
@@ -106,7 +104,7 @@ func (y Yardstick) Serve(ctx context.Context, l net.Listener) (_ *Groups, err er
 	return NewGroups(s.groups, s.bytes, s.bytesMax), nil
 }
 
-// receive hands over what a connection brings, until it is closed.
+// receive hands over what it reads from a connection, until the connection is closed.
 func (s *yardstick) receive(ctx context.Context, c *yardstickConn) (err error) {
 	defer func() { err = errors.Join(err, closeOnce(c.conn)) }()
 	var frames frameCounter
@@ -134,7 +132,7 @@ func (s *yardstick) receive(ctx context.Context, c *yardstickConn) (err error) {
 	}
 }
 
-// closeOnce closes what may be closed already, because ctx is done.
+// closeOnce closes c. It is no error if c is closed already, because ctx was done.
 func closeOnce(c io.Closer) error {
 	if err := c.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
@@ -142,8 +140,8 @@ func closeOnce(c io.Closer) error {
 	return nil
 }
 
-// commit takes all that is pending as one group, syncs it, and lets another
-// goroutine acknowledge it while the next one is written.
+// commit takes what is pending as one group and syncs it. Another goroutine acknowledges it while
+// commit writes the next group.
 func (s *yardstick) commit() error {
 	durable := make(chan []piece, 1)
 	spare := make(chan []piece, 2)
@@ -178,7 +176,7 @@ func (s *yardstick) commit() error {
 	return nil
 }
 
-// gather adds to a group, which has one piece, what else is pending.
+// gather adds the other pending pieces to a group of one piece.
 func (s *yardstick) gather(group []piece) []piece {
 	for size := len(group[0].bytes); size < s.groupBytes; {
 		select {
@@ -203,23 +201,23 @@ func (s *yardstick) acknowledge(group []piece) {
 			s.acks = append(s.acks, ackFrame...)
 		}
 		if len(s.acks) > 0 {
-			// A peer that is gone needs no ACK; its reader tells.
+			// A peer that is gone needs no ACK; the connection's read returns the error.
 			_, _ = p.from.conn.Write(s.acks)
 		}
 	}
 }
 
-// frameCounter finds where frames end in a stream that is cut anywhere.
+// frameCounter counts the frames that end in each piece of a stream.
 type frameCounter struct {
-	length  int // of the header that is being read
-	digits  int // of it
-	payload int // bytes of the frame that are still to come
+	length  int // what the header says so far
+	digits  int // how many digits of the header have come
+	payload int // how many payload bytes are still to come
 }
 
-// errFrame says that what came is no frame.
+// errFrame says that the stream is not made of frames.
 var errFrame = errors.New("yardstick: no frame")
 
-// lengthDigitsMax bounds a header.
+// lengthDigitsMax limits a header.
 const lengthDigitsMax = 9
 
 func (c *frameCounter) count(b []byte) (ended int, err error) {

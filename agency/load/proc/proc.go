@@ -1,5 +1,5 @@
-// Package proc asks Linux's /proc about a process that runs, or that has ended and was
-// not waited for.
+// Package proc reads Linux's /proc about a process that runs, or that has ended but was not waited
+// for.
 package proc
 
 import (
@@ -11,29 +11,29 @@ import (
 	"time"
 )
 
-// ErrUnreadable says that /proc has not what Linux has there: this is another system, or
-// there is no such process.
+// ErrUnreadable says that /proc doesn't have what Linux has there: this is another system, or there
+// is no such process.
 var ErrUnreadable = errors.New("/proc is not readable")
 
 // Usage is what a process has used since it began.
 type Usage struct {
 	CPU        time.Duration
-	Memory     int64 // resident, bytes; 0 if it has ended
-	MemoryPeak int64 // resident, bytes; 0 if it has ended
+	Memory     int64 // resident bytes; 0 if the process has ended
+	MemoryPeak int64 // resident bytes at their peak; 0 if the process has ended
 }
 
-// clockTick is what /proc counts processor time in (USER_HZ), on every
-// architecture that Go knows.
+// clockTick is the unit of processor time in /proc (USER_HZ), on every architecture that Go
+// supports.
 const clockTick = time.Second / 100
 
-// Fields of a process's stat, counted from the one behind its name.
+// Indexes of the fields of a process's stat, counted from the field after its name.
 const (
 	fieldState = 0  // 3 in proc(5)
 	fieldUtime = 11 // 14
 	fieldStime = 12 // 15
 )
 
-// UsageOf is what the process has used. Errors wrap [ErrUnreadable].
+// UsageOf returns what the process has used. Errors wrap [ErrUnreadable].
 func UsageOf(pid int) (Usage, error) {
 	stat, err := statOf(pid)
 	if err != nil {
@@ -71,8 +71,8 @@ func UsageOf(pid int) (Usage, error) {
 	return u, nil
 }
 
-// Ended reports whether the process has ended and was not waited for yet. It doesn't
-// wait for it either. Errors wrap [ErrUnreadable].
+// Ended reports whether the process has ended and was not waited for yet. It doesn't wait for the
+// process itself. Errors wrap [ErrUnreadable].
 func Ended(pid int) (bool, error) {
 	stat, err := statOf(pid)
 	if err != nil {
@@ -81,14 +81,13 @@ func Ended(pid int) (bool, error) {
 	return string(stat[fieldState]) == "Z", nil
 }
 
-// statOf are the fields of a process's stat that stand behind its name, fieldStime at
-// least.
+// statOf returns the fields of a process's stat after its name, up to fieldStime at least.
 func statOf(pid int) ([][]byte, error) {
 	stat, err := os.ReadFile(file(pid, "stat"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
-	// The name is in parentheses and may hold anything.
+	// The name is in parentheses, and may contain any bytes.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) <= fieldStime {
 		return nil, fmt.Errorf("%w: %s has %d fields", ErrUnreadable, file(pid, "stat"), len(fields))

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownCPU is this process's processor time, as it is asked for elsewhere.
+// ownCPU returns this process's processor time from getrusage.
 func ownCPU(t *testing.T) time.Duration {
 	t.Helper()
 	var u unix.Rusage
@@ -34,8 +34,7 @@ func TestUsage(t *testing.T) {
 	if u.Memory <= 0 || u.MemoryPeak < u.Memory {
 		t.Errorf("%+v", u)
 	}
-	// Two ways to ask. This one cuts both times, the user's and the system's, to whole
-	// ticks.
+	// /proc rounds both times, the user's and the system's, down to whole ticks.
 	if most := ownCPU(t); u.CPU < least-2*clockTick || u.CPU > most {
 		t.Errorf("/proc has %v of processor time, getrusage %v to %v", u.CPU, least, most)
 	}
@@ -50,8 +49,8 @@ func TestOfNobody(t *testing.T) {
 	}
 }
 
-// A process that has ended is known to have until it is waited for, and what it used
-// can be asked for still.
+// A process that has ended is reported as ended until it is waited for. Its usage can still be
+// read.
 func TestEnded(t *testing.T) {
 	cmd := exec.Command("cat")
 	in, err := cmd.StdinPipe()
@@ -63,12 +62,12 @@ func TestEnded(t *testing.T) {
 	}
 	pid := cmd.Process.Pid
 	if ended, err := Ended(pid); ended || err != nil {
-		t.Errorf("a process that runs has ended: %v, %v", ended, err)
+		t.Errorf("a running process is reported as ended: %v, %v", ended, err)
 	}
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// The end is waited for, and the process left as it is.
+	// WNOWAIT waits for the end, but leaves the process as it is.
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 	}
@@ -76,10 +75,10 @@ func TestEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ended, err := Ended(pid); !ended || err != nil {
-		t.Errorf("a process that has ended has: %v, %v", ended, err)
+		t.Errorf("an ended process is reported as ended: %v, %v", ended, err)
 	}
 	if u, err := UsageOf(pid); err != nil || u.Memory != 0 {
-		t.Errorf("a process that has ended uses %+v, %v", u, err)
+		t.Errorf("an ended process uses %+v, %v", u, err)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
