@@ -14,13 +14,12 @@ import (
 	"loteria/agency/dataset"
 )
 
-// fuzzReadBytesMax is how much of an entry is read: a small archive may hold a
-// huge one.
+// fuzzReadBytesMax is how much of an entry is read at most, since a small archive may hold a huge
+// entry.
 const fuzzReadBytesMax = 64 << 10
 
-// FuzzArchive opens arbitrary bytes as a zip archive, which people get from
-// elsewhere. It opens exactly if archive/zip finds the agency's file in it, and
-// an error names the archive and says what is the matter.
+// FuzzArchive opens arbitrary bytes as a zip archive. Open succeeds exactly if archive/zip finds
+// and opens the agency's file. Its error names the archive and the problem.
 func FuzzArchive(f *testing.F) {
 	spec, err := dataset.Sized(2, 3)
 	if err != nil {
@@ -61,14 +60,14 @@ func FuzzArchive(f *testing.F) {
 		if err == nil && n < fuzzReadBytesMax && uint64(n) != entry.UncompressedSize64 {
 			t.Fatalf("%d bytes, and the archive says %d", n, entry.UncompressedSize64)
 		}
-		// After damage, compress/flate says it again at Close.
+		// After damage, Close may return the same error again.
 		if errClose := bets.Close(); errClose != nil && err == nil {
 			t.Fatal(errClose)
 		}
 	})
 }
 
-// agencyEntry is the file of agency 1, if there is one.
+// agencyEntry returns the entry of agency 1, or nil.
 func agencyEntry(archive []byte) *zip.File {
 	r, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
 	if err != nil {

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Who plays. Documents follow the days of birth at the pace at which Argentina
-// has handed them out, so that both years give 8 digits.
+// The people who play. Document numbers grow with the day of birth, as in Argentina, so documents
+// of both years have 8 digits.
 const (
 	birthYearMin = 1952
 	birthYearMax = 2006
 
 	documentMin       = 10_000_000
 	documentsPerDay   = 1_850
-	documentsScatter  = 300_000 // people are registered sooner or later after birth
-	secondGivenOneIn  = 3       // one person in so many has a second given name
+	documentsScatter  = 300_000 // some people are registered later after birth than others
+	secondGivenOneIn  = 3       // about one person in so many has a second given name
 	secondFamilyOneIn = 8       // one person in so many uses both family names
 )
 
@@ -36,17 +36,16 @@ var monthDays = func() (days [366]string) {
 type generator struct {
 	random        rand.PCG
 	winningNumber uint64
-	// winnersLeft of the betsLeft bets still to come are winners;
-	// winnersLeft <= betsLeft.
+	// betsLeft bets are still to come, and winnersLeft of them win: winnersLeft <= betsLeft.
 	betsLeft, winnersLeft uint64
 }
 
-// newGenerator expects an agency that s.validateAgency accepts.
+// newGenerator returns the generator of an agency that s.validateAgency accepts.
 func newGenerator(s Spec, agency int) *generator {
 	share := s.Agencies[agency-1]
 	return &generator{
-		// The agency is half of the seed: its bets don't depend on how many
-		// draws other agencies need.
+		// The agency's id is half of the seed, so its bets don't depend on how many random words
+		// other agencies need.
 		random:        *rand.NewPCG(s.Seed, uint64(agency)),
 		winningNumber: uint64(s.WinningNumber),
 		betsLeft:      uint64(share.Bets),
@@ -54,8 +53,8 @@ func newGenerator(s Spec, agency int) *generator {
 	}
 }
 
-// appendBet appends the next bet as a row of CSV with its line end.
-// At most share.Bets calls are allowed.
+// appendBet appends the next bet as a row of CSV with its line end. It may be called at most
+// share.Bets times.
 func (g *generator) appendBet(row []byte) []byte {
 	row = g.appendGivenNames(row)
 	row = append(row, ',')
@@ -73,8 +72,7 @@ func (g *generator) appendGivenNames(row []byte) []byte {
 	first := draw.common(names)
 	row = append(row, first...)
 	if draw.below(secondGivenOneIn) == 0 {
-		// A compound name such as María José is not prolonged, and nobody is
-		// called Juan Juan.
+		// A compound name such as María José gets no second name, and nobody is called Juan Juan.
 		if second := draw.common(names); second != first && !isCompound(first) && !isCompound(second) {
 			row = append(row, ' ')
 			row = append(row, second...)
@@ -98,7 +96,7 @@ func (g *generator) appendPerson(row []byte) []byte {
 	draw := g.draw()
 	year := birthYearMin + draw.below(birthYearMax-birthYearMin+1)
 	var day uint64
-	if year%4 == 0 { // true of the leap years between birthYearMin and birthYearMax
+	if year%4 == 0 { // a leap year, for all years from birthYearMin to birthYearMax
 		day = draw.below(366)
 	} else if day = draw.below(365); day >= leapDay {
 		day++
@@ -111,14 +109,14 @@ func (g *generator) appendPerson(row []byte) []byte {
 	return append(row, monthDays[day]...)
 }
 
-// number decides whether the bet wins by selection sampling (Knuth, TAOCP 3.4.2,
-// algorithm S): exactly the planned winners come out, at random places, without
-// remembering any.
+// number returns the bet's number. Selection sampling (Knuth, TAOCP 3.4.2, algorithm S) decides
+// whether the bet wins: it makes exactly the planned number of winners, at random places, in
+// constant memory.
 func (g *generator) number() uint64 {
 	draw := g.draw()
 	wins := draw.below(g.betsLeft) < g.winnersLeft
 	g.betsLeft--
-	number := draw.below(NumberMax) // one number fewer than there are: the winning one is skipped
+	number := draw.below(NumberMax) // one fewer than there are: the winning number is skipped
 	switch {
 	case wins:
 		g.winnersLeft--
@@ -130,12 +128,12 @@ func (g *generator) number() uint64 {
 	}
 }
 
-// draw starts a handful of dependent draws from one random word.
+// draw takes one random word for several draws.
 func (g *generator) draw() draw { return draw(g.random.Uint64()) }
 
-// draw is a fraction of 2^64 that is used up digit by digit, in whatever base
-// each digit needs. The bases of one word multiply to 2^40 at most (10^8 bets,
-// 10^4 numbers), so digits are even to one part in 2^24.
+// draw is a random word, read as a fraction of 2^64. Each call of below takes the next digit of the
+// fraction, in base n. The bases of one word multiply to at most 2^40 (10^8 bets, 10^4 numbers), so
+// digits are uniform to one part in 2^24.
 type draw uint64
 
 // below returns a number from 0 to n-1.
@@ -145,8 +143,8 @@ func (d *draw) below(n uint64) uint64 {
 	return digit
 }
 
-// common returns one of names, the earlier ones more often: of a hundred names
-// the first comes up for one person in twenty.
+// common returns one of names, and early ones more often: of a hundred names, one person in twenty
+// gets the first.
 func (d *draw) common(names []string) string {
 	return names[d.below(d.below(uint64(len(names)))+1)]
 }

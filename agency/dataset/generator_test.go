@@ -38,8 +38,8 @@ func hash(tb testing.TB, spec dataset.Spec) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// These hold on every machine and with every release of Go. Whoever changes
-// them on purpose makes the bundled dataset again; see the package comment.
+// The hashes hold on every machine and with every release of Go. If you change them on purpose,
+// make the bundled dataset again; see the package comment.
 func TestContentIsStable(t *testing.T) {
 	sized, err := dataset.Sized(7, 1_234)
 	if err != nil {
@@ -93,7 +93,7 @@ func TestWinningNumberChangesNumbersOnly(t *testing.T) {
 	}
 }
 
-// TestEveryBetIsValid checks against the protocol's rules and the dataset's own.
+// TestEveryBetIsValid checks every bet by the protocol's rules and by the dataset's own.
 func TestEveryBetIsValid(t *testing.T) {
 	sized := func(agencies, bets, winningNumber int) dataset.Spec {
 		spec, err := dataset.Sized(agencies, bets)
@@ -142,7 +142,7 @@ var (
 	adultTo         = time.Date(2006, 12, 31, 0, 0, 0, 0, time.UTC)
 )
 
-// checkRow is slow and obvious. It returns the number that was played.
+// checkRow checks a row in a slow and simple way. It returns the bet's number.
 func checkRow(row string) (int, error) {
 	line, ended := strings.CutSuffix(row, "\r\n")
 	fields := strings.Split(line, ",")
@@ -152,7 +152,7 @@ func checkRow(row string) (int, error) {
 	case !utf8.ValidString(line):
 		return 0, fmt.Errorf("not UTF-8")
 	case strings.ContainsFunc(line, unicode.IsControl) || strings.ContainsAny(line, `|"`):
-		return 0, fmt.Errorf("holds what the protocol or CSV treats specially")
+		return 0, fmt.Errorf("contains a character that the protocol or CSV treats specially")
 	case len(fields) != 5:
 		return 0, fmt.Errorf("%d columns", len(fields))
 	case len(row) > 160:
@@ -163,7 +163,7 @@ func checkRow(row string) (int, error) {
 		return 0, err
 	}
 	if strings.Join(parsed, ",") != line {
-		return 0, fmt.Errorf("a reader of CSV sees %q", parsed)
+		return 0, fmt.Errorf("encoding/csv reads %q", parsed)
 	}
 	for _, name := range fields[:2] {
 		if len(name) < 1 || len(name) > 128 || name != strings.Join(strings.Fields(name), " ") {
@@ -183,7 +183,7 @@ func checkRow(row string) (int, error) {
 	return strconv.Atoi(fields[4])
 }
 
-// TestDefaultIsVaried checks what other tests rely on the default set for.
+// TestDefaultIsVaried checks that the default dataset has the variety that other tests rely on.
 func TestDefaultIsVaried(t *testing.T) {
 	spec := dataset.Default()
 	rows := make(map[string]bool)

@@ -2,10 +2,10 @@ package dataset
 
 import "strings"
 
-// Names stand in order of how common they are, roughly: the first ones are drawn
-// more often. None may hold what CSV or the protocol treats specially (comma,
-// quote, |, control characters). Changing, adding or moving one changes
-// every dataset; the package comment says what to do then.
+// The names are roughly ordered by how common they are: the first ones are drawn more often. No
+// name may contain what CSV or the protocol treats specially (comma, quote, |, control characters).
+// Changing, adding or moving a name changes every dataset; the package comment says what to do
+// then.
 
 // givenNames holds women's and men's names.
 var givenNames = [2][]string{
@@ -53,7 +53,7 @@ var familyNames = split(`González, Rodríguez, Gómez, Fernández, López, Día
 	Choque, Huanca, Ñancucheo, Huenchumán, Catrileo, Antileo, D'Angelo, D'Amico, D'Elía, O'Farrell,
 	O'Donnell, Dell'Oca, Öhlund, Ünal`)
 
-// split takes a list apart at its commas, so that the lists above can be wrapped.
+// split splits a list at its commas and removes line ends, so that the lists above can be wrapped.
 func split(list string) []string {
 	names := strings.Split(list, ",")
 	for i, name := range names {

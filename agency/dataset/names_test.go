@@ -11,10 +11,10 @@ func TestNamesAreClean(t *testing.T) {
 		seen := make(map[string]bool)
 		for _, name := range names {
 			if name == "" || strings.ContainsAny(name, "\",|\n\t") {
-				t.Errorf("%q is no name", name)
+				t.Errorf("%q is not a legal name", name)
 			}
 			if seen[name] {
-				t.Errorf("%s stands in its list twice", name)
+				t.Errorf("%s is in its list twice", name)
 			}
 			seen[name] = true
 			if len(name) > len(longest) {

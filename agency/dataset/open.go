@@ -12,23 +12,22 @@ import (
 )
 
 var (
-	// ErrNoAgencyFile says that a folder or archive holds no file for the agency.
+	// ErrNoAgencyFile says that a folder or an archive has no file for the agency.
 	ErrNoAgencyFile = errors.New("no file for this agency")
-	// ErrNotZip says that a file whose name ends in .zip can't be read as one.
+	// ErrNotZip says that a file whose name ends in .zip can't be read as a zip archive.
 	ErrNotZip = errors.New("not a readable zip archive")
 )
 
-// zipEncrypted is the bit of an entry's flags that says so (APPNOTE 4.4.4).
+// zipEncrypted is the flag of an encrypted entry (APPNOTE 4.4.4).
 const zipEncrypted = 1
 
-// Open opens the bets of one agency. path is a folder or an archive (its name ends in
-// .zip, in any case) that holds agency-<id>.csv at its top, or else the agency's
-// CSV file itself. It returns the stream, which the caller closes, and its name
-// for messages, such as dataset.zip:agency-3.csv.
+// Open opens the bets of one agency. path is a folder or an archive (a name that ends in .zip, in
+// upper or lower case) with agency-<id>.csv at its top, or the agency's CSV file itself. Open
+// returns the stream, which the caller closes, and its name for messages, such as
+// dataset.zip:agency-3.csv.
 //
-// Errors name the file. They wrap [ErrNoAgencyFile], [ErrNotZip] or what the operating system said,
-// such as [io/fs.ErrNotExist] if there is no path. Damage inside an archive's entry shows while
-// reading.
+// Errors name the file. They wrap [ErrNoAgencyFile], [ErrNotZip] or the operating system's error,
+// such as [io/fs.ErrNotExist]. If an archive's entry is damaged, reading it returns an error.
 func Open(path string, agency int) (io.ReadCloser, string, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -46,10 +45,9 @@ func Open(path string, agency int) (io.ReadCloser, string, error) {
 	}
 }
 
-// OpenFirst opens the bets of one agency at the first of paths that has them,
-// each as [Open] takes it. It goes past a path that doesn't exist, or that holds
-// no file for the agency; any other error ends the search. If no path has them,
-// the error is every path's.
+// OpenFirst opens the bets of one agency at the first of paths that has them, as [Open] does. It
+// skips paths that don't exist or have no file for the agency; any other error ends the search. If
+// no path has them, the error wraps the errors of all paths.
 func OpenFirst(paths []string, agency int) (io.ReadCloser, string, error) {
 	var missing error
 	for _, path := range paths {
@@ -62,7 +60,7 @@ func OpenFirst(paths []string, agency int) (io.ReadCloser, string, error) {
 		case missing == nil:
 			missing = err
 		default:
-			missing = fmt.Errorf("%w; %w", missing, err) // one line, as every error
+			missing = fmt.Errorf("%w; %w", missing, err) // on one line, unlike errors.Join
 		}
 	}
 	if missing == nil {
@@ -94,7 +92,7 @@ func openInArchive(path string, agency int) (io.ReadCloser, string, error) {
 		return nil, "", err
 	}
 	if err != nil {
-		// zip.ErrFormat, or io.ErrUnexpectedEOF if its directory is cut.
+		// zip.ErrFormat, or io.ErrUnexpectedEOF if the archive's directory is cut.
 		return nil, "", fmt.Errorf("%s: %w: make it again, or name a CSV file or a folder", path, ErrNotZip)
 	}
 	entry, err := openEntry(&archive.Reader, path, agency)
@@ -104,8 +102,8 @@ func openInArchive(path string, agency int) (io.ReadCloser, string, error) {
 	return &archiveEntry{ReadCloser: entry, archive: archive}, entryName(path, agency), nil
 }
 
-// openEntry looks the entry up by its exact name. (The archive's own Open would
-// also clean and correct the names of others.)
+// openEntry finds the entry by its exact name. The archive's own Open would also clean up the names
+// of entries.
 func openEntry(archive *zip.Reader, path string, agency int) (io.ReadCloser, error) {
 	for _, file := range archive.File {
 		if file.Name != FileName(agency) {
@@ -132,7 +130,7 @@ func noAgencyFile(path string, agency int) error {
 		path, ErrNoAgencyFile, FileName(agency), agency)
 }
 
-// archiveEntry closes the archive with the entry.
+// archiveEntry is an entry that closes its archive when it is closed.
 type archiveEntry struct {
 	io.ReadCloser
 	archive io.Closer

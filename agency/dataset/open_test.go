@@ -19,7 +19,7 @@ func TestOpen(t *testing.T) {
 	spec := small(t)
 	root := t.TempDir()
 	ctx := context.Background()
-	dir := filepath.Join(root, "folder.zip") // a folder, whatever its name says
+	dir := filepath.Join(root, "folder.zip") // a folder, despite its name
 	archive := filepath.Join(root, "Set.ZIP")
 	if err := spec.WriteDir(ctx, dir, false); err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// A CSV file is the agency's whatever its name and the agency's id.
+// Open takes a CSV file of any name for any agency.
 func TestOpenTakesACSVFileOfAnyName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bets")
 	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
@@ -131,7 +131,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// archiveOf returns an archive with the entries as they stand, each holding a few bytes.
+// archiveOf returns an archive with exactly these entries. Each has a few bytes of content.
 func archiveOf(t *testing.T, entries ...*zip.FileHeader) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -151,7 +151,7 @@ func archiveOf(t *testing.T, entries ...*zip.FileHeader) []byte {
 	return out.Bytes()
 }
 
-// Damage inside an entry must not pass for the end of the bets.
+// Damage inside an entry must be an error, and not look like the end of the bets.
 func TestReadingADamagedEntryFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "set.zip")
 	if err := dataset.Default().WriteZipFile(context.Background(), path, false); err != nil {
@@ -223,7 +223,7 @@ func TestOpenFirstGoesPastWhatHasNoBets(t *testing.T) {
 		}
 		for _, path := range test.paths {
 			if test.err != dataset.ErrNotZip && !strings.Contains(err.Error(), path) {
-				t.Errorf("%q: the error names not all of them: %v", test.paths, err)
+				t.Errorf("%q: the error doesn't name all of them: %v", test.paths, err)
 			}
 		}
 	}

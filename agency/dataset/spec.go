@@ -8,10 +8,10 @@ import (
 const (
 	// SeedDefault is the seed of the bundled dataset.
 	SeedDefault = 1
-	// WinningNumberDefault is the number that the bundled dataset's winners played.
+	// WinningNumberDefault is the number that the winners of the bundled dataset play.
 	WinningNumberDefault = 7574
 
-	// NumberMax is the highest number that anyone plays; the lowest is 0.
+	// NumberMax is the highest number that is played; the lowest is 0.
 	NumberMax = 9999
 	// AgenciesMax is the largest number of agencies in a dataset.
 	AgenciesMax = 100_000
@@ -19,31 +19,31 @@ const (
 	BetsMax = 100_000_000
 )
 
-// ErrInvalidSpec says that a dataset can't be made as described. It is wrapped
-// with the value and with what is legal.
+// ErrInvalidSpec says that a dataset can't be made as described. It comes wrapped, with the value
+// and with what is legal.
 var ErrInvalidSpec = errors.New("dataset: invalid")
 
-// Spec describes a dataset completely: equal specs make equal bets.
-// Start from [Default] or [Sized] and change fields as needed. Methods only read
-// it, so any number of goroutines may use one Spec at once.
+// Spec describes a dataset completely: equal specs make equal bets. Start from [Default] or [Sized]
+// and change fields as needed. Methods only read a Spec, so any number of goroutines may use one at
+// once.
 type Spec struct {
 	// Seed picks one of the many datasets of this shape.
 	Seed uint64
 	// Agencies holds the share of agency 1 at index 0, and so on.
 	Agencies []Share
-	// WinningNumber, 0 to [NumberMax], is played by the planted winners only.
+	// WinningNumber, 0 to [NumberMax], is the number that only the planted winners play.
 	WinningNumber int
 }
 
-// Share is what one agency has.
+// Share is how many bets and winners one agency has.
 type Share struct {
-	// Bets counts the agency's bets, its winners included; may be 0.
+	// Bets is the number of the agency's bets, including its winners; it may be 0.
 	Bets int
-	// Winners counts those of the bets that play the winning number; at most Bets.
+	// Winners is the number of bets that play the winning number, at most Bets.
 	Winners int
 }
 
-// defaultShares is the bundled dataset's, and the pattern that Sized repeats.
+// defaultShares are the shares of the bundled dataset, and the pattern that Sized repeats.
 var defaultShares = [...]Share{
 	{Bets: 26_936, Winners: 2},
 	{Bets: 25_518, Winners: 3},
@@ -62,10 +62,9 @@ func Default() Spec {
 	}
 }
 
-// Sized returns a spec of 1 to [AgenciesMax] agencies with 0 to [BetsMax] bets
-// in all, with the default's seed and winning number. The package comment says
-// how bets and winners are shared out; with few bets some agencies get none.
-// The error is [ErrInvalidSpec].
+// Sized returns a spec of 1 to [AgenciesMax] agencies with 0 to [BetsMax] bets in all, and with the
+// default's seed and winning number. The package comment says how it distributes bets and winners;
+// with few bets some agencies get none. The error wraps [ErrInvalidSpec].
 func Sized(agencies, bets int) (Spec, error) {
 	if agencies < 1 || agencies > AgenciesMax {
 		return Spec{}, fmt.Errorf("%w: %d agencies: choose 1 to %d", ErrInvalidSpec, agencies, AgenciesMax)
@@ -83,9 +82,8 @@ func Sized(agencies, bets int) (Spec, error) {
 		Agencies:      make([]Share, agencies),
 		WinningNumber: WinningNumberDefault,
 	}
-	// Each agency gets the bets between its neighbours' marks on one scale, so
-	// that rounding neither loses a bet nor makes one. The products stay below
-	// 2^58: 1.6e9 of weights times 1e8 bets.
+	// Each agency gets the bets between two marks on one scale, so rounding neither loses nor adds
+	// a bet. The products stay below 2^58: weights of 1.6e9 times 1e8 bets.
 	var weightsBefore, betsBefore int64
 	for i := range spec.Agencies {
 		pattern := defaultShares[i%len(defaultShares)]
@@ -111,9 +109,8 @@ func (s Spec) Totals() Share {
 	return total
 }
 
-// Validate returns [ErrInvalidSpec], wrapped with the first value that is not
-// legal, or nil. Everything that makes a dataset calls it, or its part for
-// one agency, before writing anything.
+// Validate returns [ErrInvalidSpec], wrapped with the first value that is not legal, or nil. Every
+// function that writes a dataset calls it, or its part for one agency, before it writes anything.
 func (s Spec) Validate() error {
 	if len(s.Agencies) < 1 || len(s.Agencies) > AgenciesMax {
 		return fmt.Errorf("%w: %d agencies: choose 1 to %d", ErrInvalidSpec, len(s.Agencies), AgenciesMax)
@@ -123,7 +120,7 @@ func (s Spec) Validate() error {
 		if err := s.validateAgency(i + 1); err != nil {
 			return err
 		}
-		// Checked inside the loop, where the sum can't have overflowed yet.
+		// Checked inside the loop, before the sum can overflow.
 		if bets += share.Bets; bets > BetsMax {
 			return fmt.Errorf("%w: more than %d bets: choose fewer", ErrInvalidSpec, BetsMax)
 		}
@@ -131,7 +128,7 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-// validateAgency checks what the file of one agency depends on, in constant time.
+// validateAgency checks what one agency's file depends on, in constant time.
 func (s Spec) validateAgency(agency int) error {
 	if agency < 1 || agency > len(s.Agencies) {
 		return fmt.Errorf("%w: agency %d: choose 1 to %d", ErrInvalidSpec, agency, len(s.Agencies))

@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	// rowBytesMax bounds a row of CSV. (A longer one would only cost an allocation.)
+	// rowBytesMax is enough for any row of CSV. A longer row would only cost an allocation.
 	rowBytesMax = 160
-	// rowsPerWrite bounds memory: rows gathered before they are written.
+	// rowsPerWrite is how many rows are gathered before they are written. It limits memory.
 	rowsPerWrite = 512
 
-	// Whoever runs the agencies, such as an unprivileged user in a container,
-	// shall be able to read the files.
+	// Any user who runs agencies must be able to read the files, such as an unprivileged user in a
+	// container.
 	fileMode   = 0o644
 	folderMode = 0o755
 )
 
-// archiveTime is the time of every archive's entries: the same seed shall give
-// the same archive whenever it is made.
+// archiveTime is the time of all entries of archives, so that the same seed always gives the same
+// archive.
 var archiveTime = time.Date(2026, time.November, 23, 0, 0, 0, 0, time.UTC)
 
 // FileName returns the name of an agency's file in an archive or a folder: agency-<id>.csv.
 func FileName(agency int) string { return fmt.Sprintf("agency-%d.csv", agency) }
 
-// WriteAgency writes the CSV file of one agency, 1 to len(s.Agencies), to w, in
-// pieces of at most 80 kB, and stops between them when ctx ends. Errors are
-// [ErrInvalidSpec], the cause of ctx's end, and w's own.
+// WriteAgency writes the CSV file of one agency, 1 to len(s.Agencies), to w. It writes pieces of at
+// most 82 kB, and stops between them when ctx is done. Errors are [ErrInvalidSpec], ctx's cause,
+// and w's own.
 func (s Spec) WriteAgency(ctx context.Context, w io.Writer, agency int) error {
 	if err := s.validateAgency(agency); err != nil {
 		return err
@@ -80,9 +80,9 @@ func (s Spec) WriteZip(ctx context.Context, w io.Writer) error {
 	return archive.Close()
 }
 
-// WriteZipFile writes the archive to the file path. Unless overwrite is set, it returns
-// an error that wraps [fs.ErrExist] if there is one already. The file appears under
-// its name when it is complete; after an error what was there before is still there.
+// WriteZipFile writes the archive to the file path. Without overwrite it returns an error that
+// wraps [fs.ErrExist] if the file exists already. The file appears under its name only when it is
+// complete; after an error the old file is still there.
 func (s Spec) WriteZipFile(ctx context.Context, path string, overwrite bool) error {
 	if err := s.Validate(); err != nil {
 		return err
@@ -95,11 +95,10 @@ func (s Spec) WriteZipFile(ctx context.Context, path string, overwrite bool) err
 	return writeFile(path, func(w io.Writer) error { return s.WriteZip(ctx, w) })
 }
 
-// WriteDir writes every agency's file to the folder dir, which it makes if need be. Unless
-// overwrite is set, it returns an error that wraps [fs.ErrExist], before
-// writing anything, if one of the files is there already; other files in the folder stay as
-// they are. Each file appears under its name when it is complete; after an error
-// those completed before stay.
+// WriteDir writes every agency's file to the folder dir, and makes the folder if necessary. Without
+// overwrite it returns an error that wraps [fs.ErrExist], before it writes anything, if one of the
+// files exists already. It doesn't touch other files in the folder. Each file appears under its
+// name only when it is complete; after an error the completed files stay.
 func (s Spec) WriteDir(ctx context.Context, dir string, overwrite bool) error {
 	if err := s.Validate(); err != nil {
 		return err
@@ -137,8 +136,8 @@ func mustNotExist(path string) error {
 	}
 }
 
-// writeFile writes to a temporary file beside path, then renames it to path. It doesn't
-// sync: a dataset that a power failure took is made again from its seed.
+// writeFile writes to a temporary file beside path, then renames it to path. It doesn't sync,
+// because a dataset that is lost in a power failure can be made again from its seed.
 func writeFile(path string, write func(io.Writer) error) (err error) {
 	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
@@ -146,7 +145,7 @@ func writeFile(path string, write func(io.Writer) error) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			// The first error is the one to tell; these two only tidy up after it.
+			// The first error is returned. These two calls only clean up.
 			_ = temporary.Close()
 			_ = os.Remove(temporary.Name())
 		}

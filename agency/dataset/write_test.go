@@ -36,7 +36,7 @@ func TestBundledDatasetIsTheDefault(t *testing.T) {
 	}
 }
 
-// checkArchive expects exactly the files that spec makes.
+// checkArchive fails unless the archive has exactly the files that spec makes.
 func checkArchive(t *testing.T, archive *zip.Reader, spec dataset.Spec) {
 	t.Helper()
 	if len(archive.File) != len(spec.Agencies) {
@@ -78,7 +78,7 @@ func TestArchiveIsReproducible(t *testing.T) {
 	checkArchive(t, archive, spec)
 }
 
-// small returns a quick spec of five agencies, the last of them without bets.
+// small returns a small spec of five agencies, the last one without bets.
 func small(t *testing.T) dataset.Spec {
 	t.Helper()
 	spec, err := dataset.Sized(5, 60)
@@ -100,7 +100,7 @@ func TestWriteDir(t *testing.T) {
 	}
 	checkDir(t, dir, spec)
 
-	// One file that is there already keeps all from being written.
+	// If one file exists already, no file is written.
 	first := filepath.Join(dir, dataset.FileName(1))
 	if err := os.Remove(first); err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestWriteDir(t *testing.T) {
 	checkDir(t, dir, spec)
 }
 
-// checkDir expects exactly the files that spec makes, readable by others.
+// checkDir fails unless the folder has exactly the files that spec makes, readable by all users.
 func checkDir(t *testing.T, dir string, spec dataset.Spec) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -187,7 +187,7 @@ func TestInterruptedWriteLeavesNothing(t *testing.T) {
 	}
 }
 
-// cancelAfter ends a context at the n-th write.
+// cancelAfter cancels a context at the n-th write.
 type cancelAfter struct {
 	n      int
 	cancel context.CancelFunc
@@ -213,7 +213,7 @@ func TestWriteAgencyStopsBetweenWrites(t *testing.T) {
 	}
 }
 
-// full fails like a full disk at the n-th write.
+// full fails like a full disk after n writes.
 type full struct{ n int }
 
 var errFull = errors.New("no space left")

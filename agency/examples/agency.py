@@ -3,8 +3,8 @@
 
     python3 agency.py ID BETS.csv [HOST:PORT]    (Python 3.8 or later)
 
-The columns of the CSV are first name, last name, document, birthdate and number. What is said
-here, and why, is in codec/PROTOCOL.md. One batch at a time is unanswered, so the window is 1.
+The columns of the CSV are first name, last name, document, birthdate and number. The protocol is in
+codec/PROTOCOL.md. Only one batch at a time is unanswered, so the window is 1.
 """
 import csv
 import socket
@@ -18,7 +18,7 @@ LATER = b"ERROR_STORAGE", b"ERROR_TIMEOUT", b"ERROR_TOO_MANY_CONNECTIONS"
 
 
 def crc32c(data):
-    """The checksum of WELCOME. zlib's crc32 is another polynomial's."""
+    """The checksum of WELCOME. zlib.crc32 has another polynomial."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -36,20 +36,20 @@ def ask(server, payload):
         raise ConnectionError("the server has hung up")
     if answer in LATER:
         raise ConnectionError(answer.decode())
-    is_bet = answer.count(b"|") >= 5  # somebody may be called ERROR_
+    is_bet = answer.count(b"|") >= 5  # a winner's first name may begin with ERROR_
     if answer.startswith(b"ERROR_") and answer != NOT_YET and not is_bet:
         sys.exit(f"rejected: {answer.decode()}")
     return answer
 
 
 def tell(server, payload):
-    """Sends a frame that has to be acknowledged. Then the server has it on its disk."""
+    """Sends a frame and wants an ACK, after which the server has it on its disk."""
     if (answer := ask(server, payload)) != b"ACK":
         sys.exit(f"not an acknowledgement: {answer.decode()}")
 
 
 def show(winners):
-    """Prints the winners, or ends: they are not to be confirmed then."""
+    """Prints the winners. If that fails it exits, so that they are not confirmed."""
     try:
         print(winners.decode(), end="\n" if winners else "", flush=True)
     except OSError as unseen:
@@ -64,8 +64,8 @@ def main(agency, path, address="localhost:12345"):
     while failures < FAILURES_MAX:
         try:
             with socket.create_connection((host, port)) as link, link.makefile("rwb") as server:
-                link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # the draw may be far
-                # The server knows how far we are; whatever broke, we go on from there.
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # for the long wait
+                # The server knows how many bets it has; we continue from there.
                 _, durable, _, frame_bytes, checksum = ask(server, b"HELLO|" + agency).split(b"|")
                 ours = b"".join(bet + b"\n" for bet in bets[:int(durable)])
                 if not stored <= int(durable) <= len(bets) or crc32c(ours) != int(checksum, 16):
@@ -82,13 +82,13 @@ def main(agency, path, address="localhost:12345"):
                         continue
                     winners = answer
                     show(winners)
-                tell(server, b"RECEIVED|" + agency)  # not before they are where they have to be
+                tell(server, b"RECEIVED|" + agency)  # only once the winners are printed
                 return
         except OSError as broken:
             failures += 1
             print(f"again, after: {broken}", file=sys.stderr)
             time.sleep(min(2, 2 ** failures / 20))
-    if winners is None:  # else we have what we came for, though the server doesn't know
+    if winners is None:  # otherwise we have our winners, and only the server doesn't know
         sys.exit(f"{address} is not reachable")
 
 
