@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"strings"
 	"testing"
 
@@ -37,8 +36,8 @@ func FuzzReplay(f *testing.F) {
 		m := newModel(Config{Agencies: want.Agencies, WinningNumber: want.WinningNumber}, 9999_12_31)
 		for seq := uint64(1); len(records) >= 3; seq++ {
 			payload, rest, _ := bytes.Cut(records[3:], []byte{0})
-			r := ledger.Record{Seq: seq, Kind: ledger.Kind(records[0]), Agency: uint32(records[1]), Count: uint32(records[2]), Payload: payload,
-				Checksum: crc32.Update(ledger.PayloadSeed, crc32.MakeTable(crc32.Castagnoli), payload)}
+			r, _ := ledger.Unpack(ledger.AppendRecord(nil, ledger.Bets, 1, 1, payload))
+			r.Seq, r.Kind, r.Agency, r.Count = seq, ledger.Kind(records[0]), uint32(records[1]), uint32(records[2])
 			records = rest
 			err := reader.Visit(r)
 			if fits := m.replays(r, want); fits != (err == nil) {

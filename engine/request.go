@@ -36,13 +36,13 @@ const (
 // tells all that the committer needs to know of a batch's bets: their record is in the loop's cache.
 type request struct {
 	session  *session
-	detail   string       // of requestRefuse; of requestChallenge: the nonce's bytes
-	count    int          // bets of requestBets; lines of a batch of requestRefuse, 0 if it was none
-	records  span         // of requestBets: its packed ledger record
-	winners  span         // of requestBets: its winning lines
-	bytes    uint32       // of requestBets: all its lines
-	checksum uint32       // of these: see ledger.PackedPayload
-	agency   codec.Agency // of requestRefuse: 0 stands for the lottery's
+	detail   string          // of requestRefuse; of requestChallenge: the nonce's bytes
+	count    int             // bets of requestBets; lines of a batch of requestRefuse, 0 if it was none
+	records  span            // of requestBets: its packed ledger record
+	winners  span            // of requestBets: its winning lines
+	bytes    uint32          // of requestBets: all its lines
+	checksum ledger.Checksum // of these
+	agency   codec.Agency    // of requestRefuse: 0 stands for the lottery's
 	kind     requestKind
 	open     bool       // of requestBets: the last line lacks its '\n'
 	code     codec.Code // of requestRefuse
@@ -50,7 +50,8 @@ type request struct {
 
 // lines describes the lines of a requestBets.
 func (r *request) lines() codec.Stretch {
-	return codec.Stretch{Sum: r.checksum, Seed: ledger.PayloadSeed, Bytes: int(r.bytes), Open: r.open}
+	sum, seed := r.checksum.CRC32C()
+	return codec.Stretch{Sum: sum, Seed: seed, Bytes: int(r.bytes), Open: r.open}
 }
 
 // span is a stretch of a batch's records or winners. Both are smaller than 4 GiB: the most that

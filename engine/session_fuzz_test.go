@@ -523,7 +523,7 @@ func (s *schedule) checkServed(state *lottery.Lottery) {
 func (s *schedule) checkLedger() {
 	var found []modelEntry
 	reader := history.Reader{
-		OnBets: func(id codec.Agency, count int, payload []byte, _ uint32) error {
+		OnBets: func(id codec.Agency, count int, payload []byte, _ ledger.Checksum) error {
 			e := modelEntry{id, string(payload)}
 			if n := len(e.lines()); n != count {
 				return fmt.Errorf("a record of %d bets holds %d", count, n)

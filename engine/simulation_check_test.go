@@ -281,7 +281,7 @@ func (w *world) newContents() *contents {
 // a time.
 func (w *world) visit(c *contents) func(ledger.Record) error {
 	reader := &history.Reader{
-		OnBets: func(id codec.Agency, count int, payload []byte, _ uint32) error {
+		OnBets: func(id codec.Agency, count int, payload []byte, _ ledger.Checksum) error {
 			lines := bytes.Split(bytes.TrimSuffix(payload, []byte{'\n'}), []byte{'\n'})
 			if len(lines) != count || c.reported[id-1] {
 				w.failf("ledger: %d bets in a record of %d of agency %d, which has reported: %v", len(lines), count, id, c.reported[id-1])

@@ -82,7 +82,8 @@ func (s *stage) add(r request, payload, winners []byte) bool {
 		r.records.start = uint32(len(b.records))
 		b.records = ledger.AppendRecord(b.records, ledger.Bets, uint32(r.agency), uint32(r.count), payload)
 		r.records.end = uint32(len(b.records))
-		r.bytes, r.checksum = ledger.PackedPayload(r.records.of(b.records))
+		packed, _ := ledger.Unpack(r.records.of(b.records)) // its header is in this cache
+		r.bytes, r.checksum = uint32(len(payload)), packed.Checksum
 		r.winners.start = uint32(len(b.winners))
 		b.winners = append(b.winners, winners...)
 		r.winners.end = uint32(len(b.winners))

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"loteria/codec"
+	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
 
@@ -43,7 +44,7 @@ func Export(log Log, bets, winners io.Writer) (Exported, error) {
 		won      []byte
 		reader   Reader
 	)
-	reader.OnBets = func(_ codec.Agency, _ int, lines []byte, _ uint32) error {
+	reader.OnBets = func(_ codec.Agency, _ int, lines []byte, _ ledger.Checksum) error {
 		batch, wins, err := codec.ReplayBatch(lines, reader.Settings.WinningNumber, won[:0])
 		won = wins
 		if err != nil {

@@ -18,8 +18,8 @@ type Reader struct {
 
 	// OnSettings is called with the first record, and may refuse it; nil takes any.
 	OnSettings func(Settings) error
-	// OnBets is called with every batch: its lines, and their CRC-32C, begun with ledger.PayloadSeed.
-	OnBets func(agency codec.Agency, count int, lines []byte, checksum uint32) error
+	// OnBets is called with every batch: its lines, and their checksum.
+	OnBets func(agency codec.Agency, count int, lines []byte, checksum ledger.Checksum) error
 	// OnReported is called with every report, and told whether the agency confirms its winners.
 	OnReported func(agency codec.Agency, confirms bool) error
 	// OnServed is called with every agency that is known to have its winners.

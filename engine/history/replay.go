@@ -20,7 +20,7 @@ func Replay(l *lottery.Lottery, want Settings) *Reader {
 			}
 			return nil
 		},
-		OnBets: func(agency codec.Agency, count int, lines []byte, checksum uint32) error {
+		OnBets: func(agency codec.Agency, count int, lines []byte, checksum ledger.Checksum) error {
 			var (
 				batch codec.Batch
 				err   error
@@ -33,7 +33,8 @@ func Replay(l *lottery.Lottery, want Settings) *Reader {
 				return fmt.Errorf("%w: %d bets of agency %d in a record of %d bets of agency %d",
 					lottery.ErrReplay, batch.Count, batch.Agency, count, agency)
 			}
-			return l.Replay(lottery.BetsEntry, agency, count, codec.StretchOf(lines, checksum, ledger.PayloadSeed), winners)
+			sum, seed := checksum.CRC32C()
+			return l.Replay(lottery.BetsEntry, agency, count, codec.StretchOf(lines, sum, seed), winners)
 		},
 		OnReported: func(agency codec.Agency, confirms bool) error {
 			return l.Replay(lottery.ReportedEntry, agency, int(reportCount(confirms)), codec.Stretch{}, nil)

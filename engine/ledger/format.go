@@ -39,8 +39,8 @@ const (
 	segmentDigits = 20 // of the first sequence number in a segment's name
 	lockName      = "LOCK"
 
-	// PayloadSeed starts every payload checksum, so that the checksum of an empty payload is not zero.
-	PayloadSeed = 0x4c4f5445
+	// payloadSeed starts every payload checksum, so that the checksum of an empty payload is not zero.
+	payloadSeed = 0x4c4f5445
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -70,16 +70,23 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-// Record is one entry of the log, as replayed.
+// Record is one entry of the log: as replayed, or as [Unpack] finds it in a run.
 type Record struct {
-	Kind    Kind
-	Agency  uint32
-	Count   uint32
-	Seq     uint64 // from 1, without gaps
-	Payload []byte // valid only during the call that hands it over
-	// Checksum is the CRC-32C (Castagnoli) of Payload, begun with [PayloadSeed].
-	Checksum uint32
+	Kind     Kind
+	Agency   uint32
+	Count    uint32
+	Seq      uint64   // from 1, without gaps; 0 in a run, where it has no place yet
+	Payload  []byte   // valid only during the call that hands it over; in a run, a part of it
+	Checksum Checksum // of Payload
 }
+
+// Checksum proves a record's payload. It is computed once, when the record is packed, so that
+// nobody who needs it has to read the payload again.
+type Checksum uint32
+
+// CRC32C is the checksum as package hash/crc32 computes it: sum is crc32.Update(seed,
+// crc32.MakeTable(crc32.Castagnoli), payload). Where the seed comes from is the format's affair.
+func (c Checksum) CRC32C() (sum, seed uint32) { return uint32(c), payloadSeed }
 
 // RecordBytes is how many bytes a record with a payload of payloadBytes occupies, packed.
 func RecordBytes(payloadBytes int) int {
@@ -120,14 +127,34 @@ func AppendRecord(dst []byte, kind Kind, agency, count uint32, payload []byte) [
 	return dst
 }
 
-// PackedPayload tells of a record as [AppendRecord] packed it how many bytes its payload has, and the payload's
-// CRC-32C (Castagnoli), begun with [PayloadSeed], which packing has computed. It only reads the record's header.
-func PackedPayload(record []byte) (bytes, checksum uint32) {
-	h := decodeRecordHeader(record)
-	return h.length, h.payloadCRC
+// Unpack takes the first record off a run: packed records as [AppendRecord] makes them, back to
+// back. The record's payload and rest are parts of run, and nothing is copied. Only the record's
+// header is read; the payload isn't checked against its checksum. Unpack is pure, doesn't allocate,
+// and may be called by many goroutines.
+//
+// It panics if run doesn't begin with a whole packed record, so on an empty run, too.
+func Unpack(run []byte) (first Record, rest []byte) {
+	h := packedHeader(run)
+	end := recordHeaderBytes + int(h.length)
+	return Record{
+		Kind: h.kind, Agency: h.agency, Count: h.count,
+		Payload: run[recordHeaderBytes:end:end], Checksum: Checksum(h.payloadCRC),
+	}, run[h.recordBytes():]
 }
 
-func payloadChecksum(payload []byte) uint32 { return crc32.Update(PayloadSeed, castagnoli, payload) }
+// packedHeader is the header of the record that run begins with, which is there as a whole.
+func packedHeader(run []byte) recordHeader {
+	if len(run) < recordHeaderBytes {
+		panic("ledger: a run must hold whole records: make it with AppendRecord")
+	}
+	h := decodeRecordHeader(run)
+	if !h.lawful() || h.recordBytes() > len(run) {
+		panic("ledger: a run must hold whole records: make it with AppendRecord")
+	}
+	return h
+}
+
+func payloadChecksum(payload []byte) uint32 { return crc32.Update(payloadSeed, castagnoli, payload) }
 
 // recordHeader is the decoded form of a record's first 32 bytes.
 type recordHeader struct {

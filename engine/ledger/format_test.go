@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,6 +131,7 @@ func TestUnknownVersion(t *testing.T) {
 }
 
 // AppendRecord keeps what dst holds, takes as much as RecordBytes says, and needs no clean memory.
+// Unpack finds what was packed.
 func TestAppendRecord(t *testing.T) {
 	for n := range 50 {
 		e := bets(n, n)
@@ -141,6 +143,15 @@ func TestAppendRecord(t *testing.T) {
 		run := e.AppendTo(e.AppendTo(dirty[:0]))
 		if !slices.Equal(run, slices.Concat(clean, clean)) || &run[0] != &dirty[0] {
 			t.Fatalf("payload of %d: packed twice into a used buffer, it is not the same twice", n)
+		}
+		for rest := run; len(rest) > 0; {
+			var r ledger.Record
+			r, rest = ledger.Unpack(rest)
+			sum, seed := r.Checksum.CRC32C()
+			if got := (entry{Kind: r.Kind, Agency: r.Agency, Count: r.Count, Payload: string(r.Payload)}); got != e || r.Seq != 0 || cap(r.Payload) != n ||
+				sum != crc32.Update(seed, crc32.MakeTable(crc32.Castagnoli), r.Payload) || sum == 0 {
+				t.Fatalf("payload of %d: unpacked, it is %+v", n, r)
+			}
 		}
 	}
 }

@@ -333,7 +333,8 @@ func (l *Ledger) commit(runs [][]byte) error {
 func (l *Ledger) write(run []byte) error {
 	start := 0 // of the stretch: records completed for the live segment, not yet appended
 	for pos := 0; pos < len(run); {
-		size := packedRecordBytes(run[pos:])
+		h := packedHeader(run[pos:])
+		size := h.recordBytes()
 		if l.out.Offset()+int64(pos-start+size) > l.out.size {
 			if err := l.out.Append(run[start:pos]); err != nil {
 				return err
@@ -348,18 +349,6 @@ func (l *Ledger) write(run []byte) error {
 		pos += size
 	}
 	return l.out.Append(run[start:])
-}
-
-// packedRecordBytes is the size of the record that run begins with.
-func packedRecordBytes(run []byte) int {
-	if len(run) < recordHeaderBytes {
-		panic("ledger: a run must hold whole records: make it with AppendRecord")
-	}
-	h := decodeRecordHeader(run)
-	if !h.lawful() || h.recordBytes() > len(run) {
-		panic("ledger: a run must hold whole records: make it with AppendRecord")
-	}
-	return h.recordBytes()
 }
 
 func (l *Ledger) sync() error {

@@ -250,7 +250,7 @@ func (p *replayer) accept(h *recordHeader, payload []byte) error {
 		return p.corrupt(p.tail.File,
 			"the ledger was sealed with another record here: the seal or a segment is from another copy of it")
 	}
-	err := p.visit(Record{Kind: h.kind, Agency: h.agency, Count: h.count, Seq: h.seq, Payload: payload, Checksum: h.payloadCRC})
+	err := p.visit(Record{Kind: h.kind, Agency: h.agency, Count: h.count, Seq: h.seq, Payload: payload, Checksum: Checksum(h.payloadCRC)})
 	if err != nil {
 		return err
 	}
