@@ -12,9 +12,9 @@ here.
 	err = l.Close()
 
 Event loops pack records into runs of their own, checksums included, in parallel. Commit fills in
-what depends on a record's place in the log, writes the runs and syncs once. [Scan] reads a ledger
-without opening it, beside a running server, too. Records are never changed or removed. What they
-mean is not this package's concern.
+what depends on a record's place in the log, writes the runs and syncs once. [Ledger.Scan] reads what
+is committed; the function [Scan] reads a ledger without opening it, beside a running server, too.
+Records are never changed or removed. What they mean is not this package's concern.
 
 # Directory
 
@@ -164,8 +164,8 @@ left behind.
     segments disappear altogether, after they were acknowledged, nothing that is left can prove it.
     Nor can anything if the seal disappears with them.
   - If the directory is replaced by an older copy of the same ledger while it is open, nobody
-    notices it then. If the ledger is sealed afterwards, the next Open does: the seal is ahead of
-    the copy.
+    notices it then but [Ledger.Scan]. If the ledger is sealed afterwards, the next Open does: the
+    seal is ahead of the copy.
 
 # What is tested
 

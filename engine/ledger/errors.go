@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 )
 
@@ -27,6 +28,9 @@ var (
 	// disk is unknown until the directory is opened anew.
 	ErrFailed = errors.New("ledger: failed for good, nothing more is durable: open the directory anew")
 )
+
+// errClosed is what a ledger has to say after Close.
+var errClosed = fmt.Errorf("%w: %w", ErrFailed, fs.ErrClosed)
 
 // CorruptError says where a ledger is damaged. It matches [ErrCorrupt].
 type CorruptError struct {

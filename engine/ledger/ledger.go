@@ -81,7 +81,8 @@ func (o Options) reserveBytes() (int64, error) {
 	return size / BlockBytes * BlockBytes, nil
 }
 
-// Ledger is an open log. Commit, Seal and Close belong to one goroutine; Stats and Recovered may be called by any.
+// Ledger is an open log. Commit, Seal and Close belong to one goroutine; the other methods may be
+// called by any.
 type Ledger struct {
 	fsys         FS
 	dir          string
@@ -105,8 +106,10 @@ type Ledger struct {
 
 	err error // once set, Commit and Seal do nothing but return it; set by the first failure or by Close
 
-	mu    sync.Mutex
-	stats Stats // guarded by mu; counts only what was promised
+	mu       sync.Mutex
+	stats    Stats  // guarded by mu; counts only what was promised
+	endChain uint32 // guarded by mu; the chain value behind what stats count
+	closed   bool   // guarded by mu
 }
 
 // Open locks the directory, replays the log through visit, repairs what an interrupted write left behind, and
@@ -284,6 +287,45 @@ func (l *Ledger) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stats
+}
+
+// Term numbers the leadership under which this holder writes. Where a log passes from one server to
+// another, each leadership has a higher term than those before it; 0 is none. A ledger stays with
+// its one server, which leads from its first start on, so this is always 1, also after a restart.
+func (l *Ledger) Term() uint64 { return 1 }
+
+// Scan visits what is committed: the records that Open replayed, and every group whose Commit
+// returned nil before the call. A group that is committed while Scan begins is visited as a whole
+// or not at all. What is committed later isn't, nor is what a failed Commit left. (The function
+// [Scan] needs no open ledger, and may see a part of the group that is being written.)
+//
+// Any goroutine may call Scan, beside Commits, Seals and other Scans, and after one of them has
+// failed. It neither waits for a Commit nor keeps one waiting; visit may commit, too, if it runs in
+// Commit's goroutine.
+//
+// visit is called for every record in order, and may be nil. The record's payload belongs to the
+// scan and is valid only during the call. visit's error ends the scan and is returned as it is. The
+// Tail says where the last of these records ends, and isn't torn; what it says of the seal is as of
+// the scan's beginning.
+//
+// Errors: those of visit and of the file system, and those that match [ErrCorrupt]: a committed
+// record is damaged or missing, or the directory holds another log by now. After Close it is one
+// that matches [ErrFailed]; a scan that has begun goes on.
+func (l *Ledger) Scan(visit func(Record) error) (Tail, error) {
+	p := newReplayer(l.fsys, l.dir, visit)
+	p.holder = l
+	err := p.replay()
+	return p.tail, err
+}
+
+// committed is the last record that was promised, and the chain value behind it.
+func (l *Ledger) committed() (seq uint64, chain uint32, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return 0, 0, errClosed
+	}
+	return l.stats.Seq, l.endChain, nil
 }
 
 // Commit appends the records of all runs, in order, as one group, and returns when they are durable. A run holds whole
@@ -472,10 +514,12 @@ func (l *Ledger) publish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats = Stats{Seq: l.next - 1, Bytes: l.sealedBytes + l.out.Offset(), Segments: l.segments}
+	l.endChain = l.chain
 }
 
-// Close makes everything that was committed durable, also with Durability OS, seals it if there is an intact
-// seal, and releases the directory. Later Commits and Seals return ErrFailed; closing again does nothing.
+// Close makes everything that was committed durable, also with Durability OS, seals it if there is
+// an intact seal, and releases the directory. Later Commits, Seals and Scans return ErrFailed;
+// closing again does nothing.
 //
 // An error that matches [ErrGone] says that the directory was removed, moved or replaced: then nothing
 // that was committed may be called stored. It comes even after another failure.
@@ -489,7 +533,10 @@ func (l *Ledger) Close() error {
 	} else {
 		err = l.standing()
 	}
-	l.err = fmt.Errorf("%w: %w", ErrFailed, fs.ErrClosed)
+	l.err = errClosed
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
 	if err = errors.Join(err, l.release()); err != nil {
 		return fmt.Errorf("ledger: closing %s: %w", l.dir, err)
 	}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,13 +61,17 @@ type replayer struct {
 	unborn      string        // path of a last segment that an interrupted rotation left without a header, or empty
 	seal        segmentHeader // how far the log must go; zero without an intact seal
 	tail        Tail
+
+	holder   *Ledger // whose committed records are all that is read; nil for whatever there is
+	through  uint64  // the last record to read
+	endChain uint32  // the chain value behind it, if there is a holder
 }
 
 func newReplayer(fsys FS, dir string, visit func(Record) error) *replayer {
 	if visit == nil {
 		visit = func(Record) error { return nil }
 	}
-	return &replayer{fsys: fsys, dir: dir, visit: visit, next: 1}
+	return &replayer{fsys: fsys, dir: dir, visit: visit, next: 1, through: math.MaxUint64}
 }
 
 // replay visits every record and leaves the end of the log in p.tail.
@@ -74,18 +79,34 @@ func (p *replayer) replay() error {
 	if err := p.readSeal(); err != nil {
 		return err
 	}
+	if p.holder != nil { // after the seal, which is never ahead of what is committed
+		var err error
+		if p.through, p.endChain, err = p.holder.committed(); err != nil {
+			return err
+		}
+	}
 	segments, err := p.segments()
 	if err != nil {
 		return err
 	}
 	for i, first := range segments {
+		if first > max(p.through, 1) {
+			break // its records are not committed, nor may its header be written
+		}
 		last := i == len(segments)-1
 		path := filepath.Join(p.dir, segmentName(first))
 		if err := p.segment(path, first, last); err != nil {
 			return err
 		}
 	}
-	return p.reachSeal()
+	if err := p.reachSeal(); err != nil {
+		return err
+	}
+	if p.holder != nil && (p.tail.Seq != p.through || p.chain != p.endChain) {
+		return p.short(fmt.Sprintf("records 1 to %d were committed and are not what stands here, up to record %d: "+
+			"the directory was replaced, or a segment removed or cut short", p.through, p.tail.Seq))
+	}
+	return nil
 }
 
 // segments returns the first sequence numbers that the segments' names tell, in order.
@@ -201,7 +222,7 @@ func (p *replayer) enter(path string, h *segmentHeader) error {
 // records replays from the reader's offset to the end of the segment.
 func (p *replayer) records(path string, last bool) error {
 	var suspect *CorruptError // the damage that the first look at this offset found
-	for p.r.offset < p.r.size {
+	for p.r.offset < p.r.size && p.tail.Seq < p.through {
 		h, payload, damage, err := p.look()
 		if err != nil {
 			return fmt.Errorf("ledger: %s: %w", path, err)

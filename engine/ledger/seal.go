@@ -139,8 +139,12 @@ func (p *replayer) reachSeal() error {
 	if p.next >= p.seal.first {
 		return nil
 	}
-	reason := fmt.Sprintf("the ledger was sealed through record %d and ends at record %d: "+
-		"a segment was removed or cut short", p.tail.SealedSeq, p.tail.Seq)
+	return p.short(fmt.Sprintf("the ledger was sealed through record %d and ends at record %d: "+
+		"a segment was removed or cut short", p.tail.SealedSeq, p.tail.Seq))
+}
+
+// short says that the log, whose end was found, lacks what it must have.
+func (p *replayer) short(reason string) *CorruptError {
 	if p.tail.Torn {
 		reason += " (" + p.tail.Reason + ")"
 	}
