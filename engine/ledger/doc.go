@@ -169,6 +169,7 @@ left behind.
 
 # What is tested
 
+  - What any log has to be that stands in for a ledger: ledgertest.Conform.
   - Crash, process or machine, at every operation of four lives in a row, which also seal, and a
     failure of every operation: package ledgertest, whose checks are themselves tested with ledgers
     that skip a sync, the seal's for one, hide an error or forget a record.

@@ -22,7 +22,7 @@ type lyingStore struct {
 	forgetful  bool // every replay ends before the last record
 }
 
-func (s *lyingStore) Open(visit func(ledger.Record) error) (Ledger, error) {
+func (s *lyingStore) Open(visit func(ledger.Record) error) (Log, error) {
 	var held *ledger.Record
 	replay := visit
 	if s.forgetful {
@@ -58,8 +58,8 @@ func (l *lyingLedger) Commit(runs [][]byte) error {
 }
 
 func (l *lyingLedger) Seal() error {
-	if l.store.sealsOnce && l.Recovered().Sealed {
-		return nil
+	if tail, err := l.Scan(nil); err != nil || l.store.sealsOnce && tail.Sealed {
+		return err
 	}
 	return l.Ledger.Seal()
 }
@@ -160,9 +160,9 @@ func TestCheckNotices(t *testing.T) {
 		for n := 1; !checkFailure(t, newStore(uint64(n)), n); n++ {
 		}
 	}
-	lock := func(t testing.TB, newStore func(seed uint64) Store) { checkLock(t, newStore(1)) }
-	seals := func(t testing.TB, newStore func(seed uint64) Store) { checkSeal(t, newStore(1)) }
-	roundTrip := func(t testing.TB, newStore func(seed uint64) Store) { checkRoundTrip(t, newStore(1)) }
+	lock := func(t testing.TB, newStore func(seed uint64) Store) { checkLock(t, newStore(1).Open) }
+	seals := func(t testing.TB, newStore func(seed uint64) Store) { checkSeal(t, newStore(1).Open) }
+	roundTrip := func(t testing.TB, newStore func(seed uint64) Store) { checkRoundTrip(t, newStore(1).Open) }
 	for _, test := range []struct {
 		name  string
 		spoil func(*lyingStore)

@@ -1,6 +1,6 @@
 /*
 Package ledgertest breaks ledgers on purpose. It holds a file system in memory that forgets, fails and fills up, and the
-checks that every ledger must pass, whatever it stores its records on.
+checks that every log must pass, whatever it stores its records on.
 
 # The file system
 
@@ -31,7 +31,11 @@ All chance comes from the seed: the same seed and the same operations do the sam
 
 # The checks
 
-[Check] runs them against anything that opens, commits and replays; [Local] is the ledger of package ledger on an FS. A
-ledger that is stored otherwise brings a [Store] of its own.
+[Conform] runs what every [Log] has to pass against anything that opens one:
+
+	ledgertest.Conform(t, func(t testing.TB) ledgertest.Open { return ledgertest.In(t.TempDir(), ledger.Options{}) })
+
+[Check] runs the same against a log that belongs to one goroutine, and then has it fail and crash. [Local] is the ledger of
+package ledger on an FS. A log that is stored otherwise brings a [Store] of its own.
 */
 package ledgertest

@@ -2,6 +2,7 @@ package ledgertest
 
 import (
 	"fmt"
+	"hash/crc32"
 	"strings"
 
 	"loteria/engine/ledger"
@@ -43,16 +44,21 @@ func Run(entries ...Entry) []byte {
 }
 
 // Collect returns a visitor that appends the records to *into. It ends the replay with an error if a sequence number is not the
-// next one.
+// next one, or a checksum not the payload's.
 func Collect(into *[]Entry) func(ledger.Record) error {
 	return func(r ledger.Record) error {
 		*into = append(*into, Entry{r.Kind, r.Agency, r.Count, string(r.Payload)})
 		if r.Seq != uint64(len(*into)) {
 			return fmt.Errorf("ledgertest: record %d was visited as number %d", r.Seq, len(*into))
 		}
+		if sum, seed := r.Checksum.CRC32C(); sum != crc32.Update(seed, castagnoli, r.Payload) {
+			return fmt.Errorf("ledgertest: record %d has the checksum of another payload", r.Seq)
+		}
 		return nil
 	}
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Agreement is how many entries two logs have in common from their beginning on.
 func Agreement(a, b []Entry) int {

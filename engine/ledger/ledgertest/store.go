@@ -2,24 +2,15 @@ package ledgertest
 
 import "loteria/engine/ledger"
 
-// Ledger is what the checks ask of an open ledger. [ledger.Ledger] says what the methods mean.
-type Ledger interface {
-	Commit(runs [][]byte) error
-	Seal() error
-	Stats() ledger.Stats
-	Recovered() ledger.Tail // the checks look at what it says of the seal
-	Close() error
-}
-
-// Store is where a ledger under test lives, with the means to hurt it. One goroutine uses it.
+// Store is where a log under test lives, with the means to hurt it. One goroutine uses it.
 type Store interface {
-	// Open replays the ledger through visit and makes it ready to append, like ledger.Open.
-	Open(visit func(ledger.Record) error) (Ledger, error)
+	// Open is an [Open].
+	Open(visit func(ledger.Record) error) (Log, error)
 
-	// Kill ends the process that has the ledger open, without closing it. Arranged failures end.
+	// Kill ends the process that has the log open, without closing it. Arranged failures end.
 	Kill()
 
-	// Crash ends the machines that hold the ledger, too: what was not made durable may be lost.
+	// Crash ends the machines that hold the log, too: what was not made durable may be lost.
 	Crash()
 
 	// BreakNext arranges that the n-th operation from now on that changes something fails, from 1. The error need not match anything.
@@ -38,14 +29,10 @@ type Local struct {
 }
 
 // Open implements [Store].
-func (s *Local) Open(visit func(ledger.Record) error) (Ledger, error) {
+func (s *Local) Open(visit func(ledger.Record) error) (Log, error) {
 	o := s.Options
 	o.FS = s.FS
-	l, err := ledger.Open(s.Dir, o, visit)
-	if err != nil {
-		return nil, err // not a nil *Ledger in an interface
-	}
-	return l, nil
+	return In(s.Dir, o)(visit)
 }
 
 // BreakNext implements [Store].
