@@ -237,6 +237,9 @@ func TestCommitsPastTheCache(t *testing.T) {
 			wantEntries(t, held, want)
 		}
 		mustClose(t, l)
+		if err := commit(l, bets(1, 1)); !errors.Is(err, ledger.ErrFailed) {
+			t.Fatalf("life %d: Commit after Close: %v", life, err)
+		}
 	}
 }
 

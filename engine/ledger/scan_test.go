@@ -1,6 +1,8 @@
 package ledger_test
 
 import (
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -137,5 +139,34 @@ func TestScanWithStaleBuffer(t *testing.T) {
 		if len(found) == 0 || ledgertest.Agreement(found, want) != len(found) {
 			t.Fatalf("%d groups: found %d records, %d agree", groups, len(found), ledgertest.Agreement(found, want))
 		}
+	}
+}
+
+// sealedFS lets something happen right before a seal is read.
+type sealedFS struct {
+	*ledgertest.FS
+	beforeSeal func()
+}
+
+func (s *sealedFS) OpenFile(name string, flag int) (ledger.File, error) {
+	if hook := s.beforeSeal; hook != nil && filepath.Base(name) == ledger.SealName && flag == os.O_RDONLY {
+		s.beforeSeal = nil
+		hook()
+	}
+	return s.FS.OpenFile(name, flag)
+}
+
+// A holder's scan whose ledger is sealed just when it looks for the seal sees what that covers.
+func TestScanOfWhatIsSealedMeanwhile(t *testing.T) {
+	fsys := &sealedFS{FS: ledgertest.NewFS(1)}
+	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
+	defer mustClose(t, l)
+	mustCommit(t, l, bets(10, 1))
+	fsys.beforeSeal = func() {
+		mustCommit(t, l, bets(10, 2))
+		mustSeal(t, l)
+	}
+	if tail, err := l.Scan(nil); err != nil || tail.Seq != 2 || tail.SealedSeq != 2 {
+		t.Fatalf("%+v, %v", tail, err)
 	}
 }
