@@ -1,6 +1,7 @@
 /*
-Package ledgertest breaks ledgers on purpose. It holds a file system in memory that forgets, fails and fills up, and the
-checks that every log must pass, whatever it stores its records on.
+Package ledgertest breaks ledgers on purpose. It holds a file system in memory that forgets, fails
+and fills up, a log in memory, and the checks that every log must pass, whatever it stores its
+records on.
 
 # The file system
 
@@ -33,9 +34,22 @@ All chance comes from the seed: the same seed and the same operations do the sam
 
 [Conform] runs what every [Log] has to pass against anything that opens one:
 
-	ledgertest.Conform(t, func(t testing.TB) ledgertest.Open { return ledgertest.In(t.TempDir(), ledger.Options{}) })
+	ledgertest.Conform(t, func(t testing.TB) ledgertest.Open {
+		return ledgertest.In(t.TempDir(), ledger.Options{})
+	})
 
-[Check] runs the same against a log that belongs to one goroutine, and then has it fail and crash. [Local] is the ledger of
-package ledger on an FS. A log that is stored otherwise brings a [Store] of its own.
+[Check] runs the same against a log that belongs to one goroutine, and then has it fail and crash.
+[Local] is the ledger of package ledger on an FS. A log that is stored otherwise brings a [Store] of
+its own.
+
+[Memory] is another log, for the tests of who commits. It needs no disk, and fails with the error
+that it is told:
+
+	m := ledgertest.NewMemory(seed)
+	log, err := m.Open(visit)
+	...
+	m.Fail(3, errLost)  // the third Commit or Seal from now on fails, and so do all that follow
+	...
+	m.Kill()            // the next Open finds what was committed
 */
 package ledgertest
