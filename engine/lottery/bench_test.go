@@ -9,12 +9,12 @@ import (
 
 const (
 	benchAgencies  = 50
-	benchBatchBets = 200 // what 8 kB hold
+	benchBatchBets = 200 // about 8 kB of lines
 	benchWaiting   = 10_000
 )
 
-// The committer's path: a batch without winners costs no allocation as long as
-// effects has room.
+// Apply takes a batch without winners without an allocation, as long as effects has room: the
+// committer calls it for every batch.
 func TestApplyBetsDoesNotAllocate(t *testing.T) {
 	for _, rules := range []lottery.Rules{push, pushAll} {
 		l := lottery.New(rules)
@@ -35,7 +35,7 @@ func TestApplyBetsDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkApplyBets is a batch of each of many agencies in turn.
+// BenchmarkApplyBets applies a batch of one agency after the other.
 func BenchmarkApplyBets(b *testing.B) {
 	l := lottery.New(lottery.Rules{Agencies: benchAgencies})
 	requests := make([]lottery.Request, benchAgencies)
@@ -56,7 +56,7 @@ func BenchmarkApplyBets(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchBatchBets, "ns/bet")
 }
 
-// BenchmarkDraw is the last report, with everyone else waiting.
+// BenchmarkDraw applies the last report while all other agencies wait.
 func BenchmarkDraw(b *testing.B) {
 	effects := make([]lottery.Effect, 0, benchWaiting+2)
 	b.ReportAllocs()

@@ -1,4 +1,4 @@
 package lottery
 
-// Agencies is how many agencies are expected.
+// Agencies is the number of expected agencies.
 func (l *Lottery) Agencies() int { return len(l.agencies) }

@@ -11,20 +11,18 @@ import (
 // AgenciesMax is the largest number of expected agencies.
 const AgenciesMax = 100_000
 
-// ErrReplay says that an entry can't have been written by this lottery: the
-// ledger belongs to other settings, or something else wrote into it.
+// ErrReplay says that this lottery can't have written an entry: the ledger belongs to other
+// settings, or something else wrote into it.
 var ErrReplay = errors.New("entry does not fit the lottery")
 
 // Rules are the settings of one draw.
 type Rules struct {
-	// Agencies is how many agencies are expected: ids 1 to Agencies, at most
-	// AgenciesMax.
+	// Agencies is the number of expected agencies, 1 to AgenciesMax. Their ids are 1 to Agencies.
 	Agencies int
-	// Poll answers a GET_WINNERS before the draw at once, with
-	// CodeLotteryHasntEnded, instead of holding it until the draw.
+	// Poll answers a GET_WINNERS before the draw at once with CodeLotteryHasntEnded, instead of
+	// holding it until the draw.
 	Poll bool
-	// AllWinners sends all winners, in ledger order, to every agency, instead
-	// of each agency's own.
+	// AllWinners sends every agency all winners, in ledger order, instead of its own.
 	AllWinners bool
 }
 
@@ -33,31 +31,31 @@ type RequestKind uint8
 
 // The kinds of requests.
 const (
-	// Hello binds the session to its agency and fences off every other one.
+	// Hello binds the session to its agency and fences off the agency's other sessions.
 	Hello RequestKind = iota + 1
 	// Bets is a valid batch.
 	Bets
 	// GetWinners ends the agency's bets and asks for its winners.
 	GetWinners
-	// Received says that the agency has its winners. An agency that says Hello confirms so.
+	// Received says that the agency has its winners. Agencies that say Hello confirm them with it.
 	Received
-	// Taken says that the session's peer has taken the winners that it was told, as far as the
-	// network can tell. It is how an agency is served that never says Hello.
+	// Taken says that the session's peer has taken the winners it was sent, as far as TCP can tell.
+	// It serves an agency that never says Hello.
 	Taken
 	// Leave says that the session's connection is gone.
 	Leave
 )
 
-// Request is one event of a session. Messages must be well formed; whether
-// they are allowed is decided here.
+// Request is one event of a session. The caller has checked that the message is well formed; the
+// lottery decides whether it is allowed.
 type Request struct {
 	Kind    RequestKind
 	Session *Session
 	Agency  codec.Agency  // not of Leave and Taken
-	Count   int           // of Bets: how many
-	Lines   codec.Stretch // of Bets: the lines that are stored
-	// Winners are the winning lines of Bets, each followed by '\n'. They are
-	// copied if the bets are taken.
+	Count   int           // of Bets: the number of bets
+	Lines   codec.Stretch // of Bets: the length and checksum of all lines
+	// Winners are the winning lines of Bets, each followed by '\n'. Apply copies them if it takes
+	// the bets.
 	Winners []byte
 }
 
@@ -86,27 +84,25 @@ const (
 	Welcome
 	// Winners: the winners in Payload are Count lines.
 	Winners
-	// Reject: the request, or with CodeAgencyTakenOver the session, is turned
-	// away with Code.
+	// Reject: the request is rejected with Code. CodeAgencyTakenOver rejects the whole session.
 	Reject
-	// Draw: the draw took place; Count bets won in all. It has no session and
-	// happens once.
+	// Draw: the draw took place, and Count bets won in all. It has no session and happens once.
 	Draw
-	// Receipt: that the agency has its winners is noted.
+	// Receipt: the lottery has noted that the agency has its winners.
 	Receipt
 )
 
 // Effect is what may be released once the entry of its request is durable.
 type Effect struct {
-	Session *Session // whom to tell; nil for Draw
-	// Payload is shared by everyone who gets it, and must not be changed.
+	Session *Session // the session to tell; nil for Draw
+	// Payload is shared between effects and must not be changed.
 	Payload []byte
 	Stored  int64
 	Count   int
 	Agency  codec.Agency
-	// Times is how many requests this answers, all alike, if there may be more than
-	// one: of Winners, and of Reject with CodeLotteryHasntEnded. 0 stands for 1. A
-	// session may hold as many as its window; each is not worth an effect.
+	// Times is how many requests of the session this effect answers; 0 means 1. Only Winners and a
+	// Reject with CodeLotteryHasntEnded set it: a session may have a whole window of GET_WINNERS
+	// waiting, and one effect answers them all.
 	Times    int32
 	Checksum codec.Checksum // of Welcome
 	Kind     EffectKind
@@ -117,11 +113,11 @@ type Effect struct {
 type Lottery struct {
 	rules    Rules
 	agencies []agency // agency id at id-1
-	reported int      // how many agencies have; the draw is where it reaches len(agencies)
-	served   int      // how many agencies have their winners
+	reported int      // agencies that have reported; the draw is when it reaches len(agencies)
+	served   int      // agencies that have their winners
 	bets     int64
 	won      int    // winning bets of all agencies
-	all      []byte // with AllWinners: everyone's lines, instead of the agencies'
+	all      []byte // with AllWinners: the winning lines of all agencies; agency.winners is unused
 }
 
 // agency is what the lottery knows of one agency.
@@ -130,17 +126,17 @@ type agency struct {
 	checksum codec.Checksum // of the stored bets
 	reported bool
 	served   bool
-	// confirms: the connection that reported had said Hello, so the agency confirms its winners, and
-	// a look at them by another connection serves nobody.
+	// confirms: the session that reported had said Hello, so only a Received serves the agency. A
+	// Taken of another session doesn't.
 	confirms bool
 	won      int
 	fence    uint64   // the Number of the last session that said Hello
 	winners  []byte   // lines, each followed by '\n', in ledger order; frozen by the draw
-	sessions *Session // bound and not fenced off, the newest first
+	sessions *Session // bound and still open, the last bound first
 }
 
-// New makes the lottery before its first entry. It panics if rules.Agencies is
-// out of range: that is for the configuration to check.
+// New makes a lottery without entries. It panics if rules.Agencies is out of range: the
+// configuration has to check it.
 func New(rules Rules) *Lottery {
 	if rules.Agencies < 1 || rules.Agencies > AgenciesMax {
 		panic(fmt.Sprintf("lottery: %d agencies, want 1 to %d", rules.Agencies, AgenciesMax))
@@ -148,10 +144,13 @@ func New(rules Rules) *Lottery {
 	return &Lottery{rules: rules, agencies: make([]agency, rules.Agencies)}
 }
 
-// Replay takes an entry that was read from the ledger. Of a batch, count is how many bets there are,
-// lines are all lines, and winners are the winning ones, each followed by '\n', which are copied. Of a
-// report, count is 1 if the session that reported Confirms. An error wraps ErrReplay.
-func (l *Lottery) Replay(entry Entry, id codec.Agency, count int, lines codec.Stretch, winners []byte) error {
+// Replay applies an entry that was read from the ledger. For a batch, count is the number of bets,
+// lines describes all lines, and winners are the winning lines, each followed by '\n', which Replay
+// copies. For a report, count is 1 if the session that reported Confirms, else 0. Errors wrap
+// ErrReplay and leave the lottery unchanged.
+func (l *Lottery) Replay(
+	entry Entry, id codec.Agency, count int, lines codec.Stretch, winners []byte,
+) error {
 	a := l.agency(id)
 	switch {
 	case a == nil:
@@ -174,9 +173,8 @@ func (l *Lottery) Replay(entry Entry, id codec.Agency, count int, lines codec.St
 	return nil
 }
 
-// Apply decides a request. It returns what has to be appended to the ledger,
-// and effects with those of this request appended, in the order in which they
-// have to leave.
+// Apply decides a request. It returns the entry to append to the ledger, and effects with those of
+// this request appended, in the order in which they must leave.
 func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 	s := r.Session
 	switch r.Kind {
@@ -187,16 +185,16 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 		return l.taken(s), effects
 	}
 	if s.gone {
-		return NoEntry, effects // it has been told, and its connection is closing
+		return NoEntry, effects // the peer has been told, and the connection is closing
 	}
 	a := l.agency(r.Agency)
 	if a == nil || s.agency != 0 && s.agency != r.Agency {
 		return NoEntry, append(effects, s.reject(r.Agency, codec.CodeInvalidAgency))
 	}
-	// What a dead connection has said can come after what its agency says on the
-	// next one: the two may be read by different event loops. It must not take the
-	// agency over, nor be stored behind what Welcome has counted. Winners, once
-	// there are any, are for every connection that asks.
+	// A dead connection's messages can arrive after those of its agency's next connection, because
+	// different event loops may read the two. They must not take the agency over, and their bets
+	// must not be stored after Welcome has counted. After the draw any connection may ask for the
+	// winners.
 	if s.agency == 0 && s.Number < a.fence && !(r.Kind == GetWinners && l.Drawn()) {
 		l.unbind(s)
 		return NoEntry, append(effects, s.reject(r.Agency, codec.CodeAgencyTakenOver))
@@ -210,12 +208,14 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 		}
 		l.bind(s, r.Agency, a)
 		l.store(a, r.Count, r.Lines, r.Winners)
-		return BetsEntry, append(effects, Effect{Kind: Ack, Session: s, Agency: r.Agency, Count: r.Count})
+		return BetsEntry, append(effects, Effect{
+			Kind: Ack, Session: s, Agency: r.Agency, Count: r.Count,
+		})
 	case GetWinners:
 		l.bind(s, r.Agency, a)
 		return l.getWinners(s, a, effects)
 	case Received:
-		if !s.hello { // its Hello was refused
+		if !s.hello { // it said none, or its Hello was refused
 			return NoEntry, append(effects, s.reject(r.Agency, codec.CodeInvalidBatch))
 		}
 		return l.receive(s, a, effects)
@@ -224,8 +224,8 @@ func (l *Lottery) Apply(r Request, effects []Effect) (Entry, []Effect) {
 	}
 }
 
-// hello makes s the only session of its agency. From here on the others can't
-// change anything: they are told so, and whatever they still send is dropped.
+// hello makes s the only session of its agency. The other sessions are told so; what they still
+// send is dropped and changes nothing.
 func (l *Lottery) hello(s *Session, id codec.Agency, a *agency, effects []Effect) []Effect {
 	for older := a.sessions; older != nil; {
 		next := older.next
@@ -238,10 +238,12 @@ func (l *Lottery) hello(s *Session, id codec.Agency, a *agency, effects []Effect
 	l.bind(s, id, a)
 	a.fence = s.Number
 	s.hello = true
-	return append(effects, Effect{Kind: Welcome, Session: s, Agency: id, Stored: a.stored, Checksum: a.checksum})
+	return append(effects, Effect{
+		Kind: Welcome, Session: s, Agency: id, Stored: a.stored, Checksum: a.checksum,
+	})
 }
 
-// receive notes that the agency has its winners, once.
+// receive notes that the agency has its winners. Only the first time makes an entry.
 func (l *Lottery) receive(s *Session, a *agency, effects []Effect) (Entry, []Effect) {
 	if !l.Drawn() {
 		return NoEntry, append(effects, s.reject(s.agency, codec.CodeLotteryHasntEnded))
@@ -254,7 +256,7 @@ func (l *Lottery) receive(s *Session, a *agency, effects []Effect) (Entry, []Eff
 	return entry, append(effects, Effect{Kind: Receipt, Session: s, Agency: s.agency})
 }
 
-// taken notes that the agency has its winners, unless it has to say so itself.
+// taken notes that the agency has its winners, unless the agency has to confirm them itself.
 func (l *Lottery) taken(s *Session) Entry {
 	if s.gone || s.agency == 0 || !l.Drawn() {
 		return NoEntry
@@ -288,7 +290,7 @@ func (l *Lottery) getWinners(s *Session, a *agency, effects []Effect) (Entry, []
 	}
 }
 
-// draw announces the draw and answers everyone who waits for it.
+// draw announces the draw and answers every session that waits for it.
 func (l *Lottery) draw(effects []Effect) []Effect {
 	waiting := 0
 	for i := range l.agencies {
@@ -298,7 +300,7 @@ func (l *Lottery) draw(effects []Effect) []Effect {
 			}
 		}
 	}
-	effects = slices.Grow(effects, 1+waiting) // at once: growing step by step takes five times the memory
+	effects = slices.Grow(effects, 1+waiting) // step by step it would take five times the memory
 	effects = append(effects, Effect{Kind: Draw, Count: l.won})
 	for i := range l.agencies {
 		a := &l.agencies[i]
@@ -313,8 +315,8 @@ func (l *Lottery) draw(effects []Effect) []Effect {
 	return effects
 }
 
-// Dismiss answers everyone who waits for the draw with CodeLotteryHasntEnded,
-// for a server that stops before it.
+// Dismiss answers every session that waits for the draw with CodeLotteryHasntEnded. A server that
+// stops before the draw calls it. It appends to effects.
 func (l *Lottery) Dismiss(effects []Effect) []Effect {
 	for i := range l.agencies {
 		for s := l.agencies[i].sessions; s != nil; s = s.next {
@@ -387,8 +389,7 @@ func (l *Lottery) Bets() int64 { return l.bets }
 // Won is how many of the stored bets have the winning number.
 func (l *Lottery) Won() int { return l.won }
 
-// Stored is how many bets of an agency are stored; 0 for one that is not
-// expected.
+// Stored is how many bets of an agency are stored; 0 for an agency that is not expected.
 func (l *Lottery) Stored(id codec.Agency) int64 {
 	if a := l.agency(id); a != nil {
 		return a.stored
@@ -414,7 +415,8 @@ func (l *Lottery) Served(id codec.Agency) bool {
 // Unserved is how many agencies are not known to have their winners.
 func (l *Lottery) Unserved() int { return len(l.agencies) - l.served }
 
-// Checksum is that of an agency's stored bets; that of none for one that is not expected.
+// Checksum is the checksum of an agency's stored bets; 0, the checksum of no bets, for an agency
+// that is not expected.
 func (l *Lottery) Checksum(id codec.Agency) codec.Checksum {
 	if a := l.agency(id); a != nil {
 		return a.checksum
@@ -422,8 +424,8 @@ func (l *Lottery) Checksum(id codec.Agency) codec.Checksum {
 	return 0
 }
 
-// OpenSessions counts the sessions that are bound to an agency and still open.
-// It looks at every agency: it is there to find leaks.
+// OpenSessions counts the sessions that are bound to an agency and still open. It looks at every
+// agency, so it is for tests that look for leaks.
 func (l *Lottery) OpenSessions() int {
 	open := 0
 	for i := range l.agencies {

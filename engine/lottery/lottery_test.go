@@ -9,7 +9,7 @@ import (
 	"loteria/engine/lottery"
 )
 
-// Each test says the rule that it holds the lottery to. Those of agencies are in codec/PROTOCOL.md.
+// Each test's comment states the rule that it checks, often in the words of codec/PROTOCOL.md.
 
 const (
 	none    = lottery.NoEntry
@@ -28,8 +28,8 @@ var (
 	pushAll = lottery.Rules{Agencies: 2, AllWinners: true}
 )
 
-// A connection belongs to the agency that its first valid message names.
-// ERROR_INVALID_AGENCY: another agency than this connection's.
+// A connection belongs to the agency that its first valid message names. A message that names
+// another agency gets ERROR_INVALID_AGENCY.
 func TestFirstMessageBindsTheConnection(t *testing.T) {
 	a1 := session("A1")
 	kinds := map[string]struct {
@@ -50,7 +50,8 @@ func TestFirstMessageBindsTheConnection(t *testing.T) {
 			}
 			g.expect(first.request, first.entry, first.effects...)
 			if a1.Agency() != 1 || g.OpenSessions() != 1 {
-				t.Errorf("after: agency %d, %d open sessions, want agency 1, 1 open", a1.Agency(), g.OpenSessions())
+				t.Errorf("after: agency %d, %d open sessions, want agency 1, 1 open",
+					a1.Agency(), g.OpenSessions())
 			}
 			stored := g.Bets()
 			g.expect(hello(a1, 2), none, reject(a1, 2, codec.CodeInvalidAgency))
@@ -65,7 +66,7 @@ func TestFirstMessageBindsTheConnection(t *testing.T) {
 	}
 }
 
-// ERROR_INVALID_AGENCY: not an expected agency, connection kept.
+// A message of an agency that is not expected gets ERROR_INVALID_AGENCY, and the connection stays.
 func TestUnexpectedAgency(t *testing.T) {
 	for _, id := range []codec.Agency{0, 3, 999_999_999, math.MaxUint32} {
 		a := session("A")
@@ -73,10 +74,11 @@ func TestUnexpectedAgency(t *testing.T) {
 		g.expect(hello(a, id), none, reject(a, id, codec.CodeInvalidAgency))
 		g.expect(bets(a, id, 1, juan), none, reject(a, id, codec.CodeInvalidAgency))
 		g.expect(getWinners(a, id), none, reject(a, id, codec.CodeInvalidAgency))
-		if a.Agency() != 0 || a.Gone() || g.OpenSessions() != 0 || g.Bets() != 0 || g.Stored(id) != 0 || g.Reported(id) {
+		if a.Agency() != 0 || a.Gone() || g.OpenSessions() != 0 ||
+			g.Bets() != 0 || g.Stored(id) != 0 || g.Reported(id) {
 			t.Errorf("agency %d: something was taken", id)
 		}
-		g.expect(hello(a, 2), none, welcome(a, 2, 0)) // still anyone's
+		g.expect(hello(a, 2), none, welcome(a, 2, 0)) // it was not bound yet
 		g.expect(bets(a, id, 1), none, reject(a, id, codec.CodeInvalidAgency))
 		g.expect(bets(a, 2, 1), stores, ack(a, 2, 1))
 	}
@@ -90,11 +92,12 @@ func TestRejectedBatchChangesNothing(t *testing.T) {
 	g.expect(getWinners(a1, 1), reports)
 
 	g.expect(bets(late, 1, 1, maria), none, reject(late, 1, codec.CodeBetsClosed))
-	if g.Stored(1) != 2 || g.Bets() != 2 || g.Won() != 1 || g.OpenSessions() != 1 || late.Agency() != 0 {
+	if g.Stored(1) != 2 || g.Bets() != 2 || g.Won() != 1 ||
+		g.OpenSessions() != 1 || late.Agency() != 0 {
 		t.Errorf("stored %d of %d, won %d, %d open, late one bound to %d; want 2 of 2, 1, 1, 0",
 			g.Stored(1), g.Bets(), g.Won(), g.OpenSessions(), late.Agency())
 	}
-	// The connection is kept, and not even bound by what was rejected.
+	// The connection stays, and the rejected batch did not bind it.
 	g.expect(bets(late, 2, 1), stores, ack(late, 2, 1))
 	g.expect(getWinners(a2, 2), reports, draw(1), winners(a1, 1, juan), winners(a2, 2))
 }
@@ -108,8 +111,8 @@ func TestIdenticalBetsAreTwoBets(t *testing.T) {
 	g.expect(getWinners(a, 1), reports, draw(3), winners(a, 1, juan, juan, juan))
 }
 
-// GET_WINNERS|<agency> says two things: 'this agency has no more bets'
-// and 'send me my winners'. The first can be said only once.
+// GET_WINNERS|<agency> says two things: "this agency has no more bets" and "send me my winners".
+// Only its first one makes a Reported entry.
 func TestReportIsLoggedOnce(t *testing.T) {
 	for _, rules := range []lottery.Rules{push, poll} {
 		g := newGame(t, rules)
@@ -133,8 +136,8 @@ func TestReportIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// The draw takes place when the last expected agency has said it, once,
-// ever. It is the point in the log where the last report stands.
+// The draw takes place once, when the last expected agency reports: it is that agency's entry in
+// the ledger.
 func TestDrawTakesPlaceOnce(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
 	a := []*lottery.Session{session("A1"), session("A2"), session("A3")}
@@ -144,7 +147,8 @@ func TestDrawTakesPlaceOnce(t *testing.T) {
 	if g.Drawn() {
 		t.Error("drawn before the last agency had reported")
 	}
-	g.expect(getWinners(a[1], 2), reports, draw(1), winners(a[0], 1, juan), winners(a[1], 2), winners(a[2], 3))
+	g.expect(getWinners(a[1], 2), reports,
+		draw(1), winners(a[0], 1, juan), winners(a[1], 2), winners(a[2], 3))
 	for i, s := range a {
 		id := codec.Agency(i + 1)
 		g.expect(bets(s, id, 1, juan), none, reject(s, id, codec.CodeBetsClosed))
@@ -158,8 +162,8 @@ func TestDrawTakesPlaceOnce(t *testing.T) {
 	g.expect(getWinners(back, 1), none, winners(back, 1, juan)) // and no second draw
 }
 
-// The answer is pushed the moment the draw takes place; until then the
-// agency just waits. All who wait are answered, whoever reported last.
+// Every session that waits is sent its winners when the draw takes place, whichever agency reported
+// last.
 func TestWinnersArePushed(t *testing.T) {
 	g := newGame(t, push)
 	a1, again, a2 := session("A1"), session("A1 again"), session("A2")
@@ -171,7 +175,7 @@ func TestWinnersArePushed(t *testing.T) {
 		draw(3), winners(again, 1, juan, maria), winners(a1, 1, juan, maria), winners(a2, 2, carlos))
 }
 
-// An answer belongs to one request: who asked twice is answered twice.
+// Every request has its own answer: a session that asked twice is answered twice.
 func TestEachHeldQuestionIsAnswered(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -180,8 +184,8 @@ func TestEachHeldQuestionIsAnswered(t *testing.T) {
 	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a1, 1), winners(a2, 2))
 }
 
-// The winners are the one answer that is not given in order: requests sent after a
-// held GET_WINNERS are answered without waiting for it.
+// Winners are the only answer that may come out of order: requests sent after a held GET_WINNERS
+// are answered without waiting for it.
 func TestRequestsOvertakeHeldQuestion(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -189,11 +193,11 @@ func TestRequestsOvertakeHeldQuestion(t *testing.T) {
 	g.expect(getWinners(a1, 1), reports)
 	g.expect(bets(a1, 1, 1), none, reject(a1, 1, codec.CodeBetsClosed))
 	g.expect(hello(a1, 1), none, welcome(a1, 1, 4))
-	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a2, 2)) // the question stood
+	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a2, 2)) // a1 still waited
 }
 
-// After the draw every GET_WINNERS is answered at once, on any connection,
-// as often as it is asked.
+// After the draw every GET_WINNERS is answered at once, on any connection and as often as it is
+// asked.
 func TestGetWinnersAfterTheDraw(t *testing.T) {
 	for _, rules := range []lottery.Rules{push, poll} {
 		g := newGame(t, rules)
@@ -211,23 +215,22 @@ func TestGetWinnersAfterTheDraw(t *testing.T) {
 	}
 }
 
-// SERVER_WINNERS=poll restores the old behaviour: before the draw
-// the answer is ERROR_LOTTERY_HASNT_ENDED at once.
+// SERVER_WINNERS=poll restores the old behaviour: before the draw a GET_WINNERS is answered at once
+// with ERROR_LOTTERY_HASNT_ENDED.
 func TestPollMode(t *testing.T) {
 	g := newGame(t, poll)
 	a1, a2 := session("A1"), session("A2")
 	g.expect(bets(a1, 1, 1, juan), stores, ack(a1, 1, 1))
 	g.expect(getWinners(a1, 1), reports, reject(a1, 1, codec.CodeLotteryHasntEnded))
 	g.expect(getWinners(a1, 1), none, reject(a1, 1, codec.CodeLotteryHasntEnded))
-	g.expect(bets(a1, 1, 1), none, reject(a1, 1, codec.CodeBetsClosed)) // the report counts all the same
-	// The last agency's question is asked at the draw; nobody else's is open.
+	g.expect(bets(a1, 1, 1), none, reject(a1, 1, codec.CodeBetsClosed)) // the report still counts
+	// The last agency's question causes the draw and is answered; no other question is open.
 	g.expect(getWinners(a2, 2), reports, draw(1), winners(a2, 2))
 	g.expect(getWinners(a1, 1), none, winners(a1, 1, juan))
 }
 
-// An old polling agency works unchanged in both modes, one connection per
-// message or not: in push mode its first question is simply answered when
-// there is an answer.
+// An old polling agency works unchanged in both modes, with one connection per message or one for
+// all. In push mode its first question is answered at the draw.
 func TestConnectionPerMessage(t *testing.T) {
 	for _, rules := range []lottery.Rules{push, poll} {
 		g := newGame(t, rules)
@@ -245,13 +248,14 @@ func TestConnectionPerMessage(t *testing.T) {
 			g.expect(getWinners(again, 1), none, winners(again, 1, juan, maria))
 		} else {
 			g.expect(getWinners(question, 1), reports)
-			g.expect(getWinners(last, 2), reports, draw(2), winners(question, 1, juan, maria), winners(last, 2))
+			g.expect(getWinners(last, 2), reports,
+				draw(2), winners(question, 1, juan, maria), winners(last, 2))
 		}
 	}
 }
 
-// SERVER_WINNERS_SCOPE=agency (default): an agency gets its own winners
-// only, and an empty payload if it has none.
+// SERVER_WINNERS_SCOPE=agency, the default: an agency gets only its own winners, and an empty
+// payload if it has none.
 func TestOwnWinnersOnly(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
 	a1, a2, a3 := session("A1"), session("A2"), session("A3")
@@ -273,15 +277,15 @@ func TestAllWinnersInLedgerOrder(t *testing.T) {
 	g.expect(bets(a1, 1, 1, juan), stores, ack(a1, 1, 1))
 	g.expect(bets(a2, 2, 1, carlos), stores, ack(a2, 2, 1))
 	g.expect(bets(a1, 1, 1, maria), stores, ack(a1, 1, 1))
-	g.restart() // the order is the ledger's, not that of the connections
+	g.restart() // the order comes from the ledger, not from the connections
 	a1, a2 = session("A1"), session("A2")
 	g.expect(getWinners(a2, 2), reports)
 	all := []string{lucia, juan, carlos, maria}
 	g.expect(getWinners(a1, 1), reports, draw(4), winners(a1, 1, all...), winners(a2, 2, all...))
 }
 
-// ERROR_BETS_CLOSED: bets after the agency's own GET_WINNERS, or after the
-// draw. Another agency's report closes nothing.
+// Bets after the agency's own GET_WINNERS, or after the draw, get ERROR_BETS_CLOSED. Another
+// agency's report closes nothing.
 func TestBetsClosed(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -296,8 +300,8 @@ func TestBetsClosed(t *testing.T) {
 	g.expect(bets(b2, 2, 1), none, reject(b2, 2, codec.CodeBetsClosed))
 }
 
-// stored is how many bets of this agency are durable. It counts everything
-// queued before the HELLO.
+// WELCOME's stored is how many bets of the agency are durable. It counts everything queued before
+// the HELLO.
 func TestWelcomeSaysWhereToGoOn(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
@@ -315,21 +319,21 @@ func TestWelcomeSaysWhereToGoOn(t *testing.T) {
 	}
 }
 
-// A second HELLO for an agency takes it over: the older connection is told
-// so and closed, and what it still had in flight is either counted in stored
-// or rejected, never stored later. Whatever the older connection still sends
-// afterwards is fenced off.
+// A second HELLO for an agency takes it over: the older connection is told so and closed. What it
+// had in flight is either counted in stored or dropped, and never stored later.
 func TestTakeoverFencesOff(t *testing.T) {
 	g := newGame(t, push)
 	older, newer, a2 := session("older"), session("newer"), session("A2")
 	g.expect(hello(older, 1), none, welcome(older, 1, 0))
 	g.expect(bets(older, 1, 3), stores, ack(older, 1, 3))
-	g.expect(hello(newer, 1), none, reject(older, 1, codec.CodeAgencyTakenOver), welcome(newer, 1, 3))
+	g.expect(hello(newer, 1), none,
+		reject(older, 1, codec.CodeAgencyTakenOver), welcome(newer, 1, 3))
 	if !older.Gone() || newer.Gone() || g.OpenSessions() != 1 {
-		t.Errorf("older gone %v, newer gone %v, %d open; want true, false, 1", older.Gone(), newer.Gone(), g.OpenSessions())
+		t.Errorf("older gone %v, newer gone %v, %d open; want true, false, 1",
+			older.Gone(), newer.Gone(), g.OpenSessions())
 	}
 
-	// In flight: nothing of it counts, and it has been told already.
+	// What was in flight doesn't count and gets no answer: the connection has been told already.
 	g.expect(bets(older, 1, 5, juan), none)
 	g.expect(getWinners(older, 1), none)
 	g.expect(hello(older, 1), none)
@@ -345,24 +349,25 @@ func TestTakeoverFencesOff(t *testing.T) {
 	g.expect(getWinners(a2, 2), reports, draw(1), winners(newer, 1, juan), winners(a2, 2))
 }
 
-// ERROR_AGENCY_TAKEN_OVER: a newer connection said HELLO for the same
-// agency. What a connection that broke had said may be read after what its
-// agency says on the next one; it must not take over.
+// A broken connection's HELLO may be read after the one that its agency says on the next
+// connection. It must not take over: it gets ERROR_AGENCY_TAKEN_OVER.
 func TestTakeoverIsByTheNewerConnection(t *testing.T) {
 	g := newGame(t, push)
 	broken, next, newest := session("broken"), session("next"), session("newest")
 	broken.Number, next.Number, newest.Number = 1, 2, 3
-	g.expect(bets(newest, 1, 1), stores, ack(newest, 1, 1)) // without a HELLO it doesn't count
-	g.expect(hello(next, 1), none, reject(newest, 1, codec.CodeAgencyTakenOver), welcome(next, 1, 1))
+	g.expect(bets(newest, 1, 1), stores, ack(newest, 1, 1)) // no HELLO, so it is no takeover
+	g.expect(hello(next, 1), none,
+		reject(newest, 1, codec.CodeAgencyTakenOver), welcome(next, 1, 1))
 	g.expect(hello(broken, 1), none, reject(broken, 1, codec.CodeAgencyTakenOver))
 	g.expect(bets(broken, 1, 5, juan), none)
 	g.expect(leave(broken), none)
 	g.expect(bets(next, 1, 2), stores, ack(next, 1, 2))
 	if next.Gone() || g.Stored(1) != 3 || g.OpenSessions() != 1 {
-		t.Errorf("next gone %v, %d stored, %d open; want false, 3, 1", next.Gone(), g.Stored(1), g.OpenSessions())
+		t.Errorf("next gone %v, %d stored, %d open; want false, 3, 1",
+			next.Gone(), g.Stored(1), g.OpenSessions())
 	}
 	g.expect(leave(next), none)
-	// Also what has not named its agency before, and when nobody newer is left.
+	// The fence also holds for connections that name the agency now, and when no newer one is left.
 	for _, says := range []func(*lottery.Session) lottery.Request{
 		func(s *lottery.Session) lottery.Request { return hello(s, 1) },
 		func(s *lottery.Session) lottery.Request { return bets(s, 1, 1) },
@@ -376,13 +381,14 @@ func TestTakeoverIsByTheNewerConnection(t *testing.T) {
 	if g.Stored(1) != 3 || g.Reported(1) {
 		t.Errorf("%d stored, reported %v; want 3, false", g.Stored(1), g.Reported(1))
 	}
-	// Another agency's older connections are not meant.
+	// The fence doesn't stop older connections of another agency.
 	other := session("other")
 	other.Number = 1
 	g.expect(bets(other, 2, 1), stores, ack(other, 2, 1))
 }
 
-// After the draw every GET_WINNERS is answered at once, on any connection.
+// After the draw every GET_WINNERS is answered at once, also on a connection older than the
+// agency's last HELLO.
 func TestTakeoverLeavesWinnersToEveryConnection(t *testing.T) {
 	g := newGame(t, push)
 	older, newer, two := session("older"), session("newer"), session("two")
@@ -394,9 +400,8 @@ func TestTakeoverLeavesWinnersToEveryConnection(t *testing.T) {
 	g.expect(getWinners(older, 1), none, winners(older, 1, juan))
 }
 
-// ERROR_AGENCY_TAKEN_OVER: a newer connection said HELLO for the same
-// agency: to every older one, also one that waits or never said HELLO, and to
-// no other agency's.
+// A HELLO sends ERROR_AGENCY_TAKEN_OVER to every older connection of its agency, also to those that
+// wait or never said HELLO, and to no connection of another agency.
 func TestTakeoverOfAllOlderConnections(t *testing.T) {
 	g := newGame(t, push)
 	first, second, third := session("first"), session("second"), session("third")
@@ -413,13 +418,12 @@ func TestTakeoverOfAllOlderConnections(t *testing.T) {
 	if other.Gone() || g.OpenSessions() != 2 {
 		t.Errorf("other agency gone %v, %d open; want false, 2", other.Gone(), g.OpenSessions())
 	}
-	// Their questions went with them; the newest has not asked yet.
+	// Their questions ended with them; the newest connection has not asked yet.
 	g.expect(getWinners(other, 2), reports, draw(1), winners(other, 2))
 	g.expect(getWinners(newest, 1), none, winners(newest, 1, juan))
 }
 
-// A repeated HELLO takes nothing over from its own connection, wherever that
-// stands among its agency's.
+// A repeated HELLO doesn't take over its own connection, wherever that is in the agency's list.
 func TestRepeatedHello(t *testing.T) {
 	for at := range 3 {
 		g := newGame(t, push)
@@ -443,7 +447,7 @@ func TestRepeatedHello(t *testing.T) {
 	}
 }
 
-// Who never uses HELLO must never notice it: without a HELLO,
+// Agencies that never say HELLO don't notice it: a connection without HELLO takes nothing over, so
 // connections of one agency live side by side.
 func TestConnectionsWithoutHelloShareTheAgency(t *testing.T) {
 	g := newGame(t, push)
@@ -452,14 +456,14 @@ func TestConnectionsWithoutHelloShareTheAgency(t *testing.T) {
 	g.expect(bets(b, 1, 1, maria), stores, ack(b, 1, 1))
 	g.expect(bets(a, 1, 1, juan), stores, ack(a, 1, 1))
 	g.expect(getWinners(b, 1), reports)
-	g.expect(bets(a, 1, 1), none, reject(a, 1, codec.CodeBetsClosed)) // the agency's, not the connection's
+	g.expect(bets(a, 1, 1), none, reject(a, 1, codec.CodeBetsClosed)) // closed for the whole agency
 	if g.Stored(1) != 2 || g.OpenSessions() != 2 {
 		t.Errorf("stored %d, %d open, want 2, 2", g.Stored(1), g.OpenSessions())
 	}
 }
 
-// ERROR_LOTTERY_HASNT_ENDED: in push mode, to whoever waits when the
-// server stops before the draw.
+// In push mode, a server that stops before the draw sends ERROR_LOTTERY_HASNT_ENDED to every
+// connection that waits.
 func TestDismiss(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
 	a1, again, a2, a3 := session("A1"), session("A1 again"), session("A2"), session("A3")
@@ -475,7 +479,7 @@ func TestDismiss(t *testing.T) {
 	g.expectDismiss(hasntEnded(again, 1), hasntEnded(a1, 1), hasntEnded(a1, 1), hasntEnded(a2, 2))
 	g.expectDismiss()
 
-	// A restart with the same directory goes on where the log ends.
+	// A restart with the same ledger goes on where it ends.
 	g.restart()
 	b1, b3 := session("B1"), session("B3")
 	g.expect(getWinners(b1, 1), none)
@@ -490,9 +494,9 @@ func TestDismissInPollMode(t *testing.T) {
 	g.expectDismiss() // it has its answer
 }
 
-// Sessions end with their connections; what they said stays said.
+// A session ends with its connection; its bets and its report stay.
 func TestLeave(t *testing.T) {
-	// Whoever leaves, the others of the agency are found.
+	// Whichever session leaves, the agency's other sessions still get their winners.
 	for at := range 3 {
 		g := newGame(t, push)
 		s := []*lottery.Session{session("first"), session("second"), session("third")}
@@ -500,13 +504,13 @@ func TestLeave(t *testing.T) {
 			g.apply(bets(s[i], 1, 1))
 			g.apply(getWinners(s[i], 1))
 		}
-		for range 2 { // also twice
+		for range 2 { // leaving twice changes nothing
 			g.expect(leave(s[at]), none)
 			if g.OpenSessions() != 2 || !s[at].Gone() {
 				t.Errorf("%d open, gone %v, want 2, true", g.OpenSessions(), s[at].Gone())
 			}
 		}
-		g.expect(getWinners(s[at], 1), none) // gone is gone
+		g.expect(getWinners(s[at], 1), none) // it gets no answer any more
 		if !g.Reported(1) || g.Stored(1) != 1 {
 			t.Errorf("reported %v, stored %d, want true, 1", g.Reported(1), g.Stored(1))
 		}
@@ -527,12 +531,12 @@ func TestLeaveOfAnUnboundConnection(t *testing.T) {
 	g.expect(leave(s), none)
 	g.expect(hello(s, 1), none)
 	if !s.Gone() || s.Agency() != 0 || g.OpenSessions() != 0 {
-		t.Errorf("gone %v, agency %d, %d open, want true, 0, 0", s.Gone(), s.Agency(), g.OpenSessions())
+		t.Errorf("gone %v, agency %d, %d open, want true, 0, 0",
+			s.Gone(), s.Agency(), g.OpenSessions())
 	}
 }
 
-// The state is a pure function of the log, so a restart is a replay.
-// What can't stand in this lottery's log is refused and changes nothing.
+// Replay refuses an entry that this lottery can't have written, and the lottery stays unchanged.
 func TestReplayRefusesWhatDoesNotFit(t *testing.T) {
 	tests := map[string]record{
 		"agency 0":               {lottery.BetsEntry, 0, 1, codec.Stretch{}, nil},
@@ -550,34 +554,39 @@ func TestReplayRefusesWhatDoesNotFit(t *testing.T) {
 	for name, r := range tests {
 		t.Run(name, func(t *testing.T) {
 			l := lottery.New(push)
-			for _, r := range []record{{lottery.BetsEntry, 1, 2, codec.Stretch{}, []byte(maria + "\n")}, {lottery.ReportedEntry, 1, 0, codec.Stretch{}, nil}} {
+			for _, r := range []record{
+				{lottery.BetsEntry, 1, 2, codec.Stretch{}, []byte(maria + "\n")},
+				{lottery.ReportedEntry, 1, 0, codec.Stretch{}, nil},
+			} {
 				if err := l.Replay(r.entry, r.agency, r.count, r.lines, r.winners); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := l.Replay(r.entry, r.agency, r.count, r.lines, r.winners); !errors.Is(err, lottery.ErrReplay) {
+			err := l.Replay(r.entry, r.agency, r.count, r.lines, r.winners)
+			if !errors.Is(err, lottery.ErrReplay) {
 				t.Errorf("error %v, want ErrReplay", err)
 			}
-			if l.Bets() != 2 || l.Won() != 1 || l.Stored(1) != 2 || l.Stored(2) != 0 || l.Reported(2) || l.Drawn() || l.Served(1) {
+			if l.Bets() != 2 || l.Won() != 1 || l.Stored(1) != 2 || l.Stored(2) != 0 ||
+				l.Reported(2) || l.Drawn() || l.Served(1) {
 				t.Error("the refused entry changed the lottery")
 			}
 		})
 	}
 }
 
-// An agency that has said HELLO confirms its winners. Once is enough, and is never undone.
+// An agency that has said HELLO confirms its winners. One RECEIVED is enough; nothing undoes it.
 func TestReceipt(t *testing.T) {
 	g := newGame(t, push)
 	a1, a2 := session("A1"), session("A2")
 	g.expect(received(a2, 2), none, reject(a2, 2, codec.CodeInvalidBatch)) // it has not said HELLO
 	g.expect(hello(a2, 3), none, reject(a2, 3, codec.CodeInvalidAgency))
-	g.expect(received(a2, 2), none, reject(a2, 2, codec.CodeInvalidBatch)) // and was refused
+	g.expect(received(a2, 2), none, reject(a2, 2, codec.CodeInvalidBatch)) // its HELLO was refused
 	g.expect(hello(a1, 1), none, welcome(a1, 1, 0))
 	g.expect(getWinners(a1, 1), reports)
 	g.expect(received(a1, 1), none, reject(a1, 1, codec.CodeLotteryHasntEnded))
 	g.expect(getWinners(a2, 2), reports, draw(0), winners(a1, 1), winners(a2, 2))
 	if g.Served(1) || g.Unserved() != 2 {
-		t.Error("being told is not being served")
+		t.Error("an agency counts as served without a receipt")
 	}
 	g.expect(received(a1, 2), none, reject(a1, 2, codec.CodeInvalidAgency))
 	g.expect(received(a1, 3), none, reject(a1, 3, codec.CodeInvalidAgency))
@@ -588,16 +597,18 @@ func TestReceipt(t *testing.T) {
 	g.expect(hello(again, 1), none, welcome(again, 1, 0))
 	g.expect(received(again, 1), none, receipt(again, 1))
 	if !g.Served(1) || g.Served(2) || g.Unserved() != 1 {
-		t.Errorf("served: %v, %v, %d missing; want true, false, 1", g.Served(1), g.Served(2), g.Unserved())
+		t.Errorf("served: %v, %v, %d missing; want true, false, 1",
+			g.Served(1), g.Served(2), g.Unserved())
 	}
 	served := record{lottery.ServedEntry, 1, 0, codec.Stretch{}, nil}
-	if err := g.Replay(served.entry, served.agency, 0, served.lines, nil); !errors.Is(err, lottery.ErrReplay) {
+	err := g.Replay(served.entry, served.agency, 0, served.lines, nil)
+	if !errors.Is(err, lottery.ErrReplay) {
 		t.Errorf("served twice: error %v, want ErrReplay", err)
 	}
 }
 
-// Any other agency has its winners when its system has acknowledged every byte of them. An
-// agency that has to confirm isn't served by a look at its winners, also after a restart.
+// An agency that never says HELLO is served when its system has acknowledged every byte of its
+// winners. An agency that has to confirm is not, also after a restart.
 func TestTaken(t *testing.T) {
 	g := newGame(t, lottery.Rules{Agencies: 3})
 	a1, a2, a3 := session("A1"), session("A2"), session("A3")
@@ -607,8 +618,8 @@ func TestTaken(t *testing.T) {
 	g.expect(leave(a2), none)
 	a2 = session("A2")
 	a2.Number = 1
-	g.expect(getWinners(a2, 2), reports) // it doesn't say HELLO any more
-	g.expect(taken(a2), none)            // there is nothing to take
+	g.expect(getWinners(a2, 2), reports) // this connection has not said HELLO
+	g.expect(taken(a2), none)            // there are no winners before the draw
 	g.expect(getWinners(a3, 3), reports, draw(0), winners(a1, 1), winners(a2, 2), winners(a3, 3))
 	g.expect(taken(session("nobody")), none)
 	g.expect(taken(a2), serves)
@@ -623,16 +634,17 @@ func TestTaken(t *testing.T) {
 	g.expect(taken(curious), none)
 	g.expect(leave(a3), none)
 	g.expect(taken(a3), none)
-	renewed := session("A3 with a newer client") // it has said HELLO itself, so it confirms
+	renewed := session("A3 with a newer client") // it says HELLO, so it has to confirm
 	g.expect(hello(renewed, 3), none, welcome(renewed, 3, 0))
 	g.expect(getWinners(renewed, 3), none, winners(renewed, 3))
 	g.expect(taken(renewed), none)
 	if g.Served(1) || !g.Served(2) || g.Served(3) {
-		t.Errorf("served: %v, %v, %v; want false, true, false", g.Served(1), g.Served(2), g.Served(3))
+		t.Errorf("served: %v, %v, %v; want false, true, false",
+			g.Served(1), g.Served(2), g.Served(3))
 	}
 }
 
-// Apply appends: the effects of earlier requests of the group stay.
+// Apply appends its effects: those of earlier requests of the group stay.
 func TestEffectsAreAppended(t *testing.T) {
 	l := lottery.New(push)
 	a1, a2 := session("A1"), session("A2")
@@ -650,7 +662,7 @@ func TestEffectsAreAppended(t *testing.T) {
 	}
 }
 
-// 10,000 waiting agencies must not hold 10,000 copies of all winners.
+// All agencies that wait share one copy of the winners: 10,000 of them must not take 10,000 copies.
 func TestWinnersPayloadIsShared(t *testing.T) {
 	g := newGame(t, pushAll)
 	a1, a2 := session("A1"), session("A2")

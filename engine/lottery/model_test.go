@@ -10,20 +10,19 @@ import (
 	"loteria/engine/lottery"
 )
 
-// model is the lottery as one would write it straight from the protocol: it
-// keeps everything that was ever said, and works out every answer from the
-// beginning. It must not share a thought with the package: two different
-// mistakes rarely agree.
+// model is the lottery written straight from the protocol: it keeps everything that was said, and
+// works out every answer from the beginning. It must not share an idea with the package, so that
+// the two don't make the same mistake.
 type model struct {
 	rules     lottery.Rules
 	log       []said
-	conns     []*conn // in the order in which they came to speak for an agency
+	conns     []*conn // in the order in which they were bound to an agency
 	questions []*conn // open GET_WINNERS, in the order in which they were asked
-	// confirms are the agencies of which a connection has reported that had said HELLO.
+	// confirms says of each reported agency whether the connection that reported had said HELLO.
 	confirms map[codec.Agency]bool
 }
 
-// said is one entry of the log: a batch, without bets the report, or that the agency is served.
+// said is one entry of the log: with bets a batch, with served a receipt, else a report.
 type said struct {
 	agency codec.Agency
 	bets   []bet
@@ -35,7 +34,7 @@ type bet struct {
 	wins bool
 }
 
-// conn is a connection. Its session only stands for it in effects.
+// conn is a connection. The model uses its session only to name it in effects.
 type conn struct {
 	session *lottery.Session
 	agency  codec.Agency
@@ -43,7 +42,7 @@ type conn struct {
 	hello   bool
 }
 
-// checksum is that of the stored lines of an agency.
+// checksum is the checksum of an agency's stored lines.
 func (m *model) checksum(id codec.Agency) codec.Checksum {
 	lines := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	for _, s := range m.log {
@@ -67,7 +66,9 @@ func (m *model) stored(id codec.Agency) int64 {
 }
 
 func (m *model) reported(id codec.Agency) bool {
-	return slices.ContainsFunc(m.log, func(s said) bool { return s.agency == id && len(s.bets) == 0 && !s.served })
+	return slices.ContainsFunc(m.log, func(s said) bool {
+		return s.agency == id && len(s.bets) == 0 && !s.served
+	})
 }
 
 func (m *model) served(id codec.Agency) bool {
@@ -87,7 +88,7 @@ func (m *model) drawn() bool {
 	return true
 }
 
-// won lists the winning lines of the agencies that have them, in ledger order.
+// won lists the winning lines of the agencies that of accepts, in ledger order.
 func (m *model) won(of func(codec.Agency) bool) []string {
 	var lines []string
 	for _, s := range m.log {
@@ -110,7 +111,7 @@ func (m *model) answer(c *conn) lottery.Effect {
 	return winners(c.session, c.agency, m.won(of)...)
 }
 
-// open lists the connections that speak for an agency, the newest first.
+// open lists the open connections that are bound to any agency, the last bound first.
 func (m *model) open() []*conn {
 	var open []*conn
 	for _, c := range slices.Backward(m.conns) {
@@ -121,7 +122,7 @@ func (m *model) open() []*conn {
 	return open
 }
 
-// names makes the connection its agency's, if it is nobody's yet.
+// names binds the connection to the agency, if it is not bound yet.
 func (m *model) names(c *conn, id codec.Agency) {
 	if c.agency == 0 {
 		c.agency = id
@@ -129,7 +130,7 @@ func (m *model) names(c *conn, id codec.Agency) {
 	}
 }
 
-// refuses says whether the message is turned away for the agency that it names.
+// refuses says whether a message that names agency id is rejected on this connection.
 func (m *model) refuses(c *conn, id codec.Agency) bool {
 	return !m.expected(id) || c.agency != 0 && c.agency != id
 }
@@ -173,7 +174,8 @@ func (m *model) received(c *conn, id codec.Agency) (lottery.Entry, []lottery.Eff
 }
 
 func (m *model) taken(c *conn) lottery.Entry {
-	if c.closed || c.agency == 0 || !m.drawn() || m.served(c.agency) || m.confirms[c.agency] || c.hello {
+	if c.closed || c.agency == 0 || !m.drawn() ||
+		m.served(c.agency) || m.confirms[c.agency] || c.hello {
 		return lottery.NoEntry
 	}
 	m.log = append(m.log, said{agency: c.agency, served: true})
@@ -225,8 +227,8 @@ func (m *model) getWinners(c *conn, id codec.Agency) (lottery.Entry, []lottery.E
 	return entry, effects
 }
 
-// takeQuestions empties the list of open questions, in the order in which they
-// are answered: by agency, and within it the newest connection first.
+// takeQuestions empties the list of open questions. It returns their connections in the order in
+// which they are answered: by agency, and within an agency the last bound first.
 func (m *model) takeQuestions() []*conn {
 	asked := slices.DeleteFunc(m.questions, func(c *conn) bool { return c.closed })
 	m.questions = nil
@@ -247,5 +249,5 @@ func (m *model) dismiss() []lottery.Effect {
 	return effects
 }
 
-// restart forgets all connections; the log is all that stays.
+// restart forgets all connections; only the log stays.
 func (m *model) restart() { m.conns, m.questions = nil, nil }

@@ -11,12 +11,12 @@ import (
 	"loteria/engine/lottery"
 )
 
-// TestAgainstModel sends random requests from many connections to the lottery
-// and to the model: the entries, the effects and their order must be the same,
-// and at every point a replay of the entries must give the same state.
+// TestAgainstModel sends random requests from many connections to the lottery and to the model. The
+// entries, the effects and their order must be the same, and at every point a replay of the entries
+// must give the same state.
 //
-// A failure prints the seed and a smallest sequence that fails; replay it as
-// printed, with -rapid.failfile or -rapid.seed. For a longer search:
+// A failure prints the seed and a smallest failing sequence; replay it as printed, with
+// -rapid.failfile or -rapid.seed. For a longer search:
 //
 //	go test ./engine/lottery -run TestAgainstModel -rapid.checks=10000 -rapid.steps=100
 func TestAgainstModel(t *testing.T) {
@@ -28,7 +28,10 @@ func TestAgainstModel(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("poll=%v,all=%v", rules.Poll, rules.AllWinners), rapid.MakeCheck(func(t *rapid.T) {
 			rules.Agencies = rapid.IntRange(1, 4).Draw(t, "agencies")
-			d := &duel{lottery: newRecorder(rules), model: &model{rules: rules, confirms: map[codec.Agency]bool{}}}
+			d := &duel{
+				lottery: newRecorder(rules),
+				model:   &model{rules: rules, confirms: map[codec.Agency]bool{}},
+			}
 			t.Repeat(map[string]func(*rapid.T){
 				"":     d.checkState,
 				"step": d.step,
@@ -38,24 +41,25 @@ func TestAgainstModel(t *testing.T) {
 	}
 }
 
-// duel is the lottery and its model, fed with the same requests.
+// duel is the lottery and its model. Both get the same requests.
 type duel struct {
 	lottery *recorder
 	model   *model
-	conns   []*conn // all since the restart, also the closed
+	conns   []*conn // all since the restart, also the closed ones
 	named   int     // sessions so far
 	bets    int     // bets so far, so that no two lines are the same
 	draws   int     // since the beginning of the log
 	pushed  []pushed
 }
 
-// pushed is a payload that left the lottery, and what it was then.
+// pushed is a payload that left the lottery, and a copy of it from that moment.
 type pushed struct{ payload, then []byte }
 
-// The steps, roughly as often as they are to be taken; rapid prefers the first.
+// steps names each step about as often as it should be taken; rapid prefers the first ones.
 var steps = []string{
-	"bets", "get winners", "leave", "bets", "get winners", "leave", "bets", "get winners", "hello", "bets",
-	"get winners", "leave", "bets", "get winners", "hello", "leave", "dismiss", "restart", "received", "taken", "bets",
+	"bets", "get winners", "leave", "bets", "get winners", "leave", "bets", "get winners", "hello",
+	"bets", "get winners", "leave", "bets", "get winners", "hello", "leave", "dismiss", "restart",
+	"received", "taken", "bets",
 }
 
 func (d *duel) step(t *rapid.T) {
@@ -84,7 +88,8 @@ func (d *duel) step(t *rapid.T) {
 	case "taken":
 		d.taken(t, d.conn(t))
 	case "dismiss":
-		if got, want := describe(each(d.lottery.Dismiss(nil))), describe(d.model.dismiss()); got != want {
+		got, want := describe(each(d.lottery.Dismiss(nil))), describe(d.model.dismiss())
+		if got != want {
 			t.Fatalf("dismissed:\n%swant:\n%s", got, want)
 		}
 	case "restart":
@@ -110,7 +115,7 @@ func (d *duel) taken(t *rapid.T, c *conn) {
 	d.compare(t, taken(c.session), d.model.taken(c), nil)
 }
 
-// stretch describes the batch's lines, of which the last may lack its line end.
+// stretch describes the batch's lines. The last line may lack its line end.
 func (d *duel) stretch(t *rapid.T, batch []bet) codec.Stretch {
 	var lines []byte
 	for _, b := range batch {
@@ -122,8 +127,7 @@ func (d *duel) stretch(t *rapid.T, batch []bet) codec.Stretch {
 	return stretch(lines)
 }
 
-// conn draws a connection: often a new one, else any that has spoken before,
-// also if it is closed.
+// conn draws a connection: often a new one, else any earlier one, also if it is closed.
 func (d *duel) conn(t *rapid.T) *conn {
 	if len(d.conns) == 0 || rapid.Bool().Draw(t, "new connection") {
 		return d.newConn()
@@ -138,8 +142,8 @@ func (d *duel) newConn() *conn {
 	return c
 }
 
-// agency draws the agency that a message names: often the connection's own,
-// sometimes one that is not expected.
+// agency draws the agency that a message names: often the connection's own, sometimes one that is
+// not expected.
 func (d *duel) agency(t *rapid.T, c *conn) codec.Agency {
 	if c.agency != 0 && rapid.IntRange(0, 3).Draw(t, "another agency if 3") < 3 {
 		return c.agency
@@ -167,7 +171,9 @@ func winning(batch []bet) []string {
 	return lines
 }
 
-func (d *duel) compare(t *rapid.T, req lottery.Request, wantEntry lottery.Entry, want []lottery.Effect) {
+func (d *duel) compare(
+	t *rapid.T, req lottery.Request, wantEntry lottery.Entry, want []lottery.Effect,
+) {
 	entry, effects := d.lottery.apply(req)
 	if entry != wantEntry {
 		t.Fatalf("entry %d, want %d", entry, wantEntry)
@@ -181,7 +187,8 @@ func (d *duel) compare(t *rapid.T, req lottery.Request, wantEntry lottery.Entry,
 			d.draws++
 		case lottery.Welcome:
 			if want := d.model.checksum(e.Agency); e.Checksum != want {
-				t.Fatalf("the welcome of agency %d has checksum %v, want %v", e.Agency, e.Checksum, want)
+				t.Fatalf("the welcome of agency %d has checksum %v, want %v",
+					e.Agency, e.Checksum, want)
 			}
 		case lottery.Winners:
 			d.pushed = append(d.pushed, pushed{e.Payload, bytes.Clone(e.Payload)})
@@ -199,8 +206,8 @@ func (d *duel) restart(t *rapid.T) {
 	d.conns = nil
 }
 
-// checkState compares all that can be asked, of the lottery as it is and as a
-// restart would make it.
+// checkState compares everything that the lottery can be asked with the model: for the lottery as
+// it is, and as a restart would rebuild it.
 func (d *duel) checkState(t *rapid.T) {
 	again, err := d.lottery.restarted()
 	if err != nil {
@@ -235,10 +242,9 @@ func (d *duel) checkState(t *rapid.T) {
 	}
 }
 
-// finish makes what is left come to light. Everyone who is still connected, and
-// a new connection of each agency, asks or is taken over; after a last restart
-// each agency comes once more. The draw must have been held, and everyone get
-// their winners, and count as served.
+// finish ends the draw. Every open connection, and a new one of each agency, asks for its winners;
+// in some runs a HELLO first takes over the open ones. After a last restart each agency asks once
+// more. There must have been a draw, and every agency must get its winners and count as served.
 func (d *duel) finish(t *rapid.T) {
 	takeover := rapid.Bool().Draw(t, "take over at the end")
 	for id := range codec.Agency(d.model.rules.Agencies) {
@@ -276,8 +282,9 @@ func (d *duel) finish(t *rapid.T) {
 func durableState(r *recorder) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "drawn %v, %d bets, %d won", r.Drawn(), r.Bets(), r.Won())
-	for id := range codec.Agency(r.Agencies() + 2) { // and one beyond at either end
-		fmt.Fprintf(&b, "; %d: %d, %v, %v, %v", id, r.Stored(id), r.Checksum(id), r.Reported(id), r.Served(id))
+	for id := range codec.Agency(r.Agencies() + 2) { // with one unexpected id at either end
+		fmt.Fprintf(&b, "; %d: %d, %v, %v, %v",
+			id, r.Stored(id), r.Checksum(id), r.Reported(id), r.Served(id))
 	}
 	return b.String()
 }
@@ -288,7 +295,8 @@ func (d *duel) modelState() string {
 	var b bytes.Buffer
 	for id := range codec.Agency(m.rules.Agencies + 2) {
 		total += m.stored(id)
-		fmt.Fprintf(&b, "; %d: %d, %v, %v, %v", id, m.stored(id), m.checksum(id), m.reported(id), m.served(id))
+		fmt.Fprintf(&b, "; %d: %d, %v, %v, %v",
+			id, m.stored(id), m.checksum(id), m.reported(id), m.served(id))
 	}
 	return fmt.Sprintf("drawn %v, %d bets, %d won", m.drawn(), total, len(m.won(everyone))) + b.String()
 }

@@ -20,7 +20,7 @@ type record struct {
 	winners []byte
 }
 
-// recorder is a lottery with the ledger that its caller owes it.
+// recorder is a lottery with the ledger that its caller keeps.
 type recorder struct {
 	*lottery.Lottery
 	rules  lottery.Rules
@@ -31,8 +31,8 @@ func newRecorder(rules lottery.Rules) *recorder {
 	return &recorder{Lottery: lottery.New(rules), rules: rules}
 }
 
-// apply decides r, keeps its entry and returns its effects. It then spoils
-// r.Winners, which is the caller's again and usually reused at once.
+// apply applies req, keeps its entry and returns its effects. It then overwrites req.Winners, since
+// callers reuse that slice at once.
 func (r *recorder) apply(req lottery.Request) (lottery.Entry, []lottery.Effect) {
 	entry, effects := r.Apply(req, nil)
 	if entry != lottery.NoEntry {
@@ -52,7 +52,7 @@ func (r *recorder) apply(req lottery.Request) (lottery.Entry, []lottery.Effect) 
 	return entry, each(effects)
 }
 
-// each is the effects with one for every request that they answer.
+// each repeats every effect as often as its Times says.
 func each(effects []lottery.Effect) (out []lottery.Effect) {
 	for _, e := range effects {
 		times := max(e.Times, 1)
@@ -62,8 +62,8 @@ func each(effects []lottery.Effect) (out []lottery.Effect) {
 	return out
 }
 
-// restarted is what a server has after a restart: the same ledger in a new
-// lottery, and no session.
+// restarted is what a server has after a restart: a new lottery with the same ledger, and no
+// sessions.
 func (r *recorder) restarted() (*recorder, error) {
 	again := newRecorder(r.rules)
 	again.ledger = slices.Clone(r.ledger)
@@ -79,27 +79,30 @@ func (r *recorder) restarted() (*recorder, error) {
 	return again, nil
 }
 
-// session makes a session that effects are described by.
+// session makes a session; describe shows its name.
 func session(name string) *lottery.Session { return &lottery.Session{Peer: name} }
 
 func hello(s *lottery.Session, id codec.Agency) lottery.Request {
 	return lottery.Request{Kind: lottery.Hello, Session: s, Agency: id}
 }
 
-// bets is a batch of count bets, of which the given lines win. The others are all alike.
+// bets is a batch of count bets. The lines in winning win; the others are all the same line.
 func bets(s *lottery.Session, id codec.Agency, count int, winning ...string) lottery.Request {
 	var lines []byte
 	for _, line := range winning {
 		lines = append(append(lines, line...), '\n')
 	}
 	all := append(slices.Clone(lines), strings.Repeat(loser+"\n", max(count-len(winning), 0))...)
-	return lottery.Request{Kind: lottery.Bets, Session: s, Agency: id, Count: count, Lines: stretch(all), Winners: lines}
+	return lottery.Request{
+		Kind: lottery.Bets, Session: s, Agency: id,
+		Count: count, Lines: stretch(all), Winners: lines,
+	}
 }
 
 // loser stands for any bet that doesn't win.
 const loser = "Luz|Paz|1|1990-05-23|1|1"
 
-// stretch describes lines as a server does: by a checksum that begins anywhere.
+// stretch describes lines as a server does: by a checksum that begins with a seed.
 func stretch(lines []byte) codec.Stretch {
 	const seed = 0x4c4f5445
 	return codec.StretchOf(lines, crc32.Update(seed, crc32.MakeTable(crc32.Castagnoli), lines), seed)
@@ -136,7 +139,9 @@ func receipt(s *lottery.Session, id codec.Agency) lottery.Effect {
 
 func winners(s *lottery.Session, id codec.Agency, lines ...string) lottery.Effect {
 	payload := []byte(strings.Join(lines, "\n"))
-	return lottery.Effect{Kind: lottery.Winners, Session: s, Agency: id, Count: len(lines), Payload: payload}
+	return lottery.Effect{
+		Kind: lottery.Winners, Session: s, Agency: id, Count: len(lines), Payload: payload,
+	}
 }
 
 func reject(s *lottery.Session, id codec.Agency, code codec.Code) lottery.Effect {
@@ -145,8 +150,8 @@ func reject(s *lottery.Session, id codec.Agency, code codec.Code) lottery.Effect
 
 func draw(won int) lottery.Effect { return lottery.Effect{Kind: lottery.Draw, Count: won} }
 
-// describe puts every field of the effects but the checksum into words, a line each, so that
-// they can be compared and read. Sessions are told apart by their Peer.
+// describe writes one line for each effect, with every field but the checksum and Times, so that
+// effects can be compared and read. A session is shown by its Peer.
 func describe(effects []lottery.Effect) string {
 	kinds := map[lottery.EffectKind]string{
 		lottery.Ack: "ack", lottery.Welcome: "welcome", lottery.Winners: "winners",
@@ -167,7 +172,7 @@ func describe(effects []lottery.Effect) string {
 	return b.String()
 }
 
-// game is a recorder whose every step is checked.
+// game is a recorder that checks every step.
 type game struct {
 	*recorder
 	t *testing.T
@@ -177,7 +182,7 @@ func newGame(t *testing.T, rules lottery.Rules) *game {
 	return &game{recorder: newRecorder(rules), t: t}
 }
 
-// expect applies req and demands exactly this entry and these effects.
+// expect applies req; its entry and effects must be exactly these.
 func (g *game) expect(req lottery.Request, entry lottery.Entry, effects ...lottery.Effect) {
 	g.t.Helper()
 	gotEntry, got := g.apply(req)
@@ -187,7 +192,7 @@ func (g *game) expect(req lottery.Request, entry lottery.Entry, effects ...lotte
 	g.compare(got, effects)
 }
 
-// expectDismiss demands exactly these effects of a stop.
+// expectDismiss dismisses the waiting sessions; the effects must be exactly these.
 func (g *game) expectDismiss(effects ...lottery.Effect) {
 	g.t.Helper()
 	g.compare(each(g.Dismiss(nil)), effects)
@@ -200,8 +205,7 @@ func (g *game) compare(got, want []lottery.Effect) {
 	}
 }
 
-// restart replays the ledger into a new lottery; the sessions so far are no
-// more.
+// restart replays the ledger into a new lottery without sessions.
 func (g *game) restart() {
 	g.t.Helper()
 	again, err := g.restarted()

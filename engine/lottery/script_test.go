@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata/*.txt with what the lottery does now")
 
-// What the engine adds to a lottery's decisions, as in the protocol's transcript.
+// The engine's part of a WELCOME, with the values of the transcript in codec/PROTOCOL.md.
 const (
 	scriptWindow        = 64
 	scriptFrameBytesMax = 65536
@@ -24,20 +24,20 @@ const (
 
 var scriptBets = codec.Rules{Today: 20261123, WinningNumber: 7574}
 
-// TestScripts runs the scenarios in testdata. A script is prose (#), commands,
-// and below each command, indented, what came of it:
+// TestScripts runs the scenarios in testdata. A script has prose (#) and commands; the lines
+// indented below a command are its output:
 //
 //	lottery agencies=N [poll] [all]    begins a new lottery
 //	NAME -> S  PAYLOAD                 a connection sends this; \n separates lines
 //	NAME takes                         a connection has taken its winners
 //	NAME leaves                        a connection is gone
-//	state                              shows what can be asked
-//	stop                               dismisses whoever waits
+//	state                              shows the lottery's state
+//	stop                               dismisses the connections that wait
 //	restart                            replays the ledger; all connections are gone
 //
-// "ledger" lines stand for entries, which have to be durable before what
-// follows them leaves; "S -> NAME" lines are replies. To accept what the
-// lottery does now: go test ./engine/lottery -update, then review the diff.
+// "ledger" lines are entries: they have to be durable before the lines below them leave.
+// "S -> NAME" lines are replies. To accept what the lottery does now, run
+// go test ./engine/lottery -update, and review the diff.
 func TestScripts(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(paths) == 0 {
@@ -60,7 +60,8 @@ func TestScripts(t *testing.T) {
 				return
 			}
 			line, gotLine, wantLine := firstDifference(got, want)
-			t.Errorf("%s:%d differs\n got %q\nwant %q\nif it is right now, run with -update", path, line, gotLine, wantLine)
+			t.Errorf("%s:%d differs\n got %q\nwant %q\nif it is right now, run with -update",
+				path, line, gotLine, wantLine)
 		})
 	}
 }
@@ -84,14 +85,14 @@ func firstDifference(got, want []byte) (line int, gotLine, wantLine string) {
 
 const outputIndent = "    "
 
-// runScript gives the script back with the output of each command below it.
+// runScript returns the script with the output of each command below it.
 func runScript(t *testing.T, text []byte) []byte {
 	t.Helper()
 	var s script
 	var out bytes.Buffer
 	for i, line := range strings.Split(strings.TrimSuffix(string(text), "\n"), "\n") {
 		if strings.HasPrefix(line, outputIndent) {
-			continue // what came of the command last time
+			continue // the command's old output
 		}
 		fmt.Fprintln(&out, line)
 		if line == "" || line[0] == '#' {
@@ -129,7 +130,7 @@ func (s *script) run(line string) ([]string, error) {
 	case len(words) == 2 && words[1] == "takes":
 		return orNothing(s.apply(taken(s.session(words[0])))), nil
 	case len(words) == 2 && words[1] == "leaves":
-		return s.apply(leave(s.session(words[0]))), nil // rightly without a trace
+		return s.apply(leave(s.session(words[0]))), nil // a leave has no output
 	case line == "state":
 		return s.state(), nil
 	case line == "stop":
@@ -172,14 +173,16 @@ func (s *script) session(name string) *lottery.Session {
 	return s.sessions[name]
 }
 
-// send takes the payload the way that a server does.
+// send parses the payload and applies it, as the server does.
 func (s *script) send(name, payload string) ([]string, error) {
 	payload = strings.ReplaceAll(payload, `\n`, "\n")
 	parsed, lines, err := codec.ParseRequest([]byte(payload), scriptBets, nil)
 	if err != nil {
 		return nil, err
 	}
-	req := lottery.Request{Session: s.session(name), Agency: parsed.Agency, Count: parsed.Batch.Count, Winners: lines}
+	req := lottery.Request{
+		Session: s.session(name), Agency: parsed.Agency, Count: parsed.Batch.Count, Winners: lines,
+	}
 	if parsed.Kind == codec.RequestBets {
 		req.Lines = stretch([]byte(payload))
 	}
@@ -225,7 +228,9 @@ func (s *script) state() []string {
 	if s.Drawn() {
 		drawn = "drawn"
 	}
-	output := []string{fmt.Sprintf("%s; %d bets, %d won; %d open", drawn, s.Bets(), s.Won(), s.OpenSessions())}
+	output := []string{
+		fmt.Sprintf("%s; %d bets, %d won; %d open", drawn, s.Bets(), s.Won(), s.OpenSessions()),
+	}
 	for id := codec.Agency(1); int(id) <= s.Agencies(); id++ {
 		line := fmt.Sprintf("agency %d: %d stored", id, s.Stored(id))
 		if s.Reported(id) {
@@ -246,7 +251,7 @@ func orNothing(output []string) []string {
 	return output
 }
 
-// replies are the effects as the protocol's payloads.
+// replies shows effects as the protocol's payloads.
 func replies(effects []lottery.Effect) []string {
 	var output []string
 	for _, e := range effects {
@@ -258,7 +263,8 @@ func replies(effects []lottery.Effect) []string {
 		case lottery.Ack, lottery.Receipt:
 			payload = "ACK"
 		case lottery.Welcome:
-			payload = fmt.Sprintf("WELCOME|%d|%d|%d|%v", e.Stored, scriptWindow, scriptFrameBytesMax, e.Checksum)
+			payload = fmt.Sprintf("WELCOME|%d|%d|%d|%v",
+				e.Stored, scriptWindow, scriptFrameBytesMax, e.Checksum)
 		case lottery.Reject:
 			payload = e.Code.String()
 			if e.Code.Closes() {

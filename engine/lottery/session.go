@@ -2,31 +2,30 @@ package lottery
 
 import "loteria/codec"
 
-// Session is one connection as the lottery sees it. The zero value is a new
-// one; it must not be copied after its first request. It is bound to an agency
-// by the first message that is taken from it, and stays so.
+// Session is one connection as the lottery sees it. The zero value is a new session; it must not be
+// copied after its first request. The first message that the lottery takes binds the session to its
+// agency for good.
 type Session struct {
-	// Peer is the caller's: whatever tells it whom an effect is for.
+	// Peer is set by the caller, and tells it which connection an effect is for.
 	Peer any
-	// Number is the caller's: sessions in the order in which their connections
-	// were opened. Whoever says Hello for an agency fences off all lower ones,
-	// also those that have not named it yet.
+	// Number is set by the caller, and grows in the order in which the connections were opened. A
+	// Hello fences off the agency's other sessions, and also every session with a lower Number that
+	// names the agency later.
 	Number uint64
 
 	agency  codec.Agency // 0: not bound yet
 	waiting int32        // GET_WINNERS without an answer
 	hello   bool         // it has said Hello
-	gone    bool         // left, or fenced off by a newer HELLO: nothing more is taken from it
+	gone    bool         // it left or was fenced off; nothing more is taken from it
 
-	// The agency's other sessions. nil, nil and not agency.sessions if not bound.
+	// Neighbours in the agency's list of open sessions. Both are nil if the session is not in it.
 	next, prev *Session
 }
 
-// Agency is the agency that the session is bound to; 0 if none.
+// Agency is the agency that the session is bound to; 0 if it is not bound.
 func (s *Session) Agency() codec.Agency { return s.agency }
 
-// Confirms reports whether the session has said Hello, so that its agency has to confirm that it has
-// its winners.
+// Confirms reports whether the session has said Hello, and so confirms its winners with Received.
 func (s *Session) Confirms() bool { return s.hello }
 
 // Gone reports whether the session has left or been fenced off.
@@ -48,7 +47,7 @@ func (l *Lottery) bind(s *Session, id codec.Agency, a *agency) {
 	a.sessions = s
 }
 
-// unbind takes s off its agency for good. It is idempotent.
+// unbind ends s: it leaves its agency's list, and nothing more is taken from it. It is idempotent.
 func (l *Lottery) unbind(s *Session) {
 	if !s.gone && s.agency != 0 {
 		a := l.agency(s.agency)
