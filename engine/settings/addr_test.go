@@ -7,12 +7,12 @@ import (
 	"loteria/engine/settings"
 )
 
-// A host that can be there is legal, a name that nobody knows, too: it may come up
-// later. What is meant as an address has to be one, and the error says which is not.
+// Any possible host is legal, also a name that can't be resolved: it may exist later. A host that
+// looks like an IP address has to be one, else the error names it.
 func TestCheckAddr(t *testing.T) {
 	for _, test := range []struct {
 		addr  string
-		wrong string // what is no IP address; empty if it is legal
+		wrong string // the host that is no IP address; empty if addr is legal
 	}{
 		{"255.0.0.1:1", ""},
 		{"[::1]:1", ""},
@@ -39,7 +39,8 @@ func TestCheckAddr(t *testing.T) {
 			}
 			continue
 		}
-		want := "configuration: AGENCY_SERVER=" + test.addr + " is not legal: " + test.wrong + " is not an IP address: want HOST:PORT"
+		want := "configuration: AGENCY_SERVER=" + test.addr + " is not legal: " +
+			test.wrong + " is not an IP address: want HOST:PORT"
 		if !errors.Is(err, settings.ErrIllegal) || err.Error() != want {
 			t.Errorf("error %v, want %q", err, want)
 		}

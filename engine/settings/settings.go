@@ -1,18 +1,18 @@
-// Package settings is what the server's side and the agency's share about environment variables.
-// A configuration is a struct, and the tags of a field are all that there is to say about its
-// variable:
+// Package settings takes defaults, checks and help of environment variables from struct tags, for
+// the server and the agency. A configuration is a struct, and the tags of a field describe its
+// variable completely:
 //
 //	env         its name
 //	envDefault  its value if it isn't set
 //	help        what it means
-//	min, max    the least and the largest number or duration that is taken
-//	oneof       the words that are taken
-//	legal       what is taken, in words, where min and max, or oneof, don't say it
+//	min, max    the smallest and the largest legal number or duration
+//	oneof       the legal words, with spaces between them
+//	legal       the legal values in words, where min and max or oneof don't say it
 //
-// Defaults, checks and the commands' help come from them. A test of cmd/loteria holds VARIABLES.md, the
-// compose files and their generator to them; with -update it writes a new variable's lines.
+// A test of cmd/loteria compares VARIABLES.md, the compose files and their generator with the tags;
+// with -update it writes the lines of a new variable.
 //
-// Any goroutine may call the functions. They panic if a tag can't be a value of its field.
+// Any goroutine may call the functions. They panic if the value of a tag does not fit its field.
 package settings
 
 import (
@@ -26,29 +26,29 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// ErrIllegal says that a setting is not legal. The message names the variable,
-// its value and what is legal.
+// ErrIllegal says that a setting is not legal. The message names the variable, its value and the
+// legal values.
 var ErrIllegal = errors.New("configuration")
 
-// Illegal is ErrIllegal for one variable. What is legal is said in words.
+// Illegal makes an ErrIllegal for one variable; legal says in words what the variable takes.
 func Illegal(name string, value any, legal string) error {
 	return fmt.Errorf("%w: %s=%v is not legal: want %s", ErrIllegal, name, value, legal)
 }
 
-// Default is a configuration with every variable at its default, whatever the environment of the
-// process is.
+// Default is a configuration with every variable at its default. It doesn't read the process's
+// environment.
 func Default[C any]() C { return tagged[C]("envDefault") }
 
-// tagged is a configuration with the values that one of its tags says.
+// tagged is a configuration whose fields have the values of one of their tags.
 func tagged[C any](tag string) C {
 	return env.Must(env.ParseAsWithOptions[C](env.Options{
-		Environment:         map[string]string{}, // a nil one would be the process's own
+		Environment:         map[string]string{}, // nil would mean the process's environment
 		DefaultValueTagName: tag,
 	}))
 }
 
 // Check checks a configuration against its tags min, max and oneof. The error wraps ErrIllegal and
-// names the first variable that is wrong.
+// names the first wrong variable.
 func Check[C any](c C) error {
 	values := reflect.ValueOf(c)
 	least, most := reflect.ValueOf(tagged[C]("min")), reflect.ValueOf(tagged[C]("max"))

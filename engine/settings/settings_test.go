@@ -20,7 +20,7 @@ type example struct {
 }
 
 func TestDefault(t *testing.T) {
-	t.Setenv("TEST_COUNT", "5") // it is nobody's default
+	t.Setenv("TEST_COUNT", "5") // Default must not read it
 	want := example{Count: 3, Bytes: 8 << 30, Number: 1, Timeout: 90 * time.Second, Word: "one"}
 	if got := settings.Default[example](); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -30,7 +30,7 @@ func TestDefault(t *testing.T) {
 func TestCheck(t *testing.T) {
 	for _, test := range []struct {
 		set  func(*example)
-		want string // the error; empty if it is legal
+		want string // the error; empty if the configuration is legal
 	}{
 		{func(*example) {}, ""},
 		{func(c *example) { c.Count = 1 }, ""},
@@ -72,7 +72,7 @@ func TestLegal(t *testing.T) {
 	}
 }
 
-// A tag that is no value of its field is a mistake in the program.
+// A tag whose value doesn't fit its field is a mistake in the program, so it panics.
 func TestWrongTag(t *testing.T) {
 	defer func() {
 		if recover() == nil {
