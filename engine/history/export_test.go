@@ -19,7 +19,8 @@ func writeLedger(t *testing.T, records ...[]byte) (dataDir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Commit(append([][]byte{Settings{Agencies: 2, WinningNumber: 7574}.AppendRecord(nil)}, records...)); err != nil {
+	opened := Settings{Agencies: 2, WinningNumber: 7574}.AppendRecord(nil)
+	if err := l.Commit(append([][]byte{opened}, records...)); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
@@ -90,9 +91,10 @@ func TestExport(t *testing.T) {
 			if winners.String() != test.winners {
 				t.Errorf("winners\n%s, want\n%s", winners.String(), test.winners)
 			}
-			// Either alone, and only counted.
+			// Only the winners, and only the counts.
 			var alone bytes.Buffer
-			if got, err := Export(In(dir), nil, &alone); err != nil || got != test.want || alone.String() != test.winners {
+			got, err = Export(In(dir), nil, &alone)
+			if err != nil || got != test.want || alone.String() != test.winners {
 				t.Errorf("winners alone: %+v, error %v, %q", got, err, alone.String())
 			}
 			if got, err := Export(In(dir), nil, nil); err != nil || got != test.want {
@@ -110,14 +112,14 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// An export file replaces an older one and leaves nothing else behind.
+// ExportFiles replaces older files and leaves no temporary ones.
 func TestExportFilesReplace(t *testing.T) {
 	dir := writeLedger(t, betsRecord(1, 1, "A|B|1|1990-05-23|7575|1"))
 	for range 2 {
 		if err := os.WriteFile(filepath.Join(dir, BetsFile), []byte("older, and longer than what is exported now"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		// What a server leaves that was killed while it exported.
+		// A server that was killed while it exported leaves a temporary file.
 		if err := os.WriteFile(filepath.Join(dir, BetsFile+".tmp"), []byte("half of what was to be exported then"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +133,7 @@ func TestExportFilesReplace(t *testing.T) {
 	wantEntries(t, dir, BetsFile, "ledger", WinnersFile)
 }
 
-// An export that fails leaves what was there.
+// ExportFiles leaves the older files if it fails.
 func TestExportFilesFail(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, BetsFile), []byte("older"), 0o644); err != nil {
@@ -199,7 +201,7 @@ func TestExportErrors(t *testing.T) {
 	}
 }
 
-// A writer that fails isn't written to for nothing, and its error is returned.
+// Export returns a writer's error.
 func TestExportWriterFails(t *testing.T) {
 	dir := writeLedger(t, betsRecord(1, 1, "A|B|1|1990-05-23|7574|1"))
 	if _, err := Export(In(dir), brokenWriter{}, nil); !errors.Is(err, io.ErrShortWrite) {
@@ -214,7 +216,7 @@ type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 
-// Beside a server: the ledger is locked and open for writing.
+// Export can read the ledger while a server has it locked and open for writing.
 func TestExportBesideWriter(t *testing.T) {
 	dir := t.TempDir()
 	l, err := ledger.Open(Dir(dir), ledger.Options{}, nil)

@@ -13,24 +13,27 @@ import (
 var (
 	// ErrNoLedger says that a directory holds no ledger.
 	ErrNoLedger = errors.New("no ledger here")
-	// ErrDamaged says that a ledger is corrupt, or holds records that no server would have written in
+	// ErrDamaged says that a ledger is corrupt, or that no server would have written its records in
 	// this order.
-	ErrDamaged = errors.New("the ledger is damaged: keep a copy of it, then restore the directory from a backup")
-	// errDrawLost says that a ledger has a seal, which only a draw leaves, and no draw.
-	errDrawLost = fmt.Errorf("%w: it was sealed at the draw, but the records of the draw are gone", ErrDamaged)
+	ErrDamaged = errors.New(
+		"the ledger is damaged: keep a copy of it, then restore the directory from a backup")
+	// errDrawLost says that a ledger has no draw, although its seal is written only at a draw.
+	errDrawLost = fmt.Errorf(
+		"%w: it was sealed at the draw, but the records of the draw are gone", ErrDamaged)
 )
 
-// Log reads a log from its beginning: it calls visit with every record in order, and returns where the
-// log ends. visit's error ends it, and is returned as it is. Whoever holds a log can give one;
-// [In] gives the one of a directory.
+// Log reads a ledger from its beginning: it calls visit with every record in order, and returns
+// where the ledger ends. An error of visit ends the reading and is returned as it is. [In] makes
+// the Log of a data directory.
 type Log func(visit func(ledger.Record) error) (ledger.Tail, error)
 
-// Dir is where the ledger of a server's SERVER_DATA_DIR is.
+// Dir is the directory of the ledger in a server's SERVER_DATA_DIR.
 func Dir(dataDir string) string { return filepath.Join(dataDir, "ledger") }
 
-// In is the ledger in a server's SERVER_DATA_DIR. It is only read, so a server may be running there;
-// then the log is what was complete at some moment since the call. Its errors wrap ErrNoLedger,
-// ledger.ErrCorrupt, ledger.ErrVersion, or are the file system's.
+// In reads the ledger in a server's SERVER_DATA_DIR. It writes nothing, so a server may be running
+// there; then it sees the ledger as it was at some moment since the call, and perhaps a part of the
+// group that was being written. Its errors wrap ErrNoLedger, ledger.ErrCorrupt or
+// ledger.ErrVersion, or are the file system's or visit's.
 func In(dataDir string) Log {
 	return func(visit func(ledger.Record) error) (ledger.Tail, error) {
 		const advice = "SERVER_DATA_DIR is the directory that the server was started with"
@@ -46,8 +49,8 @@ func In(dataDir string) Log {
 	}
 }
 
-// CheckSealed refuses a log that was sealed at the draw and has lost it. drawn is whether its records
-// hold the draw. The error wraps ErrDamaged.
+// CheckSealed refuses a ledger that was sealed at the draw but has lost its records of the draw.
+// drawn says whether the records hold the draw. The error wraps ErrDamaged.
 func CheckSealed(tail ledger.Tail, drawn bool) error {
 	if tail.Sealed && !drawn {
 		return errDrawLost
@@ -55,7 +58,8 @@ func CheckSealed(tail ledger.Tail, drawn bool) error {
 	return nil
 }
 
-// damaged wraps what is wrong with a ledger in ErrDamaged; other errors are nobody's damage.
+// damaged wraps an error about the ledger's content in ErrDamaged. It returns other errors as they
+// are.
 func damaged(err error) error {
 	if errors.Is(err, ledger.ErrCorrupt) || errors.Is(err, lottery.ErrReplay) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -63,12 +67,12 @@ func damaged(err error) error {
 	return err
 }
 
-// errEnough ends a scan that has seen all it wanted.
+// errEnough ends the reading of a log after the last wanted record.
 var errEnough = errors.New("enough")
 
-// Dump calls visit with the records from, to and those between, by their sequence numbers, in order. A
-// to of 0 is the last one. Records before a damage are visited. Memory is constant. Errors are the
-// log's or visit's.
+// Dump calls visit with the records whose sequence numbers are from to to, both included, in order.
+// If to is 0, it goes on to the last record. It also visits the records before damage. Memory is
+// constant. Errors are the log's or visit's.
 func Dump(log Log, from, to uint64, visit func(ledger.Record) error) error {
 	_, err := log(func(r ledger.Record) error {
 		if to != 0 && r.Seq > to {

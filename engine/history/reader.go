@@ -9,25 +9,29 @@ import (
 	"loteria/engine/lottery"
 )
 
-// Reader takes a ledger's records in order, checks that they mean something, and says what. The zero
-// value is at the beginning. One goroutine uses it; its callbacks don't keep the slices that they get.
+// Reader takes a ledger's records in order and calls a callback with what each means. The callbacks
+// decide whether it fits the records before. The zero value is at the beginning. One goroutine may
+// use it. The slices that callbacks get are valid only during the call.
+//
+// An error of a callback refuses the record. OnSettings may be nil; each of the others may be nil
+// only if no record of its kind comes.
 type Reader struct {
-	// Settings are those of the first record. They are set once Opened is.
+	// Settings are those of the first record, once Opened is true.
 	Settings Settings
 	Opened   bool
 
-	// OnSettings is called with the first record, and may refuse it; nil takes any.
+	// OnSettings is called with the first record; nil takes any settings.
 	OnSettings func(Settings) error
 	// OnBets is called with every batch: its lines, and their checksum.
 	OnBets func(agency codec.Agency, count int, lines []byte, checksum ledger.Checksum) error
 	// OnReported is called with every report, and told whether the agency confirms its winners.
 	OnReported func(agency codec.Agency, confirms bool) error
-	// OnServed is called with every agency that is known to have its winners.
+	// OnServed is called with every agency that is recorded to have its winners.
 	OnServed func(agency codec.Agency) error
 }
 
-// Visit takes the next record. ledger.Open and ledger.Scan call it. Errors wrap lottery.ErrReplay, or
-// are the callbacks'.
+// Visit takes the next record; it is a visit function for a [Log], ledger.Open and ledger.Scan.
+// Errors wrap lottery.ErrReplay, or are the callbacks'.
 func (h *Reader) Visit(r ledger.Record) error {
 	err := h.take(r)
 	if err != nil {
@@ -54,7 +58,8 @@ func (h *Reader) take(r ledger.Record) error {
 
 func (h *Reader) open(r ledger.Record) (err error) {
 	if r.Kind != ledger.Opened {
-		return fmt.Errorf("%w: the first record is %v, want %v", lottery.ErrReplay, r.Kind, ledger.Opened)
+		return fmt.Errorf("%w: the first record is %v, want %v",
+			lottery.ErrReplay, r.Kind, ledger.Opened)
 	}
 	if h.Settings, err = parseSettings(r.Payload); err != nil {
 		return err
@@ -71,7 +76,8 @@ func (h *Reader) served(r ledger.Record) error {
 	for text := range bytes.SplitSeq(r.Payload, []byte{' '}) {
 		id, ok := codec.ParseAgency(text)
 		if !ok {
-			return fmt.Errorf("%w: the agencies that are served are %.80q", lottery.ErrReplay, r.Payload)
+			return fmt.Errorf("%w: the agencies that are served are %.80q",
+				lottery.ErrReplay, r.Payload)
 		}
 		if err := h.OnServed(id); err != nil {
 			return err
@@ -79,7 +85,8 @@ func (h *Reader) served(r ledger.Record) error {
 		count++
 	}
 	if count != r.Count || r.Agency != 0 {
-		return fmt.Errorf("%w: %d agencies are served in a record of %d and of agency %d", lottery.ErrReplay, count, r.Count, r.Agency)
+		return fmt.Errorf("%w: %d agencies are served in a record of %d and of agency %d",
+			lottery.ErrReplay, count, r.Count, r.Agency)
 	}
 	return nil
 }
@@ -89,8 +96,8 @@ func AppendReported(dst []byte, agency codec.Agency, confirms bool) []byte {
 	return ledger.AppendRecord(dst, ledger.Reported, uint32(agency), reportCount(confirms), nil)
 }
 
-// reportCount is what the record of a report has as its count: whether the agency confirms its
-// winners. Ledgers of before there was a receipt have 0.
+// reportCount is the count of a report's record: 1 if the agency confirms its winners, else 0. A
+// ledger from before RECEIVED existed always has 0.
 func reportCount(confirms bool) uint32 {
 	if confirms {
 		return 1
@@ -98,8 +105,8 @@ func reportCount(confirms bool) uint32 {
 	return 0
 }
 
-// AppendServed appends the packed record that agencies have their winners to dst: their ids in
-// decimal, with spaces between them.
+// AppendServed appends to dst the packed record that says that agencies have their winners. Its
+// payload is their ids in decimal, with spaces between them.
 func AppendServed(dst []byte, agencies []codec.Agency) []byte {
 	var ids []byte
 	for i, id := range agencies {

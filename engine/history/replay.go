@@ -8,14 +8,16 @@ import (
 	"loteria/engine/lottery"
 )
 
-// Replay makes a Reader that rebuilds a lottery, and refuses a ledger of other settings than want with
-// ErrSettings.
+// Replay makes a Reader that applies the records to l. It refuses a ledger whose settings are not
+// want with ErrSettings.
 func Replay(l *lottery.Lottery, want Settings) *Reader {
 	var winners []byte
 	return &Reader{
 		OnSettings: func(got Settings) error {
 			if got != want {
-				return fmt.Errorf("%w: it was opened with SERVER_AGENCIES=%d SERVER_WINNING_NUMBER=%d, configured are %d and %d: set them back, or use another SERVER_DATA_DIR for another draw",
+				return fmt.Errorf("%w: it was opened with SERVER_AGENCIES=%d SERVER_WINNING_NUMBER=%d, "+
+					"configured are %d and %d: "+
+					"set them back, or use another SERVER_DATA_DIR for another draw",
 					ErrSettings, got.Agencies, got.WinningNumber, want.Agencies, want.WinningNumber)
 			}
 			return nil
@@ -37,7 +39,8 @@ func Replay(l *lottery.Lottery, want Settings) *Reader {
 			return l.Replay(lottery.BetsEntry, agency, count, codec.StretchOf(lines, sum, seed), winners)
 		},
 		OnReported: func(agency codec.Agency, confirms bool) error {
-			return l.Replay(lottery.ReportedEntry, agency, int(reportCount(confirms)), codec.Stretch{}, nil)
+			count := int(reportCount(confirms))
+			return l.Replay(lottery.ReportedEntry, agency, count, codec.Stretch{}, nil)
 		},
 		OnServed: func(agency codec.Agency) error {
 			return l.Replay(lottery.ServedEntry, agency, 0, codec.Stretch{}, nil)

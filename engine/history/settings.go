@@ -9,18 +9,18 @@ import (
 	"loteria/engine/lottery"
 )
 
-// ErrSettings says that a ledger was opened with other settings than the configured ones.
+// ErrSettings says that a ledger was opened with settings that differ from the configured ones.
 var ErrSettings = errors.New("ledger has other settings")
 
-// Settings are what a ledger is opened with. They can't be changed afterwards, and are the payload
-// of its first record.
+// Settings are those of the draw that a ledger holds. They are the payload of its first record and
+// never change.
 type Settings struct {
-	Agencies      int    // expected ones, at most lottery.AgenciesMax
+	Agencies      int    // expected agencies, 1 to lottery.AgenciesMax
 	WinningNumber uint32 // at most codec.NumberMax
 }
 
-// settingsVersion is the version of what the records mean. The ledger has another one, for how they
-// are stored.
+// settingsVersion is the version of the records' meaning. The ledger's own version is that of the
+// format in which they are stored.
 const settingsVersion = 1
 
 const settingsFormat = "version=%d agencies=%d winning_number=%d"

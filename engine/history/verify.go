@@ -6,23 +6,23 @@ import (
 	"loteria/engine/lottery"
 )
 
-// Verified is what a log holds, up to the first damage if there is one.
+// Verified is what a ledger holds, up to the first damage if there is any.
 type Verified struct {
 	ledger.Tail
 
-	Settings Settings // of 0 agencies if the first record is not readable
+	Settings Settings // zero if the first record is not readable
 	Bets     int64
-	Winners  int
-	Reported []codec.Agency // in order of their ids
+	Winners  int            // winning bets
+	Reported []codec.Agency // agencies that have reported, ordered by id
 	Drawn    bool
-	Served   []codec.Agency // that are known to have their winners, in order of their ids
+	Served   []codec.Agency // agencies that are recorded to have their winners, ordered by id
 }
 
-// Verify walks every record of a log, as a restart of the server would, and says what it holds. Memory
-// is constant but for the winning bets.
+// Verify reads every record of a log, as a restart of the server would, and returns what it holds.
+// Memory is constant, apart from the winning bets.
 //
-// Errors wrap ErrDamaged, or are the log's. With ErrDamaged, Verified tells what stands before the
-// damage.
+// Errors wrap ErrDamaged, or are the log's. With ErrDamaged, Verified is what the ledger holds
+// before the damage.
 func Verify(log Log) (Verified, error) {
 	var (
 		reader *Reader
