@@ -26,19 +26,19 @@ to the server, and exit.
 
 The bets are a CSV file with five columns and no header (first name, last name,
 document, birthdate, number), or a zip or a folder that holds agency-<id>.csv.
-AGENCY_BETS may name several of these, separated by a colon: the first that has
-the agency's bets counts.
+AGENCY_BETS may name several of these, separated by a colon; the agency takes
+the first that has its bets.
 
-After a lost connection the agency goes on behind the last bet that the server
-has on disk. So it does with an upload that another process has begun, if the
+After a lost connection the agency goes on after the last bet that the server
+has on disk. It also goes on with an upload that another process began, if the
 stored bets are the first ones of this file.
 
 Exit codes: 0 done, or stopped by a signal; 1 configuration or input; 3 the
 server was not reachable for AGENCY_RETRY_FOR; 5 rejected by the server, or the
-server has other bets of this agency. An agency that has its winners and can't
+server has other bets of this agency. An agency that has its winners but can't
 confirm them for AGENCY_RETRY_FOR warns, and exits with 0.`
 
-// agencyConfig is what `loteria agency` is started with.
+// agencyConfig is the configuration of `loteria agency`.
 type agencyConfig struct {
 	ID            uint32        `env:"AGENCY_ID" help:"the agency's id; has to be set" min:"1" max:"100000"`
 	Server        string        `env:"AGENCY_SERVER" envDefault:"localhost:12345" help:"the server's address" legal:"HOST:PORT"`
@@ -55,9 +55,8 @@ type agencyConfig struct {
 
 func (c agencyConfig) legalID() bool { return c.ID >= 1 && c.ID <= 100_000 }
 
-// logFields are those of every line that is about this agency: which one it is,
-// unless it wasn't told. They can be had of a configuration that is otherwise
-// wrong.
+// logFields are the fields of every log line about this agency: its id, or none if the id is not
+// legal. The rest of the configuration may be wrong.
 func (c agencyConfig) logFields() []zap.Field {
 	if !c.legalID() {
 		return nil
@@ -74,14 +73,18 @@ func (c agencyConfig) validate() error {
 	}
 	switch {
 	case c.Bets == "":
-		return fmt.Errorf("%w: AGENCY_BETS has to be set: want a CSV file, or a zip or a folder that holds %s", errEnvironment, dataset.FileName(int(c.ID)))
+		return fmt.Errorf(
+			"%w: AGENCY_BETS has to be set: want a CSV file, or a zip or a folder that holds %s",
+			errEnvironment, dataset.FileName(int(c.ID)))
 	case c.Secret.IsSet() && c.SecretFile != "":
-		return fmt.Errorf("%w: AGENCY_SECRET and AGENCY_SECRET_FILE=%s are both set: want one of them", errEnvironment, c.SecretFile)
+		return fmt.Errorf(
+			"%w: AGENCY_SECRET and AGENCY_SECRET_FILE=%s are both set: want one of them",
+			errEnvironment, c.SecretFile)
 	}
 	return settings.CheckAddr("AGENCY_SERVER", c.Server, "HOST:PORT")
 }
 
-// secret is the agency's, wherever it stands; it may be none.
+// secret is the agency's secret, from either variable. It is not set if neither is.
 func (c agencyConfig) secret() (codec.Secret, error) {
 	if c.SecretFile == "" {
 		return c.Secret, nil
@@ -90,7 +93,7 @@ func (c agencyConfig) secret() (codec.Secret, error) {
 	if err != nil {
 		return codec.Secret{}, fmt.Errorf("%w: AGENCY_SECRET_FILE: %w", errEnvironment, err)
 	}
-	// A few bytes more, so that what is too long is seen to be.
+	// More than the limit is read, so that ParseSecret refuses a secret that is too long.
 	content, err := io.ReadAll(io.LimitReader(f, 2*codec.SecretBytesMax))
 	err = errors.Join(err, f.Close())
 	var secret codec.Secret
@@ -98,7 +101,8 @@ func (c agencyConfig) secret() (codec.Secret, error) {
 		secret, err = codec.ParseSecret(bytes.TrimSpace(content))
 	}
 	if err != nil {
-		return codec.Secret{}, fmt.Errorf("%w: AGENCY_SECRET_FILE=%s: %w", errEnvironment, c.SecretFile, err)
+		return codec.Secret{}, fmt.Errorf("%w: AGENCY_SECRET_FILE=%s: %w",
+			errEnvironment, c.SecretFile, err)
 	}
 	return secret, nil
 }
@@ -121,7 +125,8 @@ func newAgencyCommand() *cobra.Command {
 				if err := cfg.validate(); err != nil {
 					return err
 				}
-				log.Info("config", append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
+				log.Info("config",
+					append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
 				_, err := runAgency(cmd.Context(), cfg, log)
 				if errors.Is(err, context.Canceled) {
 					log.Info("shutdown", zap.String("result", "success"))
@@ -132,18 +137,20 @@ func newAgencyCommand() *cobra.Command {
 	}
 }
 
-// agencyRun is what an agency has at its end.
+// agencyRun is the result of an agency's run.
 type agencyRun struct {
 	uploaded agency.Progress
 	winners  agency.Winners
 }
 
-func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options ...agency.Option) (agencyRun, error) {
+func runAgency(
+	ctx context.Context, cfg agencyConfig, log *zap.Logger, options ...agency.Option,
+) (agencyRun, error) {
 	secret, err := cfg.secret()
 	if err != nil {
 		return agencyRun{}, err
 	}
-	// Opened first: without bets there is no reason to trouble the server.
+	// The bets are opened first: an agency without any has no reason to connect.
 	bets, name, err := dataset.OpenFirst(filepath.SplitList(cfg.Bets), int(cfg.ID))
 	if err != nil {
 		return agencyRun{}, err
@@ -183,8 +190,8 @@ func runAgency(ctx context.Context, cfg agencyConfig, log *zap.Logger, options .
 	return run, err
 }
 
-// confirmWinners tells the server that the winners are where they have to be. They
-// stay there if it is gone: then it is the server that lacks something.
+// confirmWinners tells the server that the agency has saved its winners. If the server is gone, it
+// warns and returns nil: the agency has done its part.
 func confirmWinners(ctx context.Context, client *agency.Client, log *zap.Logger) error {
 	err := client.Confirm(ctx)
 	if errors.Is(err, agency.ErrUnreachable) {
@@ -195,12 +202,12 @@ func confirmWinners(ctx context.Context, client *agency.Client, log *zap.Logger)
 	return err
 }
 
-// winnersFile is the file AGENCY_WINNERS. It is tried beforehand, since that it
-// can't be written is worth knowing before the draw, and appears whole or not at
-// all where the file system lets that be.
+// winnersFile is the file AGENCY_WINNERS. It is opened before the draw, so that an agency which
+// can't write it fails early. Where the file system allows it, the file appears complete or not at
+// all.
 type winnersFile struct {
-	name string   // where it goes, symbolic links resolved; empty if nowhere
-	temp *os.File // beside it, to be renamed; nil if name is written in place
+	name string   // the file's name, symbolic links resolved; empty: the winners are not written
+	temp *os.File // a temporary file beside it, to be renamed; nil: name is written in place
 }
 
 func newWinnersFile(name string) (*winnersFile, error) {
@@ -215,14 +222,15 @@ func newWinnersFile(name string) (*winnersFile, error) {
 	case errStat == nil && info.IsDir():
 		return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s is a folder: want a file", errEnvironment, name)
 	case errStat == nil && !info.Mode().IsRegular():
-		return &winnersFile{name: name}, nil // a pipe or a device, which may wait for its reader
+		// A pipe or a device. It is not opened yet: that may wait for a reader.
+		return &winnersFile{name: name}, nil
 	}
 	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err == nil {
 		return &winnersFile{name: name, temp: temp}, nil
 	}
 	if errStat == nil {
-		// The folder is not ours, but the file may be.
+		// The folder can't be written, but the file may be.
 		file, errOpen := os.OpenFile(name, os.O_WRONLY, 0)
 		if errOpen == nil {
 			return &winnersFile{name: name}, file.Close()
@@ -231,11 +239,10 @@ func newWinnersFile(name string) (*winnersFile, error) {
 	return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s can't be written: %w", errEnvironment, name, err)
 }
 
-// readable is the mode of a new file of winners, before the umask.
+// readable is the mode of the file of winners; a file that is written in place keeps its own.
 const readable = 0o644
 
-// write returns when the winners are durable, or have been taken by what is no
-// regular file.
+// write returns when the winners are durable. Those written to a pipe or a device are only written.
 func (f *winnersFile) write(winners []byte) error {
 	if f.name == "" {
 		return nil
@@ -255,7 +262,7 @@ func (f *winnersFile) replace(winners []byte) error {
 	if err == nil {
 		err = os.Rename(f.temp.Name(), f.name)
 	}
-	if errors.Is(err, syscall.EBUSY) { // a file that is mounted by itself
+	if errors.Is(err, syscall.EBUSY) { // the file itself is a mount point
 		return writeInPlace(f.name, winners)
 	}
 	if err != nil {
@@ -275,7 +282,7 @@ func writeInPlace(name string, content []byte) (err error) {
 		return err
 	}
 	info, err := file.Stat()
-	if err == nil && info.Mode().IsRegular() { // others have nothing to sync, and say so
+	if err == nil && info.Mode().IsRegular() { // a pipe or a device can't be synced
 		err = file.Sync()
 	}
 	return err
@@ -287,16 +294,17 @@ func syncFolder(name string) error {
 	if err == nil {
 		err = errors.Join(folder.Sync(), folder.Close())
 	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		return nil // it may be written and not read, or its file system knows no such thing
+	if errors.Is(err, fs.ErrPermission) ||
+		errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		return nil // the folder is not readable, or its file system can't sync folders
 	}
 	return err
 }
 
-// discard removes a file that was not written whole.
+// discard removes a temporary file that was not renamed.
 func (f *winnersFile) discard() {
 	if f.temp != nil {
-		// Why there is nothing to keep has been said; a failed write has closed it.
+		// The caller has an error to report already. A failed write has closed the file.
 		_ = f.temp.Close()
 		_ = os.Remove(f.temp.Name())
 	}

@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write golden files anew, and the lines of variables that VARIABLES.md and what compose needs lack")
 
-// alike makes alike what two runs of an agency say differently: when, and to which port.
+// alike replaces what differs between two runs of an agency: times and ports.
 func alike(log string) string {
 	for _, unlike := range []struct{ found, shown string }{
 		{`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `, "2026-11-23 10:00:00 "},
@@ -28,8 +28,8 @@ func alike(log string) string {
 	return log
 }
 
-// agencyLog is what agencies log whose server is not there, whose file has no bets, and
-// whose server breaks off before it has their receipt.
+// agencyLog is the log of three agencies: one without a server, one without bets, and one whose
+// server closes the connection before it takes the receipt.
 func agencyLog(t *testing.T, format logConfig) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -45,7 +45,7 @@ func agencyLog(t *testing.T, format logConfig) string {
 		if !errors.Is(err, want) {
 			t.Fatalf("got %v, want %v", err, want)
 		}
-		_ = logExit(ownLog, err) // the same error
+		_ = logExit(ownLog, err) // it returns err again
 	}
 	folder := t.TempDir()
 	bets := func(name, rows string) string {
@@ -82,8 +82,7 @@ func agencyLog(t *testing.T, format logConfig) string {
 	return alike(strings.ReplaceAll(out.String(), folder+"/", ""))
 }
 
-// The lines that an agency writes are other people's to parse: they are the golden
-// files', to the byte.
+// Other programs parse an agency's log lines, so they stay byte for byte as in the golden files.
 func TestAgencyLog(t *testing.T) {
 	for _, format := range []string{"line", "json"} {
 		t.Run(format, func(t *testing.T) {
@@ -105,7 +104,7 @@ func TestAgencyLog(t *testing.T) {
 	}
 }
 
-// LOG_LEVEL leaves out lines, and changes none.
+// LOG_LEVEL only leaves out lines; it changes none.
 func TestAgencyLogLevels(t *testing.T) {
 	all, err := os.ReadFile(filepath.Join("testdata", "agencylog", "line.txt"))
 	if err != nil {

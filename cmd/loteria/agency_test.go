@@ -22,11 +22,11 @@ import (
 	"loteria/codec"
 )
 
-// lonelyServer serves one agency, alone in its draw, and keeps what the agency says.
+// lonelyServer serves a draw of one agency, and keeps what the agency says.
 type lonelyServer struct {
 	t        *testing.T
 	listener net.Listener
-	// received is called when a receipt comes; the connection ends if it returns nil.
+	// received answers a receipt; the connection ends if it returns nil.
 	received func() []byte
 	// drawn is called before the winners are sent.
 	drawn func()
@@ -39,15 +39,18 @@ type lonelyServer struct {
 	winners []byte
 }
 
-// startLonelyServer ends with the test. Its functions have to be set before an agency
-// comes.
+// startLonelyServer starts a server that ends with the test. Set its functions before an agency
+// connects.
 func startLonelyServer(t *testing.T) *lonelyServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &lonelyServer{t: t, listener: l, received: func() []byte { return codec.AppendAck(nil) }, drawn: func() {}}
+	s := &lonelyServer{
+		t: t, listener: l, drawn: func() {},
+		received: func() []byte { return codec.AppendAck(nil) },
+	}
 	s.serving.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -92,14 +95,17 @@ func (s *lonelyServer) answer(payload []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.said = append(s.said, string(payload))
-	r, winners, err := codec.ParseRequest(payload, codec.Rules{Today: 20261123, WinningNumber: 7574}, s.winners)
+	rules := codec.Rules{Today: 20261123, WinningNumber: 7574}
+	r, winners, err := codec.ParseRequest(payload, rules, s.winners)
 	if err != nil {
 		s.t.Errorf("%q: %v", payload, err)
 		return nil
 	}
 	switch s.winners = winners; r.Kind {
 	case codec.RequestHello:
-		return codec.AppendWelcome(nil, codec.Welcome{Stored: s.stored, Window: 64, FrameBytesMax: codec.FrameBytesMaxDefault, Checksum: s.sum})
+		return codec.AppendWelcome(nil, codec.Welcome{
+			Stored: s.stored, Window: 64, FrameBytesMax: codec.FrameBytesMaxDefault, Checksum: s.sum,
+		})
 	case codec.RequestBets:
 		s.stored += int64(r.Batch.Count)
 		s.sum = s.sum.Add(payload)
@@ -111,7 +117,7 @@ func (s *lonelyServer) answer(payload []byte) []byte {
 	return codec.AppendFrame(nil, winners[:max(0, len(winners)-1)])
 }
 
-// receipts is how often the agency has confirmed.
+// receipts is how often the agency has confirmed its winners.
 func (s *lonelyServer) receipts() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,7 +129,7 @@ func (s *lonelyServer) receipts() (n int) {
 	return n
 }
 
-// config is an agency's of this server, with one bet, which wins.
+// config is the configuration of this server's agency. It has one bet, which wins.
 func (s *lonelyServer) config(change func(*agencyConfig)) agencyConfig {
 	s.t.Helper()
 	bets := filepath.Join(s.t.TempDir(), "bets.csv")
@@ -155,14 +161,17 @@ const lonelyWinner = "Juan|Pérez|12345678|1990-05-23|7574|1"
 func wantConfirmed(t *testing.T, logs *observer.ObservedLogs, result string) {
 	t.Helper()
 	lines := logs.FilterMessage("ganadores_confirmados")
-	level := map[string]int{"success": lines.FilterLevelExact(zap.InfoLevel).Len(), "fail": lines.FilterLevelExact(zap.WarnLevel).Len()}
-	if lines.Len() != 1 || lines.FilterField(zap.String("result", result)).Len() != 1 || level[result] != 1 {
+	level := map[string]int{
+		"success": lines.FilterLevelExact(zap.InfoLevel).Len(),
+		"fail":    lines.FilterLevelExact(zap.WarnLevel).Len(),
+	}
+	withResult := lines.FilterField(zap.String("result", result))
+	if lines.Len() != 1 || withResult.Len() != 1 || level[result] != 1 {
 		t.Errorf("logged %v, want one line with result %s", lines.All(), result)
 	}
 }
 
-// An agency confirms its winners when they are in their file, whole, and not before,
-// whatever that is.
+// An agency confirms its winners only when their file has all of them, whatever was there before.
 func TestAgencyConfirmsWhatItKeeps(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, path string){
 		"a new file": func(*testing.T, string) {},
@@ -172,7 +181,9 @@ func TestAgencyConfirmsWhatItKeeps(t *testing.T) {
 			}
 		},
 		"a link": func(t *testing.T, path string) {
-			if err := errors.Join(os.WriteFile(path+".target", nil, 0o600), os.Symlink(path+".target", path)); err != nil {
+			err := errors.Join(
+				os.WriteFile(path+".target", nil, 0o600), os.Symlink(path+".target", path))
+			if err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -204,11 +215,12 @@ func TestAgencyConfirmsWhatItKeeps(t *testing.T) {
 	})
 }
 
-// Winners that can't be written are not confirmed.
+// An agency doesn't confirm winners that it can't write.
 func TestAgencyConfirmsNothingElse(t *testing.T) {
 	notConfirmed := func(t *testing.T, s *lonelyServer, path string, want error) {
 		logs, err := s.run(t.Context(), func(cfg *agencyConfig) { cfg.Winners = path })
-		if !errors.Is(err, want) || !strings.Contains(err.Error(), "AGENCY_WINNERS="+path) || exitCode(err) != exitInput {
+		if !errors.Is(err, want) || !strings.Contains(err.Error(), "AGENCY_WINNERS="+path) ||
+			exitCode(err) != exitInput {
 			t.Errorf("got %v, want %v", err, want)
 		}
 		if n := logs.FilterMessage("ganadores_confirmados").Len(); n > 0 || s.receipts() > 0 {
@@ -218,7 +230,7 @@ func TestAgencyConfirmsNothingElse(t *testing.T) {
 	t.Run("a full device", func(t *testing.T) {
 		const device = "/dev/full"
 		if _, err := os.Stat(device); err != nil {
-			t.Skipf("every write to %s would fail: %v", device, err)
+			t.Skipf("this machine has no %s, on which every write fails: %v", device, err)
 		}
 		notConfirmed(t, startLonelyServer(t), device, syscall.ENOSPC)
 	})
@@ -237,7 +249,7 @@ func TestAgencyConfirmsNothingElse(t *testing.T) {
 	})
 }
 
-// A file in whose folder nothing can be made is written over, whole.
+// Without a temporary file, the winners replace the whole content of their file.
 func TestWinnersWrittenInPlace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "winners")
 	for _, winners := range []string{strings.Repeat(lonelyWinner+"\n", 100_000), lonelyWinner, ""} {
@@ -250,8 +262,8 @@ func TestWinnersWrittenInPlace(t *testing.T) {
 	}
 }
 
-// A server that is gone when the winners are to be confirmed is a warning, one that
-// has lost its draw an error, and a signal an end.
+// An agency that can't confirm warns if the server is gone, fails if the server has lost the draw,
+// and ends at a signal.
 func TestAgencyCannotConfirm(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "winners")
 	keep := func(cfg *agencyConfig) { cfg.Winners, cfg.RetryFor = path, 100*time.Millisecond }
@@ -273,7 +285,8 @@ func TestAgencyCannotConfirm(t *testing.T) {
 	t.Run("without a draw", func(t *testing.T) {
 		s := startLonelyServer(t)
 		s.received = func() []byte { return codec.AppendError(nil, codec.CodeLotteryHasntEnded, "") }
-		if _, err := s.run(t.Context(), keep); !errors.Is(err, agency.ErrLostBets) || exitCode(err) != exitRejected {
+		_, err := s.run(t.Context(), keep)
+		if !errors.Is(err, agency.ErrLostBets) || exitCode(err) != exitRejected {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -291,7 +304,7 @@ func TestAgencyCannotConfirm(t *testing.T) {
 	})
 }
 
-// An input that is not the one that was uploaded is refused with its exit code.
+// An agency whose input is not what was uploaded ends with its own exit code, and sends no bets.
 func TestAgencyOfAnotherFile(t *testing.T) {
 	s := startLonelyServer(t)
 	s.stored, s.sum = 1, s.sum.Add([]byte("Otra|Persona|11111111|1990-05-23|1|1"))
@@ -299,7 +312,7 @@ func TestAgencyOfAnotherFile(t *testing.T) {
 	if !errors.Is(err, agency.ErrOtherBets) || exitCode(err) != exitRejected {
 		t.Errorf("got %v", err)
 	}
-	s.stop() // so that all is heard
+	s.stop() // everything that was sent has been read then
 	if got := strings.Join(s.said, " "); got != "HELLO|1" {
 		t.Errorf("the agency said %s", got)
 	}

@@ -19,21 +19,22 @@ import (
 )
 
 const benchHelp = `Measure a server: many agencies send bets as fast as their windows allow, or at
-a given rate, then report, and get their winners.
+a given rate, then report and get their winners.
 
-Without --addr the server is this program in a process of its own, durable, on
-a new directory that is removed at the end. SERVER_ and LOG_ variables reach it
-as far as no flag stands for them. At the end the bench checks that the ledger
-holds exactly the bets that were acknowledged, that every agency got its
-winners, and that the server exited with 0.
+Without --addr the bench starts this program as the server, in a process of its
+own and durable, on a new directory that it removes at the end. The server gets
+the SERVER_ and LOG_ variables, except those that the bench sets itself. At the
+end the bench checks that the ledger holds exactly the bets that were
+acknowledged, that every agency got its winners, and that the server exited with
+0.
 
 The first two lines are bets per second and the 99th percentile of the ACK
 latency. With --rate a batch's latency begins when it is due, so that stalls
-count; without, when it is handed to the socket.
+count; without it, when the batch is handed to the socket.
 
---limit measures a yardstick beside it: receive the same frames, append and
-sync the same bytes, and never look at them. --plot measures once for every
-window and every number of agencies, and draws.`
+--limit also measures a yardstick: a server that receives the same frames,
+appends and syncs the same bytes, and never looks at them. --plot measures once
+for every window and every number of agencies, and draws the results.`
 
 const benchExample = `  loteria bench
   loteria bench --repeat 5 --limit
@@ -46,13 +47,13 @@ const benchExample = `  loteria bench
 // repeatMax bounds --repeat.
 const repeatMax = 1000
 
-// Points of a plot, unless flags say otherwise.
+// The points of a plot, unless flags set others.
 var (
 	plotWindows  = []int{1, 2, 4, 8, 16, 32, 64}
 	plotAgencies = []int{1, 5, 10, 50, 200, 1000}
 )
 
-// plotDuration is how long each point is measured, unless a flag says.
+// plotDuration is how long each point is measured, unless --duration is set.
 const plotDuration = time.Second
 
 type benchOptions struct {
@@ -99,24 +100,33 @@ func newBenchCommand() *cobra.Command {
 	flags := cmd.Flags()
 	o := &options.load
 	flags.IntVar(&o.Agencies, "agencies", o.Agencies, "agencies that send, each on a connection")
-	flags.Int64Var(&o.Bets, "bets", o.Bets, "how many bets in all, instead of --duration")
+	flags.Int64Var(&o.Bets, "bets", o.Bets, "total number of bets, instead of --duration")
 	flags.DurationVar(&o.Duration, "duration", o.Duration, "how long to send")
 	flags.IntVar(&o.Window, "window", o.Window, "batches of an agency that may be unanswered")
 	flags.IntVar(&o.BatchBets, "batch-bets", o.BatchBets, "most bets in a batch (default as many as fit)")
 	flags.IntVar(&o.BatchBytes, "batch-bytes", o.BatchBytes, "most bytes in a batch")
-	flags.Float64Var(&o.Rate, "rate", o.Rate, "bets a second over all agencies (default as fast as it goes)")
-	flags.IntVar(&o.Waiting, "waiting", o.Waiting, "agencies more that only wait for the draw: what they cost")
-	flags.BoolVar(&o.StopAndWait, "stop-and-wait", false, "agencies that know no HELLO and wait for every answer")
-	flags.BoolVar(&o.ConnectionPerMessage, "connection-per-message", false, "as --stop-and-wait, on a new connection for every message")
-	flags.StringVar(&options.durability, "durability", engine.DurabilityFsync, "what an ACK waits for: fsync or os")
-	flags.StringVar(&options.addr, "addr", "", "measure the server that listens there; it has to expect exactly these agencies")
-	flags.StringVar(&options.dir, "dir", "", "where the server's directory is made: the disk that is measured (default the temporary directory)")
-	flags.IntVar(&options.repeat, "repeat", 1, "measure so often and show the median")
-	flags.BoolVar(&options.limit, "limit", false, "measure the yardstick, too")
+	flags.Float64Var(&o.Rate, "rate", o.Rate,
+		"bets a second of all agencies together (default as fast as it goes)")
+	flags.IntVar(&o.Waiting, "waiting", o.Waiting,
+		"additional agencies that only wait for the draw, to measure what they cost")
+	flags.BoolVar(&o.StopAndWait, "stop-and-wait", false,
+		"agencies say no HELLO and wait for every answer")
+	flags.BoolVar(&o.ConnectionPerMessage, "connection-per-message", false,
+		"as --stop-and-wait, with a new connection for every message")
+	flags.StringVar(&options.durability, "durability", engine.DurabilityFsync,
+		"what an ACK waits for: fsync or os")
+	flags.StringVar(&options.addr, "addr", "",
+		"measure the server at this address; it has to expect exactly these agencies")
+	flags.StringVar(&options.dir, "dir", "",
+		"folder for the server's directory, on the disk to measure (default the temporary directory)")
+	flags.IntVar(&options.repeat, "repeat", 1, "how often to measure; the report shows the median")
+	flags.BoolVar(&options.limit, "limit", false, "also measure the yardstick")
 	flags.BoolVar(&options.json, "json", false, "write the report as JSON")
-	flags.StringVar(&options.plot, "plot", "", "measure over window and agencies, and draw into this .svg or .html")
+	flags.StringVar(&options.plot, "plot", "",
+		"measure over window and agencies, and draw into this .svg or .html")
 	flags.IntSliceVar(&options.windows, "plot-windows", plotWindows, "windows of the plot")
-	flags.IntSliceVar(&options.agencies, "plot-agencies", plotAgencies, "numbers of agencies of the plot")
+	flags.IntSliceVar(&options.agencies, "plot-agencies", plotAgencies,
+		"numbers of agencies of the plot")
 	return cmd
 }
 
@@ -126,7 +136,8 @@ func (o benchOptions) validate() error {
 	}
 	switch {
 	case o.durability != engine.DurabilityFsync && o.durability != engine.DurabilityOS:
-		return fmt.Errorf("--durability %s is not legal: want %s or %s", o.durability, engine.DurabilityFsync, engine.DurabilityOS)
+		return fmt.Errorf("--durability %s is not legal: want %s or %s",
+			o.durability, engine.DurabilityFsync, engine.DurabilityOS)
 	case o.repeat < 1 || o.repeat > repeatMax:
 		return fmt.Errorf("--repeat %d is not legal: want 1 to %d", o.repeat, repeatMax)
 	case o.addr != "" && (o.repeat > 1 || o.plot != ""):
@@ -144,7 +155,7 @@ func (o benchOptions) validate() error {
 	return nil
 }
 
-// plotWriter is how a plot goes into a file of that name; nil if it can't.
+// plotWriter writes a plot in the format of the name's ending; nil if the ending is unknown.
 func plotWriter(name string) func(load.Report, io.Writer) error {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".svg":
@@ -155,8 +166,8 @@ func plotWriter(name string) func(load.Report, io.Writer) error {
 	return nil
 }
 
-// points are the loads of the plot: all windows with the given agencies, and
-// all numbers of agencies with the given window.
+// points are the loads of the plot: every window with the given agencies, and every number of
+// agencies with the given window.
 func (o benchOptions) points() []load.Options {
 	if o.plot == "" {
 		return nil
@@ -168,7 +179,7 @@ func (o benchOptions) points() []load.Options {
 		points = append(points, p)
 	}
 	for _, agencies := range withValue(o.agencies, o.load.Agencies) {
-		if agencies != o.load.Agencies { // measured among the windows
+		if agencies != o.load.Agencies { // that point is among the windows
 			p := o.load
 			p.Agencies = agencies
 			points = append(points, p)
@@ -177,7 +188,7 @@ func (o benchOptions) points() []load.Options {
 	return points
 }
 
-// withValue is the list, sorted, with v in it.
+// withValue is the list with v, sorted and without repetitions.
 func withValue(list []int, v int) []int {
 	list = append(slices.Clone(list), v)
 	slices.Sort(list)
@@ -212,13 +223,12 @@ func runBench(ctx context.Context, o benchOptions, stdout, stderr io.Writer) (er
 	return report.WriteSummary(stdout)
 }
 
-// bench measures.
 type bench struct {
 	options benchOptions
 	show    *benchDisplay
 }
 
-// measureAll measures as often as was asked for, server and yardstick by turns.
+// measureAll measures --repeat times, the server and the yardstick in turn.
 func (b *bench) measureAll(ctx context.Context, report *load.Report) error {
 	var results, limits []load.Result
 	for n := range b.options.repeat {
@@ -251,7 +261,9 @@ func (b *bench) measureAll(ctx context.Context, report *load.Report) error {
 	}
 	if limits != nil {
 		limit := load.Median(limits)
-		report.Limit = &load.Limit{Result: limit, Ratio: report.Result.BetsPerSecond / limit.BetsPerSecond}
+		report.Limit = &load.Limit{
+			Result: limit, Ratio: report.Result.BetsPerSecond / limit.BetsPerSecond,
+		}
 	}
 	if g := report.Result.Groups; g != nil && report.Durability == engine.DurabilityFsync {
 		return b.probe(report, int(math.Round(g.Mean)))
@@ -264,7 +276,7 @@ const (
 	probeBudget = time.Second
 )
 
-// probe measures the disk alone with groups as the server had them.
+// probe measures how long the disk alone takes to sync groups of the server's mean size.
 func (b *bench) probe(report *load.Report, groupBytes int) (err error) {
 	dir, err := os.MkdirTemp(b.options.dir, "loteria-bench-")
 	if err != nil {
@@ -288,7 +300,9 @@ func (b *bench) sweep(ctx context.Context, report *load.Report) (err error) {
 		if err != nil {
 			return fmt.Errorf("%d agencies, window %d: %w", p.Agencies, p.Window, err)
 		}
-		report.Sweep = append(report.Sweep, load.Point{Agencies: p.Agencies, Window: p.Window, Result: result})
+		report.Sweep = append(report.Sweep, load.Point{
+			Agencies: p.Agencies, Window: p.Window, Result: result,
+		})
 	}
 	file, err := os.Create(b.options.plot)
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 	"loteria/agency/load"
 )
 
-// benchDisplayPeriod is how often the display changes. It takes processor time
-// from what is measured.
+// benchDisplayPeriod is the time between two updates of the display. Each update takes processor
+// time from what is measured.
 const benchDisplayPeriod = 200 * time.Millisecond
 
-// benchDisplay shows how far a bench is, if there is a terminal.
+// benchDisplay shows the progress of a bench on a terminal. Without a terminal it shows nothing.
 type benchDisplay struct {
-	run string // which of several; set before begin
+	run string // the name of the next run; set before begin
 
 	bars     progress.Writer // nil without a terminal
 	current  atomic.Pointer[benchBar]
@@ -44,7 +44,7 @@ func newBenchDisplay(w io.Writer) *benchDisplay {
 	d.bars.SetAutoStop(false)
 	d.bars.SetUpdateFrequency(benchDisplayPeriod)
 	d.bars.SetTrackerPosition(progress.PositionRight)
-	d.bars.Style().Visibility.Percentage = false // of what is sent for a time, nobody knows
+	d.bars.Style().Visibility.Percentage = false // a run with --duration has no total
 	d.finish, d.finished = make(chan struct{}), make(chan struct{})
 	rendered := make(chan struct{})
 	go func() {
@@ -76,7 +76,7 @@ func (b *benchBar) update() {
 	b.tracker.SetValue(b.meter.Bets())
 }
 
-// begin shows another run, by the meter that it returns.
+// begin shows another run. The run counts in the meter that begin returns.
 func (d *benchDisplay) begin(o load.Options) *load.Meter {
 	meter := new(load.Meter)
 	if d.bars == nil {
@@ -86,13 +86,16 @@ func (d *benchDisplay) begin(o load.Options) *load.Meter {
 		before.tracker.MarkAsDone()
 	}
 	// Without a total the bar shows bets and their rate only.
-	bar := &benchBar{meter: meter, name: d.run, tracker: &progress.Tracker{Message: d.run, Total: o.Bets}}
+	bar := &benchBar{
+		meter: meter, name: d.run,
+		tracker: &progress.Tracker{Message: d.run, Total: o.Bets},
+	}
 	d.bars.AppendTracker(bar.tracker)
 	d.current.Store(bar)
 	return meter
 }
 
-// stop takes the display away. It may be called again.
+// stop ends the display. It is idempotent.
 func (d *benchDisplay) stop() {
 	if d.bars == nil {
 		return

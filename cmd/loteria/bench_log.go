@@ -8,8 +8,8 @@ import (
 	"loteria/engine/ledger"
 )
 
-// benchLog is the file that a yardstick and the disk alone are measured with. It
-// is reserved, written and synced as a ledger's segment is.
+// benchLog is the file for measuring the yardstick and the disk alone. It is reserved, written and
+// synced like a ledger's segment.
 type benchLog struct {
 	name     string
 	file     ledger.File

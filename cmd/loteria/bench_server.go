@@ -32,24 +32,24 @@ import (
 const (
 	// benchListenTimeout is how long the server may take until it listens.
 	benchListenTimeout = 10 * time.Second
-	// benchListenPeriod is between two looks whether it does.
+	// benchListenPeriod is the time between two attempts to connect to it.
 	benchListenPeriod = 10 * time.Millisecond
-	// benchPortMin and benchPortMax bound the server's port. They are below those that
-	// outgoing connections get, which would take it before the server does.
+	// benchPortMin and benchPortMax bound the server's port. They are below the ports of outgoing
+	// connections, one of which could take the port before the server does.
 	benchPortMin, benchPortMax = 10_000, 32_000
 	benchPortTries             = 1000
 	// benchKillDelay is how long an interrupted server may take to end.
 	benchKillDelay = 5 * time.Second
-	// benchConnectionsSpare is how many connections the server takes beside the agencies'.
+	// benchConnectionsSpare is how many connections the server takes besides the agencies'.
 	benchConnectionsSpare = 64
-	// benchLogTailBytes is enough for a server's last lines.
+	// benchLogTailBytes is how much of the server's log is read for its last lines.
 	benchLogTailBytes = 64 << 10
 )
 
-// errBench says that the server did not do what it has to.
+// errBench says that the server failed or broke a promise.
 var errBench = errors.New("bench")
 
-// measure runs one load against the server that was asked for.
+// measure runs one load against the server at --addr, or against one that it starts.
 func (b *bench) measure(ctx context.Context, o load.Options) (_ load.Result, err error) {
 	meter := b.show.begin(o)
 	if b.options.addr != "" {
@@ -64,9 +64,10 @@ func (b *bench) measure(ctx context.Context, o load.Options) (_ load.Result, err
 	if err != nil {
 		return load.Result{}, err
 	}
-	result, err := load.Run(ctx, o, load.Target{Addr: server.addr, PID: server.cmd.Process.Pid}, meter)
+	target := load.Target{Addr: server.addr, PID: server.cmd.Process.Pid}
+	result, err := load.Run(ctx, o, target, meter)
 	if err != nil {
-		// A server that failed says more than the connections that it cut.
+		// A failed server's own error says more than its broken connections.
 		return load.Result{}, errors.Join(err, server.end(ctx))
 	}
 	meter.Enter("checking the ledger")
@@ -84,7 +85,7 @@ type benchServer struct {
 	log  *os.File // its standard output and error
 }
 
-// startServer returns when the server listens.
+// startServer starts a server and returns when it listens.
 func (b *bench) startServer(ctx context.Context, o load.Options, dir string) (*benchServer, error) {
 	addr, err := freeAddr(ctx)
 	if err != nil {
@@ -112,7 +113,8 @@ func (b *bench) startServer(ctx context.Context, o load.Options, dir string) (*b
 		"SERVER_WINDOW="+strconv.Itoa(max(o.Window, defaults.Window)),
 		"SERVER_FRAME_BYTES_MAX="+strconv.Itoa(max(o.BatchBytes, defaults.FrameBytesMax)),
 		"SERVER_AGENCY_SECRETS_FILE=", // the load has no secrets
-		"SERVER_CONNECTIONS_MAX="+strconv.Itoa(max(agencies+benchConnectionsSpare, defaults.ConnectionsMax)),
+		"SERVER_CONNECTIONS_MAX="+
+			strconv.Itoa(max(agencies+benchConnectionsSpare, defaults.ConnectionsMax)),
 	)
 	s := &benchServer{cmd: cmd, addr: addr, log: log}
 	if err := cmd.Start(); err != nil {
@@ -124,7 +126,8 @@ func (b *bench) startServer(ctx context.Context, o load.Options, dir string) (*b
 	return s, nil
 }
 
-// selfCommand is this program with other arguments. It ends when ctx is done.
+// selfCommand is this program with other arguments. It gets a SIGTERM when ctx is done, and is
+// killed benchKillDelay later.
 func selfCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -137,27 +140,29 @@ func selfCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// freeAddr is an address on the loopback interface that nobody listens on. It asks
-// by connecting: a listener of its own would live on, after its close, in whatever
-// process is being forked at that moment, and keep the server from listening.
+// freeAddr is an address on the loopback interface without a listener. It connects to find out.
+// Listening there for a moment would not do: a process that is forked at that moment would inherit
+// the listener and keep the server from listening.
 func freeAddr(ctx context.Context) (string, error) {
 	for range benchPortTries {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(benchPortMin+rand.IntN(benchPortMax-benchPortMin)))
+		port := benchPortMin + rand.IntN(benchPortMax-benchPortMin)
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		switch {
 		case errors.Is(err, syscall.ECONNREFUSED):
 			return addr, nil
 		case err == nil:
-			_ = conn.Close() // somebody else's
+			_ = conn.Close() // another program listens there
 		case ctx.Err() != nil:
 			return "", context.Cause(ctx)
 		}
 	}
-	return "", fmt.Errorf("%w: %d ports from %d to %d were tried, none of them is free", errBench, benchPortTries, benchPortMin, benchPortMax)
+	return "", fmt.Errorf("%w: %d ports from %d to %d were tried, none of them is free",
+		errBench, benchPortTries, benchPortMin, benchPortMax)
 }
 
-// awaitListening tries to connect until the server listens. Such a connection
-// says nothing, so the draw doesn't know of it.
+// awaitListening tries to connect until the server listens. Its connection sends nothing, so it
+// does not count in the draw.
 func (s *benchServer) awaitListening(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, benchListenTimeout)
 	defer cancel()
@@ -179,22 +184,22 @@ func (s *benchServer) awaitListening(ctx context.Context) error {
 	}
 }
 
-// hasEnded looks at the process without waiting for it: what it used is to be asked for.
+// hasEnded reports whether the process has ended. It leaves the process to be waited for later.
 func (s *benchServer) hasEnded() bool {
 	ended, err := proc.Ended(s.cmd.Process.Pid)
-	return ended && err == nil // no /proc: the timeout will tell
+	return ended && err == nil // without /proc the timeout finds out
 }
 
-// end stops a server that is not needed any more. The error is what it said
-// if it failed by itself.
+// end stops a server that is not needed any more. If the server failed, the error has its last
+// line.
 func (s *benchServer) end(ctx context.Context) error {
 	if ctx.Err() != nil {
-		// It has been told to end, by us and perhaps by the terminal, too. How it
-		// does is of no interest.
+		// selfCommand has told it to end, and perhaps the terminal has, too. How it ends doesn't
+		// matter.
 		_ = s.cmd.Wait()
 		return s.log.Close()
 	}
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // an error is a process that has ended
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // fails only if the process has ended
 	timer := time.AfterFunc(benchKillDelay, func() { _ = s.cmd.Process.Kill() })
 	defer timer.Stop()
 	if err := s.cmd.Wait(); err != nil {
@@ -207,7 +212,9 @@ func (s *benchServer) end(ctx context.Context) error {
 func (s *benchServer) failed(err error) error {
 	tail, errLog := s.lastLines()
 	lines := bytes.Split(bytes.TrimSpace(tail), []byte{'\n'})
-	return errors.Join(fmt.Errorf("%w: server: %w: %s", errBench, err, lines[len(lines)-1]), errLog, s.log.Close())
+	return errors.Join(
+		fmt.Errorf("%w: server: %w: %s", errBench, err, lines[len(lines)-1]),
+		errLog, s.log.Close())
 }
 
 func (s *benchServer) lastLines() ([]byte, error) {
@@ -223,8 +230,8 @@ func (s *benchServer) lastLines() ([]byte, error) {
 // groupsLine matches the server's line about its commits, in both formats.
 var groupsLine = regexp.MustCompile(`\bgrupos"?: ?(\d+)(?: \| |,")bytes"?: ?(\d+)(?: \| |,")grupo_bytes_max"?: ?(\d+)`)
 
-// groups reads the commits off the log of a server that has ended; nil if
-// LOG_LEVEL hides them.
+// groups reads the group commits from the log of a server that has ended. It is nil if LOG_LEVEL
+// hides that line.
 func (s *benchServer) groups() *load.Groups {
 	tail, err := s.lastLines()
 	if errors.Join(err, s.log.Close()) != nil {
@@ -243,7 +250,7 @@ func (s *benchServer) groups() *load.Groups {
 	return load.NewGroups(numbers[0], numbers[1], numbers[2])
 }
 
-// checkStored reads the ledger and compares it with what was acknowledged.
+// checkStored compares the number of bets in the ledger with the acknowledged ones.
 func checkStored(dir string, o load.Options, result *load.Result) error {
 	var stored int64
 	_, err := ledger.Scan(history.Dir(dir), ledger.Options{}, func(r ledger.Record) error {
@@ -256,14 +263,14 @@ func checkStored(dir string, o load.Options, result *load.Result) error {
 		return fmt.Errorf("%w: ledger: %w", errBench, err)
 	}
 	if stored != result.Bets {
-		return fmt.Errorf("%w: the ledger holds %d bets, acknowledged are %d", errBench, stored, result.Bets)
+		return fmt.Errorf("%w: the ledger holds %d bets, acknowledged are %d",
+			errBench, stored, result.Bets)
 	}
 	result.StoredBets = &stored
 	return nil
 }
 
-// yardstickCommand is the name of the hidden command that is the yardstick's
-// process.
+// yardstickCommand is the name of the hidden command that runs the yardstick.
 const yardstickCommand = "bench-yardstick"
 
 func newYardstickCommand() *cobra.Command {
@@ -274,7 +281,7 @@ func newYardstickCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:    yardstickCommand,
-		Short:  "What `loteria bench --limit` measures: says where it listens, then what it wrote",
+		Short:  "The yardstick of `loteria bench --limit`: prints its address, then what it wrote",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -299,14 +306,14 @@ func newYardstickCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&dir, "dir", "", "where its file is made")
-	flags.IntVar(&y.Connections, "connections", 1, "how many it serves before it ends")
-	flags.BoolVar(&sync, "sync", true, "whether an ACK waits for the disk")
-	flags.IntVar(&y.GroupBytes, "group-bytes", load.GroupBytesDefault, "how large a group grows")
+	flags.StringVar(&dir, "dir", "", "folder for its file")
+	flags.IntVar(&y.Connections, "connections", 1, "connections to serve before it ends")
+	flags.BoolVar(&sync, "sync", true, "an ACK waits for the disk")
+	flags.IntVar(&y.GroupBytes, "group-bytes", load.GroupBytesDefault, "size of a group, in bytes")
 	return cmd
 }
 
-// measureLimit runs the load against the yardstick, with groups as the server's.
+// measureLimit runs the load against the yardstick, with groups as large as the server's mean.
 func (b *bench) measureLimit(ctx context.Context, groups *load.Groups) (_ load.Result, err error) {
 	o := b.options.load
 	o.Waiting = 0
@@ -339,7 +346,7 @@ func (b *bench) measureLimit(ctx context.Context, groups *load.Groups) (_ load.R
 	lines := bufio.NewReader(out)
 	result, err := runAgainst(ctx, o, lines, cmd.Process.Pid, meter)
 	if err != nil {
-		_ = cmd.Process.Kill() // an error is a process that has ended
+		_ = cmd.Process.Kill() // fails only if the process has ended
 	} else {
 		result.Groups = new(load.Groups)
 		err = json.NewDecoder(lines).Decode(result.Groups)
@@ -350,10 +357,13 @@ func (b *bench) measureLimit(ctx context.Context, groups *load.Groups) (_ load.R
 	return result, err
 }
 
-func runAgainst(ctx context.Context, o load.Options, lines *bufio.Reader, pid int, meter *load.Meter) (load.Result, error) {
+func runAgainst(
+	ctx context.Context, o load.Options, lines *bufio.Reader, pid int, meter *load.Meter,
+) (load.Result, error) {
 	addr, err := lines.ReadString('\n')
 	if err != nil {
 		return load.Result{}, err
 	}
-	return load.Run(ctx, o, load.Target{Addr: strings.TrimSpace(addr), PID: pid, Bare: true}, meter)
+	target := load.Target{Addr: strings.TrimSpace(addr), PID: pid, Bare: true}
+	return load.Run(ctx, o, target, meter)
 }

@@ -13,9 +13,8 @@ import (
 	"testing"
 )
 
-// Five real agencies upload the bundled dataset to a real
-// server, and in one draw things break crashes times, each time when a chosen
-// byte has passed between them.
+// In these tests five real agencies upload the bundled dataset to a real server. In each draw
+// something breaks crashes times, each time when a chosen byte has passed between them.
 const (
 	crashes       = 25
 	crashAgencies = 5
@@ -33,21 +32,21 @@ type crashDraw struct {
 
 	// The rest is guarded by tap.flow until all processes have ended.
 	server    *process
-	servers   []*process // all of them
+	servers   []*process // all so far
 	agencies  [crashAgencies]*process
 	processes []*process
-	broken    error // why an event couldn't happen
+	broken    error // the first error of an event
 }
 
-// newCrashDraw has a draw whose events are up, at crashes of the bytes that
-// agencies send, and down, at as many of the server's.
+// newCrashDraw prepares a draw. up is called at crashes of the bytes that agencies send, and down
+// at as many of the bytes that the server sends; either may be nil.
 func newCrashDraw(t *testing.T, up, down func(d *crashDraw, from, to net.Conn) error) *crashDraw {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes seconds: real processes are killed in it")
 	}
 	seed := rand.Uint64()
-	t.Logf("seed %d, for where it breaks; the rest is up to the machine", seed)
+	t.Logf("seed %d, which chooses where it breaks; the machine decides the rest", seed)
 	bets, err := filepath.Abs(filepath.Join("..", "..", bundledDataset))
 	if err != nil {
 		t.Fatal(err)
@@ -70,8 +69,7 @@ func newCrashDraw(t *testing.T, up, down func(d *crashDraw, from, to net.Conn) e
 	return d
 }
 
-// meter has crashes marks in the first bytes; these pass at least, whatever
-// has to be sent again.
+// meter has crashes marks among the first bytes of a direction. At least so many bytes pass.
 func (d *crashDraw) meter(event func(d *crashDraw, from, to net.Conn) error, bytes int) meter {
 	if event == nil {
 		return meter{}
@@ -90,11 +88,10 @@ func (d *crashDraw) meter(event func(d *crashDraw, from, to net.Conn) error, byt
 	}}
 }
 
-// batchBetsMax is the largest batch of these agencies.
+// batchBetsMax is the most bets in a batch of these agencies.
 const batchBetsMax = 60
 
-// leastBytes are less than what the agencies have to send, and what the
-// server has to answer.
+// leastBytes are lower bounds of the bytes that the agencies send and that the server answers.
 func (d *crashDraw) leastBytes() (up, down int) {
 	const ackFrameBytes = 5
 	for id := range crashAgencies {
@@ -136,7 +133,7 @@ func (d *crashDraw) startServer() (err error) {
 	return err
 }
 
-// startAgency starts an agency with a window and batches of its own.
+// startAgency starts an agency with a random window and batch size.
 func (d *crashDraw) startAgency(id int) (err error) {
 	d.agencies[id-1], err = d.start(
 		"AGENCY_ID="+strconv.Itoa(id),
@@ -151,14 +148,15 @@ func (d *crashDraw) startAgency(id int) (err error) {
 
 func winnersName(id int) string { return fmt.Sprintf("winners-%d.txt", id) }
 
-// killServer kills the server and starts it again. One time in three it is
-// killed once more while it starts.
+// killServer kills the server and starts it again. One time in three it also kills the new one
+// while it starts, and starts a third.
 func (d *crashDraw) killServer(_, _ net.Conn) error {
 	d.server.kill()
 	if err := d.startServer(); err != nil || d.rng.IntN(3) > 0 {
 		return err
 	}
-	if err := d.server.stdout.await(regexp.MustCompile("action: "), 1, d.server.ended); err != nil {
+	err := d.server.stdout.await(regexp.MustCompile("action: "), 1, d.server.ended)
+	if err != nil {
 		return fmt.Errorf("server: %w:\n%s", err, d.server.stderr)
 	}
 	d.server.kill()
@@ -171,11 +169,11 @@ func (d *crashDraw) killAgency(_, _ net.Conn) error {
 	return d.startAgency(id)
 }
 
-// cut breaks a connection off behind the byte that has just passed.
+// cut breaks a connection after the byte that has just passed.
 func (d *crashDraw) cut(from, to net.Conn) error {
 	for _, c := range []net.Conn{from, to} {
 		if d.rng.IntN(2) == 0 {
-			if err := c.(*net.TCPConn).SetLinger(0); err != nil { // a reset
+			if err := c.(*net.TCPConn).SetLinger(0); err != nil { // close with a reset
 				return ignoreClosed(err)
 			}
 		}
@@ -186,7 +184,7 @@ func (d *crashDraw) cut(from, to net.Conn) error {
 	return nil
 }
 
-// hold holds the draw and looks at what came of it.
+// hold runs the draw and checks its outcome.
 func (d *crashDraw) hold() {
 	d.t.Helper()
 	if err := d.startServer(); err != nil {
@@ -202,7 +200,7 @@ func (d *crashDraw) hold() {
 		d.t.Error(d.broken)
 	}
 	if up, down := len(d.tap.up.marks), len(d.tap.down.marks); up+down > 0 {
-		d.t.Errorf("%d and %d events are still to come", up, down)
+		d.t.Errorf("%d events of agencies' bytes and %d of the server's did not happen", up, down)
 	}
 	exported, err := os.ReadFile(filepath.Join(d.dir, "data", "bets.csv"))
 	if err != nil {
@@ -220,7 +218,7 @@ func (d *crashDraw) hold() {
 	}
 }
 
-// startAgencies starts all of them before the first byte passes.
+// startAgencies starts all agencies before the first byte passes.
 func (d *crashDraw) startAgencies() {
 	d.t.Helper()
 	d.tap.flow.Lock()
@@ -232,15 +230,15 @@ func (d *crashDraw) startAgencies() {
 	}
 }
 
-// wait waits until a process ends by itself, with 0, however often an event
-// puts another one in its place meanwhile.
+// wait waits until a process ends by itself, with 0. If an event replaces the process meanwhile, it
+// waits for the new one.
 func (d *crashDraw) wait(current func() *process, name string) {
 	d.t.Helper()
 	for {
 		d.tap.flow.Lock()
 		p := current()
 		d.tap.flow.Unlock()
-		<-p.ended // go test's own time-out bounds it
+		<-p.ended // go test's own timeout bounds it
 		d.tap.flow.Lock()
 		replaced := p != current()
 		d.tap.flow.Unlock()
@@ -254,7 +252,7 @@ func (d *crashDraw) wait(current func() *process, name string) {
 	}
 }
 
-// checkWinners compares what an agency was told with its bets.
+// checkWinners compares the winners that an agency has saved with its bets.
 func (d *crashDraw) checkWinners(id int) {
 	d.t.Helper()
 	rows, _, err := datasetRows(d.bets, id)

@@ -18,17 +18,17 @@ import (
 	"loteria/agency/dataset"
 )
 
-const datasetHelp = `Make bets for agencies: one CSV file an agency, agency-<id>.csv, in a zip
+const datasetHelp = `Make bets for agencies: one CSV file per agency, agency-<id>.csv, in a zip
 archive or a folder. Columns: first name, last name, document, birthdate,
 number; no header; UTF-8; CRLF line ends.
 
 Without size flags it makes the dataset that comes with the program: five
-agencies, 78,697 bets, ten of them winners, none of agency 5. Other sizes keep
-these proportions: every fifth agency is a small one without winners. Only
-the planted winners play the winning number; how many each agency has is
-written to standard error.
+agencies and 78,697 bets; ten of them win, none of agency 5. Other sizes keep
+these proportions: every fifth agency is small and has no winners. Only the
+planted winners play the winning number; standard error says how many each
+agency has.
 
-The same flags make the same bets, on every machine. Nothing is kept in memory,
+The same flags make the same bets on every machine. Nothing is kept in memory,
 so 100 million bets take disk space (about 4.5 GB as CSV) and nothing else.`
 
 const datasetExample = `  loteria dataset                                        # dataset.zip, as bundled
@@ -36,10 +36,10 @@ const datasetExample = `  loteria dataset                                       
   loteria dataset --out big --agencies 50 --bets 10000000
   loteria dataset --out - --agency 5 | head -3           # look at one agency's bets`
 
-// toStandardOutput is the value of --out that asks for one agency's CSV there.
+// toStandardOutput is the value of --out for one agency's CSV on standard output.
 const toStandardOutput = "-"
 
-// datasetOptions is what the flags say.
+// datasetOptions are the values of the flags.
 type datasetOptions struct {
 	out           string
 	agencies      int
@@ -59,27 +59,31 @@ func newDatasetCommand() *cobra.Command {
 		Long:    datasetHelp,
 		Example: datasetExample,
 		Args:    cobra.NoArgs,
-		// An error is one line that says what to do; the usage would bury it.
+		// An error is one line that says what to do. The usage would hide it.
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A signal ends the writing, so that no temporary file is left.
+			// A signal cancels the writing, which then removes its temporary files.
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			return runDataset(ctx, options, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&options.out, "out", "dataset.zip", "where to write: a zip if it ends in .zip, - for standard output, else a folder")
-	flags.IntVar(&options.agencies, "agencies", len(bundled.Agencies), fmt.Sprintf("how many agencies, 1 to %d", dataset.AgenciesMax))
-	flags.IntVar(&options.bets, "bets", bundled.Totals().Bets, fmt.Sprintf("how many bets in all, 0 to %d", dataset.BetsMax))
-	flags.Uint64Var(&options.seed, "seed", bundled.Seed, "which of the many datasets of this size")
-	flags.IntVar(&options.winningNumber, "winning-number", bundled.WinningNumber, fmt.Sprintf("what the planted winners play, 0 to %d", dataset.NumberMax))
-	flags.IntVar(&options.agency, "agency", 0, "with --out -: whose bets to write")
-	flags.BoolVar(&options.force, "force", false, "overwrite files that exist")
+	flags.StringVar(&options.out, "out", "dataset.zip",
+		"where to write: a zip if it ends in .zip, - for standard output, else a folder")
+	flags.IntVar(&options.agencies, "agencies", len(bundled.Agencies),
+		fmt.Sprintf("number of agencies, 1 to %d", dataset.AgenciesMax))
+	flags.IntVar(&options.bets, "bets", bundled.Totals().Bets,
+		fmt.Sprintf("total number of bets, 0 to %d", dataset.BetsMax))
+	flags.Uint64Var(&options.seed, "seed", bundled.Seed, "other seeds make other bets of the same size")
+	flags.IntVar(&options.winningNumber, "winning-number", bundled.WinningNumber,
+		fmt.Sprintf("number that the planted winners play, 0 to %d", dataset.NumberMax))
+	flags.IntVar(&options.agency, "agency", 0, "with --out -: the agency whose bets to write")
+	flags.BoolVar(&options.force, "force", false, "overwrite existing files")
 	return cmd
 }
 
-// runDataset writes the bets where options.out says, and the summary to stderr.
+// runDataset writes the bets to options.out, and a summary to stderr.
 func runDataset(ctx context.Context, options datasetOptions, stdout, stderr io.Writer) error {
 	spec, err := dataset.Sized(options.agencies, options.bets)
 	if err != nil {
@@ -117,11 +121,10 @@ func runDataset(ctx context.Context, options datasetOptions, stdout, stderr io.W
 	return summarize(stderr, spec, 1, len(spec.Agencies))
 }
 
-// summaryAgenciesMax bounds the summary; the rest of the agencies share one line.
+// summaryAgenciesMax bounds the summary: the agencies after these share one line.
 const summaryAgenciesMax = 20
 
-// summarize writes a table of agencies from first to last, and their total if
-// there are several.
+// summarize writes a table of the agencies from first to last, and the total if there are several.
 func summarize(w io.Writer, spec dataset.Spec, first, last int) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(table, "agency\tbets\twinners of %d\t\n", spec.WinningNumber)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// datasetCommand runs the command and returns what it wrote.
+// datasetCommand runs `loteria dataset` and returns what it wrote.
 func datasetCommand(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	var out, errOut bytes.Buffer
@@ -101,7 +101,8 @@ func TestDatasetToFolderAndStandardOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	if stdout == "" || stdout != string(content) {
-		t.Errorf("standard output differs from agency 42's file: %d and %d bytes", len(stdout), len(content))
+		t.Errorf("standard output differs from agency 42's file: %d and %d bytes",
+			len(stdout), len(content))
 	}
 	if !strings.Contains(stdout, ",12\r\n") {
 		t.Error("nobody plays the winning number")
@@ -117,7 +118,8 @@ func TestDatasetOverwritesOnlyWhenForced(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := []string{"--bets", "100", "--out", path}
-	if _, _, err := datasetCommand(t, args...); err == nil || !strings.Contains(err.Error(), "--force") {
+	_, _, err := datasetCommand(t, args...)
+	if err == nil || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("error %v", err)
 	}
 	if kept, err := os.ReadFile(path); err != nil || string(kept) != "precious" {

@@ -27,24 +27,23 @@ import (
 )
 
 const demoHelp = `Run a whole draw in one process: a real server and real agencies, over real
-sockets on the loopback interface, with real files. It ends with a table of
-what every agency uploaded and won, and says where bets.csv, winners.csv and its
-log, demo.log, are. If --data-dir holds a draw already, the demo goes on with it
-and appends to its log.
+sockets on the loopback interface, with real files. At the end it prints a table
+of what every agency uploaded and won, and says where bets.csv, winners.csv and
+its log, demo.log, are. If --data-dir already holds a draw, the demo goes on
+with it and appends to its log.
 
 With --verbose the log goes to standard output instead, and there are no bars.
-With LOG_FORMAT=json as well, standard output has the JSON lines and nothing
-else: table and paths go to standard error.`
+With LOG_FORMAT=json as well, standard output has only the JSON lines; table and
+paths go to standard error.`
 
 const demoExample = `  loteria demo
   loteria demo --agencies 3 --data-dir /tmp/draw
   loteria dataset --out big --agencies 50 --bets 10000000 && loteria demo --agencies 50 --dataset big`
 
-// bundledDataset is where the dataset lies in a checkout. Elsewhere the demo
-// makes the same one.
+// bundledDataset is the dataset's path in a checkout. Elsewhere the demo makes the same bets.
 const bundledDataset = "testdata/dataset.zip"
 
-// demoLog is the demo's log, in its data directory.
+// demoLog is the name of the demo's log, in its data directory.
 const demoLog = "demo.log"
 
 type demoOptions struct {
@@ -67,10 +66,14 @@ func newDemoCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.IntVar(&options.agencies, "agencies", len(dataset.Default().Agencies), "how many agencies take part")
-	flags.StringVar(&options.dataset, "dataset", "", "zip or folder with agency-<id>.csv (default the bundled five agencies)")
-	flags.StringVar(&options.dataDir, "data-dir", "", "where the ledger, bets.csv, winners.csv and demo.log go; a draw that stands there is gone on with (default a new temporary directory)")
-	flags.BoolVarP(&options.verbose, "verbose", "v", false, "log to standard output instead of demo.log")
+	flags.IntVar(&options.agencies, "agencies", len(dataset.Default().Agencies), "number of agencies")
+	flags.StringVar(&options.dataset, "dataset", "",
+		"zip or folder with agency-<id>.csv (default the bundled five agencies)")
+	flags.StringVar(&options.dataDir, "data-dir", "",
+		"directory for the ledger, bets.csv, winners.csv and demo.log; the demo goes on with a draw "+
+			"that is there (default a new temporary directory)")
+	flags.BoolVarP(&options.verbose, "verbose", "v", false,
+		"log to standard output instead of demo.log")
 	return cmd
 }
 
@@ -84,7 +87,8 @@ type participant struct {
 
 func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer) (err error) {
 	if options.agencies < 1 || options.agencies > dataset.AgenciesMax {
-		return fmt.Errorf("--agencies %d is not legal: want 1 to %d", options.agencies, dataset.AgenciesMax)
+		return fmt.Errorf("--agencies %d is not legal: want 1 to %d",
+			options.agencies, dataset.AgenciesMax)
 	}
 	if options.dataDir == "" {
 		if options.dataDir, err = os.MkdirTemp("", "loteria-demo-"); err != nil {
@@ -113,7 +117,7 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	show := &display{}
 	switch terminal, ok := stdout.(*os.File); {
 	case options.verbose && logged.Format == "json":
-		summary = stderr // JSON lines are read by programs
+		summary = stderr // programs read the JSON lines
 	case !options.verbose && ok && term.IsTerminal(int(terminal.Fd())):
 		show = demoBars(participants, terminal)
 	}
@@ -121,7 +125,7 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	err = demoDraw(ctx, options, participants, show, log)
 	took := time.Since(started)
 	show.stop()
-	_ = logExit(log, err) // it is said on standard error, too, with the log's name
+	_ = logExit(log, err) // the error is returned below, with the log's name
 	if errClose := closeLog(); err == nil {
 		err = errClose
 	}
@@ -134,15 +138,18 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	return demoSummary(summary, options, participants, took)
 }
 
-// demoLogger logs to standard output, or to a file beside the results.
-func demoLogger(cfg logConfig, options demoOptions, stdout io.Writer) (*zap.Logger, func() error, error) {
+// demoLogger logs to standard output with --verbose, else to demo.log.
+func demoLogger(
+	cfg logConfig, options demoOptions, stdout io.Writer,
+) (*zap.Logger, func() error, error) {
 	if options.verbose {
 		return newLogger(cfg, stdout)
 	}
 	if err := os.MkdirAll(options.dataDir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(options.dataDir, demoLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	name := filepath.Join(options.dataDir, demoLog)
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,8 +160,8 @@ func demoLogger(cfg logConfig, options demoOptions, stdout io.Writer) (*zap.Logg
 	return log, func() error { return errors.Join(closeLog(), file.Close()) }, nil
 }
 
-// demoDataset is the bundled dataset, if this is a checkout and it has enough
-// agencies; else one that is made in the data directory.
+// demoDataset is the path of the bundled dataset, if this is a checkout and the dataset has enough
+// agencies. Else it makes one in the data directory.
 func demoDataset(ctx context.Context, options demoOptions) (string, error) {
 	bundled := dataset.Default()
 	if options.agencies <= len(bundled.Agencies) {
@@ -164,7 +171,7 @@ func demoDataset(ctx context.Context, options demoOptions) (string, error) {
 	}
 	spec := bundled
 	if options.agencies > len(bundled.Agencies) {
-		// The same mean number of bets an agency.
+		// As many bets per agency as in the bundled dataset.
 		bets := bundled.Totals().Bets / len(bundled.Agencies) * options.agencies
 		var err error
 		if spec, err = dataset.Sized(options.agencies, min(bets, dataset.BetsMax)); err != nil {
@@ -186,7 +193,7 @@ func demoParticipants(options demoOptions) ([]*participant, error) {
 			return nil, err
 		}
 		p.config.ID, p.config.Bets, p.config.Winners = uint32(id), options.dataset, ""
-		p.config.Secret, p.config.SecretFile = codec.Secret{}, "" // the demo's server asks for none
+		p.config.Secret, p.config.SecretFile = codec.Secret{}, "" // the demo's server has none
 		bets, err := countRows(options.dataset, id)
 		if err != nil {
 			return nil, err
@@ -197,7 +204,7 @@ func demoParticipants(options demoOptions) ([]*participant, error) {
 	return list, nil
 }
 
-// countRows is how many rows an agency's file has: for the display only.
+// countRows is the number of lines in an agency's file. Only the display uses it.
 func countRows(path string, id int) (int64, error) {
 	file, name, err := dataset.Open(path, id)
 	if err != nil {
@@ -227,8 +234,11 @@ func countRows(path string, id int) (int64, error) {
 	}
 }
 
-// demoDraw runs the server and the agencies until the draw is over.
-func demoDraw(ctx context.Context, options demoOptions, participants []*participant, show *display, log *zap.Logger) error {
+// demoDraw runs the server and the agencies until all have ended.
+func demoDraw(
+	ctx context.Context, options demoOptions, participants []*participant, show *display,
+	log *zap.Logger,
+) error {
 	cfg := engine.DefaultConfig()
 	cfg.Addr = "127.0.0.1:0"
 	cfg.Agencies = options.agencies
@@ -248,7 +258,8 @@ func demoDraw(ctx context.Context, options demoOptions, participants []*particip
 		p.config.Server = server.Addr().String()
 		all.Go(func() error {
 			started := time.Now()
-			run, err := runAgency(ctx, p.config, log.With(p.config.logFields()...), agency.WithProgress(func(at agency.Progress) { show.set(p, at.Stored) }))
+			run, err := runAgency(ctx, p.config, log.With(p.config.logFields()...),
+				agency.WithProgress(func(at agency.Progress) { show.set(p, at.Stored) }))
 			p.run, p.took = run, time.Since(started)
 			if err != nil {
 				return fmt.Errorf("agency %d: %w", p.config.ID, err)
@@ -259,7 +270,7 @@ func demoDraw(ctx context.Context, options demoOptions, participants []*particip
 	return all.Wait()
 }
 
-// display shows how far the agencies are: bars on a terminal, else nothing.
+// display shows the agencies' progress as bars. The zero value shows nothing.
 type display struct {
 	bars     progress.Writer
 	trackers map[uint32]*progress.Tracker
@@ -268,7 +279,11 @@ type display struct {
 
 // demoBars starts a bar for each agency.
 func demoBars(participants []*participant, terminal *os.File) *display {
-	d := &display{bars: progress.NewWriter(), trackers: map[uint32]*progress.Tracker{}, rendered: make(chan struct{})}
+	d := &display{
+		bars:     progress.NewWriter(),
+		trackers: map[uint32]*progress.Tracker{},
+		rendered: make(chan struct{}),
+	}
 	d.bars.SetOutputWriter(terminal)
 	d.bars.SetAutoStop(false)
 	d.bars.SetUpdateFrequency(50 * time.Millisecond)
@@ -303,27 +318,35 @@ func (d *display) stop() {
 	}
 }
 
-func demoSummary(w io.Writer, options demoOptions, participants []*participant, took time.Duration) error {
+func demoSummary(
+	w io.Writer, options demoOptions, participants []*participant, took time.Duration,
+) error {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
 	t.Style().Format.Header = text.FormatDefault
 	t.Style().Format.Footer = text.FormatDefault
 	right := []table.ColumnConfig{}
 	for n := 1; n <= 4; n++ {
-		right = append(right, table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight, AlignFooter: text.AlignRight})
+		right = append(right, table.ColumnConfig{
+			Number: n, Align: text.AlignRight,
+			AlignHeader: text.AlignRight, AlignFooter: text.AlignRight,
+		})
 	}
 	t.SetColumnConfigs(right)
 	t.AppendHeader(table.Row{"agency", "bets", "winners", "time"})
 	var bets int64
 	var winners int
 	for _, p := range participants {
-		t.AppendRow(table.Row{p.config.ID, p.run.uploaded.Stored, p.run.winners.Count(), p.took.Round(time.Millisecond)})
+		t.AppendRow(table.Row{
+			p.config.ID, p.run.uploaded.Stored, p.run.winners.Count(), p.took.Round(time.Millisecond),
+		})
 		bets += p.run.uploaded.Stored
 		winners += p.run.winners.Count()
 	}
 	t.AppendFooter(table.Row{"total", bets, winners, took.Round(time.Millisecond)})
 	said := fmt.Sprintf("%s\nbets     %s\nwinners  %s\n", t.Render(),
-		filepath.Join(options.dataDir, history.BetsFile), filepath.Join(options.dataDir, history.WinnersFile))
+		filepath.Join(options.dataDir, history.BetsFile),
+		filepath.Join(options.dataDir, history.WinnersFile))
 	if !options.verbose {
 		said += fmt.Sprintf("log      %s\n", filepath.Join(options.dataDir, demoLog))
 	}

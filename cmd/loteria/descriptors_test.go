@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitDescriptors sets how many descriptors a process that runs may have.
+// limitDescriptors sets the descriptor limit of a running process.
 func limitDescriptors(t *testing.T, p *process, n uint64) {
 	t.Helper()
 	pid := p.cmd.Process.Pid
@@ -23,14 +23,14 @@ func limitDescriptors(t *testing.T, p *process, n uint64) {
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
 		t.Fatal(err)
 	}
-	limit.Cur = n // the hard limit stays, so that it can be raised again
+	limit.Cur = n // the hard limit stays, so that the soft one can be raised again
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// ask dials the server and says one frame; what it answers, or the error, comes
-// out of the channel.
+// ask dials the server and sends one frame. The channel gets the first line of the answer, or the
+// error.
 func ask(t *testing.T, addr, payload string) <-chan string {
 	t.Helper()
 	answer := make(chan string, 1)
@@ -53,8 +53,8 @@ func ask(t *testing.T, addr, payload string) <-chan string {
 	return answer
 }
 
-// A server that has no descriptors left, whatever its own limit is, says so and
-// goes on when there are some again. Its own limit is below the process's.
+// A server that runs out of descriptors below its own connection limit logs it, and goes on when
+// there are some again.
 func TestDescriptorsRunOut(t *testing.T) {
 	dir := t.TempDir()
 	port, err := freePort()
@@ -62,28 +62,33 @@ func TestDescriptorsRunOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	server, err := startProcess(dir, append(os.Environ(), "SERVER_ADDR="+addr, "SERVER_AGENCIES=2", "SERVER_DATA_DIR="+dir), "loteria", "server")
+	environment := append(os.Environ(),
+		"SERVER_ADDR="+addr, "SERVER_AGENCIES=2", "SERVER_DATA_DIR="+dir)
+	server, err := startProcess(dir, environment, "loteria", "server")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.kill()
-	if err := server.stdout.await(regexp.MustCompile(`accept_connections \| result: in_progress`), 1, server.ended); err != nil {
+	listens := regexp.MustCompile(`accept_connections \| result: in_progress`)
+	if err := server.stdout.await(listens, 1, server.ended); err != nil {
 		t.Fatal(err)
 	}
 	const welcome = "27\n"
 	if got := <-ask(t, addr, "HELLO|1"); got != welcome {
 		t.Fatalf("agency 1 hears %q", got)
 	}
-	// Not what it has open now: that changes while it closes what it needed for a
-	// moment. Whatever it has it keeps, and it gets no more.
+	// With a limit of 0 the server keeps its open descriptors and gets no new one. A limit of as
+	// many as it has now would leave room when it closes one.
 	limitDescriptors(t, server, 0)
 	late := ask(t, addr, "HELLO|2")
-	if err := server.stdout.await(regexp.MustCompile(`action: accept_connections \| result: fail .*too many open files`), 1, server.ended); err != nil {
+	fails := regexp.MustCompile(
+		`action: accept_connections \| result: fail .*too many open files`)
+	if err := server.stdout.await(fails, 1, server.ended); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case got := <-late:
-		t.Fatalf("agency 2 hears %q, and there are no descriptors", got)
+		t.Fatalf("agency 2 hears %q, although there are no descriptors", got)
 	default:
 	}
 	limitDescriptors(t, server, 1024)
@@ -93,7 +98,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 			t.Errorf("agency 2 hears %q", got)
 		}
 	case <-time.After(eventTimeout):
-		t.Error("agency 2 hears nothing, and there are descriptors again")
+		t.Error("agency 2 hears nothing, although there are descriptors again")
 	}
 	if err := server.cmd.Process.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -103,8 +108,8 @@ func TestDescriptorsRunOut(t *testing.T) {
 	}
 }
 
-// A flood of connections against a low limit of descriptors: the server's own
-// limit holds, exactly, and an agency that was there is served.
+// A flood of connections meets a low descriptor limit. The server's own limit is low enough that it
+// never runs out of descriptors, and an agency that connected before is served.
 func TestDescriptorsFlood(t *testing.T) {
 	const limit, flood = 400, 600
 	dir := t.TempDir()
@@ -113,13 +118,18 @@ func TestDescriptorsFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	server, err := startProcess(dir, append(os.Environ(), "SERVER_ADDR="+addr, "SERVER_AGENCIES=1", "SERVER_DATA_DIR="+dir),
+	environment := append(os.Environ(),
+		"SERVER_ADDR="+addr, "SERVER_AGENCIES=1", "SERVER_DATA_DIR="+dir)
+	server, err := startProcess(dir, environment,
 		"sh", "-c", fmt.Sprintf("ulimit -n %d; exec loteria server", limit))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.kill()
-	for _, said := range []string{`config \| result: success \| SERVER_CONNECTIONS_MAX: \d+`, `accept_connections \| result: in_progress`} {
+	for _, said := range []string{
+		`config \| result: success \| SERVER_CONNECTIONS_MAX: \d+`,
+		`accept_connections \| result: in_progress`,
+	} {
 		if err := server.stdout.await(regexp.MustCompile(said), 1, server.ended); err != nil {
 			t.Fatal(err)
 		}

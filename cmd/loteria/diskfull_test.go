@@ -20,20 +20,20 @@ import (
 	"loteria/engine/history"
 )
 
-// The sizes of a draw that takes more than what a ledger reserves first, which
-// fits on a disk, and less than twice that, which doesn't.
+// The size of a draw. Its bets take more than a ledger's first reservation, for which the disk has
+// room, and less than two, for which it doesn't.
 const (
-	diskFullBets     = 1_600_000 // of 46 bytes and more; ledger.ReserveBytesDefault is 64 MB
+	diskFullBets     = 1_600_000 // of 46 bytes and more; ledger.ReserveBytesDefault is 64 MiB
 	diskFullAgencies = 2
 )
 
-// smallDisk mounts an empty file system of so many MB. It needs to be root's.
+// smallDisk mounts an empty file system of mb MiB. Only root may do that.
 func smallDisk(t *testing.T, mb int) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mb))
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
-		t.Skipf("mounting a small file system is root's: %v", err)
+		t.Skipf("only root may mount a small file system: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -46,14 +46,15 @@ func smallDisk(t *testing.T, mb int) (dir string) {
 	return dir
 }
 
-// The disk is full. Without room for a segment the server doesn't
-// start. When it fills up in a draw, nothing more is acknowledged, the server
-// ends with 4, and the agencies go on trying; when there is space, the server
-// goes on where the ledger ends and the draw comes out right.
+// Without room for a segment the server doesn't start. If the disk fills up in a draw, the server
+// acknowledges nothing more and ends with 4, and the agencies keep trying. When there is room
+// again, the next server goes on where the ledger ends, and the draw is right.
 func TestDiskFull(t *testing.T) {
 	disk := smallDisk(t, 10)
 	bets := t.TempDir()
-	if _, _, err := datasetCommand(t, "--out", bets, "--force", "--agencies", strconv.Itoa(diskFullAgencies), "--bets", strconv.Itoa(diskFullBets)); err != nil {
+	_, _, err := datasetCommand(t, "--out", bets, "--force",
+		"--agencies", strconv.Itoa(diskFullAgencies), "--bets", strconv.Itoa(diskFullBets))
+	if err != nil {
 		t.Fatal(err)
 	}
 	port, err := freePort()
@@ -63,8 +64,11 @@ func TestDiskFull(t *testing.T) {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	dataDir := filepath.Join(disk, "data")
 	run := func(args []string, variables ...string) *process {
-		environment := append([]string{"PATH=" + os.Getenv("PATH"), "LOG_LEVEL=warn", "SERVER_ADDR=" + addr, "AGENCY_SERVER=" + addr,
-			"SERVER_DATA_DIR=" + dataDir, "SERVER_AGENCIES=" + strconv.Itoa(diskFullAgencies), "AGENCY_BETS=" + bets}, variables...)
+		environment := append([]string{
+			"PATH=" + os.Getenv("PATH"), "LOG_LEVEL=warn",
+			"SERVER_ADDR=" + addr, "AGENCY_SERVER=" + addr, "SERVER_DATA_DIR=" + dataDir,
+			"SERVER_AGENCIES=" + strconv.Itoa(diskFullAgencies), "AGENCY_BETS=" + bets,
+		}, variables...)
 		p, err := startProcess(t.TempDir(), environment, "loteria", args...)
 		if err != nil {
 			t.Fatal(err)
@@ -75,13 +79,15 @@ func TestDiskFull(t *testing.T) {
 	ends := func(p *process, want int, says string) {
 		t.Helper()
 		code, err := p.wait()
-		if said := p.stdout.String() + p.stderr.String(); err != nil || code != want || !strings.Contains(said, says) {
+		said := p.stdout.String() + p.stderr.String()
+		if err != nil || code != want || !strings.Contains(said, says) {
 			t.Fatalf("it ends with %d, %v, want %d and %q:\n%.2000s", code, err, want, says, said)
 		}
 	}
 	resize := func(mb int) {
 		t.Helper()
-		if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%dm", mb)); err != nil {
+		size := fmt.Sprintf("size=%dm", mb)
+		if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, size); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,7 +95,8 @@ func TestDiskFull(t *testing.T) {
 	ledgerDir := history.Dir(dataDir)
 	const makeRoom = ": make room and start again: what was acknowledged is kept\n"
 
-	ends(run(server), exitStorage, syscall.ENOSPC.Error()+": needs 64 MiB free in "+ledgerDir+", has 10 MiB"+makeRoom)
+	ends(run(server), exitStorage,
+		syscall.ENOSPC.Error()+": needs 64 MiB free in "+ledgerDir+", has 10 MiB"+makeRoom)
 
 	resize(65)
 	first := run(server)
@@ -97,7 +104,8 @@ func TestDiskFull(t *testing.T) {
 	for id := 1; id <= diskFullAgencies; id++ {
 		agencies = append(agencies, run([]string{"agency"}, "AGENCY_ID="+strconv.Itoa(id)))
 	}
-	ends(first, exitStorage, syscall.ENOSPC.Error()+": needs 64 MiB free in "+ledgerDir+", has 1 MiB"+makeRoom)
+	ends(first, exitStorage,
+		syscall.ENOSPC.Error()+": needs 64 MiB free in "+ledgerDir+", has 1 MiB"+makeRoom)
 	before, err := history.Verify(history.In(dataDir))
 	if err != nil || before.Bets == 0 || before.Drawn {
 		t.Fatalf("after the disk was full: %+v, %v", before, err)
@@ -118,8 +126,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// streamsHold checks that an export has each agency's bets once, in their
-// order, without keeping any of them.
+// streamsHold checks that an export has each agency's bets once, in their order. It keeps none in
+// memory.
 func streamsHold(betsCSV, bets string) (err error) {
 	export, err := os.Open(betsCSV)
 	if err != nil {
@@ -141,8 +149,10 @@ func streamsHold(betsCSV, bets string) (err error) {
 		if rows[id] == nil {
 			return fmt.Errorf("%s:%d: agency %q", betsCSV, n, id)
 		}
-		if want, errRead := rows[id].ReadString('\n'); errRead != nil || strings.TrimRight(want, "\r\n") != strings.TrimRight(bet, "\r") {
-			return fmt.Errorf("%s:%d: %q of agency %s, want %q (%v)", betsCSV, n, bet, id, want, errRead)
+		want, errRead := rows[id].ReadString('\n')
+		if errRead != nil || strings.TrimRight(want, "\r\n") != strings.TrimRight(bet, "\r") {
+			return fmt.Errorf("%s:%d: %q of agency %s, want %q (%v)",
+				betsCSV, n, bet, id, want, errRead)
 		}
 	}
 	for id, r := range rows {

@@ -24,7 +24,7 @@ import (
 	"loteria/engine/history"
 )
 
-// killsEnv is how often TestServerIsKilledAtTheEnd kills a server; killsDefault if it isn't set.
+// killsEnv sets how many servers TestServerIsKilledAtTheEnd kills; killsDefault if it isn't set.
 //
 //	LOTERIA_KILLS=2000 go test ./cmd/loteria -run KilledAtTheEnd -v -timeout 1h
 const (
@@ -34,21 +34,22 @@ const (
 
 const (
 	endAgencies = 3 // one of each kind
-	// endGraceMax bounds the servers' SERVER_EXIT_GRACE. If it is over before an agency is back, the
-	// server rightly ends with 3, and is started again.
+	// endGraceMax bounds the servers' SERVER_EXIT_GRACE. A server whose grace ends before an agency
+	// is back rightly ends with 3, and is started again.
 	endGraceMax = 200 * time.Millisecond
-	// endLivesMax is how many servers a draw may take: each is killed, or has a reason to end with 3.
+	// endLivesMax is how many servers a draw may take. Each but the last is killed or ends with 3.
 	endLivesMax = 50
-	// endRandomKills is how many of them may be killed at a random moment, beside one at a chosen byte.
+	// endRandomKills is how many servers of a draw may be killed at a random moment. One more is
+	// killed at a chosen byte.
 	endRandomKills = 4
-	// endKillDelayMax bounds how long after its start, or after a byte, a server is killed: about as
-	// long as it takes to start, to deliver and to export.
+	// endKillDelayMax bounds how long after its start, or after a byte, a server is killed: about
+	// as long as it takes to start, to deliver and to export.
 	endKillDelayMax = 80 * time.Millisecond
 )
 
-// Around the draw, while winners and receipts pass and exports are written, the server is killed
-// again and again. Every server ends by itself and tells the truth about who has their winners, which
-// is what the agencies say; in the end all have them.
+// The server is killed again and again around the draw, while winners and receipts pass and exports
+// are written. A server that ends by itself says truly which agencies have their winners: the test
+// compares it with the agencies. In the end all have them.
 func TestServerIsKilledAtTheEnd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds: real processes are killed in it")
@@ -63,7 +64,8 @@ func TestServerIsKilledAtTheEnd(t *testing.T) {
 	}
 	bets := t.TempDir()
 	for id := 1; id <= endAgencies; id++ {
-		if err := os.WriteFile(filepath.Join(bets, fmt.Sprintf("agency-%d.csv", id)), []byte(endBets(id)), 0o600); err != nil {
+		name := filepath.Join(bets, fmt.Sprintf("agency-%d.csv", id))
+		if err := os.WriteFile(name, []byte(endBets(id)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +85,8 @@ func TestServerIsKilledAtTheEnd(t *testing.T) {
 				d := &endDraw{dir: t.TempDir(), bets: bets, rng: rand.New(rand.NewPCG(seed, 0))}
 				if err := d.hold(); err != nil {
 					failed.Store(true)
-					t.Errorf("seed %d, for the choices that are not the machine's: %v\n%s", seed, err, d.logs())
+					t.Errorf("seed %d, for the choices that are not the machine's: %v\n%s",
+						seed, err, d.logs())
 				}
 				kills.Add(d.kills)
 				unfinished.Add(d.unfinished)
@@ -99,19 +102,22 @@ func TestServerIsKilledAtTheEnd(t *testing.T) {
 		draws.Load(), kills.Load(), unfinished.Load(), unlogged.Load())
 }
 
-// endBets are an agency's bets, as its CSV has them. The second one wins, and says whose it is.
+// endBets is an agency's CSV of bets. The second bet wins, and its document is the agency's id.
 func endBets(id int) string {
-	return fmt.Sprintf("Juan,Perez,1234,1990-05-23,1\nAna,Diaz,%d,1999-11-11,7574\nLuis,Vega,5678,1971-01-31,2\n", id)
+	return fmt.Sprintf("Juan,Perez,1234,1990-05-23,1\n"+
+		"Ana,Diaz,%d,1999-11-11,7574\n"+
+		"Luis,Vega,5678,1971-01-31,2\n", id)
 }
 
-// endWinners are its winners.
+// endWinners are the winners of an agency with endBets.
 func endWinners(id int) string { return fmt.Sprintf("Ana|Diaz|%d|1999-11-11|7574|%d", id, id) }
 
 var (
 	saysDraw     = "action: sorteo | result: success | apuestas: 9 | cant_ganadores: 3\n"
 	saysServed   = regexp.MustCompile(`action: ganadores_recibidos \| result: success \| agencia: (\d+) `)
-	saysUnserved = regexp.MustCompile(`error: ended without its goal: drawn, but agencies that are not known to have their winners: ([\d, ]+);`)
-	saysReport   = regexp.MustCompile(`GET_WINNERS\|\d`)
+	saysUnserved = regexp.MustCompile(`error: ended without its goal: drawn, ` +
+		`but agencies that are not known to have their winners: ([\d, ]+);`)
+	saysReport = regexp.MustCompile(`GET_WINNERS\|\d`)
 )
 
 // endDraw is one draw.
@@ -120,15 +126,15 @@ type endDraw struct {
 	addr, tapAddr string
 	rng           *rand.Rand
 	tap           *tap
-	up, down      *output // what has passed
+	up, down      *output // the bytes that have passed
 	agencies      []*endAgency
 	servers       []*process // one after the other
-	drawn         bool       // when the last server was started
-	// kills and unfinished are how many servers were killed, and ended with 3.
+	drawn         bool       // the draw had taken place when the last server started
+	// kills is how many servers were killed, and unfinished how many ended with 3.
 	kills, unfinished int64
 }
 
-// logs are what the servers said.
+// logs is what all servers said.
 func (d *endDraw) logs() string {
 	var b strings.Builder
 	for _, s := range d.servers {
@@ -138,7 +144,9 @@ func (d *endDraw) logs() string {
 }
 
 func (d *endDraw) saidDraw() bool {
-	return slices.ContainsFunc(d.servers, func(s *process) bool { return strings.Contains(s.stdout.String(), saysDraw) })
+	return slices.ContainsFunc(d.servers, func(s *process) bool {
+		return strings.Contains(s.stdout.String(), saysDraw)
+	})
 }
 
 func (d *endDraw) hold() (err error) {
@@ -184,7 +192,8 @@ func (d *endDraw) hold() (err error) {
 	}
 }
 
-// begin starts the first server and the agencies, and chooses the byte at which it is killed.
+// begin starts the first server and the agencies, and chooses the byte at which the server is
+// killed.
 func (d *endDraw) begin() error {
 	if err := d.startServer(); err != nil {
 		return err
@@ -195,8 +204,8 @@ func (d *endDraw) begin() error {
 	of := func(kind endKind) *endAgency {
 		return d.agencies[slices.IndexFunc(d.agencies, func(a *endAgency) bool { return a.kind == kind })]
 	}
-	// An agency of the old kind can't tell whether a batch without an ACK is stored, so it uploads
-	// before anything breaks.
+	// An old agency can't tell whether a batch without an ACK is stored, so it uploads before
+	// anything breaks.
 	old := of(oldKind)
 	old.uploaded, old.report = make(chan struct{}), make(chan struct{})
 	if err := old.start(); err != nil {
@@ -207,8 +216,8 @@ func (d *endDraw) begin() error {
 	case <-time.After(eventTimeout):
 		return fmt.Errorf("agency %d has not uploaded after %v", old.id, eventTimeout)
 	}
-	// All but one report. What is still to come, if nothing breaks: one question and two receipts, and
-	// three times winners and two ACK; before that, an upload that may pass.
+	// Two agencies report now. If nothing breaks, one GET_WINNERS and two receipts still go up, and
+	// three frames of winners and two ACKs come down. In half of the draws an upload passes before.
 	upBytes := len("13\nGET_WINNERS|1") + 2*len("10\nRECEIVED|1")
 	downBytes := 3*len("33\n"+endWinners(1)) + 2*len("3\nACK")
 	upSkipped, downSkipped := 0, 0
@@ -219,7 +228,9 @@ func (d *endDraw) begin() error {
 		upSkipped = len("7\nHELLO|1") + len("109\n"+endBets(1)) + 3*len("|1")
 		downSkipped = len("27\nWELCOME|0|64|65536|00000000") + len("3\nACK")
 	}
-	if err := errors.Join(first(), of(processKind).start(), d.up.await(saysReport, 2, d.servers[0].ended)); err != nil {
+	err := errors.Join(first(), of(processKind).start(),
+		d.up.await(saysReport, 2, d.servers[0].ended))
+	if err != nil {
 		return err
 	}
 	d.tap.flow.Lock()
@@ -229,9 +240,9 @@ func (d *endDraw) begin() error {
 		delay = d.moment(endKillDelayMax)
 	}
 	kill := func(_, _ net.Conn) {
-		time.Sleep(delay) // nothing passes meanwhile, and the server goes on
+		time.Sleep(delay) // no byte passes meanwhile; the server keeps running
 		server.kill()
-		d.tap.cut() // what is on its way is lost
+		d.tap.cut() // the bytes on their way are lost
 	}
 	if d.rng.IntN(3) == 0 {
 		kill = func(_, _ net.Conn) { time.AfterFunc(delay, server.kill) }
@@ -248,25 +259,26 @@ func (d *endDraw) begin() error {
 
 func (d *endDraw) startServer() error {
 	s, err := startLoteria(d.dir, "server", "SERVER_ADDR="+d.addr, "SERVER_DATA_DIR=data",
-		"SERVER_AGENCIES="+strconv.Itoa(endAgencies), "SERVER_EXIT_GRACE="+d.moment(endGraceMax).String())
+		"SERVER_AGENCIES="+strconv.Itoa(endAgencies),
+		"SERVER_EXIT_GRACE="+d.moment(endGraceMax).String())
 	if err == nil {
 		d.servers = append(d.servers, s)
 	}
 	return err
 }
 
-// killLater has the last server killed at a random moment.
+// killLater kills the last server at a random moment.
 func (d *endDraw) killLater() {
 	time.AfterFunc(d.moment(endKillDelayMax), d.servers[len(d.servers)-1].kill)
 }
 
-// moment is a random time that is less than most.
+// moment is a random duration less than most.
 func (d *endDraw) moment(most time.Duration) time.Duration {
 	return time.Duration(d.rng.Int64N(int64(most)))
 }
 
-// judge waits for a server's end and compares what it says with what the agencies have. It is done if
-// the server says so.
+// judge waits until a server ends, and compares what it said with what the agencies have. done says
+// that the server ended the draw.
 func (d *endDraw) judge(server *process) (done bool, err error) {
 	code, err := server.wait()
 	if err != nil {
@@ -299,7 +311,7 @@ func (d *endDraw) judge(server *process) (done bool, err error) {
 		return false, fmt.Errorf("it ended with %d; draw: %v, winners: %v", code, found.Drawn, told)
 	case code == exitUnfinished && !found.Drawn:
 		d.unfinished++
-		return false, nil // an agency that was cut off was not back in time
+		return false, nil // an agency whose connection was cut was not back in time
 	case code != exitDone && code != exitUnfinished:
 		return false, fmt.Errorf("it ended with %d", code)
 	}
@@ -313,9 +325,9 @@ func (d *endDraw) judge(server *process) (done bool, err error) {
 	for _, a := range d.agencies {
 		switch missing := slices.Contains(named, strconv.Itoa(a.id)); {
 		case missing && (a.served || a.isConfirmed()):
-			return false, fmt.Errorf("agency %d has confirmed, and is missing", a.id)
+			return false, fmt.Errorf("agency %d has confirmed, but the server names it", a.id)
 		case !missing && !a.hasWinners():
-			return false, fmt.Errorf("agency %d has no winners, and is not missing", a.id)
+			return false, fmt.Errorf("agency %d has no winners, but the server doesn't name it", a.id)
 		case missing && a.hasEnded():
 			if err := errors.Join(a.stop(), a.start()); err != nil {
 				return false, err
@@ -342,20 +354,21 @@ func (d *endDraw) checkExports() error {
 		return err
 	}
 	rows := strings.Split(strings.TrimSuffix(string(exported), "\r\n"), "\r\n")
-	slices.Sort(rows) // they are in the order in which the agencies came
+	slices.Sort(rows) // the agencies' batches came in any order
 	for id := 1; id <= endAgencies; id++ {
-		if len(rows) != endAgencies || rows[id-1] != fmt.Sprintf("%d,Ana,Diaz,%d,1999-11-11,7574", id, id) {
+		want := fmt.Sprintf("%d,Ana,Diaz,%d,1999-11-11,7574", id, id)
+		if len(rows) != endAgencies || rows[id-1] != want {
 			return fmt.Errorf("%s has %q", history.WinnersFile, rows)
 		}
 	}
 	return nil
 }
 
-// endKind is what an agency is.
+// endKind is a kind of agency.
 type endKind int
 
 const (
-	oldKind     endKind = iota // says no HELLO, and comes again until it has its winners
+	oldKind     endKind = iota // says no HELLO, and connects again until it has its winners
 	clientKind                 // an agency.Client
 	processKind                // `loteria agency`
 )
@@ -365,16 +378,16 @@ type endAgency struct {
 	id   int
 	kind endKind
 	draw *endDraw
-	// served: a server has said that this agency has its winners.
+	// served: a server has logged that this agency has its winners.
 	served bool
 
 	done    chan struct{}      // closed when it has ended
 	process *process           // of processKind
-	cancel  context.CancelFunc // of the others
-	err     error              // why it has ended
+	cancel  context.CancelFunc // of the other kinds
+	err     error              // of the other kinds: why it ended
 
-	// The rest is of those others.
-	// uploaded is closed when an old one's bets are stored, report when it may say that it has no more.
+	// uploaded is closed when the bets of an agency of oldKind are stored, and report when it may
+	// report.
 	uploaded, report    chan struct{}
 	isStored            bool // uploaded is closed
 	received, confirmed atomic.Bool
@@ -383,7 +396,8 @@ type endAgency struct {
 // start starts the agency, or starts it again.
 func (a *endAgency) start() (err error) {
 	if a.kind == processKind {
-		a.process, err = startLoteria(a.draw.dir, "agency", "AGENCY_ID="+strconv.Itoa(a.id), "AGENCY_SERVER="+a.draw.tapAddr,
+		a.process, err = startLoteria(a.draw.dir, "agency",
+			"AGENCY_ID="+strconv.Itoa(a.id), "AGENCY_SERVER="+a.draw.tapAddr,
 			"AGENCY_BETS="+a.draw.bets, "AGENCY_WINNERS="+winnersName(a.id))
 		if err == nil {
 			a.done = a.process.ended
@@ -412,14 +426,15 @@ func (a *endAgency) hasEnded() bool {
 	}
 }
 
-// stop ends the agency if it still runs, and says what was wrong with it.
+// stop ends the agency if it still runs. Its error is the agency's.
 func (a *endAgency) stop() error {
 	switch {
 	case a.done == nil:
 		return nil // it was not started
 	case a.kind == processKind && a.hasEnded():
 		if code := a.process.cmd.ProcessState.ExitCode(); code != exitDone {
-			return fmt.Errorf("agency %d ended with %d:\n%s%s", a.id, code, a.process.stdout, a.process.stderr)
+			return fmt.Errorf("agency %d ended with %d:\n%s%s",
+				a.id, code, a.process.stdout, a.process.stderr)
 		}
 		return nil
 	case a.kind == processKind:
@@ -434,7 +449,7 @@ func (a *endAgency) stop() error {
 	return nil
 }
 
-// hasWinners reports whether the agency has all of its winners where they have to be.
+// hasWinners reports whether the agency has all its winners; for `loteria agency`, in their file.
 func (a *endAgency) hasWinners() bool {
 	if a.kind == processKind {
 		winners, err := os.ReadFile(filepath.Join(a.draw.dir, winnersName(a.id)))
@@ -443,10 +458,11 @@ func (a *endAgency) hasWinners() bool {
 	return a.received.Load()
 }
 
-// isConfirmed reports whether the agency knows that the server knows.
+// isConfirmed reports whether the server has acknowledged the agency's receipt.
 func (a *endAgency) isConfirmed() bool {
 	if a.kind == processKind {
-		return strings.Contains(a.process.stdout.String(), "action: ganadores_confirmados | result: success")
+		return strings.Contains(a.process.stdout.String(),
+			"action: ganadores_confirmados | result: success")
 	}
 	return a.confirmed.Load()
 }
@@ -475,7 +491,7 @@ func (a *endAgency) playClient(ctx context.Context) (err error) {
 	return nil
 }
 
-// errEndAnswer says that an agency got something else than what is its own.
+// errEndAnswer says that an agency got an answer that it should not get.
 var errEndAnswer = errors.New("it is answered")
 
 // playOld asks until it has its winners, and then closes.
@@ -485,7 +501,7 @@ func (a *endAgency) playOld(ctx context.Context) error {
 		if err == nil || errors.Is(err, errEndAnswer) {
 			return err
 		}
-		// Sometimes longer than the server waits.
+		// Sometimes the agency stays away longer than the server waits.
 		select {
 		case <-time.After(rand.N(endGraceMax * 3 / 2)):
 		case <-ctx.Done():
@@ -494,7 +510,7 @@ func (a *endAgency) playOld(ctx context.Context) error {
 	}
 }
 
-// visit is one connection of an old agency. Only errEndAnswer is worse than a reason to come again.
+// visit is one connection of an old agency. After any error except errEndAnswer it connects again.
 func (a *endAgency) visit(ctx context.Context) (err error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", a.draw.tapAddr)
@@ -515,7 +531,8 @@ func (a *endAgency) visit(ctx context.Context) (err error) {
 		return err
 	}
 	if !a.isStored {
-		// There may be no server yet, to which a batch could be lost.
+		// The first server may not listen yet. An empty batch finds out: a batch of bets could get
+		// lost without a server.
 		if err := ask("", "ERROR_EMPTY_BATCH"); err != nil {
 			return err
 		}

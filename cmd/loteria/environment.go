@@ -17,17 +17,19 @@ import (
 // errEnvironment says that an environment variable can't be used.
 var errEnvironment = settings.ErrIllegal
 
-// variable is an environment variable as the tags of a configuration describe
-// it; package settings says which there are.
+// variable is an environment variable, as the tags of a configuration's field describe it. Package
+// settings lists the tags.
 type variable struct{ name, defaultValue, help, legal string }
 
-// variables lists those of configurations, which are structs, in their order.
+// variables lists the variables of configurations, which are structs, in the order of their fields.
 func variables(configurations ...any) []variable {
 	var list []variable
 	for _, c := range configurations {
 		for field := range reflect.TypeOf(c).Fields() {
 			if tag := field.Tag; tag.Get("env") != "" {
-				list = append(list, variable{tag.Get("env"), tag.Get("envDefault"), tag.Get("help"), settings.Legal(field)})
+				list = append(list, variable{
+					tag.Get("env"), tag.Get("envDefault"), tag.Get("help"), settings.Legal(field),
+				})
 			}
 		}
 	}
@@ -42,13 +44,12 @@ func environmentHelp(configurations ...any) string {
 	for _, v := range variables(configurations...) {
 		fmt.Fprintf(table, "  %s\t%s\t%s (%s)\n", v.name, v.defaultValue, v.help, v.legal)
 	}
-	_ = table.Flush() // a strings.Builder takes everything
+	_ = table.Flush() // writing to a strings.Builder doesn't fail
 	return b.String()
 }
 
-// loadEnvironment fills the configuration that c points to from the process's
-// environment. An empty variable is as good as none. The error is one line
-// that names the variable, its value, unless that is a secret, and what is legal.
+// loadEnvironment fills *c from the process's environment. An empty variable counts as unset. The
+// error is one line that names the variable, its value unless it is a secret, and the legal values.
 func loadEnvironment[C any](c *C) error {
 	values := map[string]string{}
 	for _, entry := range os.Environ() {

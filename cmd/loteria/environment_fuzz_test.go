@@ -11,17 +11,20 @@ import (
 	"loteria/engine"
 )
 
-// FuzzEnvironment sets one variable to anything. It is refused by name, or it is
-// taken, and then what `config` logs of it means the same when it is set, but for
-// a secret, which isn't logged.
+// FuzzEnvironment sets one variable to any value. Either the error names the variable, or the value
+// that the line `config` logs means the same when it is set again. A secret is not logged.
 func FuzzEnvironment(f *testing.F) {
-	configs := []func() (any, error){loaded(engine.Config.Validate), loaded(agencyConfig.validate), loaded(func(c logConfig) error {
-		_, closeLog, err := newLogger(c, io.Discard)
-		if err != nil {
-			return err
-		}
-		return closeLog()
-	})}
+	configs := []func() (any, error){
+		loaded(engine.Config.Validate),
+		loaded(agencyConfig.validate),
+		loaded(func(c logConfig) error {
+			_, closeLog, err := newLogger(c, io.Discard)
+			if err != nil {
+				return err
+			}
+			return closeLog()
+		}),
+	}
 	of := func(which uint8) (int, variable) {
 		for i, c := range []any{engine.Config{}, agencyConfig{}, logConfig{}} {
 			all := variables(c)

@@ -18,29 +18,29 @@ import (
 	"loteria/engine"
 )
 
-// clearEnvironment unsets every variable of the program for the test, and those
-// that could be taken for one.
+// clearEnvironment unsets every variable of the program for the test, and every other one that the
+// program would warn of.
 func clearEnvironment(t testing.TB) {
 	t.Helper()
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
-		t.Setenv(v.name, "") // an empty variable is as good as none
+		t.Setenv(v.name, "") // an empty variable counts as unset
 	}
 	for _, entry := range os.Environ() {
-		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "SERVER_") || strings.HasPrefix(name, "AGENCY_") {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "SERVER_") || strings.HasPrefix(name, "AGENCY_") {
 			t.Setenv(name, "")
 		}
 	}
 }
 
-// anyPath lists the variables whose every value is a path: whether something
-// is there shows only when it is used.
+// anyPath lists the variables that take any path. The program finds out whether the file is there
+// only when it uses it.
 var anyPath = map[string]bool{
 	"AGENCY_BETS": true, "AGENCY_SECRET_FILE": true, "AGENCY_WINNERS": true,
 	"SERVER_AGENCY_SECRETS_FILE": true, "SERVER_DATA_DIR": true,
 }
 
-// edges has more values that are not legal, for variables that have no least and
-// most number.
+// edges has illegal values for variables that are not numbers from a minimum to a maximum.
 var edges = map[string][]string{
 	"SERVER_ADDR":          {"localhost", "1:2:3", "localhost:99999", ":-1", "localhost:"},
 	"SERVER_DURABILITY":    {"none", "FSYNC", " fsync", "fsync os"},
@@ -57,13 +57,14 @@ var edges = map[string][]string{
 	"LOG_FORMAT":           {"xml", "Line"},
 }
 
-// bounds are the least and the most of a variable, if it is a number that has both.
+// bounds are the minimum and the maximum of a variable; ok is false if it is not a number with
+// both.
 func bounds(v variable) (least, most int, ok bool) {
 	_, err := fmt.Sscanf(v.legal, "%d to %d", &least, &most)
 	return least, most, err == nil && v.legal == fmt.Sprintf("%d to %d", least, most)
 }
 
-// illegalValues are values of a variable, unless it takes any path, that are not legal.
+// illegalValues are illegal values of a variable; none for a variable that takes any path.
 func illegalValues(v variable) []string {
 	if anyPath[v.name] {
 		return nil
@@ -76,7 +77,7 @@ func illegalValues(v variable) []string {
 	return values
 }
 
-// Every number that help says is legal is taken.
+// The smallest and the largest number that the help calls legal are legal.
 func TestBoundsAreLegal(t *testing.T) {
 	server, agency := loaded(engine.Config.Validate), loaded(agencyConfig.validate)
 	for _, v := range variables(engine.Config{}, agencyConfig{}) {
@@ -100,8 +101,8 @@ func TestBoundsAreLegal(t *testing.T) {
 	}
 }
 
-// A wrong variable is one clear line that names the variable,
-// its value and what is legal, and exit code 1. Nothing is opened.
+// For an illegal value the program prints one line that names the variable, the value and what is
+// legal, exits with 1, and opens nothing.
 func TestIllegalValues(t *testing.T) {
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
 		name := v.name
@@ -139,7 +140,7 @@ func TestIllegalValues(t *testing.T) {
 				if !strings.Contains(said, name+"="+shown+" is not legal: want ") {
 					t.Errorf("the line doesn't name %s=%s", name, shown)
 				}
-				// What help says is legal is what the error says.
+				// The error says the same legal values as the help.
 				_, want, _ := strings.Cut(said, "want ")
 				for word := range strings.FieldsSeq(strings.TrimPrefix(v.legal, "a duration, ")) {
 					if !strings.Contains(want, strings.Trim(word, ",")) {
@@ -160,7 +161,7 @@ func TestIllegalValues(t *testing.T) {
 func TestLoadEnvironment(t *testing.T) {
 	clearEnvironment(t)
 	t.Setenv("AGENCY_ID", "7")
-	t.Setenv("AGENCY_BETS", "a=b|c") // a value may have anything in it
+	t.Setenv("AGENCY_BETS", "a=b|c") // a value may have any characters
 	t.Setenv("AGENCY_RETRY_FOR", "1m30s")
 	t.Setenv("AGENCY_WINDOW", "") // the default
 	var got agencyConfig
@@ -177,7 +178,7 @@ func TestLoadEnvironment(t *testing.T) {
 	}
 }
 
-// An error of the library that is not about a value is passed on as it is.
+// loadEnvironment returns an error of the library that is not about a value as it is.
 func TestLoadEnvironmentOtherError(t *testing.T) {
 	config := struct {
 		Missing string `env:"LOTERIA_TEST_MISSING,required"`
@@ -191,7 +192,8 @@ func TestLoadEnvironmentOtherError(t *testing.T) {
 	}
 }
 
-// Every variable is documented where it is declared: help and VARIABLES.md rely on it.
+// Every variable has its help and its legal values where it is declared: --help and VARIABLES.md
+// take them from there.
 func TestVariablesAreDocumented(t *testing.T) {
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
 		half := strings.HasPrefix(v.legal, " to ") || strings.HasSuffix(v.legal, " to ")
@@ -201,7 +203,7 @@ func TestVariablesAreDocumented(t *testing.T) {
 	}
 }
 
-// The server and the commands that look at it have the same defaults.
+// A variable that the server and other commands share has one default.
 func TestDefaultsAreOne(t *testing.T) {
 	defaults := map[string]string{}
 	for _, v := range variables(engine.Config{}, healthConfig{}, ledgerConfig{}, exportConfig{}) {
@@ -212,7 +214,7 @@ func TestDefaultsAreOne(t *testing.T) {
 	}
 }
 
-// A batch and a window are what the library takes, no more and no less.
+// The bounds of a batch and of the window are those of the library.
 func TestAgencyBoundsAreTheLibrarys(t *testing.T) {
 	for name, want := range map[string]string{
 		"AGENCY_BATCH_BYTES": fmt.Sprintf("%d to %d", agency.BatchBytesMin, agency.BatchBytesMax),

@@ -12,7 +12,7 @@ import (
 	"loteria/engine/ledger"
 )
 
-// exitCode is the process's answer to an error of any subcommand.
+// exitCode is the process's exit code for an error of any subcommand.
 func exitCode(err error) int {
 	var (
 		rejected *agency.RejectedError
@@ -24,19 +24,23 @@ func exitCode(err error) int {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return exitDone
-	case errors.Is(err, engine.ErrStorage), errors.Is(err, history.ErrDamaged), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
+	case errors.Is(err, engine.ErrStorage), errors.Is(err, history.ErrDamaged),
+		errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
 		return exitStorage
-	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, engine.ErrEngine), errors.Is(err, agency.ErrUnreachable):
+	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, engine.ErrEngine),
+		errors.Is(err, agency.ErrUnreachable):
 		return exitUnfinished
-	case errors.As(err, &rejected), errors.Is(err, agency.ErrLostBets), errors.Is(err, agency.ErrOtherBets),
-		errors.Is(err, agency.ErrNotAsked), errors.Is(err, agency.ErrProtocol), errors.Is(err, agency.ErrReplyTooLarge), errors.Is(err, agency.ErrFrameBytes):
+	case errors.As(err, &rejected), errors.Is(err, agency.ErrLostBets),
+		errors.Is(err, agency.ErrOtherBets), errors.Is(err, agency.ErrNotAsked),
+		errors.Is(err, agency.ErrProtocol), errors.Is(err, agency.ErrReplyTooLarge),
+		errors.Is(err, agency.ErrFrameBytes):
 		return exitRejected
 	default:
 		return exitInput
 	}
 }
 
-// loggedError is an error that has been told to the user as a log line.
+// loggedError is an error that a log line has already reported.
 type loggedError struct{ error }
 
 func (e *loggedError) Unwrap() error { return e.error }
@@ -46,8 +50,7 @@ func reported(err error) bool {
 	return errors.As(err, &logged)
 }
 
-// logExit writes a command's last line. The error it returns is not to be
-// printed again.
+// logExit writes a command's last log line. The error that it returns is not printed again.
 func logExit(log *zap.Logger, err error) error {
 	code := exitCode(err)
 	switch {

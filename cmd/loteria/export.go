@@ -16,7 +16,7 @@ in the order in which they were stored.
 It only reads, in constant memory, and may run beside the server at any time.
 The counts go to standard error.`
 
-// exportConfig is what `loteria export` needs of the server's configuration.
+// exportConfig is the part of the server's configuration that `loteria export` needs.
 type exportConfig struct {
 	DataDir string `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the server's ledger" legal:"a directory"`
 }

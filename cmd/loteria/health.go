@@ -14,25 +14,23 @@ import (
 	"loteria/engine/settings"
 )
 
-const healthHelp = `Ask the server at SERVER_ADDR whether it takes requests. It is meant to be run
-where the server runs, with the same environment, as a health check that needs
-no shell.
+const healthHelp = `Ask the server at SERVER_ADDR whether it takes requests. Run it where the server
+runs, with the same environment, as a health check that needs no shell.
 
-The question is an empty batch. The server rejects it, and the rejection takes
-the way of every answer, behind what the disk has to do first. It names no
-agency, so the draw and the server's end don't know of it, and it is not logged
-above debug.
+It sends an empty batch. The server rejects it, and the rejection waits for the
+disk like every answer. An empty batch names no agency, so it changes neither the
+draw nor the server's end, and only the debug log shows it.
 
 Exit codes: 0 healthy; 1 not.`
 
-// healthTimeout bounds the whole question. It leaves a disk that is busy with
-// a large group its time.
+// healthTimeout bounds the whole check. It is long enough for a disk that is busy with a large
+// group.
 const healthTimeout = 2 * time.Second
 
 // errUnhealthy says that the server doesn't answer as a healthy one does.
 var errUnhealthy = errors.New("unhealthy")
 
-// healthConfig is what `loteria health` needs of the server's configuration.
+// healthConfig is the part of the server's configuration that `loteria health` needs.
 type healthConfig struct {
 	Addr string `env:"SERVER_ADDR" envDefault:":12345" help:"address that the server listens on" legal:"HOST:PORT or :PORT"`
 }
@@ -59,28 +57,30 @@ func newHealthCommand() *cobra.Command {
 	}
 }
 
-// askHealth returns nil if the server answers an empty batch as it should. Its
-// errors wrap errUnhealthy.
+// askHealth returns nil if the server answers an empty batch as it should. Its errors wrap
+// errUnhealthy.
 func askHealth(ctx context.Context, cfg healthConfig) error {
 	answer, err := firstAnswer(ctx, cfg.Addr, codec.AppendFrame(nil, nil))
 	if err != nil {
-		return fmt.Errorf("%w: SERVER_ADDR=%s: %w: does the server run, and with this address?", errUnhealthy, cfg.Addr, err)
+		return fmt.Errorf("%w: SERVER_ADDR=%s: %w: does the server run, and with this address?",
+			errUnhealthy, cfg.Addr, err)
 	}
 	switch answer {
 	case codec.CodeEmptyBatch.String():
 		return nil
 	case codec.CodeTooManyConnections.String():
-		return nil // it serves as many as it may: full is not dead
+		return nil // a full server is alive
 	}
-	return fmt.Errorf("%w: SERVER_ADDR=%s answers %q: is it the lottery's server? its log says more", errUnhealthy, cfg.Addr, answer)
+	return fmt.Errorf(
+		"%w: SERVER_ADDR=%s answers %q: is it the lottery's server? its log says more",
+		errUnhealthy, cfg.Addr, answer)
 }
 
-// answerBytesMax is more than the rejection of an empty batch takes, with its
-// header.
+// answerBytesMax is more than the rejection of an empty batch takes, with its header.
 const answerBytesMax = 256
 
-// firstAnswer sends one frame and returns the payload of the first one that comes
-// back. An addr without a host means this machine, as net.Dial has it.
+// firstAnswer sends one frame and returns the payload of the first frame that comes back. An addr
+// without a host means this machine, as for net.Dial.
 func firstAnswer(ctx context.Context, addr string, frame []byte) (payload string, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {

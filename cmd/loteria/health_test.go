@@ -16,8 +16,8 @@ import (
 	"loteria/engine"
 )
 
-// A health check is no agency: a server without any grace would end after one
-// that counted. And it is not worth a line.
+// A health check does not count as an agency: a server without grace would end after it. And it has
+// no log line at the level info.
 func TestHealthOfAServer(t *testing.T) {
 	core, logs := observer.New(zapcore.InfoLevel)
 	cfg := engine.DefaultConfig()
@@ -50,18 +50,20 @@ func TestHealthOfAServer(t *testing.T) {
 		cancel()
 	}
 	connected := func() int {
-		return logs.FilterMessage("accept_connections").FilterField(zap.String("result", "success")).Len()
+		success := zap.String("result", "success")
+		return logs.FilterMessage("accept_connections").FilterField(success).Len()
 	}
 	if n := connected() + logs.FilterMessage("solicitud").Len(); n > 0 {
-		t.Errorf("three health checks are worth %d lines, want none", n)
+		t.Errorf("three health checks have %d lines, want none", n)
 	}
 
-	// Whoever says something else is logged.
+	// An agency's connection is logged.
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() }) // after the server's end, for which an agency that leaves counts
+	// The agency leaves after the server has ended: else the server would end by itself.
+	t.Cleanup(func() { conn.Close() })
 	if _, err := conn.Write([]byte("7\nHELLO|1")); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +76,7 @@ func TestHealthOfAServer(t *testing.T) {
 	}
 }
 
-// Whatever answers, only a server that takes requests is healthy.
+// Only a server that takes requests counts as healthy.
 func TestHealthOfOthers(t *testing.T) {
 	for _, test := range []struct {
 		name, answer string
@@ -98,8 +100,10 @@ func TestHealthOfOthers(t *testing.T) {
 			switch {
 			case test.healthy && err != nil:
 				t.Error(err)
-			case !test.healthy && (!errors.Is(err, errUnhealthy) || !strings.Contains(err.Error(), test.want) || exitCode(err) != exitInput):
-				t.Errorf("error %v, exit code %d; want %s, exit code 1", err, exitCode(err), test.want)
+			case !test.healthy && (!errors.Is(err, errUnhealthy) ||
+				!strings.Contains(err.Error(), test.want) || exitCode(err) != exitInput):
+				t.Errorf("error %v, exit code %d; want %s, exit code 1",
+					err, exitCode(err), test.want)
 			}
 		})
 	}
@@ -115,14 +119,16 @@ func TestHealthOfOthers(t *testing.T) {
 		t.Setenv("SERVER_ADDR", "localhost:1")
 		var stdout, stderr bytes.Buffer
 		code := run([]string{"health"}, &stdout, &stderr)
-		if code != 1 || stdout.Len() > 0 || strings.Count(stderr.String(), "\n") != 1 || !strings.Contains(stderr.String(), "SERVER_ADDR=localhost:1") {
-			t.Errorf("exit code %d, said %q %q", code, stdout.String(), stderr.String())
+		said := stderr.String()
+		if code != 1 || stdout.Len() > 0 || strings.Count(said, "\n") != 1 ||
+			!strings.Contains(said, "SERVER_ADDR=localhost:1") {
+			t.Errorf("exit code %d, said %q %q", code, stdout.String(), said)
 		}
 	})
 }
 
-// answering listens for one connection, reads a frame and answers. Then it
-// closes the connection, or leaves it open.
+// answering listens for one connection, reads a frame and answers it. Then it closes the
+// connection, or leaves it open until the test ends.
 func answering(t *testing.T, answer string, closes bool) (addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "localhost:0")
@@ -135,7 +141,7 @@ func answering(t *testing.T, answer string, closes bool) (addr string) {
 		defer close(done)
 		conn, err := listener.Accept()
 		if err != nil {
-			return // the test ended before anybody came
+			return // the test ended before a connection came
 		}
 		defer conn.Close()
 		question := make([]byte, 2)

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	ledgerHelp = `Look into the ledger of SERVER_DATA_DIR. These commands only read, take no lock,
-and may run beside the server.`
+	ledgerHelp = `Verify or print the ledger of SERVER_DATA_DIR. These commands only read, take no
+lock, and may run beside the server.`
 
-	verifyHelp = `Walk every record of the ledger, checksums and meaning, as a restart of the
-server would, and say what it holds: records, bets, the agencies that have
-reported, whether the draw was held, the agencies that are served (known to have
-their winners), the first damage if there is any, and how far the ledger is
-sealed.
+	verifyHelp = `Read every record of the ledger, check its checksums and meaning as a restart of
+the server would, and print what the ledger holds: records, bets, the agencies
+that have reported, whether the draw was held, the agencies that are served
+(known to have their winners), the first damage if there is any, and how far the
+ledger is sealed.
 
 A torn write at the very end is no damage: it was never acknowledged, and the
 next start of the server cuts it off. The server seals the ledger at the draw. A
@@ -32,11 +32,12 @@ while it was written, or is damaged itself.
 
 Exit codes: 0 whole; 1 no ledger, or one of another version; 4 damaged.`
 
-	dumpHelp = `Print the ledger's records, one a line: sequence number, kind, agency, count,
+	dumpHelp = `Print the ledger's records, one per line: sequence number, kind, agency, count,
 bytes of payload, and the payload as a quoted string, cut after --payload bytes.
-The count is that of a batch's bets; of a report it is 1 if the agency confirms
-its winners; of "served" it is how many agencies the payload names. Records
-before a damage are printed; then the exit code is 4.
+The count of a batch is its number of bets; that of a report is 1 if the agency
+confirms its winners; that of "served" is the number of agencies in the payload.
+If the ledger is damaged, the records before the damage are printed, and the
+exit code is 4.
 
 Bets are personal data: mind where you send them. --payload 0 leaves them out.`
 )
@@ -48,12 +49,12 @@ const (
 	recordsPrintedNoStop = 0  // --limit: all
 )
 
-// ledgerConfig is what `loteria ledger` needs of the server's configuration.
+// ledgerConfig is the part of the server's configuration that `loteria ledger` needs.
 type ledgerConfig struct {
 	DataDir string `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the server's ledger" legal:"a directory"`
 }
 
-// errLedgerCommand says that `loteria ledger` was not told what to do.
+// errLedgerCommand says that `loteria ledger` has no such subcommand.
 var errLedgerCommand = errors.New("no such ledger command")
 
 func newLedgerCommand() *cobra.Command {
@@ -61,7 +62,7 @@ func newLedgerCommand() *cobra.Command {
 		Use:   "ledger",
 		Short: "Verify or print the ledger",
 		Long:  ledgerHelp,
-		Args:  cobra.ArbitraryArgs, // to say below what is legal
+		Args:  cobra.ArbitraryArgs, // RunE's error says what is legal
 		RunE: func(_ *cobra.Command, args []string) error {
 			return fmt.Errorf("%w: %q: name verify or dump", errLedgerCommand, strings.Join(args, " "))
 		},
@@ -73,7 +74,7 @@ func newLedgerCommand() *cobra.Command {
 func newLedgerVerifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "verify",
-		Short:   "Walk every record and say what there is, and the first damage",
+		Short:   "Check every record, and print what there is and the first damage",
 		Long:    verifyHelp + "\n\n" + environmentHelp(ledgerConfig{}),
 		Example: "  SERVER_DATA_DIR=data loteria ledger verify",
 		Args:    cobra.NoArgs,
@@ -92,17 +93,20 @@ func newLedgerVerifyCommand() *cobra.Command {
 	}
 }
 
-// printVerified says what stands in a ledger, before the damage if there is one.
+// printVerified prints what a ledger holds, or if there is damage, what it holds before it.
 func printVerified(w io.Writer, v history.Verified, damage error) error {
 	settings, draw, end, seal := "not readable", "not held", "whole", "none"
 	if v.Settings.Agencies > 0 {
-		settings = fmt.Sprintf("%d agencies, winning number %d", v.Settings.Agencies, v.Settings.WinningNumber)
+		settings = fmt.Sprintf("%d agencies, winning number %d",
+			v.Settings.Agencies, v.Settings.WinningNumber)
 	}
 	if v.Drawn {
 		draw = "held"
 	}
 	if v.Torn {
-		end = fmt.Sprintf("torn write in %s at offset %d (%s): never acknowledged, the next start cuts it off", v.File, v.Offset, v.Reason)
+		end = fmt.Sprintf(
+			"torn write in %s at offset %d (%s): never acknowledged, the next start cuts it off",
+			v.File, v.Offset, v.Reason)
 	}
 	if damage != nil {
 		end = "DAMAGED: all of the above stands before the damage"
@@ -121,11 +125,13 @@ draw      %s
 served    %s
 end       %s
 seal      %s
-`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners, agencyList(v.Reported, v.Settings.Agencies), draw, agencyList(v.Served, v.Settings.Agencies), end, seal)
+`, settings, v.Seq, v.Segments, v.Bytes, v.Bets, v.Winners,
+		agencyList(v.Reported, v.Settings.Agencies), draw,
+		agencyList(v.Served, v.Settings.Agencies), end, seal)
 	return err
 }
 
-// agencyList is "2 of 5: 1, 4", with a limit to how many are named.
+// agencyList is "2 of 5: 1, 4". It names at most agenciesNamedMax agencies.
 func agencyList(ids []codec.Agency, of int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d", len(ids), of)
@@ -141,13 +147,13 @@ func agencyList(ids []codec.Agency, of int) string {
 	return b.String()
 }
 
-// dumpFlags are what `loteria ledger dump` prints.
+// dumpFlags are the flags of `loteria ledger dump`.
 type dumpFlags struct {
 	from, to, limit uint64
 	payloadBytes    int
 }
 
-// errDumpFlags says that flags contradict each other.
+// errDumpFlags says that the flags leave nothing to print, or are not legal.
 var errDumpFlags = errors.New("nothing to print")
 
 func newLedgerDumpCommand() *cobra.Command {
@@ -168,21 +174,25 @@ func newLedgerDumpCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().Uint64Var(&flags.from, "from", 1, "sequence number of the first record")
-	cmd.Flags().Uint64Var(&flags.to, "to", 0, "sequence number of the last record (default the ledger's last)")
-	cmd.Flags().Uint64Var(&flags.limit, "limit", recordsPrintedNoStop, "how many records at most (default all)")
-	cmd.Flags().IntVar(&flags.payloadBytes, "payload", payloadShownDefault, "how many bytes of each payload")
+	cmd.Flags().Uint64Var(&flags.to, "to", 0,
+		"sequence number of the last record (default the ledger's last)")
+	cmd.Flags().Uint64Var(&flags.limit, "limit", recordsPrintedNoStop,
+		"print at most so many records (default all)")
+	cmd.Flags().IntVar(&flags.payloadBytes, "payload", payloadShownDefault,
+		"print at most so many bytes of each payload")
 	return cmd
 }
 
 func runDump(cfg ledgerConfig, flags dumpFlags, stdout io.Writer) error {
 	if flags.to != 0 && flags.to < flags.from {
-		return fmt.Errorf("%w: --from %d is behind --to %d", errDumpFlags, flags.from, flags.to)
+		return fmt.Errorf("%w: --from %d is after --to %d", errDumpFlags, flags.from, flags.to)
 	}
 	if flags.payloadBytes < 0 {
 		return fmt.Errorf("%w: --payload %d: use 0 or more", errDumpFlags, flags.payloadBytes)
 	}
 	to := flags.to
-	if last := max(flags.from, 1) + flags.limit - 1; flags.limit != recordsPrintedNoStop && last >= flags.from && (to == 0 || last < to) {
+	last := max(flags.from, 1) + flags.limit - 1
+	if flags.limit != recordsPrintedNoStop && last >= flags.from && (to == 0 || last < to) {
 		to = last
 	}
 	out := bufio.NewWriter(stdout)
@@ -191,7 +201,8 @@ func runDump(cfg ledgerConfig, flags dumpFlags, stdout io.Writer) error {
 		if len(shown) > flags.payloadBytes {
 			shown, cut = shown[:flags.payloadBytes], "..."
 		}
-		_, err := fmt.Fprintf(out, "%d %v agency=%d count=%d bytes=%d %q%s\n", r.Seq, r.Kind, r.Agency, r.Count, len(r.Payload), shown, cut)
+		_, err := fmt.Fprintf(out, "%d %v agency=%d count=%d bytes=%d %q%s\n",
+			r.Seq, r.Kind, r.Agency, r.Count, len(r.Payload), shown, cut)
 		return err
 	})
 	return errors.Join(err, out.Flush())

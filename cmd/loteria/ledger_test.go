@@ -10,11 +10,12 @@ import (
 	"loteria/codec"
 )
 
-// goldenLedger copies a ledger of testdata/ledgers to a server's directory.
+// goldenLedger copies a ledger of testdata/ledgers into a new data directory.
 func goldenLedger(t *testing.T, name string) (dataDir string) {
 	t.Helper()
 	dataDir = t.TempDir()
-	if err := os.CopyFS(filepath.Join(dataDir, "ledger"), os.DirFS(filepath.Join("..", "..", "testdata", "ledgers", name))); err != nil {
+	golden := os.DirFS(filepath.Join("..", "..", "testdata", "ledgers", name))
+	if err := os.CopyFS(filepath.Join(dataDir, "ledger"), golden); err != nil {
 		t.Fatal(err)
 	}
 	return dataDir
@@ -43,8 +44,8 @@ const goldenDumpHead = `1 opened agency=0 count=1 bytes=40 "version=1 agencies=2
 3 bets agency=2 count=1 bytes=41 "Carlos|López|99887766|1982-02-17|7574|2\n"
 `
 
-// loteria ledger verify and dump: what they print and how they exit, on whole
-// ledgers and on damaged ones. They change nothing.
+// The output and the exit code of `loteria ledger verify` and `dump`, for whole ledgers and damaged
+// ones. The commands change no file.
 func TestLedgerCommand(t *testing.T) {
 	rewrite := func(name string, change func([]byte) []byte) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
@@ -73,8 +74,8 @@ func TestLedgerCommand(t *testing.T) {
 		damage func(t *testing.T, dir string)
 		args   string
 		code   int
-		stdout string // all of it, or with ... at the end its beginning
-		stderr string // a part of it
+		stdout string // the whole output; if it ends with ..., only its beginning
+		stderr string // a part of the output
 	}{
 		{name: "verify", args: "verify", stdout: goldenVerified},
 		{name: "dump", args: "dump --to 3", stdout: goldenDumpHead},
@@ -82,7 +83,7 @@ func TestLedgerCommand(t *testing.T) {
 		{name: "dump to before limit", args: "dump --to 1 --limit 5 --payload 0", stdout: `1 opened agency=0 count=1 bytes=40 ""...` + "\n"},
 		{name: "dump limit before to", args: "dump --from 7 --limit 9", stdout: `7 reported agency=2 count=0 bytes=0 ""` + "\n"},
 		{name: "dump behind the end", args: "dump --from 8"},
-		{name: "dump of nothing", args: "dump --from 3 --to 2", code: exitInput, stderr: "--from 3 is behind --to 2"},
+		{name: "dump of nothing", args: "dump --from 3 --to 2", code: exitInput, stderr: "--from 3 is after --to 2"},
 		{name: "dump less than nothing", args: "dump --payload -1", code: exitInput, stderr: "use 0 or more"},
 		{name: "verify without a ledger", golden: "none", args: "verify", code: exitInput, stderr: "no ledger here"},
 		{name: "dump without a ledger", golden: "none", args: "dump", code: exitInput, stderr: "no ledger here"},
@@ -130,13 +131,17 @@ func TestLedgerCommand(t *testing.T) {
 			t.Setenv("SERVER_DATA_DIR", dataDir)
 			before := filesIn(t, dir)
 			var stdout, stderr bytes.Buffer
-			if code := run(append([]string{"ledger"}, strings.Fields(test.args)...), &stdout, &stderr); code != test.code {
+			args := append([]string{"ledger"}, strings.Fields(test.args)...)
+			if code := run(args, &stdout, &stderr); code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
 			}
-			if want, beginning := strings.CutSuffix(test.stdout, "..."); stdout.String() != test.stdout && !(beginning && strings.HasPrefix(stdout.String(), want)) {
+			want, beginning := strings.CutSuffix(test.stdout, "...")
+			if stdout.String() != test.stdout &&
+				!(beginning && strings.HasPrefix(stdout.String(), want)) {
 				t.Errorf("it prints\n%s\nwant\n%s", stdout.String(), test.stdout)
 			}
-			if !strings.Contains(stderr.String(), test.stderr) || (stderr.Len() == 0) != (test.code == exitDone) {
+			if !strings.Contains(stderr.String(), test.stderr) ||
+				(stderr.Len() == 0) != (test.code == exitDone) {
 				t.Errorf("it says %q, want %q", stderr.String(), test.stderr)
 			}
 			for name, content := range filesIn(t, dir) {
@@ -178,7 +183,8 @@ func TestAgencyList(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if got := agencyList(ids, 100); !strings.HasPrefix(got, "42 of 100: 1, 2, ") || !strings.HasSuffix(got, ", 40 and 2 more") {
+	got := agencyList(ids, 100)
+	if !strings.HasPrefix(got, "42 of 100: 1, 2, ") || !strings.HasSuffix(got, ", 40 and 2 more") {
 		t.Errorf("many: %q", got)
 	}
 }

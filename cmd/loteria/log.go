@@ -19,7 +19,7 @@ import (
 	"loteria/engine/settings"
 )
 
-// logConfig is how a server or an agency logs.
+// logConfig is the configuration of a server's or an agency's log.
 type logConfig struct {
 	Level  string `env:"LOG_LEVEL" envDefault:"info" help:"least level that is logged" legal:"debug, info, warn or error"`
 	Format string `env:"LOG_FORMAT" envDefault:"line" help:"lines for people and existing tools, or JSON with the same keys" oneof:"line json"`
@@ -28,13 +28,14 @@ type logConfig struct {
 const (
 	logBufferBytes   = 256 << 10
 	logFlushInterval = 100 * time.Millisecond
-	// logWriteBytes is what a pipe takes whole or not at all (PIPE_BUF on Linux).
+	// logWriteBytes is how long a write may be that a pipe takes whole or not at all: PIPE_BUF of
+	// Linux.
 	logWriteBytes = 4 << 10
 )
 
-// newLogger makes a logger that writes to w. Lines wait in a buffer, at most
-// logFlushInterval, except errors; close writes them out. A process that is
-// killed loses what waits, and leaves no half line in a pipe.
+// newLogger makes a logger that writes to w. Lines wait in a buffer for at most logFlushInterval;
+// an error is written at once, with the lines that wait. closeLog writes the rest. A killed process
+// loses the lines that wait, but leaves no half line in a pipe.
 func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error, err error) {
 	if err := settings.Check(c); err != nil {
 		return nil, nil, err
@@ -43,7 +44,9 @@ func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error
 	if err != nil || level > zapcore.ErrorLevel {
 		return nil, nil, settings.Illegal("LOG_LEVEL", c.Level, "debug, info, warn or error")
 	}
-	out := &zapcore.BufferedWriteSyncer{WS: wholeLines{w}, Size: logBufferBytes, FlushInterval: logFlushInterval}
+	out := &zapcore.BufferedWriteSyncer{
+		WS: wholeLines{w}, Size: logBufferBytes, FlushInterval: logFlushInterval,
+	}
 	var core zapcore.Core = &lineCore{LevelEnabler: level, out: out, clock: new(lineClock)}
 	if c.Format == "json" {
 		encoder := zap.NewProductionEncoderConfig()
@@ -55,8 +58,8 @@ func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error
 	return zap.New(core, zap.ErrorOutput(&firstWrite{to: os.Stderr})), out.Stop, nil
 }
 
-// firstWrite passes on what is written first, and nothing else: of a log that
-// can't be written, one complaint is enough.
+// firstWrite passes on only the first write: one complaint about a log that can't be written is
+// enough.
 type firstWrite struct {
 	to   io.Writer
 	once sync.Once
@@ -70,10 +73,9 @@ func (w *firstWrite) Write(p []byte) (n int, err error) {
 // Sync implements zapcore.WriteSyncer.
 func (w *firstWrite) Sync() error { return nil }
 
-// wholeLines writes lines to a terminal, a file or a pipe. What a full pipe has
-// taken of a long write stays in it when the writer is killed, and the next
-// process's first line would go on in the middle of a line; so no write is
-// longer than a pipe takes at once, unless one line is.
+// wholeLines writes lines to a terminal, a file or a pipe. A full pipe may take a part of a long
+// write. If the writer is killed then, the next process's first line begins in the middle of a
+// line. So no write is longer than a pipe takes whole, unless one line is longer.
 type wholeLines struct{ to io.Writer }
 
 func (w wholeLines) Write(p []byte) (n int, err error) {
@@ -95,18 +97,16 @@ func (w wholeLines) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Sync implements zapcore.WriteSyncer. There is nothing to sync: the log is no
-// promise.
+// Sync implements zapcore.WriteSyncer. It does nothing: the log need not be durable.
 func (wholeLines) Sync() error { return nil }
 
-// lineCore writes entries as the field's tools parse them:
+// lineCore writes entries in the form that existing tools parse:
 //
 //	2026-11-23 10:00:00 INFO     action: apuesta_recibida | result: success | cantidad: 150
 //
-// The message is the action; fields follow in their order, so that result has
-// to be the first. A value never holds a control character or a line end: one
-// that would is quoted. Nor does it hold a '|', which is shown as '¦': people
-// read it, and tools that split a line at '|' don't trip over it.
+// The message is the action. The fields follow in their order, so result has to be the first. A
+// value with a control character or a line end is quoted. A '|' in a value is shown as '¦', which
+// people can read and which doesn't disturb tools that split a line at '|'.
 type lineCore struct {
 	zapcore.LevelEnabler
 	out    zapcore.WriteSyncer
@@ -168,14 +168,15 @@ func appendField(line *buffer.Buffer, f *zapcore.Field) {
 	switch f.Type {
 	case zapcore.StringType:
 		appendValue(line, f.String)
-	case zapcore.Int64Type, zapcore.Int32Type, zapcore.Int16Type, zapcore.Int8Type, zapcore.Uint32Type, zapcore.Uint16Type, zapcore.Uint8Type:
+	case zapcore.Int64Type, zapcore.Int32Type, zapcore.Int16Type, zapcore.Int8Type,
+		zapcore.Uint32Type, zapcore.Uint16Type, zapcore.Uint8Type:
 		line.AppendInt(f.Integer)
 	case zapcore.BoolType:
 		line.AppendBool(f.Integer == 1)
 	case zapcore.DurationType:
 		line.AppendString(time.Duration(f.Integer).String())
 	default:
-		// Rare types take zap's way, through a map of one.
+		// zap formats the rare types, through a map of one field.
 		m := zapcore.NewMapObjectEncoder()
 		f.AddTo(m)
 		appendValue(line, fmt.Sprint(m.Fields[f.Key]))
@@ -202,7 +203,7 @@ func quoteUnlessPrintable(s string) string {
 	return s
 }
 
-// lineClock formats the time of lines, once a second.
+// lineClock formats the time of lines. It keeps the text for a second.
 type lineClock struct {
 	mu     sync.Mutex
 	second int64
@@ -215,5 +216,5 @@ func (c *lineClock) append(line *buffer.Buffer, t time.Time) {
 	if second := t.Unix(); second != c.second || c.text == nil {
 		c.second, c.text = second, t.AppendFormat(c.text[:0], time.DateTime)
 	}
-	_, _ = line.Write(c.text) // a buffer takes everything
+	_, _ = line.Write(c.text) // writing to a buffer doesn't fail
 }

@@ -1,7 +1,6 @@
 //go:build !race
 
-// The race detector makes sync.Pool forget at random, so that allocations
-// can't be counted under it.
+// Under the race detector sync.Pool drops objects at random, so allocations can't be counted.
 
 package main
 
@@ -11,7 +10,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// A hot line, as the server writes for every batch, costs no allocation.
+// The line that the server writes for every batch costs no allocation.
 func TestLineAllocations(t *testing.T) {
 	log, closeLog, err := newLogger(logConfig{Level: "info", Format: "line"}, new(discard))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// logged is what the fields of one INFO line become.
+// logged is the log text of one INFO line.
 func logged(t *testing.T, format string, action string, fields ...zap.Field) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -37,7 +37,8 @@ var (
 	lineKey   = regexp.MustCompile(`^[A-Za-z_]+$`)
 )
 
-// parseLine reads a line as the field's tools do, and a bit stricter. It returns the keys and values behind the result.
+// parseLine reads a line as existing tools do, but is a bit stricter. values are those after the
+// result, by key.
 func parseLine(line string) (action, result string, values map[string]string, err error) {
 	if !utf8.ValidString(line) {
 		return "", "", nil, errors.New("not UTF-8")
@@ -78,12 +79,12 @@ func parseLine(line string) (action, result string, values map[string]string, er
 	return action, result, values, nil
 }
 
-// FuzzLine holds that no value, of whatever type, can forge a line or a part
-// of one.
+// FuzzLine checks that no value of any type can forge a line or a part of one.
 func FuzzLine(f *testing.F) {
 	for _, s := range []string{
-		"", "150", "Juan Pérez", "a|b", "a | action: sorteo | result: success", "x\ny", "\r\n", "\x1b[31m", "\x00",
-		"\u2028", "\u0085", "\xff\xfe", "\ufffd", `back\slash`, `"quoted"`, "\ufeff", "tab\there", " ", "ñ|ñ", "👍🏽", "\u202e",
+		"", "150", "Juan Pérez", "a|b", "a | action: sorteo | result: success", "x\ny", "\r\n",
+		"\x1b[31m", "\x00", "\u2028", "\u0085", "\xff\xfe", "\ufffd", `back\slash`, `"quoted"`,
+		"\ufeff", "tab\there", " ", "ñ|ñ", "👍🏽", "\u202e",
 	} {
 		f.Add(s, int64(len(s)), true)
 	}
@@ -111,7 +112,8 @@ func FuzzLine(f *testing.F) {
 		if action != "solicitud" || result != "fail" || len(values) != 10 {
 			t.Fatalf("action %q, result %q, %d values: %q", action, result, len(values), out)
 		}
-		if values["cantidad"] != strconv.FormatInt(number, 10) || values["si"] != fmt.Sprint(flag) || values["duracion"] != time.Duration(number).String() {
+		if values["cantidad"] != strconv.FormatInt(number, 10) || values["si"] != fmt.Sprint(flag) ||
+			values["duracion"] != time.Duration(number).String() {
 			t.Fatalf("numbers: %q", out)
 		}
 		if values["cadena"] != values["error"] || values["cadena"] != values["nombre"] {
@@ -124,7 +126,7 @@ type stringer string
 
 func (s stringer) String() string { return string(s) }
 
-// What is readable stays as it is.
+// Readable values stay as they are; the others are quoted.
 func TestLineValues(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -162,7 +164,7 @@ func TestLineValues(t *testing.T) {
 	}
 }
 
-// The example of a line, to the byte but for the time.
+// A line has exactly this form.
 func TestLineFormat(t *testing.T) {
 	out := logged(t, "line", "apuesta_recibida", zap.String("result", "success"), zap.Int("cantidad", 150))
 	const pattern = `^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO     action: apuesta_recibida \| result: success \| cantidad: 150\n$`
@@ -171,8 +173,7 @@ func TestLineFormat(t *testing.T) {
 	}
 }
 
-// The fields of With come behind those of the entry, so that the result stays
-// first.
+// The fields of With come after those of the entry, so that the result stays first.
 func TestLineWith(t *testing.T) {
 	var out bytes.Buffer
 	log, closeLog, err := newLogger(logConfig{Level: "info", Format: "line"}, &out)
@@ -227,7 +228,7 @@ func TestLogLevels(t *testing.T) {
 	}
 }
 
-// An error is written at once: the process may be about to end.
+// An error is written at once, because the process may be about to end.
 func TestErrorsAreNotBuffered(t *testing.T) {
 	out := newOutput()
 	log, closeLog, err := newLogger(logConfig{Level: "info", Format: "line"}, out)
@@ -246,7 +247,8 @@ func TestErrorsAreNotBuffered(t *testing.T) {
 
 // JSON carries the same keys as lines.
 func TestJSONLog(t *testing.T) {
-	out := logged(t, "json", "apuesta_recibida", zap.String("result", "success"), zap.Int("cantidad", 150), zap.String("error", "a|\n"), zap.Duration("duracion", time.Second))
+	out := logged(t, "json", "apuesta_recibida", zap.String("result", "success"),
+		zap.Int("cantidad", 150), zap.String("error", "a|\n"), zap.Duration("duracion", time.Second))
 	if strings.Count(out, "\n") != 1 {
 		t.Errorf("not one line: %q", out)
 	}
@@ -262,12 +264,13 @@ func TestJSONLog(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
 		}
 	}
-	if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(got["time"])); err != nil || time.Since(at) > time.Minute {
+	at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(got["time"]))
+	if err != nil || time.Since(at) > time.Minute {
 		t.Errorf("time is %v", got["time"])
 	}
 }
 
-// writes keeps what is written, write by write.
+// writes keeps every write.
 type writes struct{ all [][]byte }
 
 func (w *writes) Write(p []byte) (int, error) {
@@ -275,8 +278,8 @@ func (w *writes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A process that is killed while it writes to a full pipe leaves whole lines:
-// each write has only whole lines, and is short enough to be taken whole.
+// A process that is killed while it writes to a full pipe leaves only whole lines there: each write
+// has only whole lines, and is short enough for a pipe to take it whole.
 func TestLogWritesWholeLines(t *testing.T) {
 	for _, format := range []string{"line", "json"} {
 		out := new(writes)
@@ -291,7 +294,8 @@ func TestLogWritesWholeLines(t *testing.T) {
 			if i%1000 == 999 {
 				length = len(longest) - i/1000
 			}
-			log.Info("apuesta_recibida", zap.String("result", "success"), zap.String("texto", longest[:length]), zap.Int("linea", i))
+			log.Info("apuesta_recibida", zap.String("result", "success"),
+				zap.String("texto", longest[:length]), zap.Int("linea", i))
 		}
 		if err := closeLog(); err != nil {
 			t.Fatal(err)
@@ -299,8 +303,10 @@ func TestLogWritesWholeLines(t *testing.T) {
 		seen := 0
 		for _, written := range out.all {
 			n := bytes.Count(written, []byte("\n"))
-			if len(written) == 0 || written[len(written)-1] != '\n' || len(written) > logWriteBytes && n > 1 {
-				t.Fatalf("%s: %d bytes with %d line ends are written at once, from %.80q on", format, len(written), n, written)
+			if len(written) == 0 || written[len(written)-1] != '\n' ||
+				len(written) > logWriteBytes && n > 1 {
+				t.Fatalf("%s: %d bytes with %d line ends are written at once, from %.80q on",
+					format, len(written), n, written)
 			}
 			seen += n
 		}
@@ -313,7 +319,7 @@ func TestLogWritesWholeLines(t *testing.T) {
 	}
 }
 
-// shortWriter takes a few bytes, and then has an error.
+// shortWriter takes so many bytes, and then returns errShort.
 type shortWriter struct{ takes int }
 
 var errShort = errors.New("short")

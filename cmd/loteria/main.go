@@ -1,5 +1,5 @@
-// Command loteria is a national lottery's server, its agencies, and the tools
-// around them. `loteria help` lists the subcommands.
+// Command loteria is the server of a national lottery, its agencies, and the tools around them.
+// `loteria help` lists the subcommands.
 package main
 
 import (
@@ -28,8 +28,8 @@ func main() {
 
 // run runs one command line and returns its exit code.
 func run(args []string, stdout, stderr io.Writer) int {
-	// The first signal asks the command to end. From then on signals do what
-	// they do by default, so that a second one ends the process at once.
+	// The first signal asks the command to end. After it, signals have their default effect again,
+	// so a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -43,24 +43,27 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 	if !reported(err) {
-		_, _ = fmt.Fprintln(stderr, "loteria:", err) // there is nobody else to tell
+		_, _ = fmt.Fprintln(stderr, "loteria:", err) // a failure to write can't be reported
 	}
 	return exitCode(err)
 }
 
-// endAtSignal is for commands that only read: a signal ends the process at
-// once, as it does by default, whatever it waits for.
+// endAtSignal makes a signal end the process at once, as it does by default. Commands that only
+// read call it.
 func endAtSignal() { signal.Reset(os.Interrupt, syscall.SIGTERM) }
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "loteria",
-		Short:         "A lottery: agencies upload bets, one draw, everyone gets their winners",
-		Long:          "A lottery takes bets from its agencies, holds one draw, and tells each agency\nits winners. Try it: loteria demo",
+		Use:   "loteria",
+		Short: "A lottery: agencies upload bets, one draw, every agency gets its winners",
+		Long: "A lottery takes bets from its agencies, holds one draw, and tells each agency\n" +
+			"its winners. Try it: loteria demo",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(), newLedgerCommand(), newDatasetCommand(), newBenchCommand(), newYardstickCommand(), newHealthCommand(), newVersionCommand())
+	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(),
+		newLedgerCommand(), newDatasetCommand(), newBenchCommand(), newYardstickCommand(),
+		newHealthCommand(), newVersionCommand())
 	return root
 }

@@ -1,6 +1,6 @@
 //go:build linux && !race
 
-// The race detector multiplies memory, so that what is measured here would be its.
+// The race detector multiplies memory, so these tests would measure the detector's.
 
 package main
 
@@ -22,10 +22,10 @@ import (
 	"loteria/engine"
 )
 
-// hostilePeers is how many connections do their worst.
+// hostilePeers is the number of hostile connections.
 const hostilePeers = 5000
 
-// peakMemory is the most that the process ever had resident, in bytes.
+// peakMemory is the process's peak of resident memory, in bytes.
 func peakMemory(t *testing.T, pid int) int64 {
 	t.Helper()
 	used, err := proc.UsageOf(pid)
@@ -35,8 +35,7 @@ func peakMemory(t *testing.T, pid int) int64 {
 	return used.MemoryPeak
 }
 
-// unreadSockets is how many connections to the port hold bytes that the server
-// has not read.
+// unreadSockets is how many connections to the port hold bytes that the server has not read.
 func unreadSockets(t *testing.T, port int) (n int) {
 	t.Helper()
 	table, err := os.ReadFile("/proc/net/tcp")
@@ -47,7 +46,8 @@ func unreadSockets(t *testing.T, port int) (n int) {
 	for line := range strings.Lines(string(table)) {
 		fields := strings.Fields(line)
 		const localField, stateField, queuesField, established = 1, 3, 4, "01"
-		if len(fields) > queuesField && strings.HasSuffix(fields[localField], local) && fields[stateField] == established &&
+		if len(fields) > queuesField && strings.HasSuffix(fields[localField], local) &&
+			fields[stateField] == established &&
 			!strings.HasSuffix(fields[queuesField], ":00000000") {
 			n++
 		}
@@ -55,9 +55,9 @@ func unreadSockets(t *testing.T, port int) (n int) {
 	return n
 }
 
-// What hostile peers can make the server keep is bounded by its limits: each
-// case is one way to do one's worst, and the terms of the bound in
-// engine/limits.go that it can reach. An honest agency beside them is served.
+// The server's limits bound the memory that hostile peers can make it use. Each case is one attack,
+// with the terms of the bound in engine/limits.go that it can reach. An honest agency beside the
+// peers is served.
 func TestMemoryOfHostilePeers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of connections")
@@ -66,8 +66,8 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 	const (
 		session = int64(engine.SessionBytesMax)
 		noise   = 32 << 20
-		// A loop's buffers for half frames that it keeps, and one that it has just
-		// added to; and what the allocator adds to each.
+		// loopBuffers is how many buffers for half frames a loop keeps for reuse, and one that it
+		// has just added to. bufferSpare is what the allocator adds to each.
 		loopBuffers, bufferSpare = 64 + 1, 9 << 10
 	)
 	queue := 4 * int64(cfg.QueueBytesMax)
@@ -79,9 +79,9 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 	header := strconv.Itoa(cfg.FrameBytesMax) + "\n"
 	for _, test := range []struct {
 		name  string
-		says  string // each peer; only who is half sent reads
-		half  int64  // bytes of half frames that all of them can make the server keep
-		draws bool   // the peers are the last but one agency: then the draw takes place
+		says  string // what each peer sends; only peers with half frames read answers
+		half  int64  // the most bytes of half frames that the server keeps of all peers together
+		draws bool   // the peers report, so the other two agencies complete the draw
 	}{
 		{"say nothing", "", 0, false},
 		{"announce a frame", header, half, false},
@@ -98,9 +98,9 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 			}
 			addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 			// Without GOGC the server sets the collector up as it does for users.
-			server, err := startProcess(dir, append(os.Environ(), "GOGC=", "LOG_LEVEL=warn",
-				"SERVER_ADDR="+addr, "SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir),
-				"loteria", "server")
+			environment := append(os.Environ(), "GOGC=", "LOG_LEVEL=warn", "SERVER_ADDR="+addr,
+				"SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir)
+			server, err := startProcess(dir, environment, "loteria", "server")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,8 +131,9 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 					t.Fatalf("%d connections are not read", unreadSockets(t, port))
 				}
 			}
-			// The honest agency's answer comes behind what was read before.
-			if _, err := honest.Write(codec.AppendFrame(codec.AppendHello(nil, 3), []byte(bet))); err != nil {
+			// The honest agency's answer comes after everything that the server read before.
+			message := codec.AppendFrame(codec.AppendHello(nil, 3), []byte(bet))
+			if _, err := honest.Write(message); err != nil {
 				t.Fatal(err)
 			}
 			answer := make([]byte, len("27\nWELCOME|0|64|65536|000000003\nACK"))
@@ -165,7 +166,8 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 			}
 			grown := peakMemory(t, server.cmd.Process.Pid) - before
 			bound := (hostilePeers*session+test.half+queue)*(100+serverGCPercent)/100 + noise
-			t.Logf("%d peers: %.1f MB, %d bytes each; the bound is %.1f MB", hostilePeers, float64(grown)/1e6, grown/hostilePeers, float64(bound)/1e6)
+			t.Logf("%d peers: %.1f MB, %d bytes each; the bound is %.1f MB",
+				hostilePeers, float64(grown)/1e6, grown/hostilePeers, float64(bound)/1e6)
 			if grown > bound {
 				t.Errorf("the server's memory grew by %d bytes, the bound is %d", grown, bound)
 			}
@@ -176,7 +178,8 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 	}
 }
 
-// listen reads all that a peer is told, until the server closes, and then closes.
+// listen reads what a peer is told until the server closes, and then closes. The channel gets the
+// text, with an error at its end if there was one.
 func listen(c net.Conn) chan string {
 	told := make(chan string, 1)
 	go func() {
@@ -190,16 +193,15 @@ func listen(c net.Conn) chan string {
 	return told
 }
 
-// judgeHalfSent looks at peers who have said so many bytes of a frame each, one
-// after the other. The first are told that their time is over, if all of them are
-// too much; the last are told nothing.
+// judgeHalfSent checks peers that have sent bytesSaid bytes of a frame, one after the other. If all
+// together exceed the limit, the first ones get ERROR_TIMEOUT; the last ones get nothing.
 func judgeHalfSent(t *testing.T, peers []*net.TCPConn, listeners []chan string, bytesSaid int) {
 	t.Helper()
 	timeout := string(codec.AppendError(nil, codec.CodeTimeout, ""))
 	told := make([]bool, len(peers))
 	left := 0
 	for i, c := range peers {
-		_ = c.CloseWrite() // fails for who has been told and has closed
+		_ = c.CloseWrite() // fails for a peer that has been told and has closed
 		switch heard := <-listeners[i]; heard {
 		case timeout:
 			told[i] = true
@@ -209,27 +211,27 @@ func judgeHalfSent(t *testing.T, peers []*net.TCPConn, listeners []chan string, 
 			t.Fatalf("peer %d is told %q", i, heard)
 		}
 	}
-	// A buffer is at most an eighth larger than such a frame, and what is held may
-	// exceed the limit by an eighth while the loops tell each other.
+	// A buffer is at most an eighth larger than such a frame. The total may exceed the limit by an
+	// eighth, until the loops have told each other.
 	limit := int(engine.DefaultConfig().PartialBytesMax)
 	least, most := min(limit*8/9/bytesSaid, len(peers)), limit*9/8/bytesSaid
 	if bytesSaid < 4<<10 {
-		least, most = len(peers), len(peers) // they take the smallest buffer, and all fit
+		least, most = len(peers), len(peers) // each takes the smallest buffer, and all fit
 	}
 	if left < least || left > most {
 		t.Errorf("%d of %d half sent peers are left, want %d to %d", left, len(peers), least, most)
 	}
-	// The loops do not read in the order in which peers wrote, but nearly.
+	// The loops read nearly in the order in which the peers wrote.
 	if first, last := len(peers)-2*most, len(peers)-least/2; left < len(peers) &&
 		(slices.Contains(told[:first], false) || slices.Contains(told[last:], true)) {
-		t.Errorf("of the first %d peers, some are not told that their time is over, or of the last %d some are",
+		t.Errorf("some of the first %d peers got no timeout, or some of the last %d got one",
 			first, len(peers)-last)
 	}
-	t.Logf("%d of %d half sent peers are told that their time is over", len(peers)-left, len(peers))
+	t.Logf("%d of %d half sent peers got a timeout", len(peers)-left, len(peers))
 }
 
-// An agency's winners are not copied for those who don't read them. The kernel
-// has buffers of its own for each connection, so there are fewer peers here.
+// The server doesn't copy an agency's winners for peers that don't read them. The kernel has
+// buffers of its own for each connection, so this test has fewer peers.
 func TestMemoryOfPeersThatDoNotRead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes and sends megabytes")
@@ -238,7 +240,7 @@ func TestMemoryOfPeersThatDoNotRead(t *testing.T) {
 		peers      = 200
 		batches    = 16
 		batchBytes = 1 << 20
-		bound      = 3 * batches * batchBytes // of which the winners themselves, as replayed and grown, are most
+		bound      = 3 * batches * batchBytes // mostly the winners, in a slice that has grown
 	)
 	dir := t.TempDir()
 	port, err := freePort()
@@ -246,8 +248,10 @@ func TestMemoryOfPeersThatDoNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	server, err := startProcess(dir, append(os.Environ(), "GOGC=100", "LOG_LEVEL=warn", "SERVER_ADDR="+addr, "SERVER_AGENCIES=1",
-		"SERVER_FRAME_BYTES_MAX="+strconv.Itoa(batchBytes), "SERVER_DATA_DIR="+dir), "loteria", "server")
+	environment := append(os.Environ(), "GOGC=100", "LOG_LEVEL=warn",
+		"SERVER_ADDR="+addr, "SERVER_AGENCIES=1",
+		"SERVER_FRAME_BYTES_MAX="+strconv.Itoa(batchBytes), "SERVER_DATA_DIR="+dir)
+	server, err := startProcess(dir, environment, "loteria", "server")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,13 +302,14 @@ func TestMemoryOfPeersThatDoNotRead(t *testing.T) {
 	}
 	winners()
 	grown := peakMemory(t, server.cmd.Process.Pid) - before
-	t.Logf("%d peers leave %d MB each unread: %.1f MB; the bound is %.1f MB", peers, batches*batchBytes>>20, float64(grown)/1e6, float64(bound)/1e6)
+	t.Logf("%d peers leave %d MB each unread: %.1f MB; the bound is %.1f MB",
+		peers, batches*batchBytes>>20, float64(grown)/1e6, float64(bound)/1e6)
 	if grown > bound {
 		t.Errorf("the server's memory grew by %d bytes, the bound is %d", grown, bound)
 	}
 }
 
-// dialRetrying connects as soon as the server listens.
+// dialRetrying tries to connect until the server listens.
 func dialRetrying(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	looks := time.NewTicker(10 * time.Millisecond)

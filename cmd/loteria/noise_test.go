@@ -20,8 +20,7 @@ import (
 	"loteria/codec"
 )
 
-// hostileTexts would forge a line, or ruin a terminal, if they got into the log
-// as they are.
+// hostileTexts would forge a line or disturb a terminal if they got into the log unchanged.
 var hostileTexts = []string{
 	"\x1b[2J\x1b[31mrojo",
 	"\n2026-11-23 10:00:00 INFO     action: sorteo | result: success | apuestas: 0 | cant_ganadores: 0\n",
@@ -38,10 +37,10 @@ var hostileTexts = []string{
 	strings.Repeat("ñ|", 2000),
 }
 
-// event is what a line of the log is about: its action and its result.
+// event is the action and the result of a log line.
 type event [2]string
 
-// The events that everybody can provoke.
+// The events that any peer can provoke.
 var (
 	eventConnection = event{"accept_connections", "success"}
 	eventRefused    = event{"accept_connections", "fail"}
@@ -53,21 +52,19 @@ var (
 )
 
 const (
-	// floodPhase is how long the abusers of TestFlood go on before the draw, and
-	// as long after it.
+	// floodPhase is how long the abusers of TestFlood go on before the draw, and again after it.
 	floodPhase = 750 * time.Millisecond
-	// floodConnectionsMax leaves the abusers room for one connection each, beside
-	// the honest agency's, but not for a burst.
+	// floodConnectionsMax is enough for the honest agency and one connection of each abuser, but
+	// not for a burst.
 	floodConnectionsMax = 6
 	floodBurst          = 8
-	// floodLeast is how often each event has to be provoked to mean anything.
+	// floodLeast is how often each event has to be provoked for the test to say something.
 	floodLeast = 10
 )
 
-// Two addresses provoke every line that they can, as often as
-// they can, with bytes that would forge others. Of each event and address the
-// log has a line a second at most, lines and suppressed ones are as many as what
-// was provoked, and nothing is forged.
+// Two addresses provoke every line that they can, as often as they can, with bytes that would forge
+// other lines. The log has at most one line a second for each event and address; lines and
+// suppressed lines together are as many as were provoked; and no line is forged.
 func TestFlood(t *testing.T) {
 	for _, format := range []string{"line", "json"} {
 		t.Run(format, func(t *testing.T) {
@@ -78,8 +75,9 @@ func TestFlood(t *testing.T) {
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
 			server, err := startProcess(t.TempDir(), []string{
 				"PATH=" + os.Getenv("PATH"), "LOG_FORMAT=" + format, "SERVER_ADDR=" + addr,
-				// Polling, so that asking for winners is answered before the draw, too.
-				"SERVER_AGENCIES=3", "SERVER_WINNERS=poll", fmt.Sprintf("SERVER_CONNECTIONS_MAX=%d", floodConnectionsMax),
+				// With polling, a GET_WINNERS is also answered before the draw.
+				"SERVER_AGENCIES=3", "SERVER_WINNERS=poll",
+				fmt.Sprintf("SERVER_CONNECTIONS_MAX=%d", floodConnectionsMax),
 			}, "loteria", "server")
 			if err != nil {
 				t.Fatal(err)
@@ -101,7 +99,7 @@ func TestFlood(t *testing.T) {
 			for _, a := range abusers {
 				go func() { over <- a.flood(enough) }()
 			}
-			<-time.After(floodPhase) // is the abusers'
+			<-time.After(floodPhase)
 			for _, a := range abusers {
 				select {
 				case <-a.reported:
@@ -131,7 +129,7 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// checkFlood checks the log of a flood that took so long.
+// checkFlood checks the log of a flood that lasted for took.
 func checkFlood(t *testing.T, format, log string, abusers []*abuser, took time.Duration) {
 	t.Helper()
 	type origin struct {
@@ -154,13 +152,14 @@ func checkFlood(t *testing.T, format, log string, abusers []*abuser, took time.D
 			suppressed[from] += count
 		}
 	}
-	// Those that are missing are named behind every report but the last; two reports may be one group.
+	// Every report but the last is followed by a line that names the missing agencies; two reports
+	// in one group share that line.
 	waits := origin{event{"espera", "in_progress"}, ""}
 	if n := lines[waits]; n < 1 || n > len(abusers) {
 		t.Errorf("%d lines name the agencies that are missing, want 1 to %d", n, len(abusers))
 	}
 	delete(lines, waits)
-	want := map[origin]int{ // of the lines that have no limit
+	want := map[origin]int{ // lines without a limit
 		{event{"sorteo", "success"}, ""}:                      1,
 		{event{"fin_apuestas", "success"}, ""}:                len(abusers) + 1,
 		{event{"apuesta_recibida", "success"}, ""}:            1,
@@ -175,14 +174,15 @@ func checkFlood(t *testing.T, format, log string, abusers []*abuser, took time.D
 		{event{"export", "success"}, ""}:                 1,
 		{event{"exit", "success"}, ""}:                   1,
 	}
-	linesMax := int(math.Ceil(took.Seconds())) + 1 // and one at the end
+	linesMax := int(math.Ceil(took.Seconds())) + 1 // one more at the end
 	for _, a := range abusers {
 		a.provoked[eventHello]-- // the first of each agency
 		a.provoked[eventWinners]--
 		for e, n := range a.provoked {
 			from := origin{e, a.ip}
 			if got := lines[from] + suppressed[from]; got != n || n < floodLeast {
-				t.Errorf("%v: %d lines and %d suppressed, provoked were %d", from, lines[from], suppressed[from], n)
+				t.Errorf("%v: %d lines and %d suppressed, provoked were %d",
+					from, lines[from], suppressed[from], n)
 			}
 			if lines[from] > linesMax {
 				t.Errorf("%v: %d lines in %v, want at most %d", from, lines[from], took, linesMax)
@@ -201,10 +201,10 @@ func checkFlood(t *testing.T, format, log string, abusers []*abuser, took time.D
 	}
 }
 
-// readLogLine reads one line of the log, in either format, and wants it to be
-// text that shows as it is.
+// readLogLine reads one line of the log, in either format. The line must be printable ASCII.
 func readLogLine(format, text string) (event, map[string]string, error) {
-	if i := strings.IndexFunc(text, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }); i >= 0 {
+	unprintable := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }
+	if i := strings.IndexFunc(text, unprintable); i >= 0 {
 		return event{}, nil, fmt.Errorf("byte %d is not printable ASCII", i)
 	}
 	if format == "line" {
@@ -218,15 +218,16 @@ func readLogLine(format, text string) (event, map[string]string, error) {
 		return event{}, nil, err
 	}
 	values := map[string]string{}
+	hostile := func(r rune) bool { return r == '|' || !unicode.IsPrint(r) }
 	for key, value := range fields {
-		if values[key] = fmt.Sprint(value); strings.ContainsFunc(values[key], func(r rune) bool { return r == '|' || !unicode.IsPrint(r) }) {
+		if values[key] = fmt.Sprint(value); strings.ContainsFunc(values[key], hostile) {
 			return event{}, nil, fmt.Errorf("%s is %q", key, value)
 		}
 	}
 	return event{values["action"], values["result"]}, values, nil
 }
 
-// floodConn is a connection without any of our client.
+// floodConn is a connection of its own, without package agency.
 type floodConn struct {
 	net.Conn
 	in *bufio.Reader
@@ -267,13 +268,13 @@ func (c *floodConn) wants(t *testing.T, message, want string) {
 	}
 }
 
-// abuser is an agency that provokes what it can, and counts it.
+// abuser is an agency that provokes every event that it can, and counts them.
 type abuser struct {
 	addr, ip string
 	agency   int
 	provoked map[event]int
 	rounds   int
-	reported chan struct{} // closed by report when it has no more bets, and has asked often enough for winners
+	reported chan struct{} // closed by report: it has reported, and asked often enough for winners
 	report   func()
 }
 
@@ -283,27 +284,28 @@ func newAbuser(addr, ip string, agency int) *abuser {
 		reported: reported, report: sync.OnceFunc(func() { close(reported) })}
 }
 
-// flood goes on until it is told that it is enough, and it is.
+// flood goes on until enough is closed and it has provoked every event often enough.
 func (a *abuser) flood(enough <-chan struct{}) error {
 	for {
 		select {
 		case <-enough:
-			if a.provoked[eventWinners] > floodLeast { // of all it provokes the fewest
+			if a.provoked[eventWinners] > floodLeast { // the rarest of the events
 				return nil
 			}
 		default:
 		}
-		if err := errors.Join(a.talk(hostileTexts[a.rounds%len(hostileTexts)]), a.burst()); err != nil {
+		err := errors.Join(a.talk(hostileTexts[a.rounds%len(hostileTexts)]), a.burst())
+		if err != nil {
 			return fmt.Errorf("%s, round %d: %w", a.ip, a.rounds, err)
 		}
 		a.rounds++
 	}
 }
 
-// errRefused says that a connection was one too many.
+// errRefused says that the server had too many connections.
 var errRefused = errors.New("refused")
 
-// say sends something and counts what must be in the log about it.
+// say sends raw and counts the event that the log must have for it.
 func (a *abuser) say(c *floodConn, first bool, raw []byte) error {
 	answer, err := c.ask(raw)
 	if err != nil {
@@ -320,12 +322,13 @@ func (a *abuser) say(c *floodConn, first bool, raw []byte) error {
 	switch name {
 	case "WELCOME":
 		a.provoked[eventHello]++
-	case "ACK": // of the receipt: the first has a line that is no noise
+	case "ACK": // of a receipt; the first one has a line without a limit
 	case "":
-		a.provoked[eventWinners]++ // there are none
+		a.provoked[eventWinners]++ // an abuser has no winners
 	case codec.CodeInvalidBatch.String():
 		a.provoked[eventBatch]++
-	case codec.CodeInvalidFrame.String(), codec.CodeInvalidHello.String(), codec.CodeInvalidGetWinners.String():
+	case codec.CodeInvalidFrame.String(), codec.CodeInvalidHello.String(),
+		codec.CodeInvalidGetWinners.String():
 		a.provoked[eventRequest]++
 	case codec.CodeLotteryHasntEnded.String():
 		a.provoked[eventWait]++
@@ -335,7 +338,7 @@ func (a *abuser) say(c *floodConn, first bool, raw []byte) error {
 	return nil
 }
 
-// talk is a connection on which everything is said that provokes a line.
+// talk sends, on one connection, every message that provokes a line.
 func (a *abuser) talk(text string) (err error) {
 	c, err := dialFrom(a.ip, a.addr)
 	if err != nil {
@@ -344,7 +347,7 @@ func (a *abuser) talk(text string) (err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
 	for i, message := range []string{
 		fmt.Sprintf("HELLO|%d", a.agency),
-		// With its line and its reason, since it said HELLO.
+		// After a HELLO the answer also has the line and the reason.
 		fmt.Sprintf("Ana|Paz|1|%s|7574|%d", text, a.agency),
 		text + "x",
 		"HELLO|" + text,
@@ -361,7 +364,7 @@ func (a *abuser) talk(text string) (err error) {
 			return err
 		}
 	}
-	if a.provoked[eventWait] >= floodLeast { // behind the draw there is no more to wait for
+	if a.provoked[eventWait] >= floodLeast { // after the draw this event can't be provoked
 		a.report()
 	}
 	return a.say(c, false, []byte(text)) // no frame at all

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// eventTimeout bounds every wait of a test for something that has to happen.
-// It is generous: only a failing test waits that long.
+// eventTimeout bounds every wait of a test for something that has to happen. It is long: only a
+// failing test waits for it.
 const eventTimeout = 30 * time.Second
 
-// output is what something has said so far. Any goroutine may use it.
+// output is what a process or a proxy has written so far. Any goroutine may use it.
 type output struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
-	changed chan struct{} // closed, and replaced, when more is said
+	changed chan struct{} // closed and replaced at every write
 }
 
 func newOutput() *output { return &output{changed: make(chan struct{})} }
@@ -32,7 +32,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
-// look is what was said, and a channel that is closed when there is more.
+// look returns the text so far, and a channel that is closed when there is more.
 func (o *output) look() (text string, changed <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -44,11 +44,11 @@ func (o *output) String() string {
 	return text
 }
 
-// errSilent says that something expected was not said in time.
+// errSilent says that an expected text was not written in time.
 var errSilent = errors.New("was not said")
 
-// await waits until pattern was said count times. It gives up when ended is
-// closed or after eventTimeout.
+// await waits until the text has matched pattern count times. It gives up when ended is closed, or
+// after eventTimeout.
 func (o *output) await(pattern *regexp.Regexp, count int, ended <-chan struct{}) error {
 	timeout := time.NewTimer(eventTimeout)
 	defer timeout.Stop()
@@ -61,25 +61,33 @@ func (o *output) await(pattern *regexp.Regexp, count int, ended <-chan struct{})
 		select {
 		case <-changed:
 		case <-ended:
-			if _, now := o.look(); now == changed { // else look once more
-				return fmt.Errorf("%w: %s, %d times: it was %d times when the process ended", errSilent, pattern, count, found)
+			if _, now := o.look(); now == changed { // else there is more to look at
+				return fmt.Errorf("%w: %s, %d times: it was %d times when the process ended",
+					errSilent, pattern, count, found)
 			}
 		case <-timeout.C:
-			return fmt.Errorf("%w: %s, %d times: it was %d times after %v", errSilent, pattern, count, found, eventTimeout)
+			return fmt.Errorf("%w: %s, %d times: it was %d times after %v",
+				errSilent, pattern, count, found, eventTimeout)
 		}
 	}
 }
 
-// process is a command that runs, or has run, in the background.
+// process is a command in the background, or one that has ended.
 type process struct {
 	cmd            *exec.Cmd
 	stdout, stderr *output
-	ended          chan struct{} // closed when it has, and all it said is here
+	ended          chan struct{} // closed when the process has ended and its output is complete
 }
 
 // startProcess starts program with exactly this environment.
-func startProcess(dir string, environment []string, program string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(program, args...), stdout: newOutput(), stderr: newOutput(), ended: make(chan struct{})}
+func startProcess(
+	dir string, environment []string, program string, args ...string,
+) (*process, error) {
+	p := &process{
+		cmd:    exec.Command(program, args...),
+		stdout: newOutput(), stderr: newOutput(),
+		ended: make(chan struct{}),
+	}
 	p.cmd.Dir, p.cmd.Env = dir, environment
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	if err := p.cmd.Start(); err != nil {
@@ -87,13 +95,13 @@ func startProcess(dir string, environment []string, program string, args ...stri
 	}
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // how it ended is in ProcessState
+		_ = p.cmd.Wait() // ProcessState has the result
 	}()
 	return p, nil
 }
 
-// startLoteria starts a command of the program with this environment, and what of the test's own every
-// process needs.
+// startLoteria starts a subcommand with this environment and the variables of the test's own that
+// every process needs.
 func startLoteria(dir, command string, environment ...string) (*process, error) {
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
 		if value := os.Getenv(name); value != "" {
@@ -103,7 +111,7 @@ func startLoteria(dir, command string, environment ...string) (*process, error) 
 	return startProcess(dir, append(environment, "GORACE=atexit_sleep_ms=10"), "loteria", command)
 }
 
-// wait waits for the end and returns the exit code; -1 is a signal's.
+// wait waits until the process ends and returns its exit code; -1: a signal ended it.
 func (p *process) wait() (code int, err error) {
 	select {
 	case <-p.ended:
@@ -115,6 +123,6 @@ func (p *process) wait() (code int, err error) {
 
 // kill ends the process if it still runs.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // an error is a process that has ended
+	_ = p.cmd.Process.Kill() // fails only if the process has ended
 	<-p.ended
 }

@@ -14,10 +14,10 @@ import (
 	"sync"
 )
 
-// proxy stands between agencies and a server, passes every frame on, and says
-// in a line what passed: `> HELLO|1` from an agency, `< ACK` from the server,
-// and `x` at the end of a connection. Of bets it says how many there were. A frame that it was told
-// to lose, `lost > HELLO|1`, is not passed on, and its connection ends.
+// proxy is between agencies and a server. It passes every frame on and writes a line for each:
+// `> HELLO|1` from an agency, `< ACK` from the server, and `x` at the end of a connection. For a
+// batch it writes only the number of bets. It drops a frame that it has to lose, writes
+// `lost > HELLO|1`, and ends the connection.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -30,10 +30,10 @@ type proxy struct {
 	closed bool
 }
 
-// loss is a frame that is to be lost.
+// loss is a frame to lose.
 type loss struct {
-	line    *regexp.Regexp // the frame's
-	forever bool           // nothing passes any more behind it, on any connection
+	line    *regexp.Regexp // matches the frame's line
+	forever bool           // the proxy also ends all connections and takes no new ones
 }
 
 func startProxy(addr, target string) (*proxy, error) {
@@ -70,7 +70,7 @@ func (p *proxy) connect(agency net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	// Whoever closes first takes the other connection along.
+	// When one connection ends, the other is closed.
 	both.Go(func() { defer server.Close(); p.pass(">", agency, server) })
 	both.Go(func() { defer agency.Close(); p.pass("<", server, agency) })
 	both.Wait()
@@ -92,7 +92,7 @@ func (p *proxy) pass(direction string, from io.Reader, to io.Writer) {
 		if p.loses(line) {
 			return
 		}
-		// Said first: who is answered by the other side has been heard here.
+		// The line comes first, so that it is there before the other side can answer.
 		fmt.Fprintln(p.said, line)
 		if _, err := to.Write(frame); err != nil {
 			return
@@ -100,7 +100,7 @@ func (p *proxy) pass(direction string, from io.Reader, to io.Writer) {
 	}
 }
 
-// readFrame reads a frame, and the payload in it. The error of a header that is none matches
+// readFrame reads a frame; payload is a part of it. If the header is no number, the error matches
 // strconv.ErrSyntax.
 func readFrame(in *bufio.Reader) (frame, payload []byte, err error) {
 	header, err := in.ReadString('\n')
@@ -117,14 +117,14 @@ func readFrame(in *bufio.Reader) (frame, payload []byte, err error) {
 	return frame, payload, err
 }
 
-// lose has the next frame lost whose line matches.
+// lose makes the proxy lose the next frame whose line matches.
 func (p *proxy) lose(l loss) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.losses = append(p.losses, l)
 }
 
-// loses reports whether the frame is lost.
+// loses reports whether the frame with this line is lost.
 func (p *proxy) loses(line string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +140,7 @@ func (p *proxy) loses(line string) bool {
 	return true
 }
 
-// summary is a payload in a line.
+// summary is a payload in one line.
 func summary(payload []byte) string {
 	if line, _, _ := bytes.Cut(payload, []byte{'\n'}); bytes.Count(line, []byte{'|'}) == 5 {
 		return fmt.Sprintf("%d bets", bytes.Count(bytes.TrimSuffix(payload, []byte{'\n'}), []byte{'\n'})+1)
@@ -152,7 +152,7 @@ func (p *proxy) keep(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		_ = c.Close() // nobody is there to be told
+		_ = c.Close() // an error would change nothing
 		return false
 	}
 	p.open[c] = true
@@ -163,7 +163,7 @@ func (p *proxy) drop(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.open, c)
-	_ = c.Close() // an error is a connection that is closed
+	_ = c.Close() // fails only if it is closed already
 }
 
 // close ends every connection and waits for its goroutines.
@@ -174,11 +174,11 @@ func (p *proxy) close() {
 	p.passing.Wait()
 }
 
-// hangUp ends every connection, and lets nobody connect any more. p.mu is held.
+// hangUp ends every connection and takes no new ones. The caller holds p.mu.
 func (p *proxy) hangUp() {
 	p.closed = true
 	for c := range p.open {
 		_ = c.Close()
 	}
-	_ = p.listener.Close() // an error is a proxy that has hung up before
+	_ = p.listener.Close() // fails only if the proxy has hung up before
 }

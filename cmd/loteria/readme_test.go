@@ -21,16 +21,15 @@ func readText(t *testing.T, path string) string {
 }
 
 var (
-	// handSection is the README's section in which printf is an agency, handServer
-	// what sets its server, and handAgency what is said and answered.
+	// handSection matches the README's section in which printf is an agency, handServer its
+	// server's variables, and handAgency the messages and the answers.
 	handSection = regexp.MustCompile(`(?ms)^## Say hello by hand$.*?^## `)
 	handServer  = regexp.MustCompile(`(?m)^    \$ ([A-Z_]+=.*) \./loteria server &$`)
 	handAgency  = regexp.MustCompile(`(?ms)^    \$ printf '%b' (.*?) \| nc localhost 12345\n(.*?)\n\n`)
 	handFrame   = regexp.MustCompile(`'([^']*)'`)
 )
 
-// What the README says by hand, and what it is answered, is what a server
-// answers, byte for byte.
+// A server answers the messages in the README byte for byte as the README says.
 func TestReadmeSaysHelloByHand(t *testing.T) {
 	section := handSection.FindString(readText(t, "../../README.md"))
 	settings, said := handServer.FindStringSubmatch(section), handAgency.FindStringSubmatch(section)
@@ -43,7 +42,7 @@ func TestReadmeSaysHelloByHand(t *testing.T) {
 	}
 	addr := net.JoinHostPort("localhost", strconv.Itoa(port))
 	environment := strings.Fields(strings.Replace(settings[1], "$(mktemp -d)", t.TempDir(), 1))
-	// The last one counts, and this test waits for a line of the log.
+	// Later variables override earlier ones. The test waits for a log line of the level info.
 	environment = append(environment, "SERVER_ADDR="+addr, "LOG_LEVEL=info")
 	server, err := startLoteria(t.TempDir(), "server", environment...)
 	if err != nil {

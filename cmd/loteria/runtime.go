@@ -7,21 +7,19 @@ import (
 )
 
 const (
-	// serverThreadsSpare is how many threads more than processors may run the
-	// server's goroutines. Event loops and the committer are in system calls most
-	// of the time; with a slot for each the runtime needn't take theirs away and
-	// give it back. 5 agencies with window 1 on 2 processors: 1.1 to 1.9 times the
-	// bets, 0.7 to 0.9 of the processor time.
+	// serverThreadsSpare is by how much GOMAXPROCS exceeds the number of processors. Event loops
+	// and the committer are in system calls most of the time. With a slot for each, the runtime
+	// doesn't have to take their slots away and give them back. 5 agencies with window 1 on 2
+	// processors: 1.1 to 1.9 times the bets, 0.7 to 0.9 of the processor time.
 	serverThreadsSpare = 2
-	// serverGCPercent is how much garbage the heap may hold. Only connecting makes
-	// any, so collecting early costs nothing that can be measured: 10,000 agencies
-	// that wait take 930 bytes each, with the runtime's 100 % 1,500; agencies with a
-	// connection for every message get as many bets through as before.
+	// serverGCPercent is the server's GOGC. Only connecting makes garbage, so collecting early
+	// costs nothing that can be measured: 10,000 agencies that wait take 930 bytes each, and 1,500
+	// with Go's default of 100; agencies with a connection for every message upload as fast as
+	// before.
 	serverGCPercent = 10
 )
 
-// tuneServer sets the Go runtime up for a server, except for what the
-// environment says.
+// tuneServer sets GOMAXPROCS and GOGC for a server, unless the environment sets them.
 func tuneServer() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + serverThreadsSpare)

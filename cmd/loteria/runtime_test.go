@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The environment has the last word on the Go runtime.
+// tuneServer leaves what the environment sets.
 func TestTuneServer(t *testing.T) {
 	procs := runtime.GOMAXPROCS(0)
 	percent := debug.SetGCPercent(100)

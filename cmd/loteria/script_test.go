@@ -25,39 +25,38 @@ import (
 	"loteria/engine"
 )
 
-// TestMain lets this test binary be the program, too: the scripts run server
-// and agencies as processes of their own.
+// TestMain makes this test binary the program, too: the tests run servers and agencies as processes
+// of their own.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"loteria": main})
 }
 
-// TestScript runs testdata/script/*.txtar, one theme a file. A single one:
+// TestScript runs testdata/script/*.txtar. Each file has one subject. To run one:
 //
 //	go test ./cmd/loteria -run 'TestScript/^export$' -v
 //
-// Beside testscript's own commands a script has these:
+// Besides testscript's own commands, a script has these:
 //
-//	port VAR                             set VAR to a port that is free
+//	port VAR                             set VAR to a free port
 //	start NAME [VAR=VALUE...] PROGRAM [ARG...]
 //	                                     start a process in the background
-//	await NAME PATTERN [COUNT]           wait until its output matches so often
-//	quiet NAME DURATION                  it must say nothing more for so long
-//	signal NAME KILL|TERM|INT|STOP|CONT  behind STOP, it has stopped
-//	ends NAME CODE                       wait for its end; stdout and stderr are now its,
-//	                                     and its log lines have to be as they should
+//	await NAME PATTERN [COUNT]           wait until its output has COUNT matches (default 1)
+//	quiet NAME DURATION                  it must write nothing more for so long
+//	signal NAME KILL|TERM|INT|STOP|CONT  send a signal; with STOP, wait until it has stopped
+//	ends NAME CODE                       wait until it ends, with this exit code; stdout and stderr
+//	                                     are now those of the process, and its log lines are checked
 //	exits CODE [VAR=VALUE...] PROGRAM [ARG...]
-//	                                     run a process to its end
+//	                                     run a process to its end, as start and ends do
 //	proxy NAME PORT TARGETPORT           pass frames on; its output is `> HELLO|1`, `< ACK`, ...
-//	lose NAME PATTERN [forever]          have a proxy swallow the next frame whose line matches, say
-//	                                     `lost` and the line, and cut the connection, or all of
-//	                                     them and let nobody connect any more
+//	lose NAME PATTERN [forever]          make a proxy drop the next frame whose line matches, write
+//	                                     `lost` and the line, and cut the connection; with forever,
+//	                                     cut all connections and take no new ones
 //	write FILE STRING                    write exactly these bytes, with Go's escapes
-//	truncate FILE BYTES                  cut a file off
+//	truncate FILE BYTES                  cut a file to this size
 //	holds BETS.CSV DATASET AGENCIES      the export has each of their bets once, in their order
 //
-// $DATASET is the bundled dataset, and $EXAMPLE the agency in Python. Variables
-// of the program that are set with env hold for every process that is started
-// after it.
+// $DATASET is the bundled dataset, and $EXAMPLE the agency in Python. The program's variables that
+// a script sets with env apply to every process that it starts afterwards.
 func TestScript(t *testing.T) {
 	bundled, err := filepath.Abs(filepath.Join("..", "..", bundledDataset))
 	if err != nil {
@@ -75,7 +74,8 @@ func TestScript(t *testing.T) {
 			e.Setenv("DATASET", bundled)
 			e.Setenv("EXAMPLE", example)
 			if e.Getenv("GORACE") == "" {
-				e.Setenv("GORACE", "atexit_sleep_ms=10") // else every process of a race test ends a second late
+				// Without it every process of a race test ends a second late.
+				e.Setenv("GORACE", "atexit_sleep_ms=10")
 			}
 			s := &script{backgrounds: map[string]background{}}
 			e.Values[scriptKey{}] = s
@@ -99,7 +99,7 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// script is what a script has in the background.
+// script holds the processes and proxies of a running script, by their names.
 type script struct{ backgrounds map[string]background }
 
 type scriptKey struct{}
@@ -110,7 +110,7 @@ type background struct {
 	proxy   *proxy
 }
 
-// said is its output, and a channel that is closed at its end.
+// said returns its output, and a channel that is closed when a process has ended; nil for a proxy.
 func (b background) said() (*output, <-chan struct{}) {
 	if b.process == nil {
 		return b.proxy.said, nil
@@ -149,7 +149,7 @@ func processOf(ts *testscript.TestScript, name string) *process {
 	return p
 }
 
-// usage ends the script unless it has the right number of arguments and no `!`.
+// usage fails the script unless a command has the right number of arguments and no `!`.
 func usage(ts *testscript.TestScript, neg bool, args []string, least, most int, text string) {
 	if neg || len(args) < least || len(args) > most {
 		ts.Fatalf("usage: %s", text)
@@ -163,7 +163,7 @@ var ports struct {
 	taken map[int]bool
 }
 
-// freePort is a port of freeAddr's that no other test has been given.
+// freePort is a port from freeAddr that no other test has.
 func freePort() (int, error) {
 	ports.mu.Lock()
 	defer ports.mu.Unlock()
@@ -197,8 +197,8 @@ func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strconv.Itoa(port))
 }
 
-// start starts `[VAR=VALUE...] PROGRAM [ARG...]` with the script's environment,
-// as far as the program knows it.
+// start starts `[VAR=VALUE...] PROGRAM [ARG...]`. Of the script's environment the process gets the
+// program's variables and a few that every process needs.
 func start(ts *testscript.TestScript, args []string) *process {
 	names := []string{"PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR"}
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
@@ -260,13 +260,15 @@ func cmdQuiet(ts *testscript.TestScript, neg bool, args []string) {
 	before, changed := said.look()
 	select {
 	case <-changed:
-		ts.Fatalf("%s is not quiet: after\n%s\nit said\n%s", args[0], before, strings.TrimPrefix(said.String(), before))
-	case <-time.After(while): // the observation itself
+		ts.Fatalf("%s is not quiet: after\n%s\nit said\n%s",
+			args[0], before, strings.TrimPrefix(said.String(), before))
+	case <-time.After(while): // the time to watch, not a wait for an event
 	}
 }
 
 var signals = map[string]syscall.Signal{
-	"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
+	"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT,
+	"STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
 }
 
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
@@ -309,12 +311,11 @@ func end(ts *testscript.TestScript, p *process, want string) {
 	if strconv.Itoa(code) != want {
 		ts.Fatalf("exit code %d, want %s; it said:\n%s%s", code, want, p.stdout, p.stderr)
 	}
-	// The field's tools can parse every line. An agency's say which
-	// agency it is.
+	// Existing tools can parse every line, and every line of an agency ends with its id.
 	id := agencyOf(p)
 	for line := range strings.Lines(p.stdout.String()) {
 		if code < 0 || !strings.Contains(line, "action:") {
-			continue // who is killed may leave half a line
+			continue // a killed process may leave half a line
 		}
 		_, _, values, err := parseLine(strings.TrimSuffix(line, "\n"))
 		if err != nil {
@@ -326,8 +327,7 @@ func end(ts *testscript.TestScript, p *process, want string) {
 	}
 }
 
-// agencyOf is the id of a process that is an agency's and was told a legal one,
-// else empty.
+// agencyOf is the id of an agency's process; empty for other processes, and if the id is not legal.
 func agencyOf(p *process) string {
 	if !slices.Contains(p.cmd.Args[1:], "agency") {
 		return ""
@@ -388,8 +388,8 @@ func cmdHolds(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// holds checks that an export has each bet of a dataset once, in its agency's
-// order, and no others.
+// holds checks that an export has each bet of a dataset once, in its agency's order, and no other
+// bets.
 func holds(betsCSV, bets string, agencies int) error {
 	exported, err := csv.NewReader(strings.NewReader(betsCSV)).ReadAll()
 	if err != nil {
@@ -411,7 +411,8 @@ func holds(betsCSV, bets string, agencies int) error {
 			want = append(append(want, strings.Join(row, ",")...), '\n')
 		}
 		if got := stored[strconv.Itoa(id)]; !bytes.Equal(got, want) {
-			return fmt.Errorf("%d bets of agency %d that are not the %d of %s, in order", bytes.Count(got, []byte{'\n'}), id, len(rows), name)
+			return fmt.Errorf("%d bets of agency %d that are not the %d of %s, in order",
+				bytes.Count(got, []byte{'\n'}), id, len(rows), name)
 		}
 	}
 	if total != len(exported) {
@@ -420,7 +421,7 @@ func holds(betsCSV, bets string, agencies int) error {
 	return nil
 }
 
-// datasetRows are an agency's bets in a dataset, and the name of their file.
+// datasetRows returns an agency's bets in a dataset, and the name of their file.
 func datasetRows(bets string, id int) (rows [][]string, name string, err error) {
 	file, name, err := dataset.Open(bets, id)
 	if err != nil {

@@ -12,16 +12,17 @@ import (
 	"loteria/engine"
 )
 
-const serverHelp = `Take bets from the agencies, hold the draw when the last of them has reported,
-send each its winners, and exit when every agency has them and has closed its
-connection.
+const serverHelp = `Take bets from the agencies, hold the draw when the last agency has reported,
+send each agency its winners, and exit when every agency has them and has closed
+its connection.
 
 An ACK means that the bets are on disk. A restart with the same SERVER_DATA_DIR
-goes on where the last one stopped: before the draw with the bets, after it with
-the winners. After the draw bets.csv and winners.csv stand in SERVER_DATA_DIR.
+goes on where the last run stopped: before the draw with the bets, after it with
+the winners. After the draw bets.csv and winners.csv are in SERVER_DATA_DIR.
 
 The log lines "espera" and, after the draw, "entrega" name the agencies that the
-server waits for. "loteria ledger verify" shows who has reported and who is served.
+server waits for. "loteria ledger verify" lists the agencies that have reported
+and those that are served.
 
 Exit codes: 0 done, or stopped by a signal; 1 configuration; 3 agencies have not
 reported or are not known to have their winners, and the last line names them;
@@ -47,18 +48,18 @@ func newServerCommand() *cobra.Command {
 			})
 		},
 	}
-	// People configure the server by environment only; this is for `loteria bench`.
+	// The server's configuration is its environment. Only `loteria bench` uses this flag.
 	cmd.Flags().BoolVar(&noExport, noExportFlag, false, "write no bets.csv and winners.csv")
-	_ = cmd.Flags().MarkHidden(noExportFlag) // fails only for flags that don't exist
+	_ = cmd.Flags().MarkHidden(noExportFlag) // fails only for a flag that doesn't exist
 	return cmd
 }
 
 // noExportFlag is the hidden flag that sets engine.Config.NoExport.
 const noExportFlag = "no-export"
 
-// withLogger runs a command that logs to w, and logs how it ended; every line
-// has the fields. A log that can't be written is said on standard error, and
-// does not change how the command ends: a draw that was held was held.
+// withLogger runs a command with a logger to w, and logs how it ended. Every line has the fields.
+// If the log can't be written, standard error says so; the command's result stays the same, because
+// the draw has taken place all the same.
 func withLogger(w io.Writer, fields []zap.Field, command func(*zap.Logger) error) error {
 	var cfg logConfig
 	if err := loadEnvironment(&cfg); err != nil {
@@ -71,7 +72,8 @@ func withLogger(w io.Writer, fields []zap.Field, command func(*zap.Logger) error
 	log = log.With(fields...)
 	err = logExit(log, command(log))
 	if errClose := closeLog(); errClose != nil {
-		_, _ = fmt.Fprintln(os.Stderr, "loteria: the log is not whole:", errClose) // there is nobody else to tell
+		// A failure to write can't be reported.
+		_, _ = fmt.Fprintln(os.Stderr, "loteria: the log is not complete:", errClose)
 	}
 	return err
 }
@@ -82,7 +84,8 @@ func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	log.Info("config", append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
+	log.Info("config",
+		append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
 	err = s.Serve(ctx)
 	if ctx.Err() != nil && err == nil {
 		log.Info("shutdown", zap.String("result", "success"))

@@ -7,8 +7,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// settingFields are a configuration's variables and values, for the log line
-// `config`.
+// settingFields are a configuration's variables and their values, for the log line `config`.
 func settingFields(c any) []zap.Field {
 	var fields []zap.Field
 	value := reflect.ValueOf(c)

@@ -8,15 +8,15 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// slogHandler writes the records of log/slog as lines of a zap logger: package agency
-// takes the standard library's logger, and its lines are to look like all others.
+// slogHandler writes the records of log/slog as lines of a zap logger. Package agency takes the
+// standard library's logger, and its lines have to look like all others.
 //
-// It goes through the logger, not through its core as go.uber.org/zap/exp/zapslog does,
-// so that a log that can't be written is complained about whoever logs. A group is a
-// beginning of keys, since a line has no room for objects.
+// It writes through the logger and not, as go.uber.org/zap/exp/zapslog does, through the logger's
+// core: only the logger reports a log that can't be written. A line can't hold objects, so a
+// group's name becomes a prefix of the keys in it.
 type slogHandler struct {
 	log    *zap.Logger
-	prefix string // of keys: each open group and a '_' behind it
+	prefix string // of keys: the name of each open group with a '_' after it
 }
 
 // slogLogger logs to log.
@@ -27,8 +27,8 @@ func (h slogHandler) Enabled(_ context.Context, level slog.Level) bool {
 	return h.log.Core().Enabled(zapLevel(level))
 }
 
-// Handle implements slog.Handler. A record without a time is of now: a line has one
-// always.
+// Handle implements slog.Handler. A record without a time gets the current one: every line has a
+// time.
 func (h slogHandler) Handle(_ context.Context, r slog.Record) error {
 	entry := h.log.Check(zapLevel(r.Level), r.Message)
 	if entry == nil {
@@ -42,7 +42,7 @@ func (h slogHandler) Handle(_ context.Context, r slog.Record) error {
 		fields = appendAttr(fields, h.prefix, a)
 		return true
 	})
-	entry.Write(fields...) // the logger says itself if it can't
+	entry.Write(fields...) // the logger itself reports a failure
 	return nil
 }
 
@@ -60,8 +60,7 @@ func (h slogHandler) WithGroup(name string) slog.Handler {
 	return slogHandler{h.log, groupPrefix(h.prefix, name)}
 }
 
-// groupPrefix is what keys in the group of that name begin with. A group without a name
-// is none.
+// groupPrefix is the prefix of keys in a group of this name. A group without a name adds nothing.
 func groupPrefix(prefix, name string) string {
 	if name == "" {
 		return prefix
@@ -69,7 +68,7 @@ func groupPrefix(prefix, name string) string {
 	return prefix + name + "_"
 }
 
-// appendAttr appends what the attribute is to zap.
+// appendAttr appends the zap fields of an attribute.
 func appendAttr(fields []zap.Field, prefix string, a slog.Attr) []zap.Field {
 	if a.Equal(slog.Attr{}) {
 		return fields
@@ -84,7 +83,7 @@ func appendAttr(fields []zap.Field, prefix string, a slog.Attr) []zap.Field {
 	return append(fields, zap.Any(prefix+a.Key, value.Any()))
 }
 
-// zapLevel is the level whose lines a record of that level is one of.
+// zapLevel is the highest zap level that is not above level, at least DebugLevel.
 func zapLevel(level slog.Level) zapcore.Level {
 	switch {
 	case level >= slog.LevelError:

@@ -16,13 +16,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// valuer is a value that says what it is only when it is logged.
+// valuer is a slog.LogValuer: its value is computed when it is logged.
 type valuer struct{ said any }
 
 func (v valuer) LogValue() slog.Value { return slog.AnyValue(v.said) }
 
-// What goes through log/slog is the same text as what goes to zap, in both formats and
-// whatever its type.
+// A line through log/slog is the same text as one through zap, in both formats and for every type.
 func TestSlogLinesAreZapLines(t *testing.T) {
 	const awkward = "a|\n\x1b\"ñ"
 	both := errors.Join(errShort, errSilent)
@@ -51,13 +50,15 @@ func TestSlogLinesAreZapLines(t *testing.T) {
 	} {
 		for _, format := range []string{"line", "json"} {
 			t.Run(test.name+" "+format, func(t *testing.T) {
-				want := logged(t, format, "algo", zap.String("result", "success"), test.zap, zap.Int("n", 3))
+				want := logged(t, format, "algo",
+					zap.String("result", "success"), test.zap, zap.Int("n", 3))
 				var out bytes.Buffer
 				log, closeLog, err := newLogger(logConfig{Level: "info", Format: format}, &out)
 				if err != nil {
 					t.Fatal(err)
 				}
-				slogLogger(log).Info("algo", slog.String("result", "success"), test.attr, slog.Int("n", 3))
+				slogLogger(log).Info("algo",
+					slog.String("result", "success"), test.attr, slog.Int("n", 3))
 				if err := closeLog(); err != nil {
 					t.Fatal(err)
 				}
@@ -69,7 +70,7 @@ func TestSlogLinesAreZapLines(t *testing.T) {
 	}
 }
 
-// Attributes of With stand where zap's fields of With do: behind the line's own.
+// Attributes of With come after the line's own, like zap's fields of With.
 func TestSlogWith(t *testing.T) {
 	var out bytes.Buffer
 	log, closeLog, err := newLogger(logConfig{Level: "info", Format: "line"}, &out)
@@ -95,7 +96,7 @@ func TestSlogWith(t *testing.T) {
 	}
 }
 
-// Levels between the named ones count as the one below.
+// A level between two named ones counts as the lower one.
 func TestSlogLevels(t *testing.T) {
 	var out bytes.Buffer
 	log, closeLog, err := newLogger(logConfig{Level: "info", Format: "line"}, &out)
@@ -121,8 +122,8 @@ func TestSlogLevels(t *testing.T) {
 	}
 }
 
-// The contract of slog.Handler, as the standard library tests it. A group's name is the
-// beginning of its members' keys here, and a line always has a time.
+// slogHandler keeps the contract of slog.Handler, as the standard library tests it, with two
+// differences: a group's name is a prefix of its members' keys, and a line always has a time.
 func TestSlogHandler(t *testing.T) {
 	var out bytes.Buffer
 	var closeLog func() error
@@ -163,7 +164,7 @@ func TestSlogHandler(t *testing.T) {
 	})
 }
 
-// A log that can't be written is complained about on whatever way it comes, once.
+// A log that can't be written is reported once, also when only log/slog writes to it.
 func TestSlogOfALogThatCannotBeWritten(t *testing.T) {
 	var complaints bytes.Buffer
 	log, closeLog, err := newLogger(logConfig{Level: "info", Format: "line"}, &shortWriter{})
@@ -171,7 +172,7 @@ func TestSlogOfALogThatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	log = log.WithOptions(zap.ErrorOutput(&firstWrite{to: &complaints}))
-	// As much as the buffer holds, so that it is written.
+	// The first line fills the buffer, so it is written.
 	slogLogger(log).Info("algo", "result", "success", "texto", strings.Repeat("x", logBufferBytes))
 	slogLogger(log).Info("algo", "result", "success")
 	if !regexp.MustCompile(`^.* write error: short\n$`).MatchString(complaints.String()) {

@@ -10,16 +10,15 @@ import (
 	"time"
 )
 
-// tap stands between agencies and a server and passes bytes on. Where a chosen
-// number of them has passed in one direction, wherever that is in a frame, it
-// stops and calls an event.
+// tap is between agencies and a server, and passes bytes on. When a chosen number of bytes has
+// passed in one direction, also in the middle of a frame, it stops and calls an event.
 type tap struct {
 	listener net.Listener
 	target   string
 	passing  sync.WaitGroup
 
-	// flow is held while bytes pass, in either direction, so that they are in
-	// one order and stand still while an event happens. It guards the meters.
+	// flow is held while bytes pass in either direction. So all bytes pass in one order, and none
+	// pass during an event. It guards the meters.
 	flow     sync.Mutex
 	up, down meter
 
@@ -31,11 +30,11 @@ type tap struct {
 // meter counts the bytes of one direction.
 type meter struct {
 	passed int
-	// marks are where events are, in order. The event gets the two ends of the
-	// connection whose byte was the last to pass.
+	// marks are the numbers of passed bytes at which event is called, in ascending order. event
+	// gets the two ends of the connection whose byte passed last.
 	marks []int
 	event func(from, to net.Conn)
-	// heard is told what has passed, if it is not nil.
+	// heard gets a copy of the bytes that have passed; it may be nil.
 	heard io.Writer
 }
 
@@ -70,7 +69,7 @@ func (t *tap) connect(agency net.Conn) {
 	}
 	defer t.drop(server)
 	var both sync.WaitGroup
-	// Whoever closes first takes the other connection along.
+	// When one connection ends, the other is closed.
 	both.Go(func() { defer server.Close(); t.pass(&t.up, agency, server) })
 	both.Go(func() { defer agency.Close(); t.pass(&t.down, server, agency) })
 	both.Wait()
@@ -98,7 +97,7 @@ func (t *tap) write(m *meter, b []byte, from, to net.Conn) error {
 			return err
 		}
 		if m.heard != nil {
-			_, _ = m.heard.Write(b[:n]) // it is memory
+			_, _ = m.heard.Write(b[:n]) // writing to memory doesn't fail
 		}
 		b = b[n:]
 		m.passed += n
@@ -110,8 +109,8 @@ func (t *tap) write(m *meter, b []byte, from, to net.Conn) error {
 	return nil
 }
 
-// settle waits until the connections that there are have ended: all that a server said that is dead
-// by now has passed then.
+// settle waits until the connections that are open now have ended. If their server is dead, all
+// that it said has passed then.
 func (t *tap) settle() error {
 	t.mu.Lock()
 	waiting := maps.Clone(t.open)
@@ -138,7 +137,7 @@ func (t *tap) keep(c net.Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		_ = c.Close() // nobody is there to be told
+		_ = c.Close() // an error would change nothing
 		return false
 	}
 	t.open[c] = true
@@ -152,7 +151,7 @@ func (t *tap) drop(c net.Conn) {
 	_ = c.Close() // an error is a connection that is closed
 }
 
-// cut ends every connection. What has not passed is lost, also what an end had sent before.
+// cut ends every connection. The bytes that have not passed yet are lost.
 func (t *tap) cut() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

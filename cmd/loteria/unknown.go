@@ -10,18 +10,17 @@ import (
 )
 
 const (
-	// unknownMax is how many unknown variables are warned about one by one. A
-	// typo or two have their lines; an environment that was made for something else
-	// doesn't flood the log.
+	// unknownMax is how many unknown variables get a line of their own. It is enough for typos, and
+	// an environment made for another program doesn't flood the log.
 	unknownMax = 8
-	// unknownNameBytesMax is how much of such a name is shown. The longest known
-	// ones are half of it.
+	// unknownNameBytesMax is how much of an unknown name is shown. The longest known names are half
+	// as long.
 	unknownNameBytesMax = 64
 )
 
-// warnOfUnknown warns of variables in the environment that begin with the prefix
-// and are none of the configuration's: a misspelt one would be ignored silently.
-// Empty ones are as good as unset. Values are not logged; they may be secrets.
+// warnOfUnknown warns of variables in the environment that begin with the prefix but are not in the
+// configuration: without it a misspelt variable would be ignored silently. Empty variables count as
+// unset. Values are not logged, because they may be secrets.
 func warnOfUnknown(log *zap.Logger, prefix string, configuration any) {
 	var known []string
 	for _, v := range variables(configuration) {
@@ -44,17 +43,19 @@ func warnOfUnknown(log *zap.Logger, prefix string, configuration any) {
 		if len(name) > unknownNameBytesMax {
 			name = name[:unknownNameBytesMax] + "..."
 		}
-		log.Warn("config", zap.String("result", "success"), zap.String("variable", name), zap.String("aviso", warning))
+		log.Warn("config", zap.String("result", "success"),
+			zap.String("variable", name), zap.String("aviso", warning))
 	}
 	if more := len(unknown) - unknownMax; more > 0 {
-		log.Warn("config", zap.String("result", "success"),
-			zap.String("aviso", fmt.Sprintf("ignored: %d more variables that begin with %s and don't exist", more, prefix)))
+		warning := fmt.Sprintf("ignored: %d more variables that begin with %s and don't exist",
+			more, prefix)
+		log.Warn("config", zap.String("result", "success"), zap.String("aviso", warning))
 	}
 }
 
-// nearestName is the known name that the fewest edits make of name, or empty if
-// that would take too many to be a typo: more than one in three characters of
-// the longer one behind the prefix, which all names have.
+// nearestName is the known name with the smallest edit distance from name. It is empty if the
+// distance is too large for a typo: more than a third of the longer name's characters after the
+// prefix, which all names have.
 func nearestName(name, prefix string, known []string) string {
 	nearest, fewest := "", 0
 	for _, k := range known {
@@ -63,17 +64,17 @@ func nearestName(name, prefix string, known []string) string {
 		if surplus := len(name) - len(k); surplus > most || -surplus > most {
 			continue
 		}
-		if edits := editDistance(name[len(prefix):], k[len(prefix):]); edits <= most && (nearest == "" || edits < fewest) {
+		edits := editDistance(name[len(prefix):], k[len(prefix):])
+		if edits <= most && (nearest == "" || edits < fewest) {
 			nearest, fewest = k, edits
 		}
 	}
 	return nearest
 }
 
-// editDistance is how many bytes have to be inserted, removed or replaced to
-// make b of a.
+// editDistance is the least number of bytes to insert, remove or replace to turn a into b.
 func editDistance(a, b string) int {
-	row := make([]int, len(b)+1) // distances of a's beginning to b's beginnings
+	row := make([]int, len(b)+1) // distances between a prefix of a and all prefixes of b
 	for j := range row {
 		row[j] = j
 	}

@@ -9,8 +9,7 @@ import (
 	"loteria/engine"
 )
 
-// A misspelt name is answered with the one that was meant, and something else
-// with none.
+// nearestName finds the meant name for a misspelt one, and none for another word.
 func TestNearestName(t *testing.T) {
 	for _, test := range []struct {
 		prefix, name, want string
@@ -60,18 +59,20 @@ func TestEditDistance(t *testing.T) {
 		{"KITTEN", "SITTING", 3},
 		{"AGENCY", "AGENCIES", 3},
 	} {
-		if got, back := editDistance(test.a, test.b), editDistance(test.b, test.a); got != test.want || back != test.want {
+		got, back := editDistance(test.a, test.b), editDistance(test.b, test.a)
+		if got != test.want || back != test.want {
 			t.Errorf("%q and %q are %d and %d apart, want %d", test.a, test.b, got, back, test.want)
 		}
 	}
 }
 
-// However many there are and however they are called, the warnings are few,
-// short and whole lines, and no value is in them.
+// The warnings are few, short and whole lines without values, for any number of variables and any
+// names.
 func TestUnknownVariablesAreBounded(t *testing.T) {
 	clearEnvironment(t)
 	for n := range 100 {
-		t.Setenv(fmt.Sprintf("SERVER_X%02d | action: sorteo\n%s", n, strings.Repeat("y", 1000)), "a-value-of-nobody")
+		name := fmt.Sprintf("SERVER_X%02d | action: sorteo\n%s", n, strings.Repeat("y", 1000))
+		t.Setenv(name, "a-value-of-nobody")
 	}
 	var out bytes.Buffer
 	log, closeLog, err := newLogger(logConfig{Level: "info", Format: "line"}, &out)
@@ -91,7 +92,8 @@ func TestUnknownVariablesAreBounded(t *testing.T) {
 			t.Errorf("%q, %v", line, err)
 		}
 	}
-	if want := fmt.Sprintf("ignored: %d more variables that begin with SERVER_", 100-unknownMax); !strings.Contains(out.String(), want) {
+	want := fmt.Sprintf("ignored: %d more variables that begin with SERVER_", 100-unknownMax)
+	if !strings.Contains(out.String(), want) {
 		t.Errorf("nothing says %q", want)
 	}
 	if strings.Contains(out.String(), "nobody") {

@@ -11,21 +11,20 @@ import (
 	"loteria/engine"
 )
 
-// place is a file that has a line for every variable, but for those that are its own.
+// place is a file with a line for every variable, except those in own, which the file sets itself.
 type place struct {
 	file string
-	// line has what stands before the name, the name, the value, and what stands
-	// behind it, which is written by hand; format makes a line of them.
+	// line matches a variable's line. Its groups are the text before the name, the name, the value,
+	// and the text after it, which is written by hand. format makes a line of the four.
 	line   *regexp.Regexp
 	format string
 	value  func(v variable) string
-	behind func(v variable) string // of a new line
+	behind func(v variable) string // the text after the value of a new line
 	own    []string
 }
 
 var (
-	// composeOwn go with the compose file's mounts and services, and can't be set
-	// from outside.
+	// composeOwn belong to the compose file's mounts and services, and can't be set from outside.
 	composeOwn = []string{"AGENCY_ID", "AGENCY_BETS", "SERVER_DATA_DIR"}
 
 	places = []place{
@@ -49,7 +48,7 @@ func tableValue(v variable) string {
 	return "`" + v.defaultValue + "` "
 }
 
-// composeValue is a default between containers.
+// composeValue is a variable's default in containers.
 func composeValue(v variable) string {
 	if v.name == "AGENCY_SERVER" {
 		return "server:12345"
@@ -57,7 +56,7 @@ func composeValue(v variable) string {
 	return v.defaultValue
 }
 
-// scriptValue is a default in the script, which knows how many agencies there are.
+// scriptValue is a variable's default in the script, whose $n is the number of agencies.
 func scriptValue(v variable) string {
 	if v.name == "SERVER_AGENCIES" {
 		return "$n"
@@ -65,8 +64,8 @@ func scriptValue(v variable) string {
 	return composeValue(v)
 }
 
-// Each place has every variable with its default, once, and no other. A new one
-// belongs behind the one that is before it in its configuration.
+// Each place has every variable once, with its default, and no others. A new variable's line goes
+// after that of the variable before it in the configuration.
 func TestPlacesHaveTheVariables(t *testing.T) {
 	for _, p := range places {
 		t.Run(p.file, func(t *testing.T) {
@@ -80,12 +79,12 @@ func TestPlacesHaveTheVariables(t *testing.T) {
 			for i, line := range lines {
 				if parts := p.line.FindStringSubmatch(line); parts != nil {
 					if _, twice := at[parts[2]]; twice {
-						t.Errorf("line %d: %s stands there twice", i+1, parts[2])
+						t.Errorf("line %d: %s is there twice", i+1, parts[2])
 					}
 					at[parts[2]] = i
 				}
 			}
-			last, before := 0, "" // the line of the variable before, and what it begins with
+			last, before := 0, "" // the line of the previous variable, and its text before the name
 			for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
 				if slices.Contains(p.own, v.name) {
 					continue
@@ -102,8 +101,8 @@ func TestPlacesHaveTheVariables(t *testing.T) {
 				want := fmt.Sprintf(p.format, before, v.name, p.value(v), behind)
 				switch {
 				case !found:
-					lines[last] += want // the next one goes behind it
-					differs("behind line %d: want\n%s", last+1, want)
+					lines[last] += want // the next new line goes after it
+					differs("after line %d: want\n%s", last+1, want)
 				case lines[i] != want:
 					lines[i] = want
 					differs("line %d: want\n%s", i+1, want)

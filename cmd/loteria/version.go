@@ -10,14 +10,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const versionHelp = `Print what this program was built from: the module's version, the commit with
-its time, whether the files differed from it, and the release of Go.
+const versionHelp = `Print what this program was built from: the module's version, the commit and its
+time, whether the files differed from the commit, and the release of Go.
 
-"unknown" is what the build didn't write down. "go build" in a clone writes all of
-it; the build of the image, which has no clone, doesn't know the commit.`
+"unknown" stands for what the build did not record. "go build" in a clone records
+everything; the image is built without a clone and doesn't know the commit.`
 
-// errNoBuildInfo says that the program was linked without information about its
-// build.
+// errNoBuildInfo says that the program has no information about its build.
 var errNoBuildInfo = errors.New("no build information: build with Go's modules on")
 
 func newVersionCommand() *cobra.Command {
@@ -37,10 +36,10 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// unknown stands for what a build didn't write down.
+// unknown stands for what a build did not record.
 const unknown = "unknown"
 
-// printVersion says what a program was built from, one fact a line.
+// printVersion prints what a program was built from, one fact per line.
 func printVersion(w io.Writer, info *debug.BuildInfo) error {
 	version, revision, time, modified := unknown, unknown, unknown, unknown
 	if info.Main.Version != "" {

@@ -36,7 +36,10 @@ go        go1.26.8` + platform,
 		},
 		{
 			name: "without version control",
-			info: debug.BuildInfo{GoVersion: "go1.26.8", Main: debug.Module{Path: "loteria", Version: "(devel)"}},
+			info: debug.BuildInfo{
+				GoVersion: "go1.26.8",
+				Main:      debug.Module{Path: "loteria", Version: "(devel)"},
+			},
 			want: `version   (devel)
 revision  unknown
 time      unknown
@@ -71,7 +74,7 @@ type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, errTestWrite }
 
-// A version that can't be printed is no success.
+// printVersion returns the writer's error.
 func TestPrintVersionFails(t *testing.T) {
 	if err := printVersion(failingWriter{}, &debug.BuildInfo{}); !errors.Is(err, errTestWrite) {
 		t.Errorf("error %v", err)
