@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Writes a compose file for one server and N agencies, and gives the agencies
-# their bets in .data/. Needs bash, and for more agencies than the dataset has
-# a loteria on the PATH, Go, or Docker.
+# Writes a compose file for one server and N agencies, and puts the agencies'
+# bets into .data/. Needs bash. For more agencies than the dataset has, it also
+# needs a loteria on the PATH, Go, or Docker.
 set -euo pipefail
-unset CDPATH # cd would print where it goes
+unset CDPATH # with it, cd may print a path
 
 readonly agencies_default=5
-readonly agencies_max=1000      # a Docker bridge takes no more than 1023 containers
-readonly dataset_agencies=5     # how many testdata/dataset.zip has
+readonly agencies_max=1000      # a Docker bridge takes at most 1023 containers
+readonly dataset_agencies=5     # agencies in testdata/dataset.zip
 readonly image=loteria
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 readonly root
@@ -43,10 +43,10 @@ compose_file() {
 		#
 		#   ./generar-compose.sh FILE $n
 		#
-		# Every \${NAME:-default} can be set in the environment, or in a file .env
-		# beside this one; compose/.env lists them all, and cmd/loteria/VARIABLES.md says
-		# what they mean. LOTERIA_ROOT is the checkout: the folder of this file, unless
-		# compose/.env says otherwise.
+		# Set any \${NAME:-default} in the environment, or in a file .env beside this one.
+		# compose/.env lists them all, and cmd/loteria/VARIABLES.md says what they mean.
+		# LOTERIA_ROOT is the checkout: the folder of this file, unless compose/.env sets
+		# another one.
 
 		x-log: &log
 		  LOG_LEVEL: "\${LOG_LEVEL:-info}" # debug, info, warn or error
@@ -55,7 +55,7 @@ compose_file() {
 		x-agency-settings: &agency-settings
 		  <<: *log
 		  AGENCY_SERVER: "\${AGENCY_SERVER:-server:12345}"
-		  # The first of these that has the agency's bets.
+		  # The agency takes the first of these that has its bets.
 		  AGENCY_BETS: /bets:/dataset.zip
 		  AGENCY_BATCH_BETS: "\${AGENCY_BATCH_BETS:-150}"
 		  AGENCY_BATCH_BYTES: "\${AGENCY_BATCH_BYTES:-8192}"
@@ -73,7 +73,7 @@ compose_file() {
 		  volumes:
 		    - "\${LOTERIA_ROOT:-.}/.data:/bets:ro"
 		    - "\${LOTERIA_ROOT:-.}/testdata/dataset.zip:/dataset.zip:ro"
-		  depends_on: # not needed: an agency tries again for AGENCY_RETRY_FOR
+		  depends_on: # not necessary: an agency keeps trying to connect for AGENCY_RETRY_FOR
 		    server:
 		      condition: service_healthy
 		  restart: "no"
@@ -86,7 +86,7 @@ compose_file() {
 		      context: "\${LOTERIA_ROOT:-.}"
 		      dockerfile: compose/Dockerfile
 		      args:
-		        - GOPROXY # as in the environment, if it is set there
+		        - GOPROXY # the environment's, if it is set
 		    command: [server]
 		    networks: [loteria]
 		    volumes:
@@ -96,7 +96,7 @@ compose_file() {
 		      SERVER_ADDR: "\${SERVER_ADDR:-:12345}"
 		      SERVER_AGENCIES: "\${SERVER_AGENCIES:-$n}" # their ids are 1 to this number
 		      SERVER_WINNING_NUMBER: "\${SERVER_WINNING_NUMBER:-7574}"
-		      # A draw of other agencies is another draw, with a ledger of its own.
+		      # Another number of agencies is another draw, with a ledger of its own.
 		      SERVER_DATA_DIR: "/data/agencies-\${SERVER_AGENCIES:-$n}"
 		      SERVER_DURABILITY: "\${SERVER_DURABILITY:-fsync}" # fsync or os
 		      SERVER_WINNERS: "\${SERVER_WINNERS:-push}" # push or poll
@@ -118,8 +118,8 @@ compose_file() {
 		      interval: 2s
 		      timeout: 3s
 		      retries: 5
-		      start_period: 1m # a large ledger takes its time to be read
-		    stop_grace_period: 30s # it takes well under a second, unless the disk is slow
+		      start_period: 1m # reading a large ledger takes time
+		    stop_grace_period: 30s # a stop takes well under a second, unless the disk is slow
 		    restart: "no"
 	EOF
 	for ((i = 1; i <= n; i++)); do
@@ -143,7 +143,7 @@ compose_file() {
 	EOF
 }
 
-# missing FIRST LAST lists the agencies, of these, that have no file in .data/.
+# missing FIRST LAST lists the agencies from FIRST to LAST that have no file in .data/.
 missing() {
 	local i
 	for ((i = $1; i <= $2; i++)); do
@@ -151,7 +151,7 @@ missing() {
 	done
 }
 
-# unpack DIR unpacks the dataset's zip with whatever can, or fails.
+# unpack DIR unpacks the dataset's zip with the first program that can, or fails.
 unpack() {
 	local zip=$root/testdata/dataset.zip
 	if command -v unzip >/dev/null; then
@@ -165,9 +165,9 @@ unpack() {
 	fi
 }
 
-# make_bets DIR N makes a dataset of N agencies with whatever can, or fails: the
-# same numbers make the same bets everywhere. That of five agencies is the same
-# that stands in the zip.
+# make_bets DIR N makes a dataset of N agencies with the first program that can,
+# or fails. The same N makes the same bets everywhere; five agencies have the bets
+# of the zip.
 make_bets() {
 	if command -v loteria >/dev/null && run_dataset "$@" loteria; then
 		return
@@ -181,8 +181,8 @@ make_bets() {
 	make_bets_in_container "$@"
 }
 
-# run_dataset DIR N PROGRAM... makes it with a program that runs here, or says
-# why that failed, and fails.
+# run_dataset DIR N PROGRAM... makes the dataset with PROGRAM. If that fails, it
+# says why and fails.
 run_dataset() {
 	local dir=$1 n=$2
 	shift 2
@@ -194,19 +194,19 @@ run_dataset() {
 	return 1
 }
 
-# make_bets_in_container DIR N makes it with the program in the image.
+# make_bets_in_container DIR N makes the dataset with the program in the image.
 make_bets_in_container() {
 	local dir=$1 n=$2
 	command -v docker >/dev/null || return 1
 	docker version >/dev/null 2>&1 || return 1
-	# An image of before will do: the same numbers have always made the same bets.
+	# An older image is good enough: the same N has always made the same bets.
 	if ! docker image inspect "$image" >/dev/null 2>&1; then
 		say "building the image, to make the bets with"
 		docker build --file "$root/compose/Dockerfile" --tag "$image" ${GOPROXY:+--build-arg "GOPROXY=$GOPROXY"} "$root" >&2 ||
 			fail "the image can't be built: see above"
 	fi
-	# Files that are copied out belong to whoever runs this. In a mounted folder
-	# they would be the container's user's.
+	# Files that are copied out belong to the user who runs this script. In a mounted
+	# folder they would belong to the container's user.
 	container=$(docker create "$image" dataset --out /data/bets --agencies "$n")
 	if ! docker start --attach "$container" >/dev/null 2>"$dir/log" || ! docker cp "$container:/data/bets/." "$dir" >/dev/null; then
 		cat "$dir/log" >&2
@@ -216,25 +216,25 @@ make_bets_in_container() {
 	container=''
 }
 
-# clean_up removes what is half done.
+# clean_up removes unfinished files and the container.
 clean_up() {
 	[[ -z $fresh ]] || rm -rf -- "$fresh"
 	[[ -z $written ]] || rm -f -- "$written"
 	[[ -z $container ]] || docker rm --force "$container" >/dev/null
 }
 
-# provide N sees to it that .data/ has the bets of N agencies. Files that are
-# there already stay as they are.
+# provide N puts the bets of N agencies into .data/. Files that are already there
+# stay as they are.
 provide() {
 	local n=$1 i of_dataset rest
 	of_dataset=$(missing 1 "$((n < dataset_agencies ? n : dataset_agencies))")
 	rest=$(missing "$((dataset_agencies + 1))" "$n")
 	[[ -n $of_dataset$rest ]] || return 0
 
-	# Docker makes a folder that it has to mount and that isn't there, as root. The
-	# checkout's owner may remove it as long as it is empty.
+	# If .data/ is missing when Docker mounts it, Docker makes it as root. The
+	# checkout's owner may remove it while it is empty.
 	[[ ! -d $data || -w $data ]] || rmdir -- "$data" 2>/dev/null || true
-	# Whatever the umask is: agencies run as a user of their own.
+	# All users may read it, whatever the umask: agencies run as another user.
 	[[ -d $data ]] || { mkdir -p "$data" && chmod a+rx "$data"; } || true
 	if [[ ! -d $data || ! -w $data ]]; then
 		fail "$data can't be written: take it over or remove it, then run this again"
@@ -252,7 +252,7 @@ provide() {
 	fi
 }
 
-# keep IDS moves the new files of these agencies to their place.
+# keep IDS moves the new files of these agencies into .data/.
 keep() {
 	local i
 	for i in $1; do
@@ -277,7 +277,7 @@ container=''
 trap clean_up EXIT
 provide "$n"
 
-# Nobody sees a file half written.
+# The file appears complete or not at all.
 written=$(mktemp "$folder/.generar-compose.XXXXXX") || fail "$folder can't be written"
 compose_file "$n" >"$written"
 chmod 644 "$written"

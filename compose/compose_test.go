@@ -16,7 +16,8 @@ import (
 	"loteria/agency/dataset"
 )
 
-// TestDraw runs draws in real containers. Its parts share a checkout and an image; each begins without a ledger.
+// TestDraw runs draws in real containers. Its parts share a checkout and an image; each begins
+// without a ledger.
 func TestDraw(t *testing.T) {
 	requireDocker(t)
 	root := checkout(t)
@@ -28,13 +29,14 @@ func TestDraw(t *testing.T) {
 	for line := range strings.Lines(string(taken)) {
 		owner, name, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if owner != project && slices.Contains(containers(40), name) {
-			t.Fatalf("there is a container named %s: end that draw first (docker compose down), names are fixed", name)
+			t.Fatalf("there is a container named %s, and names are fixed: "+
+				"end that draw first (docker compose down)", name)
 		}
 	}
 
 	t.Run("fresh clone", func(t *testing.T) { testFreshClone(t, root) })
 	if t.Failed() {
-		return // most likely there is no image, and the rest would only say so too
+		return // there is probably no image, and the other parts would fail for the same reason
 	}
 	t.Run("more and fewer agencies", func(t *testing.T) { testNumberOfAgencies(t, root) })
 	t.Run("broken in the middle", func(t *testing.T) { testBrokenInTheMiddle(t, root) })
@@ -44,7 +46,7 @@ func TestDraw(t *testing.T) {
 	t.Run("docker-compose 1.29", func(t *testing.T) { testOldCompose(t, root) })
 }
 
-// The checked-in file, in one command, without anything unpacked.
+// The checked-in file runs a draw with one command, without unpacked bets.
 func testFreshClone(t *testing.T, root string) {
 	s := newStack(t, root, checkedIn)
 	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
@@ -59,8 +61,9 @@ func testFreshClone(t *testing.T, root string) {
 	checkImage(t)
 
 	server := docker(t, "logs", "server")
-	if n := strings.Count(server, "action: sorteo | result: success | apuestas: 78697 | cant_ganadores: 10"); n != 1 {
-		t.Errorf("the draw's line stands there %d times\n%s", n, tail(server))
+	const draw = "action: sorteo | result: success | apuestas: 78697 | cant_ganadores: 10"
+	if n := strings.Count(server, draw); n != 1 {
+		t.Errorf("the draw's line is there %d times\n%s", n, tail(server))
 	}
 	for _, line := range []string{"solicitud", "ip: 127.0.0.1", "ip: ::1"} {
 		if strings.Contains(server, line) {
@@ -70,18 +73,19 @@ func testFreshClone(t *testing.T, root string) {
 
 	// The files that the draw leaves can be copied out of the ended container.
 	docker(t, "cp", "server:/data/agencies-5/winners.csv", root)
-	if got, want := readFile(t, filepath.Join(root, "winners.csv")), s.export("--winners"); !strings.HasSuffix(got, want) || len(rows(t, want)) != 10 {
+	got, want := readFile(t, filepath.Join(root, "winners.csv")), s.export("--winners")
+	if !strings.HasSuffix(got, want) || len(rows(t, want)) != 10 {
 		t.Errorf("winners.csv holds\n%sand export prints\n%s", got, want)
 	}
 
-	// The draw is over: to start again is to be served again.
+	// After the draw, another start serves the agencies again.
 	checkExits(t, s.up(), 5)
 	if again := docker(t, "logs", "server"); strings.Count(again, "action: sorteo") != 1 {
 		t.Error("drawn twice")
 	}
 }
 
-// checkImage holds the image to its size and its owner.
+// checkImage checks the image's size, user and title.
 func checkImage(t *testing.T) {
 	t.Helper()
 	const bytesMax = 20 << 20
@@ -99,8 +103,8 @@ func checkImage(t *testing.T) {
 	}
 }
 
-// checkBets compares the ledger with the agencies' files: all the bets of each
-// agency, once, in their order.
+// checkBets compares the ledger with the agencies' files: it must have all the bets of each agency
+// once, in their order.
 func checkBets(t *testing.T, s *stack, root string, agencies int) {
 	t.Helper()
 	stored := make([][]string, agencies+1)
@@ -112,7 +116,10 @@ func checkBets(t *testing.T, s *stack, root string, agencies int) {
 		stored[id] = append(stored[id], strings.Join(row[1:], ","))
 	}
 	for id := 1; id <= agencies; id++ {
-		bets, name, err := dataset.OpenFirst([]string{filepath.Join(root, ".data"), filepath.Join(root, "testdata", "dataset.zip")}, id)
+		bets, name, err := dataset.OpenFirst([]string{
+			filepath.Join(root, ".data"),
+			filepath.Join(root, "testdata", "dataset.zip"),
+		}, id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +135,8 @@ func checkBets(t *testing.T, s *stack, root string, agencies int) {
 			want = append(want, strings.Join(row, ","))
 		}
 		if len(want) == 0 || !slices.Equal(stored[id], want) {
-			t.Errorf("agency %d: %d bets are stored, %s has %d, or they are others", id, len(stored[id]), name, len(want))
+			t.Errorf("agency %d: the %d stored bets are not the %d of %s",
+				id, len(stored[id]), len(want), name)
 		}
 	}
 }
@@ -142,8 +150,8 @@ func rows(t *testing.T, text string) [][]string {
 	return all
 }
 
-// Files for 40, for 5 and for 1 agencies under the same name, one after the
-// other: what the new one doesn't have is an orphan of the old one.
+// Compose files for 40, 5 and 1 agencies under the same name, one after the other. A container that
+// the new file doesn't have is an orphan of the old one.
 func testNumberOfAgencies(t *testing.T, root string) {
 	const file = "docker-compose-dev.yaml"
 	generateFile := func(n int) {
@@ -166,7 +174,7 @@ func testNumberOfAgencies(t *testing.T, root string) {
 		}
 	}
 
-	// Without unzip and its like, the image makes the same files.
+	// Without a program that unpacks, the image makes the same files.
 	if err := os.RemoveAll(filepath.Join(root, ".data", dataset.FileName(5))); err != nil {
 		t.Fatal(err)
 	}
@@ -179,12 +187,12 @@ func testNumberOfAgencies(t *testing.T, root string) {
 	}
 }
 
-// slow makes an upload last long enough to be broken in the middle: one small
-// batch at a time, each with a sync of its own.
+// slow makes an upload last long enough to be broken in the middle: one small batch at a time, each
+// with a sync of its own.
 var slow = []string{"AGENCY_BATCH_BETS=3", "AGENCY_WINDOW=1"}
 
-// An agency is killed, the server is killed, an agency loses its network, all
-// in the middle of one upload. Every bet is stored once nevertheless.
+// In the middle of the uploads an agency is killed, the server is killed, and an agency loses its
+// network. Still, every bet is stored once.
 func testBrokenInTheMiddle(t *testing.T, root string) {
 	s := newStack(t, root, checkedIn, slow...)
 	s.must("up", "--detach")
@@ -193,7 +201,8 @@ func testBrokenInTheMiddle(t *testing.T, root string) {
 	uploading := func(name string) {
 		t.Helper()
 		if log := docker(t, "logs", name); strings.Contains(log, "action: consulta_ganadores") {
-			t.Fatalf("%s has uploaded everything already: this is not the middle\n%s", name, tail(log))
+			t.Fatalf("%s has already uploaded everything: this is not the middle\n%s",
+				name, tail(log))
 		}
 	}
 	resumed := func(id, times int) {
@@ -209,7 +218,8 @@ func testBrokenInTheMiddle(t *testing.T, root string) {
 	docker(t, "kill", "--signal", "KILL", "client3")
 	uploading("client3")
 	docker(t, "start", "client3")
-	awaitLog(t, "server", "action: hello | result: success | agencia: 3 ", 2) // before its log dies with it
+	// The line has to be in the log before the server is killed.
+	awaitLog(t, "server", "action: hello | result: success | agencia: 3 ", 2)
 
 	awaitLog(t, "client1", acked, 300)
 	docker(t, "kill", "--signal", "KILL", "server")
@@ -218,7 +228,7 @@ func testBrokenInTheMiddle(t *testing.T, root string) {
 	awaitLog(t, "server", "action: hello | result: success | agencia: 2 ", 2)
 
 	const network = project + "_loteria"
-	const cut = 20 * time.Second // as the issue says
+	const cut = 20 * time.Second
 	docker(t, "network", "disconnect", network, "client2")
 	uploading("client2")
 	select {
@@ -242,10 +252,10 @@ func testBrokenInTheMiddle(t *testing.T, root string) {
 	resumed(3, 2)
 }
 
-// Agencies wait, everything is stopped, everything goes on.
+// All containers are stopped while agencies wait, and go on when they are started again.
 func testStopAndGoOn(t *testing.T, root string) {
 	s := newStack(t, root, checkedIn)
-	waiting := containers(4) // agency 5 doesn't come, so these wait
+	waiting := containers(4) // agency 5 doesn't come, so the others wait
 	s.must(append([]string{"up", "--detach"}, waiting...)...)
 	// The files of agencies 1 to 4, in batches of 150.
 	batches := 0
@@ -278,7 +288,9 @@ func testStopAndGoOn(t *testing.T, root string) {
 	}
 	out := s.up()
 	checkExits(t, out, 5)
-	if want := fmt.Sprintf("action: ledger | result: success | dir: /data/agencies-5 | apuestas: %d |", stored); !strings.Contains(out, want) {
+	want := fmt.Sprintf("action: ledger | result: success | dir: /data/agencies-5 | apuestas: %d |",
+		stored)
+	if !strings.Contains(out, want) {
 		t.Errorf("the server does not go on: want %q\n%s", want, tail(out))
 	}
 	checkBets(t, s, root, 5)
@@ -288,11 +300,12 @@ func testStopAndGoOn(t *testing.T, root string) {
 	awaitLog(t, "server", "| apuestas: 0 | realizado: false", 1)
 }
 
-// Secrets as doc.go mounts them: every agency proves who it is, and none of the
-// secrets stands in a log.
+// With secrets that are mounted as doc.go says, every agency proves which one it is, and no secret
+// is in a log.
 func testSecrets(t *testing.T, root string) {
 	const agencies = 5
-	s := newStack(t, root, checkedIn, "SERVER_AGENCY_SECRETS_FILE=/secrets", "AGENCY_SECRET_FILE=/secret")
+	s := newStack(t, root, checkedIn,
+		"SERVER_AGENCY_SECRETS_FILE=/secrets", "AGENCY_SECRET_FILE=/secret")
 	dir := t.TempDir()
 	secret := func(id int) string { return fmt.Sprintf("the-secret-of-agency-%d-is-long-enough", id) }
 	mount := func(service, content, at string) string {
@@ -312,7 +325,8 @@ func testSecrets(t *testing.T, root string) {
 	out := s.up()
 	checkExits(t, out, agencies)
 	checkBets(t, s, root, agencies)
-	if n := strings.Count(docker(t, "logs", "server"), "action: autenticacion | result: success"); n != agencies {
+	const proved = "action: autenticacion | result: success"
+	if n := strings.Count(docker(t, "logs", "server"), proved); n != agencies {
 		t.Errorf("%d agencies have proved who they are, want %d\n%s", n, agencies, tail(out))
 	}
 	if strings.Contains(out, "the-secret-of") {
@@ -333,12 +347,13 @@ func testConfigurationError(t *testing.T, root string) {
 	}
 	log := docker(t, "logs", "server")
 	checkLines(t, log)
-	if strings.Contains(log, "\n") || !strings.Contains(log, "SERVER_AGENCIES=cinco is not legal: want 1 to 100000") {
+	const says = "SERVER_AGENCIES=cinco is not legal: want 1 to 100000"
+	if strings.Contains(log, "\n") || !strings.Contains(log, says) {
 		t.Errorf("want one line that says what to change, not\n%s", log)
 	}
 
-	// Compose doesn't start those who wait for a healthy server. Those who don't
-	// wait give up by themselves.
+	// Compose doesn't start the agencies, because they wait for a healthy server. Agencies that are
+	// started without it give up by themselves.
 	clients := containers(5)[1:]
 	s.must(append([]string{"up", "--detach", "--no-deps"}, clients...)...)
 	for _, name := range clients {
@@ -370,8 +385,8 @@ func testOldCompose(t *testing.T, root string) {
 		}
 		return string(out)
 	}
-	defer old("down", "--volumes") // its containers are labelled otherwise
-	out := old("up", "--no-color") // it colours what is no terminal, too
+	defer old("down", "--volumes") // Compose v2 doesn't find its containers: their labels differ
+	out := old("up", "--no-color") // it writes colours also to a file
 	checkLines(t, out)
 	checkExits(t, out, 5)
 	checkBets(t, s, root, 5)

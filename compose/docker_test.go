@@ -14,42 +14,47 @@ import (
 )
 
 const (
-	// project is not the one that compose/.env names: these tests throw volumes
-	// away.
+	// project is not the project of compose/.env, because these tests delete volumes.
 	project = "loteria-test"
-	// buildTimeout is for a first build on a slow network.
+	// buildTimeout is long enough for a first build on a slow network.
 	buildTimeout = 10 * time.Minute
-	// upTimeout bounds everything else that has to end by itself.
+	// upTimeout bounds every other command that has to end by itself.
 	upTimeout = 2 * time.Minute
 )
 
-// requireDocker skips a test that nobody asked for. Once asked for, a missing
+// requireDocker skips the test unless an environment variable asks for it. If one does, a missing
 // Docker is a failure: a skipped test would look like a passed one.
 func requireDocker(t *testing.T) {
 	t.Helper()
 	if os.Getenv("CI") != "true" && os.Getenv("LOTERIA_COMPOSE") != "1" {
-		t.Skip("NOT TESTED: the draw in containers takes Docker and minutes; run it with LOTERIA_COMPOSE=1 (CI=true does, too)")
+		t.Skip("NOT TESTED: the draw in containers needs Docker and takes minutes; " +
+			"run it with LOTERIA_COMPOSE=1 (CI=true does, too)")
 	}
 	for _, args := range [][]string{{"version"}, {"compose", "version"}} {
-		if out, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput(); err != nil {
-			t.Fatalf("docker %s: %v: the draw in containers can't be tested: install and start Docker with Compose v2\n%s", args, err, out)
+		out, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("docker %s: %v: the draw in containers can't be tested: "+
+				"install and start Docker with Compose v2\n%s", args, err, out)
 		}
 	}
 }
 
-// stack is a compose project: a file, in a checkout of its own, and settings.
-// Its containers and volumes are gone when the test is over.
+// stack is a compose project: a compose file in a checkout of its own, and settings. Its containers
+// and volumes are removed at the end of the test.
 type stack struct {
 	t        *testing.T
 	root     string   // the checkout
-	file     string   // the compose file, seen from root
-	override string   // a second one, absolute; empty for none
-	settings []string // of the environment
+	file     string   // the compose file, relative to root
+	override string   // an absolute path of a second compose file; empty for none
+	settings []string // variables of the environment, NAME=VALUE
 }
 
 func newStack(t *testing.T, root, file string, settings ...string) *stack {
 	t.Helper()
-	s := &stack{t: t, root: root, file: file, settings: append([]string{"COMPOSE_PROJECT_NAME=" + project}, settings...)}
+	s := &stack{
+		t: t, root: root, file: file,
+		settings: append([]string{"COMPOSE_PROJECT_NAME=" + project}, settings...),
+	}
 	s.down()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -61,10 +66,10 @@ func newStack(t *testing.T, root, file string, settings ...string) *stack {
 	return s
 }
 
-// down removes everything of the project, also what its file doesn't name.
+// down removes everything of the project, also containers that its file doesn't name.
 func (s *stack) down() {
 	s.t.Helper()
-	// A cleanup: the test's own context is done by then.
+	// The test's own context is done when a cleanup runs.
 	ctx, cancel := context.WithTimeout(context.Background(), upTimeout)
 	defer cancel()
 	if out, err := s.run(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "1"); err != nil {
@@ -81,8 +86,9 @@ func (s *stack) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "docker", append(files, args...)...)
 	cmd.Dir = s.root
 	for _, variable := range os.Environ() {
-		// The developer's own settings are not this test's.
-		if !strings.HasPrefix(variable, "SERVER_") && !strings.HasPrefix(variable, "AGENCY_") && !strings.HasPrefix(variable, "LOG_") {
+		// The developer's own settings must not change the test.
+		if !strings.HasPrefix(variable, "SERVER_") && !strings.HasPrefix(variable, "AGENCY_") &&
+			!strings.HasPrefix(variable, "LOG_") {
 			cmd.Env = append(cmd.Env, variable)
 		}
 	}
@@ -90,13 +96,13 @@ func (s *stack) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs docker compose and returns all that it wrote.
+// run runs docker compose and returns its output.
 func (s *stack) run(ctx context.Context, args ...string) (out string, err error) {
 	raw, err := s.command(ctx, args...).CombinedOutput()
 	return string(raw), err
 }
 
-// must is run for what has to succeed, and to end in time.
+// must is run for a command that has to succeed within upTimeout.
 func (s *stack) must(args ...string) (out string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), upTimeout)
@@ -108,8 +114,7 @@ func (s *stack) must(args ...string) (out string) {
 	return out
 }
 
-// up runs `docker compose up` until it returns by itself, and holds its log
-// lines to their grammar.
+// up runs `docker compose up` until it returns by itself, and checks its log lines.
 func (s *stack) up(args ...string) (out string) {
 	s.t.Helper()
 	out = s.must(append([]string{"up"}, args...)...)
@@ -117,12 +122,13 @@ func (s *stack) up(args ...string) (out string) {
 	return out
 }
 
-// export is what the documented command prints: the stored bets, or with
-// --winners the winning ones, as CSV.
+// export runs the README's command: it returns the stored bets, or with --winners the winning ones,
+// as CSV.
 func (s *stack) export(flags ...string) (csv string) {
 	s.t.Helper()
 	var said bytes.Buffer
-	cmd := s.command(s.t.Context(), append([]string{"run", "--rm", "-T", "server", "export"}, flags...)...)
+	args := append([]string{"run", "--rm", "-T", "server", "export"}, flags...)
+	cmd := s.command(s.t.Context(), args...)
 	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
@@ -131,7 +137,7 @@ func (s *stack) export(flags ...string) (csv string) {
 	return string(out)
 }
 
-// docker runs the docker command itself.
+// docker runs a docker command and returns its output.
 func docker(t *testing.T, args ...string) (out string) {
 	t.Helper()
 	raw, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput()
@@ -141,7 +147,7 @@ func docker(t *testing.T, args ...string) (out string) {
 	return strings.TrimSpace(string(raw))
 }
 
-// exitCode waits until a container has ended.
+// exitCode waits until a container has ended, and returns its exit code.
 func exitCode(t *testing.T, container string) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
@@ -154,8 +160,7 @@ func exitCode(t *testing.T, container string) int {
 	return code
 }
 
-// awaitLog waits until a container's log, all its starts together, has text
-// count times.
+// awaitLog waits until a container's log, over all its starts, has text count times.
 func awaitLog(t *testing.T, container, text string, count int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
@@ -184,19 +189,21 @@ func containers(agencies int) []string {
 	return names
 }
 
-// checkExits holds `up` to its promise: every container has said that it
-// ended with 0, once, and there is no other one.
+// checkExits checks the output of `up` and the project: every container ended once, with 0, and was
+// not restarted, and there are no others.
 func checkExits(t *testing.T, out string, agencies int) {
 	t.Helper()
 	for _, name := range containers(agencies) {
 		if n := strings.Count(out, name+" exited with code 0\n"); n != 1 {
-			t.Errorf("%q stands there %d times, want once\n%s", name+" exited with code 0", n, tail(out))
+			t.Errorf("%q is there %d times, want once\n%s",
+				name+" exited with code 0", n, tail(out))
 		}
 	}
 	if n := strings.Count(out, " exited with code "); n != agencies+1 {
 		t.Errorf("%d containers exited, want %d\n%s", n, agencies+1, tail(out))
 	}
-	mine := docker(t, "ps", "--all", "--filter", "label=com.docker.compose.project="+project, "--format", "{{.Names}}")
+	mine := docker(t, "ps", "--all",
+		"--filter", "label=com.docker.compose.project="+project, "--format", "{{.Names}}")
 	if n := len(strings.Fields(mine)); n != agencies+1 {
 		t.Errorf("there are %d containers, want %d: %s", n, agencies+1, mine)
 	}
@@ -212,7 +219,7 @@ func tail(out string) string {
 	return out[max(0, len(out)-most):]
 }
 
-// checkLines reads every line with an action as the field's tools do.
+// checkLines checks that existing tools can parse every line with an action.
 func checkLines(t *testing.T, out string) {
 	t.Helper()
 	seen := 0
@@ -230,7 +237,7 @@ func checkLines(t *testing.T, out string) {
 	}
 }
 
-// misread says what is wrong with a line, if anything is:
+// misread says how a line differs from this form; empty if it doesn't:
 //
 //	source | [text] action: NAME | result: success|fail|in_progress | key: value ...
 func misread(line string) string {

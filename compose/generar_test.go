@@ -12,18 +12,20 @@ import (
 	"loteria/agency/dataset"
 )
 
-// repository is the checkout's root, seen from this package.
+// repository is the checkout's root, relative to this package.
 const repository = ".."
 
-// checkedIn is the compose file for five agencies, seen from the root.
+// checkedIn is the compose file for five agencies, relative to the root.
 const checkedIn = "compose/docker-compose-dev.yaml"
 
-// checkout copies what a fresh clone has and Docker needs, and returns its root.
+// checkout copies the files of a fresh clone that Docker and the script need. It returns the copy's
+// root.
 func checkout(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	for _, dir := range []string{"agency", "cmd", "codec", "compose", "engine", "testdata"} {
-		if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join(repository, dir))); err != nil {
+		source := os.DirFS(filepath.Join(repository, dir))
+		if err := os.CopyFS(filepath.Join(root, dir), source); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,16 +56,19 @@ func writeFile(t *testing.T, path, content string, mode os.FileMode) {
 	}
 }
 
-// generate runs the script of a checkout, in its root, and returns its exit
-// code and what it said. environment goes before the process's own.
-func generate(t *testing.T, root string, environment []string, args ...string) (code int, said string) {
+// generate runs a checkout's script in its root, and returns its exit code and its output.
+// environment overrides the process's own.
+func generate(
+	t *testing.T, root string, environment []string, args ...string,
+) (code int, said string) {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("bash is not installed, and the script is written in it")
+		t.Skip("bash is not installed, and the script needs it")
 	}
 	var out bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), bash, append([]string{"./generar-compose.sh"}, args...)...)
+	args = append([]string{"./generar-compose.sh"}, args...)
+	cmd := exec.CommandContext(t.Context(), bash, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = root, &out, &out
 	cmd.Env = append(os.Environ(), environment...)
 	err = cmd.Run()
@@ -74,7 +79,7 @@ func generate(t *testing.T, root string, environment []string, args ...string) (
 	return cmd.ProcessState.ExitCode(), out.String()
 }
 
-// onlyTools makes a PATH of the named programs, as they are on this machine.
+// onlyTools makes a PATH with only the named programs of this machine.
 func onlyTools(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -90,16 +95,16 @@ func onlyTools(t *testing.T, names ...string) string {
 	return "PATH=" + dir
 }
 
-// withoutUnpacker are the programs that the script needs in any case.
+// withoutUnpacker are the programs that the script always needs. None of them unpacks a zip.
 var withoutUnpacker = []string{"cat", "chmod", "dirname", "mkdir", "mktemp", "mv", "rm", "tr"}
 
-// bundled is the bets of one agency of the dataset.
+// bundled returns the bets of one agency of the bundled dataset.
 func bundled(t *testing.T, agency int) string {
 	t.Helper()
 	return bets(t, dataset.Default(), agency)
 }
 
-// bets is what a dataset has for one agency.
+// bets returns the bets of one agency of a dataset.
 func bets(t *testing.T, spec dataset.Spec, agency int) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -112,19 +117,22 @@ func bets(t *testing.T, spec dataset.Spec, agency int) string {
 func TestCheckedInFileIsWhatTheScriptWrites(t *testing.T) {
 	root := checkout(t)
 	want := readFile(t, filepath.Join(root, checkedIn))
-	for _, args := range [][]string{{"docker-compose-dev.yaml", "5"}, {"docker-compose-dev.yaml"}, {checkedIn, "5"}} {
+	for _, args := range [][]string{
+		{"docker-compose-dev.yaml", "5"}, {"docker-compose-dev.yaml"}, {checkedIn, "5"},
+	} {
 		provideBets(t, root, 5)
 		if code, said := generate(t, root, nil, args...); code != 0 {
 			t.Fatalf("%q: exit code %d: %s", args, code, said)
 		}
 		if got := readFile(t, filepath.Join(root, args[0])); got != want {
-			t.Errorf("%q: writes something else than %s. Is the change right? Then run ./generar-compose.sh %s 5", args, checkedIn, checkedIn)
+			t.Errorf("%q: the output is not %s. If the change is right, run ./generar-compose.sh %s 5",
+				args, checkedIn, checkedIn)
 		}
 	}
 }
 
-// provideBets puts files for agencies 1 to n into .data/, so that the script
-// needs nothing that unpacks or makes them.
+// provideBets puts files for agencies 1 to n into .data/, so that the script need not unpack or
+// make them.
 func provideBets(t *testing.T, root string, n int) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(root, ".data"), 0o755); err != nil {
@@ -138,7 +146,7 @@ func provideBets(t *testing.T, root string, n int) {
 func TestScriptWritesAServiceAnAgency(t *testing.T) {
 	root := checkout(t)
 	provideBets(t, root, 40)
-	for _, n := range []string{"40", "1"} { // fewer after more: nothing of the first is left
+	for _, n := range []string{"40", "1"} { // the second file has nothing of the first
 		if code, said := generate(t, root, nil, "x.yaml", n); code != 0 {
 			t.Fatalf("exit code %d: %s", code, said)
 		}
@@ -153,7 +161,7 @@ func TestScriptWritesAServiceAnAgency(t *testing.T) {
 			"healthcheck:":       1,
 		} {
 			if got := strings.Count(file, want); got != count {
-				t.Errorf("%s agencies: %q stands there %d times, want %d", n, want, got, count)
+				t.Errorf("%s agencies: %q is there %d times, want %d", n, want, got, count)
 			}
 		}
 	}
@@ -244,8 +252,8 @@ func TestScriptSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// standIn is a program that notes how it was called, and makes $AGENCIES files,
-// with its name in them, where `dataset --out DIR` and `docker cp FROM DIR` would.
+// standIn is a program that records its arguments. Where `dataset --out DIR` or `docker cp FROM
+// DIR` would write, it makes $AGENCIES files with its name in them.
 const standIn = `#!/bin/sh
 me=${0##*/}
 echo "$me $*" >>"$CALLS"
@@ -266,28 +274,28 @@ while [ $i -le $AGENCIES ]; do
 done
 `
 
-// broken is a program that can't.
+// broken is a program that fails.
 const broken = `#!/bin/sh
 echo "${0##*/} $*" >>"$CALLS"
 echo "no ${0##*/} today" >&2
 exit 1
 `
 
-// useless is another program of the same name, which makes nothing.
+// useless is another program of the same name. It succeeds and makes nothing.
 const useless = `#!/bin/sh
 echo "${0##*/} $*" >>"$CALLS"
 `
 
-// What makes the bets that are missing: the first that is there of loteria, Go
-// and Docker, and the next one if it can't.
+// The script makes missing bets with the first of loteria, Go and Docker that is there. If that
+// fails, it tries the next one.
 func TestScriptMakesBets(t *testing.T) {
 	type programs map[string]string
 	for _, test := range []struct {
 		name string
 		have programs
 		code int
-		by   string   // who makes the bets
-		runs []string // what is run, in order, beginning with this
+		by   string   // the program that makes the bets
+		runs []string // the beginnings of the commands that the script runs, in order
 		says string
 	}{
 		{"all", programs{"loteria": standIn, "go": standIn, "docker": standIn}, 0, "loteria", []string{"loteria dataset --out "}, ""},
@@ -342,15 +350,16 @@ func TestScriptMakesBets(t *testing.T) {
 	}
 }
 
-// What Go makes of the checkout are the bets that `loteria dataset` makes, for
-// agencies that have none.
+// With Go, the script makes the same bets as `loteria dataset`, and only for agencies that have
+// none.
 func TestScriptMakesBetsWithGo(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("go is not on the PATH, though it runs this test")
 	}
 	root := checkout(t)
 	provideBets(t, root, 4)
-	if code, said := generate(t, root, []string{onlyTools(t, append([]string{"go"}, withoutUnpacker...)...)}, "x.yaml", "7"); code != 0 {
+	path := onlyTools(t, append([]string{"go"}, withoutUnpacker...)...)
+	if code, said := generate(t, root, []string{path}, "x.yaml", "7"); code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
 	spec, err := dataset.Sized(7, dataset.Default().Totals().Bets)
