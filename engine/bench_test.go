@@ -8,6 +8,7 @@ import (
 
 	"loteria/agency/load"
 	"loteria/engine"
+	"loteria/engine/ledger"
 )
 
 // benchBets is how many bets an operation of BenchmarkServer has.
@@ -26,13 +27,7 @@ func BenchmarkServer(b *testing.B) {
 			cfg := engine.DefaultConfig()
 			cfg.Addr, cfg.DataDir, cfg.NoExport = "127.0.0.1:0", b.TempDir(), true
 			cfg.Agencies, cfg.WinningNumber = c.agencies, load.WinningNumber
-			server, err := engine.Open(cfg, zap.NewNop())
-			if err != nil {
-				b.Fatal(err)
-			}
-			ended := make(chan error, 1)
-			go func() { ended <- server.Serve(b.Context()) }()
-			<-server.Ready()
+			server := serveLogging(b, cfg, zap.NewNop(), ledger.Options{})
 			o := load.DefaultOptions()
 			o.Agencies, o.Window, o.BatchBets = c.agencies, c.window, c.batchBets
 			o.Duration, o.Bets = 0, int64(b.N)*benchBets
@@ -43,7 +38,7 @@ func BenchmarkServer(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := <-ended; err != nil || result.Bets != o.Bets {
+			if err := server.end(b); err != nil || result.Bets != o.Bets {
 				b.Fatalf("%d bets of %d, %v", result.Bets, o.Bets, err)
 			}
 			// Of the time that bets were sent; making and connecting is in ns/op.

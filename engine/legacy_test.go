@@ -1,13 +1,11 @@
 package engine_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,12 +18,13 @@ import (
 	"loteria/codec"
 	"loteria/engine"
 	"loteria/engine/history"
+	"loteria/engine/ledger"
 )
 
 // player is an agency in a draw: it uploads its bets, and waits for its
-// winners, whose bytes it returns.
+// winners, which it returns.
 type player interface {
-	play(ctx context.Context, addr string, id codec.Agency, bets []string) (winners []byte, err error)
+	play(ctx context.Context, addr string, id codec.Agency, bets []string) (winners string, err error)
 }
 
 // legacyAgency is an agency as they were written for the old server: it waits
@@ -46,13 +45,13 @@ const (
 	legacyPollEvery = 2 * time.Millisecond
 )
 
-func (a legacyAgency) play(ctx context.Context, addr string, id codec.Agency, bets []string) ([]byte, error) {
+func (a legacyAgency) play(ctx context.Context, addr string, id codec.Agency, bets []string) (string, error) {
 	line := &legacyLine{addr: addr, everyMessage: a.everyMessage || a.shuts, shuts: a.shuts}
 	winners, err := a.talk(ctx, line, id, bets)
 	return winners, errors.Join(err, line.hangUp())
 }
 
-func (a legacyAgency) talk(ctx context.Context, line *legacyLine, id codec.Agency, bets []string) ([]byte, error) {
+func (a legacyAgency) talk(ctx context.Context, line *legacyLine, id codec.Agency, bets []string) (string, error) {
 	for batch := range slices.Chunk(bets, legacyBatchBets) {
 		payload := strings.Join(batch, "\n")
 		if a.newline {
@@ -60,21 +59,21 @@ func (a legacyAgency) talk(ctx context.Context, line *legacyLine, id codec.Agenc
 		}
 		answer, err := line.ask(ctx, payload)
 		if err != nil {
-			return nil, err
+			return "", err
 		}
-		if string(answer) != "ACK" {
-			return nil, fmt.Errorf("a batch is answered %q", answer)
+		if answer != "ACK" {
+			return "", fmt.Errorf("a batch is answered %q", answer)
 		}
 	}
 	for {
 		answer, err := line.ask(ctx, fmt.Sprintf("GET_WINNERS|%d", id))
-		if err != nil || string(answer) != "ERROR_LOTTERY_HASNT_ENDED" {
+		if err != nil || answer != "ERROR_LOTTERY_HASNT_ENDED" {
 			return answer, err
 		}
 		select {
 		case <-time.After(legacyPollEvery):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return "", ctx.Err()
 		}
 	}
 }
@@ -86,78 +85,57 @@ type legacyLine struct {
 	everyMessage bool
 	shuts        bool
 
-	conn *net.TCPConn
-	in   *bufio.Reader
+	wire *wire
 }
 
 // ask sends a message and returns its answer.
-func (l *legacyLine) ask(ctx context.Context, payload string) ([]byte, error) {
-	if l.conn == nil {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, "tcp", l.addr)
-		if err != nil {
-			return nil, err
-		}
-		l.conn, l.in = c.(*net.TCPConn), bufio.NewReader(c)
-		deadline, _ := ctx.Deadline()
-		if err := c.SetDeadline(deadline); err != nil {
-			return nil, err
+func (l *legacyLine) ask(ctx context.Context, payload string) (string, error) {
+	if l.wire == nil {
+		var err error
+		if l.wire, err = dial(ctx, l.addr, nil, patience); err != nil {
+			return "", err
 		}
 	}
-	if _, err := fmt.Fprintf(l.conn, "%d\n%s", len(payload), payload); err != nil {
-		return nil, err
+	if _, err := l.wire.conn.Write(frames(payload)); err != nil {
+		return "", err
 	}
 	if l.shuts {
-		if err := l.conn.CloseWrite(); err != nil {
-			return nil, err
+		if err := l.wire.conn.CloseWrite(); err != nil {
+			return "", err
 		}
 	}
-	answer, err := l.frame()
+	answer, err := l.wire.next()
 	if err == nil && l.everyMessage {
 		err = l.hangUp()
 	}
 	return answer, err
 }
 
-func (l *legacyLine) frame() ([]byte, error) {
-	header, err := l.in.ReadString('\n')
-	if err != nil {
-		return nil, fmt.Errorf("header %q: %w", header, err)
-	}
-	length, err := strconv.Atoi(strings.TrimSuffix(header, "\n"))
-	if err != nil {
-		return nil, err
-	}
-	payload := make([]byte, length)
-	_, err = io.ReadFull(l.in, payload)
-	return payload, err
-}
-
 // hangUp closes the connection. Behind the answers there must be nothing more:
 // one that ended its side reads the end of the other's.
 func (l *legacyLine) hangUp() error {
-	if l.conn == nil {
+	if l.wire == nil {
 		return nil
 	}
-	rest := l.in.Buffered()
+	rest := l.wire.in.Buffered()
 	var err error
 	if l.shuts {
 		var more []byte
-		more, err = io.ReadAll(l.in)
+		more, err = io.ReadAll(l.wire.in)
 		rest = len(more)
 	}
 	if rest > 0 {
 		err = errors.Join(err, fmt.Errorf("%d bytes behind the answer", rest))
 	}
-	err = errors.Join(err, l.conn.Close())
-	l.conn = nil
+	err = errors.Join(err, l.wire.conn.Close())
+	l.wire = nil
 	return err
 }
 
 // newAgency is one of ours.
 type newAgency struct{}
 
-func (newAgency) play(ctx context.Context, addr string, id codec.Agency, bets []string) ([]byte, error) {
+func (newAgency) play(ctx context.Context, addr string, id codec.Agency, bets []string) (string, error) {
 	var rows strings.Builder
 	for _, bet := range bets {
 		fields := strings.Split(bet, "|")
@@ -165,17 +143,17 @@ func (newAgency) play(ctx context.Context, addr string, id codec.Agency, bets []
 	}
 	c, err := agency.Dial(ctx, addr, id, agency.WithBatchBets(legacyBatchBets), agency.WithPollEvery(legacyPollEvery))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	_, err = c.Upload(ctx, "bets", strings.NewReader(rows.String()))
 	if err != nil {
-		return nil, errors.Join(err, c.Close())
+		return "", errors.Join(err, c.Close())
 	}
 	winners, err := c.Winners(ctx)
 	if err == nil {
 		err = c.Confirm(ctx)
 	}
-	return winners.Bytes(), errors.Join(err, c.Close())
+	return string(winners.Bytes()), errors.Join(err, c.Close())
 }
 
 // TestLegacyAgencies: "Agencies that were written for the old server work
@@ -223,21 +201,10 @@ func TestLegacyAgencies(t *testing.T) {
 func playFleet(t *testing.T, cfg engine.Config, players []player) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	server, err := engine.Open(cfg, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ctx) }()
-	select {
-	case <-server.Ready():
-	case err := <-ended:
-		t.Fatal(err)
-	}
-
+	server := serveLogging(t, cfg, zap.NewNop(), ledger.Options{})
 	type result struct {
 		id      int
-		winners []byte
+		winners string
 		err     error
 	}
 	results := make(chan result, len(players))
@@ -254,11 +221,12 @@ func playFleet(t *testing.T, cfg engine.Config, players []player) {
 		r := <-results
 		if r.err != nil {
 			cancel() // the others would wait for ever
+			server.stop()
 			t.Errorf("agency %d: %v", r.id, r.err)
 		}
-		got[r.id-1] = string(r.winners)
+		got[r.id-1] = r.winners
 	}
-	if err := <-ended; err != nil {
+	if err := server.end(t); err != nil {
 		t.Errorf("the server ends with: %v", err)
 	}
 	if ctx.Err() != nil {

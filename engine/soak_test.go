@@ -24,6 +24,7 @@ import (
 	"loteria/codec"
 	"loteria/engine"
 	"loteria/engine/history"
+	"loteria/engine/ledger"
 )
 
 // The soak is a real server over real sockets, for a while: agencies that
@@ -100,7 +101,9 @@ func TestSoak(t *testing.T) {
 	cfg.DataDir = t.TempDir()
 	cfg.ExitGrace = time.Hour // between rounds nobody is there
 	cfg.ReadTimeout = 500 * time.Millisecond
-	server, ended := startSoak(t, cfg)
+	// It logs, to nowhere.
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zapcore.InfoLevel))
+	server := serveLogging(t, cfg, log, ledger.Options{})
 	s := &soak{t: t, addr: server.Addr().String(), bets: newSoakBets()}
 	for id := codec.Agency(1); id <= soakAgencies; id++ {
 		s.agencies = append(s.agencies, &soakAgency{soak: s, id: id})
@@ -119,34 +122,11 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	judgeGrowth(t, counts[1:]) // the first round warms up
-	s.draw(ended)
+	s.draw(server.ended)
 	s.checkStored(cfg.DataDir)
 	if s.lives.Load() == 0 || s.cuts.Load() == 0 || s.abuses.Load() == 0 || s.takeovers.Load() == 0 {
 		t.Errorf("nothing happened: %d lives, %d takeovers, %d cuts, %d abusers' connections", s.lives.Load(), s.takeovers.Load(), s.cuts.Load(), s.abuses.Load())
 	}
-}
-
-// startSoak starts a server that logs, to nowhere.
-func startSoak(t *testing.T, cfg engine.Config) (*engine.Server, <-chan error) {
-	t.Helper()
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zapcore.InfoLevel))
-	server, err := engine.Open(cfg, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	over, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		defer close(over)
-		ended <- server.Serve(ctx)
-	}()
-	t.Cleanup(func() { stop(); <-over })
-	select {
-	case <-server.Ready():
-	case <-over:
-		t.Fatal(<-ended)
-	}
-	return server, ended
 }
 
 // soak is one run.

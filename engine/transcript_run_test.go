@@ -25,9 +25,6 @@ import (
 	"loteria/engine/ledger"
 )
 
-// patience bounds every step of a run. Only a failure uses it up.
-const patience = 20 * time.Second
-
 // manner is how a draw is played.
 type manner struct {
 	split    split
@@ -62,9 +59,8 @@ type play struct {
 	manner
 	settings settings
 	disk     *testDisk
-	server   *engine.Server
-	stop     context.CancelFunc
-	ended    chan error // the result of Serve; nil if there is no server
+	server   *liveServer
+	ended    chan error // the server's result; nil if there is none
 	conns    map[string]*net.TCPConn
 	// challenges has the last one of every connection.
 	challenges map[string]codec.Nonce
@@ -88,7 +84,7 @@ func (d *draw) run(dir string, m manner) (err error) {
 		}
 		p.settings["SERVER_AGENCY_SECRETS_FILE"] = file
 	}
-	if err := p.start(ctx); err != nil {
+	if err := p.start(); err != nil {
 		return fmt.Errorf("%s.txt: draw %s: %w", d.file, d.name, err)
 	}
 	defer func() { err = errors.Join(err, p.cleanUp()) }()
@@ -103,27 +99,17 @@ func (d *draw) run(dir string, m manner) (err error) {
 	return nil
 }
 
-func (p *play) start(ctx context.Context) error {
+func (p *play) start() error {
 	var cfg engine.Config
 	if err := env.ParseWithOptions(&cfg, env.Options{Environment: p.settings}); err != nil {
 		return err
 	}
 	p.disk = &testDisk{volatile: p.volatile}
-	server, err := engine.OpenWith(cfg, zap.NewNop(), ledger.Options{FS: p.disk, SegmentBytes: ledger.SegmentBytesMin})
-	if err != nil {
-		return err
+	server, err := startLive(cfg, zap.NewNop(), ledger.Options{FS: p.disk, SegmentBytes: ledger.SegmentBytesMin})
+	if err == nil {
+		p.server, p.ended = server, server.ended
 	}
-	p.server = server
-	serving, stop := context.WithCancel(ctx)
-	p.stop, p.ended = stop, make(chan error, 1)
-	go func() { p.ended <- server.Serve(serving) }()
-	select {
-	case <-server.Ready():
-		return nil
-	case err := <-p.ended:
-		stop()
-		return fmt.Errorf("the server ends before it listens: %w", err)
-	}
+	return err
 }
 
 // cleanUp ends what a failed run has left behind; there is nothing to end
@@ -134,19 +120,18 @@ func (p *play) cleanUp() error {
 		errs = append(errs, c.Close())
 	}
 	if p.ended != nil {
-		p.stop()
+		p.server.stop()
 		errs = append(errs, <-p.ended)
 	}
 	return errors.Join(errs...)
 }
 
 func (p *play) step(ctx context.Context, s step) error {
-	serving := ctx
 	ctx, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	switch s.verb {
 	case stops:
-		p.stop()
+		p.server.stop()
 		return nil
 	case breaks:
 		p.disk.broken.Store(true)
@@ -155,7 +140,7 @@ func (p *play) step(ctx context.Context, s step) error {
 		return p.awaitExit(ctx, s.code)
 	case restarts:
 		maps.Copy(p.settings, s.settings)
-		return p.start(serving)
+		return p.start()
 	case connects, sends:
 		if err := p.connect(ctx, s.conn); err != nil {
 			return err
@@ -263,7 +248,7 @@ func (p *play) awaitExit(ctx context.Context, want int) error {
 	}
 	select {
 	case err := <-p.ended:
-		p.stop()
+		p.server.stop()
 		p.ended = nil
 		if got := exitCode(err); got != want {
 			return fmt.Errorf("exit code is %d: %w", got, err)

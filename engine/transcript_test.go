@@ -8,10 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"loteria/codec"
-	"loteria/engine"
 )
 
 // cutsAtOnce is how many servers run beside each other in one draw's cuts.
@@ -210,10 +207,4 @@ func playText(dir, text string) error {
 		return fmt.Errorf("%d draws", len(draws))
 	}
 	return draws[0].run(dir, manner{split: whole, patience: patienceShort})
-}
-
-// verifyNoLeaks fails t if it ends with more goroutines than it began with.
-func verifyNoLeaks(t *testing.T) {
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before, engine.IdleWorkers()) })
 }
