@@ -1,12 +1,8 @@
-package engine
+package engine_test
 
 import (
-	"bytes"
-	"crypto/tls"
-	"errors"
 	"io"
-	"net/http"
-	"strings"
+	"net"
 	"testing"
 	"time"
 
@@ -19,6 +15,8 @@ const (
 	hostileFrameBytesMax = 1 << 20
 	// largeBytes is an answer that no socket takes at once.
 	largeBytes = 8 << 20
+	// hostileConnections are enough for all floods at once.
+	hostileConnections = 3 * abuserFlood
 )
 
 // hostile is what somebody does to the server, and what must come of it. Each
@@ -38,7 +36,7 @@ func TestHostile(t *testing.T) {
 	before := hostileBeforeDraw()
 	cfg := liveConfig(t)
 	cfg.ReadTimeout, cfg.FrameBytesMax, cfg.NoExport = hostileTimeout, hostileFrameBytesMax, true
-	cfg.Agencies = len(before) + 2
+	cfg.Agencies, cfg.ConnectionsMax = len(before)+2, len(before)+hostileConnections
 	s := serveLiveOn(t, cfg, ledger.Options{SegmentBytes: 4 * ledger.SegmentBytesMin})
 
 	large := &visitor{liveServer: s, id: codec.Agency(len(before) + 1)}
@@ -68,23 +66,11 @@ func TestHostile(t *testing.T) {
 		waiting[i], winners[i] = s.dial(t).waits(int(v.id)), v.winners()
 	}
 	// One of them has said its last word (nc -N), and gets the largest answer.
-	if err := waiting[0].conn.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	awaitThat(t, "its end to be seen", func() bool {
-		half := 0
-		s.onLoops(t, func(lp *loop) {
-			for _, sess := range lp.sessions {
-				if sess.half() {
-					half++
-				}
-			}
-		})
-		return half > 0
-	})
+	waiting[0].does(halfCloses)
+	s.awaitRead(t)
 	good.wire.say(good.asks()).hears(good.winners())
 	for i, w := range waiting {
-		w.hearsLarge(winners[i])
+		w.hears(winners[i])
 	}
 
 	t.Run("after the draw", func(t *testing.T) {
@@ -105,6 +91,14 @@ func TestHostile(t *testing.T) {
 	})
 
 	waiting[0].hearsEnd()
+	// Nobody who has gone has left a connection behind: there is room for as many as the limit says.
+	var room []*wire
+	for range cfg.ConnectionsMax - len(waiting) { // of these one has gone, and the honest one is here
+		room = append(room, s.dialUntilRoom(t))
+	}
+	for _, w := range room {
+		w.close()
+	}
 	if n := s.count("sorteo", "success"); n != 1 {
 		t.Errorf("the draw was logged %d times", n)
 	}
@@ -123,109 +117,34 @@ func TestHostile(t *testing.T) {
 }
 
 func hostileBeforeDraw() []hostile {
-	all := []hostile{
-		{"a header that never ends", saysRaw([]byte("1048"), codec.CodeTimeout)},
-		{"newlines without end", saysRaw(bytes.Repeat([]byte{'\n'}, 64<<10), codec.CodeInvalidFrame)},
-		{"10 MB without a newline", saysRaw(bytes.Repeat([]byte{'A'}, 10<<20), codec.CodeInvalidFrame)},
-		{"a length of 10 MB", saysRaw(bytes.Repeat([]byte{'9'}, 10<<20), codec.CodeFrameTooLarge)},
-		{"10 MB of NUL", saysRaw(make([]byte, 10<<20), codec.CodeInvalidFrame)},
-		{"a batch of newlines", saysFrame(strings.Repeat("\n", 64<<10), codec.CodeEmptyBatch)},
-		{"a batch of NUL", saysFrame(string(make([]byte, 64<<10)), codec.CodeInvalidBatch)},
-		{"a batch that is not UTF-8", saysFrame(strings.Repeat("\xff", 64<<10), codec.CodeInvalidBatch)},
-		{"a batch of one line without end", saysFrame(strings.Repeat("A", hostileFrameBytesMax), codec.CodeInvalidBatch)},
-		{"a byte now and then, of a payload", dribbles("1000\n"+strings.Repeat("A", 1000), 10*time.Millisecond)},
-		{"a byte now and then, of a header", dribbles("104857", 300*time.Millisecond)},
-		{"TLS", speaksTLS},
-		{"HTTP GET", speaksHTTP(http.MethodGet)},
-		{"HTTP POST", speaksHTTP(http.MethodPost)},
-		{"takeovers in the middle of an upload", takesOver},
+	all := []hostile{{"takeovers in the middle of an upload", takesOver}}
+	for _, a := range abuses {
+		all = append(all, hostile{a.name, a.visit})
 	}
 	return append(all, hostileResets()...)
 }
 
-// saysRaw is bytes after which the connection is closed with a code.
-func saysRaw(b []byte, code codec.Code) func(*testing.T, *visitor) {
-	return func(t *testing.T, v *visitor) {
-		w := v.dial(t).raw(b).hears(code.String())
-		w.hearsEnd()
-		w.close()
+// visit judges what the abuser is told.
+func (a abuse) visit(t *testing.T, v *visitor) {
+	if a.told == nil {
+		a.play(t.Context(), v.Addr().String(), func() net.IP { return nil })
+		return
 	}
-}
-
-// saysFrame is a frame that is rejected, and the connection kept.
-func saysFrame(payload string, code codec.Code) func(*testing.T, *visitor) {
-	return func(t *testing.T, v *visitor) {
-		w := v.dial(t).say(payload).hears(code.String())
-		w.say(v.bets(0, visitBets)).hears("ACK")
-		v.sure(0, visitBets)
-		w.close()
-	}
-}
-
-// dribbles is a frame that comes a byte at a time, and slower than it may.
-func dribbles(raw string, every time.Duration) func(*testing.T, *visitor) {
-	return func(t *testing.T, v *visitor) {
-		w := v.dial(t)
-		told, quiet := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(quiet)
-			next := time.NewTicker(every)
-			defer next.Stop()
-			for i := range len(raw) {
-				if _, err := w.conn.Write([]byte{raw[i]}); err != nil {
-					t.Error(err)
-				}
-				select {
-				case <-next.C:
-				case <-told:
-					return
-				}
-			}
-		}()
-		began := time.Now()
-		w.hears(codec.CodeTimeout.String())
-		if took := time.Since(began); took < hostileTimeout {
+	began := time.Now()
+	w := v.dial(t).does(a.acts...)
+	for _, code := range a.told {
+		w.hears(code.String())
+		if took := time.Since(began); code == codec.CodeTimeout && took < hostileTimeout {
 			t.Errorf("told after %v, want the time-out of %v", took, hostileTimeout)
 		}
-		close(told)
-		<-quiet
+	}
+	if a.kept {
+		w.say(v.bets(0, visitBets)).hears("ACK")
+		v.sure(0, visitBets)
+	} else {
 		w.hearsEnd()
-		w.close()
 	}
-}
-
-// What a TLS client says is no length, and what it hears is no TLS.
-func speaksTLS(t *testing.T, v *visitor) {
-	w := v.dial(t)
-	err := tls.Client(w.conn, &tls.Config{ServerName: "loteria.example"}).HandshakeContext(t.Context())
-	var header tls.RecordHeaderError
-	if !errors.As(err, &header) || string(header.RecordHeader[:]) != "19\nER" {
-		t.Errorf("handshake: %v, want the first bytes of %v", err, codec.CodeInvalidFrame)
-	}
-	rest, err := io.ReadAll(w.conn)
-	if err != nil || !strings.HasSuffix(codec.CodeInvalidFrame.String(), string(rest)) {
-		t.Errorf("then %q, %v; want the rest of %v and the end", rest, err, codec.CodeInvalidFrame)
-	}
-}
-
-// A request of HTTP is no frame, and nothing of its body is, either.
-func speaksHTTP(method string) func(*testing.T, *visitor) {
-	return func(t *testing.T, v *visitor) {
-		body := bytes.NewReader(frames(v.bets(0, visitBets)))
-		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+v.Addr().String()+"/", body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		transport := &http.Transport{}
-		defer transport.CloseIdleConnections()
-		answer, err := transport.RoundTrip(r)
-		if err == nil {
-			t.Fatal("an answer in HTTP:", answer.Status, answer.Body.Close())
-		}
-		if want := `malformed HTTP response "19"`; !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
-		}
-	}
+	w.close()
 }
 
 // Connections of one agency take it over from one another, again and again, each
@@ -277,48 +196,40 @@ func takesOver(t *testing.T, v *visitor) {
 // that are its first word may be stored behind another one's WELCOME.
 func hostileResets() []hostile {
 	var all []hostile
+	hello := func(v *visitor) string { return string(frames(v.hello())) }
+	bets := func(v *visitor, n int) string { return string(frames(v.bets(n*visitBets, visitBets))) }
 	for _, r := range []struct {
 		name string
-		// says brings the connection to where it is reset. What it uploads are
+		// acts bring the connection to where it is reset. What it uploads are
 		// batches from number 0 on.
-		says func(v *visitor, w *wire)
+		acts func(v *visitor) []act
 		// stored are the least and the most batches that are then stored.
 		least, most int
 		reported    bool
 	}{
-		{name: "nothing said", says: func(*visitor, *wire) {}},
-		{name: "half a header", says: func(_ *visitor, w *wire) { w.raw([]byte("10")) }},
-		{name: "half a payload", says: func(v *visitor, w *wire) {
-			w.resumes(v)
-			frame := frames(v.bets(0, visitBets))
-			w.raw(frame[:len(frame)-1])
+		{name: "nothing said", acts: func(*visitor) []act { return nil }},
+		{name: "half a header", acts: func(*visitor) []act { return []act{raw("10")} }},
+		{name: "half a payload", acts: func(v *visitor) []act {
+			frame := bets(v, 0)
+			return []act{raw(hello(v)), takes, raw(frame[:len(frame)-1])}
 		}},
-		{name: "an ACK on its way", says: func(v *visitor, w *wire) {
-			w.resumes(v)
-			w.say(v.bets(0, visitBets))
-		}, most: 1},
-		{name: "many ACKs on their way", says: func(v *visitor, w *wire) {
-			w.resumes(v)
+		{name: "an ACK on its way", acts: func(v *visitor) []act { return []act{raw(hello(v)), takes, raw(bets(v, 0))} }, most: 1},
+		{name: "many ACKs on their way", acts: func(v *visitor) []act {
+			acts := []act{raw(hello(v)), takes}
 			for n := range pipelineWindow {
-				w.say(v.bets(n*visitBets, visitBets))
+				acts = append(acts, raw(bets(v, n)))
 			}
+			return acts
 		}, most: pipelineWindow},
-		{name: "an ACK there and not read", says: func(v *visitor, w *wire) {
-			w.resumes(v)
-			w.say(v.bets(0, visitBets))
-			if _, err := w.in.Peek(1); err != nil {
-				w.t.Fatal(err)
-			}
+		{name: "an ACK there and not read", acts: func(v *visitor) []act {
+			return []act{raw(hello(v)), takes, raw(bets(v, 0)), peeks}
 		}, least: 1, most: 1},
-		{name: "waiting for winners", says: func(v *visitor, w *wire) {
-			w.resumes(v)
-			w.say(v.bets(0, visitBets)).hears("ACK").waits(int(v.id))
+		{name: "waiting for winners", acts: func(v *visitor) []act {
+			return []act{raw(hello(v)), takes, raw(bets(v, 0)), takes, raw(string(frames(v.asks(), ""))), takes}
 		}, least: 1, most: 1, reported: true},
 	} {
 		all = append(all, hostile{"reset with " + r.name, func(t *testing.T, v *visitor) {
-			w := v.dial(t)
-			r.says(v, w)
-			w.kill()
+			v.dial(t).does(r.acts(v)...).does(resets)
 			back := v.dial(t)
 			stored := back.resumes(v)
 			if stored%visitBets != 0 || stored < r.least*visitBets || stored > r.most*visitBets {
@@ -339,35 +250,19 @@ func hostileResets() []hostile {
 
 // hostileAfterDraw is done to an answer that no socket takes at once.
 func hostileAfterDraw() []hostile {
+	half := func(w *wire) error {
+		_, err := io.CopyN(io.Discard, w.in, largeBytes/2)
+		return err
+	}
 	return []hostile{
-		{"asks and never reads", func(t *testing.T, v *visitor) {
-			w := v.dial(t).say(v.asks())
-			awaitThat(t, "an answer that is not read", func() bool { n, _ := v.unread(t, w); return n > 0 })
-			w.kill()
-			awaitThat(t, "the end of the session", func() bool { _, here := v.unread(t, w); return !here })
-		}},
-		{"reset with half an answer read", func(t *testing.T, v *visitor) {
-			w := v.dial(t).say(v.asks())
-			if _, err := io.CopyN(io.Discard, w.in, largeBytes/2); err != nil {
-				t.Error(err)
-			}
-			w.kill()
-			awaitThat(t, "the end of the session", func() bool { _, here := v.unread(t, w); return !here })
-		}},
+		{"asks and never reads", func(t *testing.T, v *visitor) { v.dial(t).does(takesLittle).say(v.asks()).does(peeks, resets) }},
+		{"reset with half an answer read", func(t *testing.T, v *visitor) { v.dial(t).say(v.asks()).does(half, resets) }},
 		{"half-closed with half an answer read", func(t *testing.T, v *visitor) {
-			want := frames(v.winners())
-			w := v.dial(t).say(v.asks())
-			got := make([]byte, len(want))
-			if _, err := io.ReadFull(w.in, got[:len(got)/2]); err != nil {
-				t.Fatal(err)
+			want := string(frames(v.winners()))
+			w := v.dial(t).say(v.asks()).does(half, halfCloses)
+			if rest, err := io.ReadAll(w.in); err != nil || string(rest) != want[largeBytes/2:] {
+				t.Errorf("the other half: %d bytes, %v", len(rest), err)
 			}
-			if err := w.conn.CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
-			if n, err := io.ReadFull(w.in, got[len(got)/2:]); err != nil || !bytes.Equal(got, want) {
-				t.Errorf("the other half: %d bytes, %v", n, err)
-			}
-			w.hearsEnd()
 			w.close()
 		}},
 	}

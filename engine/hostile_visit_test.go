@@ -1,4 +1,4 @@
-package engine
+package engine_test
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,14 +35,14 @@ const (
 	largeFrom = 1_000_000
 )
 
-func wins(n int) bool { return n >= largeFrom || n%visitBets == 0 }
+func betWins(n int) bool { return n >= largeFrom || n%visitBets == 0 }
 
 func (v *visitor) bet(n int) string {
 	name, number := "Paz", 1
 	if n >= largeFrom {
 		name = strings.Repeat(name, codec.NameBytesMax/len(name))
 	}
-	if wins(n) {
+	if betWins(n) {
 		number = 7574
 	}
 	return fmt.Sprintf("Ana|%s|%d|1990-01-01|%d|%d", name, n, number, v.id)
@@ -69,7 +68,7 @@ func (v *visitor) sure(from, to int) {
 func (v *visitor) winners() string {
 	var lines []string
 	for _, n := range v.stored {
-		if wins(n) {
+		if betWins(n) {
 			lines = append(lines, v.bet(n))
 		}
 	}
@@ -79,30 +78,6 @@ func (v *visitor) winners() string {
 func (v *visitor) hello() string { return fmt.Sprintf("HELLO|%d", v.id) }
 
 func (v *visitor) asks() string { return fmt.Sprintf("GET_WINNERS|%d", v.id) }
-
-// raw sends bytes as they are, in one write.
-func (w *wire) raw(b []byte) *wire {
-	w.t.Helper()
-	if _, err := w.conn.Write(b); err != nil {
-		w.t.Fatal(err)
-	}
-	return w
-}
-
-// next is the payload of the next answer. It may be called by any goroutine.
-func (w *wire) next() (string, error) {
-	header, err := w.in.ReadString('\n')
-	if err != nil {
-		return "", err
-	}
-	n, err := strconv.Atoi(strings.TrimSuffix(header, "\n"))
-	if err != nil {
-		return "", err
-	}
-	payload := make([]byte, n)
-	_, err = io.ReadFull(w.in, payload)
-	return string(payload), err
-}
 
 // resumes says HELLO for v and returns how many of its bets are stored.
 func (w *wire) resumes(v *visitor) int {
@@ -117,24 +92,6 @@ func (w *wire) resumes(v *visitor) int {
 		w.t.Fatalf("HELLO is answered %q, %v", answer, err)
 	}
 	return int(reply.Welcome.Stored)
-}
-
-// unread is how much of what the server has written to w the sockets have not
-// taken, and whether it has w's session still.
-func (v *visitor) unread(t *testing.T, w *wire) (size int, here bool) {
-	t.Helper()
-	v.onLoops(t, func(lp *loop) {
-		for _, sess := range lp.sessions {
-			c, ok := sess.conn.(*socket)
-			if !ok || c.gnet.RemoteAddr().(*net.TCPAddr).Port != w.conn.LocalAddr().(*net.TCPAddr).Port {
-				continue
-			}
-			if here = true; sess.backlog != nil {
-				size = sess.backlog.bytes
-			}
-		}
-	})
-	return size, here
 }
 
 // honest is a visitor that does nothing but upload, a batch at a time, until
@@ -163,7 +120,7 @@ func (h *honest) run() error {
 		}
 		began := time.Now()
 		// The deadline of a connection is for one exchange, and here are many.
-		if err := h.wire.conn.SetDeadline(began.Add(socketTimeout)); err != nil {
+		if err := h.wire.rearm(); err != nil {
 			return err
 		}
 		if _, err := h.wire.conn.Write(frames(h.bets(n, visitBets))); err != nil {

@@ -156,6 +156,15 @@ func (w *wire) say(payloads ...string) *wire {
 	return w
 }
 
+// raw sends bytes as they are, in one write.
+func (w *wire) raw(b []byte) *wire {
+	w.t.Helper()
+	if _, err := w.conn.Write(b); err != nil {
+		w.t.Fatal(err)
+	}
+	return w
+}
+
 // hears wants the next frames to have these payloads.
 func (w *wire) hears(payloads ...string) *wire {
 	w.t.Helper()

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -34,7 +36,7 @@ import (
 //
 //	soak_test.go         rounds, what is counted, and the draw at the end
 //	soak_agency_test.go  the honest, their bets and the network that fails them
-//	soak_abuser_test.go  the others
+//	abuser_test.go       the others
 //
 // It is written against Config and sockets alone.
 
@@ -148,18 +150,18 @@ func (s *soak) round(length time.Duration) {
 	for _, a := range s.agencies {
 		everybody.Go(func() { a.live(ctx) })
 	}
-	s.abuse(ctx, &everybody, append(slices.Clone(abuses), abuseHaunting))
+	s.abuse(ctx, &everybody, append(slices.Clone(abuses), haunts(soakHaunted)))
 	everybody.Wait()
 }
 
-// abuse starts one abuser of each kind, again and again until ctx is done.
-func (s *soak) abuse(ctx context.Context, everybody *sync.WaitGroup, kinds []func(*abuser)) {
-	for kind, act := range kinds {
+// abuse starts one abuser of each kind, again and again until ctx is done. Each kind comes from
+// addresses of its own.
+func (s *soak) abuse(ctx context.Context, everybody *sync.WaitGroup, kinds []abuse) {
+	const addresses = 200
+	for kind, a := range kinds {
 		everybody.Go(func() {
 			for ctx.Err() == nil {
-				a := &abuser{soak: s, ctx: ctx, kind: kind}
-				act(a)
-				a.hangUp()
+				s.abuses.Add(int64(a.play(ctx, s.addr, func() net.IP { return net.IPv4(127, 1, byte(kind), byte(1+rand.IntN(addresses))) })))
 			}
 		})
 	}
