@@ -1,147 +1,17 @@
 package engine
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 
 	"loteria/codec"
-	"loteria/engine/ledger"
-	"loteria/engine/ledger/ledgertest"
 )
-
-// quietHost is an address of this machine on which hardly anybody listens.
-const quietHost = "127.83.31.7"
-
-// aService is the name of a port that can be listened on here, and the port.
-func aService(t *testing.T) (name string, port int) {
-	t.Helper()
-	for _, name := range []string{"http-alt", "postgresql", "amqp", "http"} {
-		port, err := net.LookupPort("tcp", name)
-		if err != nil {
-			continue
-		}
-		listener, err := net.Listen("tcp", net.JoinHostPort(quietHost, strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		if err := listener.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return name, port
-	}
-	t.Skip("no service has both a name and a port that this user may listen on")
-	return "", 0
-}
-
-// The port may be the name of a service.
-func TestAddressOfService(t *testing.T) {
-	name, port := aService(t)
-	cfg := liveConfig(t)
-	cfg.Addr = net.JoinHostPort(quietHost, name)
-	s := serveLive(t, cfg)
-	if got, want := s.Addr().String(), net.JoinHostPort(quietHost, strconv.Itoa(port)); got != want {
-		t.Errorf("SERVER_ADDR=%s listens on %s, want %s", cfg.Addr, got, want)
-	}
-	s.dial(t).say("HELLO|1").hears(welcomed()).close()
-	s.stop()
-	if err := s.end(t); err != nil {
-		t.Errorf("result %v", err)
-	}
-}
-
-// An address that can't be listened on is refused at start, before anything is
-// made, and the message says which, why and what to do.
-func TestAddressRefused(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		name, addr string
-		cause      error // nil: the resolver's
-	}{
-		{"port in use", "127.0.0.1:" + port, syscall.EADDRINUSE},
-		{"port in use on one of all addresses", ":" + port, syscall.EADDRINUSE},
-		{"port in use, by another name", "localhost:" + port, syscall.EADDRINUSE},
-		{"address of another machine", "192.0.2.1:0", syscall.EADDRNOTAVAIL}, // TEST-NET-1 is nobody's
-		{"host that can't be", "no host:0", nil},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			cfg := liveConfig(t)
-			cfg.Addr = test.addr
-			cfg.DataDir = filepath.Join(t.TempDir(), "new")
-			_, err := Open(cfg, zap.NewNop())
-			var resolver *net.DNSError
-			if !errors.Is(err, ErrListen) || test.cause != nil && !errors.Is(err, test.cause) || test.cause == nil && !errors.As(err, &resolver) {
-				t.Errorf("result %v, want the cause %v", err, test.cause)
-			}
-			for _, says := range []string{"SERVER_ADDR=" + test.addr, "choose another address"} {
-				if !strings.Contains(err.Error(), says) {
-					t.Errorf("it says %q, want %q in it", err, says)
-				}
-			}
-			if _, err := os.Stat(cfg.DataDir); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the data directory was made: %v", err)
-			}
-		})
-	}
-}
-
-// A start that fails behind the listening, and a server that is closed without
-// having served, leave the address to the next one. Who connected before the
-// server serves is served, too.
-func TestAddressReleased(t *testing.T) {
-	cfg := liveConfig(t)
-	cfg.ExitGrace, cfg.Agencies = 0, 1
-	first, err := Open(cfg, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Addr = first.Addr().String()
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-
-	broken := ledgertest.NewFS(1)
-	broken.Break(ledgertest.Fault{Op: ledgertest.Mkdir, N: 1})
-	if _, err := openListening(cfg, zap.NewNop(), ledger.Options{FS: broken}); !errors.Is(err, ErrStorage) {
-		t.Errorf("with a broken disk: %v", err)
-	}
-	noSecrets := cfg
-	noSecrets.AgencySecretsFile = filepath.Join(t.TempDir(), "nowhere")
-	if _, err := Open(noSecrets, zap.NewNop()); !errors.Is(err, ErrConfig) {
-		t.Errorf("without the secrets: %v", err)
-	}
-
-	last, err := Open(cfg, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	early := (&liveServer{Server: last}).dial(t).say(betJuan, "GET_WINNERS|1")
-	ended := make(chan error, 1)
-	go func() { ended <- last.Serve(context.Background()) }()
-	early.hears("ACK", betJuan).close()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-}
 
 // A connection that no loop can take, as when a descriptor is missing for it, is
 // closed, said, and not counted as open for ever.
@@ -150,7 +20,8 @@ func TestConnectionThatNoLoopTakes(t *testing.T) {
 	cfg.ConnectionsMax = 1
 	s := serveLive(t, cfg)
 	peer, conn := net.Pipe() // it has no descriptor at all
-	from := ip(quietHost)
+	const strange = "127.83.31.7"
+	from := ip(strange)
 	if broken, ok := s.admission.enter(from); !ok {
 		t.Fatalf("refused: %v", limitKeys[broken])
 	}
@@ -159,73 +30,11 @@ func TestConnectionThatNoLoopTakes(t *testing.T) {
 		t.Errorf("its peer reads %v, want the end", err)
 	}
 	said := s.logs.FilterMessage("accept_connections").FilterField(zap.String("result", "fail")).All()
-	if len(said) != 1 || said[0].ContextMap()["ip"] != quietHost || said[0].ContextMap()["error"] == nil {
+	if len(said) != 1 || said[0].ContextMap()["ip"] != strange || said[0].ContextMap()["error"] == nil {
 		t.Errorf("said: %v", said)
 	}
-	s.dial(t).say("HELLO|1").hears(welcomed()).close()
+	s.dial(t).say("").hears(codec.CodeEmptyBatch.String()).close()
 	s.stop()
-	if err := s.end(t); err != nil {
-		t.Errorf("result %v", err)
-	}
-}
-
-// hearsRefusal is how a connection over a limit ends.
-func (w *wire) hearsRefusal() {
-	w.t.Helper()
-	w.hears(codec.CodeTooManyConnections.String()).hearsEnd()
-}
-
-// A source that has all it may have is told so; others are served, and it is
-// again when one of its connections is gone.
-func TestConnectionsPerSource(t *testing.T) {
-	cfg := liveConfig(t)
-	cfg.ConnectionsPerSource = 2
-	s := serveLive(t, cfg)
-	one, two := s.dial(t).waits(1), s.dial(t).say("HELLO|2").hears(welcomed())
-	s.dial(t).hearsRefusal()
-	if n := s.counters[limitSource].Load(); n != 1 {
-		t.Errorf("counted %d refusals, want 1", n)
-	}
-	other := s.dialFrom(t, "127.0.0.9").say("GET_WINNERS|2")
-	one.hears("")
-	other.hears("").close()
-	one.close()
-	awaitConnections(t, s, 1)
-	s.dial(t).say("GET_WINNERS|1").hears("").close()
-	two.close()
-	if err := s.end(t); err != nil {
-		t.Errorf("result %v", err)
-	}
-}
-
-// More than refusedMax at once over the limit: some are told, all are closed,
-// and who was there before is served.
-func TestConnectionsFlood(t *testing.T) {
-	const flood = 3 * refusedMax
-	cfg := liveConfig(t)
-	cfg.ConnectionsMax = 2
-	s := serveLive(t, cfg)
-	one, two := s.dial(t).waits(1), s.dial(t).say("HELLO|2").hears(welcomed())
-	refused := make([]*wire, flood)
-	for i := range refused {
-		refused[i] = s.dial(t)
-	}
-	told := 0
-	for _, w := range refused {
-		answer, err := io.ReadAll(w.in)
-		switch {
-		case string(answer) == string(frames(codec.CodeTooManyConnections.String())) && err == nil:
-			told++
-		case len(answer) > 0 || errors.Is(err, os.ErrDeadlineExceeded):
-			t.Fatalf("heard %q, %v", answer, err)
-		}
-		w.close()
-	}
-	if n := s.counters[limitConnections].Load(); n != flood || told == 0 {
-		t.Errorf("counted %d refusals of %d, %d were told", n, flood, told)
-	}
-	two.say("GET_WINNERS|2").hears("").confirms(2).close()
-	one.hears("").close()
 	if err := s.end(t); err != nil {
 		t.Errorf("result %v", err)
 	}
@@ -241,15 +50,16 @@ func TestConnectionsAreSpread(t *testing.T) {
 	for i := range wires {
 		wires[i] = s.dial(t)
 	}
-	awaitConnections(t, s, agencies)
-	for i, w := range wires {
-		w.say("HELLO|" + strconv.Itoa(i+1)).hears(welcomed())
+	for _, w := range wires {
+		w.say("").hears(codec.CodeEmptyBatch.String())
 	}
-	s.onLoops(t, func(lp *loop) {
+	if err := s.onLoops(t.Context(), func(lp *loop) {
 		if n := len(lp.sessions); n != agencies/cfg.EventLoops {
 			t.Errorf("a loop has %d connections, want %d", n, agencies/cfg.EventLoops)
 		}
-	})
+	}); err != nil {
+		t.Fatal(err)
+	}
 	for _, w := range wires {
 		w.close()
 	}
@@ -271,15 +81,7 @@ func TestAcceptGoesOn(t *testing.T) {
 	}
 	a := newAcceptor(s.Server, &flakyListener{Listener: l, failures: failures})
 	go a.run()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{t: t, conn: conn.(*net.TCPConn), in: bufio.NewReader(conn)}
-	w.say("HELLO|1").hears(welcomed()).close()
+	dialTo(t, l.Addr()).say("").hears(codec.CodeEmptyBatch.String()).close()
 	a.stop()
 	<-a.done
 	s.stop()

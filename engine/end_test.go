@@ -1,66 +1,12 @@
-package engine
+package engine_test
 
 import (
-	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
 
-	"github.com/panjf2000/gnet/v2"
-	gneterrors "github.com/panjf2000/gnet/v2/pkg/errors"
-
-	"loteria/codec"
 	"loteria/engine/ledger"
 )
-
-// loopEnds makes an event loop end as it would by itself if it can't poll.
-func (s *liveServer) loopEnds(t *testing.T) {
-	t.Helper()
-	end := gnet.RunnableFunc(func(context.Context) error { return gneterrors.ErrEngineShutdown })
-	if err := s.loops[0].mail.el.Execute(context.Background(), end); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Event loops that end by themselves end the server, whatever else is going on.
-func TestEndOfTheEngine(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		// play brings the server to where its engine ends.
-		play func(t *testing.T, s *liveServer)
-		// also what may come at the same time; clean: it may then be the reason.
-		also   func(s *liveServer)
-		clean  bool
-		rounds int // what comes first differs
-	}{
-		{"nobody came", func(*testing.T, *liveServer) {}, func(*liveServer) {}, false, 1},
-		{"agencies are missing", func(t *testing.T, s *liveServer) { s.dial(t).waits(1) }, func(*liveServer) {}, false, 1},
-		// What the answer behind the winners says is that they count as served.
-		{"everything is served", func(t *testing.T, s *liveServer) {
-			one, two := s.dial(t).waits(1), s.dial(t).say("GET_WINNERS|2").hears("")
-			one.hears("")
-			for _, w := range []*wire{one, two} {
-				w.say("").hears(codec.CodeEmptyBatch.String())
-			}
-		}, func(*liveServer) {}, true, 5},
-		{"and it is told to stop", func(t *testing.T, s *liveServer) { s.dial(t).waits(1) }, func(s *liveServer) { s.stop() }, true, 5},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			for range test.rounds {
-				cfg := liveConfig(t)
-				cfg.NoExport = true
-				s := serveLive(t, cfg)
-				test.play(t, s)
-				s.loopEnds(t)
-				test.also(s)
-				if err := s.end(t); !errors.Is(err, ErrEngine) && (err != nil || !test.clean) {
-					t.Fatalf("result %v", err)
-				}
-			}
-		})
-	}
-}
 
 // gatedDisk is the real file system that, once it is shut, syncs only as often
 // as the test says.
@@ -92,36 +38,16 @@ func (f *gatedFile) SyncData() error {
 	return f.File.SyncData()
 }
 
-// awaitStaged waits until the loops have handed over so many requests of a kind
-// that the committer has not taken.
-func awaitStaged(t *testing.T, s *liveServer, kind requestKind, want int) {
-	t.Helper()
-	awaitThat(t, "requests to be handed over", func() bool {
-		n := 0
-		for _, lp := range s.loops {
-			lp.box.stage.mu.Lock()
-			for _, r := range lp.box.stage.filling.requests {
-				if r.kind == kind {
-					n++
-				}
-			}
-			lp.box.stage.mu.Unlock()
-		}
-		return n == want
-	})
-}
-
 // The grace ends while the last group syncs, and an agency is back by then: it
 // is looked at before the verdict, the draw takes place, and nothing is missing.
 func TestEndCountsWhoIsBackInTime(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		says   string
-		kind   requestKind
 		goesOn func(*wire)
 	}{
-		{"to ask", "GET_WINNERS|1", requestGetWinners, func(w *wire) { w.hears(betJuan) }},
-		{"with another bet", betMaria, requestBets, func(w *wire) { w.hears("ACK").say("GET_WINNERS|1").hears(betJuan) }},
+		{"to ask", "GET_WINNERS|1", func(w *wire) { w.hears(betJuan) }},
+		{"with another bet", betMaria, func(w *wire) { w.hears("ACK").say("GET_WINNERS|1").hears(betJuan) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := liveConfig(t)
@@ -141,18 +67,20 @@ func TestEndCountsWhoIsBackInTime(t *testing.T) {
 			awaitSync()
 			// Behind the first sync: another bet, and both say that it was their last
 			// word. The second group begins with an agency and ends with none.
-			second := s.dial(t).say(betMaria)
-			awaitStaged(t, s, requestBets, 1)
+			second := s.dial(t)
+			s.awaitAccepted(t, second)
+			second.say(betMaria)
+			s.awaitRead(t)
 			for _, w := range []*wire{first, second} {
-				if err := w.conn.CloseWrite(); err != nil {
-					t.Fatal(err)
-				}
+				w.does(halfCloses)
 			}
-			awaitStaged(t, s, requestHalfClose, 2)
+			s.awaitRead(t)
 			disk.pass <- struct{}{}
 			awaitSync()
-			back := s.dial(t).say(test.says)
-			awaitStaged(t, s, test.kind, 1)
+			back := s.dial(t)
+			s.awaitAccepted(t, back)
+			back.say(test.says)
+			s.awaitRead(t)
 			open()
 
 			first.hears("ACK").hearsEnd()

@@ -1,19 +1,17 @@
-package engine
+package engine_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"loteria/codec"
-	"loteria/engine/lottery"
 )
+
+// graceMin is what SERVER_EXIT_GRACE is at least after the draw, as its help says.
+const graceMin = 2 * time.Second
 
 // Agencies that stay connected after the draw, each in a way of its own, don't keep the server from
 // ending. It counts those that have confirmed, asked on or closed, and names the others.
@@ -65,7 +63,7 @@ func TestStayAfterTheDraw(t *testing.T) {
 	wires[5].confirms(6)
 
 	err := s.end(t)
-	if stayed := time.Since(drawn); stayed < lingerMax {
+	if stayed := time.Since(drawn); stayed < graceMin {
 		t.Errorf("the server ended %v after the draw: that may be too little to confirm", stayed)
 	}
 	wantUnfinished(t, err, true, 1, 5)
@@ -107,15 +105,9 @@ func TestStayHalfClosed(t *testing.T) {
 	cfg := liveConfig(t)
 	cfg.Agencies, cfg.ExitGrace = 3, 200*time.Millisecond
 	s := serveLive(t, cfg)
-	one := s.dial(t).say(betJuan, "GET_WINNERS|1").hears("ACK")
-	if err := one.conn.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	one := s.dial(t).say(betJuan, "GET_WINNERS|1").hears("ACK").does(halfCloses)
 	s.stays(t, 3*cfg.ExitGrace)
-	two := s.dial(t).say(betCarlos, "GET_WINNERS|2").hears("ACK")
-	if err := two.conn.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	two := s.dial(t).say(betCarlos, "GET_WINNERS|2").hears("ACK").does(halfCloses)
 	s.stays(t, 3*cfg.ExitGrace)
 	three := s.dial(t).say("HELLO|3", "GET_WINNERS|3").hears(welcomed(), "").confirms(3)
 	one.hears(betJuan).hearsEnd()
@@ -129,10 +121,7 @@ func TestStayHalfClosed(t *testing.T) {
 	cfg.ExitGrace = 200 * time.Millisecond
 	s = serveLive(t, cfg)
 	two = s.dial(t).say(betCarlos).hears("ACK")
-	one = s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1)
-	if err := one.conn.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	one = s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1).does(halfCloses)
 	s.stays(t, cfg.ExitGrace) // long enough to notice
 	two.say("GET_WINNERS|2").hears(betCarlos)
 	one.hears(betJuan).hearsEnd()
@@ -141,10 +130,7 @@ func TestStayHalfClosed(t *testing.T) {
 
 	cfg.DataDir = t.TempDir()
 	s = serveLive(t, cfg)
-	one = s.dial(t).say("HELLO|1").hears(welcomed()).waits(1)
-	if err := one.conn.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	one = s.dial(t).say("HELLO|1").hears(welcomed()).waits(1).does(halfCloses)
 	wantUnfinished(t, s.end(t), false, 2)
 	one.hears(codec.CodeLotteryHasntEnded.String()).hearsEnd()
 }
@@ -159,8 +145,8 @@ func TestStayAway(t *testing.T) {
 	one := s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1)
 	three := s.dial(t).say(betMaria3).hears("ACK").waits(3)
 	two := s.dial(t).say("GET_WINNERS|2").hears("")
-	one.hears(betJuan).kill()
-	three.kill() // its winners unread
+	one.hears(betJuan).does(resets)
+	three.does(resets) // its winners unread
 	two.close()
 	wantUnfinished(t, s.end(t), true, 1, 3)
 
@@ -200,185 +186,6 @@ func TestStayAway(t *testing.T) {
 	}
 }
 
-// An agency that polls on one connection may take longer than the grace to ask again after the draw:
-// it is hung up on later than one that has its winners.
-func TestStayUntilAsked(t *testing.T) {
-	s, c := newCommitServer(lottery.Rules{Agencies: 1})
-	s.drawHeld.Store(true)
-	s.graceTicks, s.askTicks = 5, 10
-	for _, test := range []struct {
-		content bool
-		ticks   int
-	}{{true, 5}, {false, 10}} {
-		shut := new(shutSink)
-		lp := c.loops[0]
-		lp.server = s
-		sess := &session{conn: shut, loop: lp, agency: 1, content: test.content}
-		for tick := 1; tick <= test.ticks+1; tick++ {
-			lp.hangUp(sess)
-			if shut.ended != (tick > test.ticks) {
-				t.Errorf("it has what it needs: %v; after %d ticks hung up on: %v", test.content, tick, shut.ended)
-			}
-		}
-	}
-}
-
-// shutSink is a sink that knows whether our side was ended.
-type shutSink struct {
-	sink
-	ended bool
-}
-
-func (s *shutSink) shutWrite() { s.ended = true }
-
-// An agency that asks late gets all of its time to confirm, from when it was told its winners; once,
-// or it could stay by asking again and again.
-func TestStayToConfirm(t *testing.T) {
-	lp, sess, shut := late(t)
-	for range 9 {
-		lp.hangUp(sess)
-	}
-	told := func() { lp.answer([]reply{{session: sess, kind: lottery.Winners, agency: 1}}) }
-	sess.unanswered = 1
-	told()
-	for tick := 1; tick <= 6; tick++ {
-		lp.hangUp(sess)
-		if shut.ended != (tick > 5) {
-			t.Errorf("%d ticks after it was told its winners hung up on: %v", tick, shut.ended)
-		}
-		if tick < 6 {
-			sess.unanswered = 1
-			told()
-		}
-	}
-}
-
-// A frame that names agency 0 doesn't make the session nobody's: its time stays bounded.
-func TestStayAsNobody(t *testing.T) {
-	lp, sess, shut := late(t)
-	sess.unanswered = 1
-	lp.answer([]reply{{session: sess, kind: lottery.Reject, code: codec.CodeInvalidAgency}})
-	for range 11 {
-		lp.hangUp(sess)
-	}
-	if !shut.ended {
-		t.Error("it is never hung up on")
-	}
-}
-
-// A receipt that is on its way to the disk when the time is over is acknowledged before the end.
-func TestStayUntilAcknowledged(t *testing.T) {
-	lp, sess, shut := late(t)
-	sess.content, sess.unanswered = true, 1
-	for range 20 {
-		lp.hangUp(sess)
-	}
-	if shut.ended || !sess.deaf {
-		t.Fatalf("with its ACK owed, hung up on: %v; still read: %v", shut.ended, !sess.deaf)
-	}
-	lp.answer([]reply{{session: sess, kind: lottery.Receipt, agency: 1}})
-	if shut.bytes != len(codec.AppendAck(nil)) {
-		t.Errorf("it was sent %d bytes, not an ACK", shut.bytes)
-	}
-	if lp.hangUp(sess); !shut.ended {
-		t.Error("it stays behind its ACK")
-	}
-}
-
-// An agency that takes its winners slowly has its time to confirm behind the last of them. One that
-// takes a byte now and then and asks for more has as long as the slowest agency, and no longer.
-func TestStayAndTrickle(t *testing.T) {
-	const seconds = 20
-	winners := make([]byte, seconds*winnersRateMin)
-	perTick := int(winnersRateMin * tickPeriodMax / time.Second)
-	for _, test := range []struct {
-		name       string
-		take       int // bytes in each tick
-		asks       bool
-		least, max int // ticks until the session ends
-	}{
-		{"twice as fast as it must", 2 * perTick, false, seconds * 5, seconds*5 + 10},
-		{"a byte in a tick, and asks on", 1, true, seconds * 10, seconds*10 + 30},
-		{"as much as it is told, and asks on", 2 * perTick, true, seconds * 5, seconds*10 + 30},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			lp, sess, _ := late(t)
-			lp.server.cfg = DefaultConfig()
-			lp.server.later = func(time.Duration, func()) {} // ticks are all that happens
-			lp.server.noise = newNoise(zap.NewNop(), time.Now)
-			lp.server.admission = newAdmission(1, 1)
-			lp.server.admission.enter(sess.source)
-			lp.attach(noLoop{})
-			lp.load++
-			lp.add(sess)
-			fake := &fakeConn{session: sess}
-			sess.conn = fake
-			ask := func(payload []byte) {
-				sess.unanswered++
-				lp.answer([]reply{{session: sess, kind: lottery.Winners, agency: 1, payload: payload}})
-			}
-			ask(winners)
-			ticks := 0
-			for ; !sess.lastSaid && !sess.closed && ticks < 2*test.max; ticks++ {
-				fake.room = test.take
-				if sess.backlog != nil {
-					lp.flushSession(sess)
-				}
-				if test.asks && !sess.deaf && (sess.backlog == nil || sess.backlog.bytes < 1000) {
-					ask(winners[:2*perTick])
-				}
-				lp.hangUp(sess)
-			}
-			if ticks < test.least || ticks > test.max {
-				t.Errorf("it ends after %d ticks, want %d to %d", ticks, test.least, test.max)
-			}
-			if sess.closed != (test.take == 1) {
-				t.Errorf("closed with winners unread: %v", sess.closed)
-			}
-		})
-	}
-}
-
-// Who was told its last answer is gone after lingerMax, however slowly its system acknowledges it, and
-// whatever has no answer: nothing more is owed. After the draw its time to confirm comes before that.
-func TestStayBehindTheLastAnswer(t *testing.T) {
-	linger := int(lingerMax / tickPeriodMax)
-	for _, test := range []struct {
-		name    string
-		backlog bool
-		look    func(*loop, *session) // what every tick does
-		want    int                   // ticks until it is gone
-	}{
-		{"everything is in its system", false, (*loop).checkProgress, linger + 1},
-		{"it takes a byte in a tick", true, (*loop).hangUp, 5 + linger + 1},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			lp, sess, _ := late(t)
-			lp.server.cfg = DefaultConfig()
-			lp.server.noise = newNoise(zap.NewNop(), time.Now)
-			lp.server.admission = newAdmission(1, 1)
-			lp.server.admission.enter(sess.source)
-			lp.attach(noLoop{})
-			lp.load++
-			lp.add(sess)
-			fake := &fakeConn{session: sess, unacked: 1 << 20}
-			sess.conn = fake
-			sess.lastSaid, sess.deaf, sess.unanswered, sess.content = true, true, 1, true
-			if test.backlog {
-				sess.backlog = new(backlog)
-				sess.backlog.add(make([]byte, 1<<10), false)
-			}
-			ticks := 0
-			for ; !sess.closed && ticks < 10*test.want; ticks++ {
-				test.look(lp, sess)
-			}
-			if ticks != test.want {
-				t.Errorf("gone after %d ticks: %v; want %d", ticks, sess.closed, test.want)
-			}
-		})
-	}
-}
-
 // An agency that is done and comes again and again doesn't keep the server from ending, which would
 // wait for another one.
 func TestStayByComingAgain(t *testing.T) {
@@ -388,32 +195,30 @@ func TestStayByComingAgain(t *testing.T) {
 	one := s.dial(t).say("HELLO|1").hears(welcomed()).waits(1)
 	two := s.dial(t).say("GET_WINNERS|2").hears("")
 	one.hears("").confirms(1)
-	two.kill() // before the server can know that it has them
+	two.does(resets) // before the server can know that it has them
 	// There is always a connection open.
 	visits := 0
-	for deadline := time.Now().Add(socketTimeout); ; {
+	for deadline := time.Now().Add(patience); ; {
 		if time.Now().After(deadline) {
 			t.Fatal("the server doesn't end")
 		}
-		next, err := net.Dial("tcp", s.Addr().String())
+		next, err := dial(t.Context(), s.Addr().String(), nil, patience)
 		if err != nil {
 			break // the server has ended
 		}
-		if _, err := next.Write(frames("GET_WINNERS|1")); err != nil {
-			_ = next.Close() // the server is ending
+		next.t = t
+		_, err = next.conn.Write(frames("GET_WINNERS|1"))
+		answer, errAnswer := next.next()
+		if err != nil || errAnswer != nil {
+			next.close() // the server is ending
 			break
 		}
-		answer := make([]byte, len(frames("")))
-		if _, err := io.ReadFull(next, answer); err != nil {
-			_ = next.Close()
-			break
-		}
-		if !bytes.Equal(answer, frames("")) {
+		if answer != "" {
 			t.Errorf("a visitor is told %q", answer)
 		}
 		visits++
 		one.close()
-		one = &wire{t: t, conn: next.(*net.TCPConn)}
+		one = next
 		select {
 		case <-time.After(cfg.ExitGrace / 10): // the interval of the visits
 		case err := <-s.ended:
@@ -425,17 +230,4 @@ func TestStayByComingAgain(t *testing.T) {
 	if visits == 0 {
 		t.Error("nobody came again")
 	}
-}
-
-// late is a loop after the draw with a session of agency 1 that has not been told anything. Five ticks
-// are for one that has its winners, ten for one that has not.
-func late(t *testing.T) (*loop, *session, *shutSink) {
-	t.Helper()
-	s, c := newCommitServer(lottery.Rules{Agencies: 1})
-	s.drawHeld.Store(true)
-	s.graceTicks, s.askTicks = 5, 10
-	lp := c.loops[0]
-	lp.server = s
-	shut := new(shutSink)
-	return lp, &session{conn: shut, loop: lp, agency: 1}, shut
 }

@@ -1,8 +1,7 @@
-package engine
+package engine_test
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,9 +12,9 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
 
 	"loteria/codec"
+	"loteria/engine"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/ledger/ledgertest"
@@ -42,7 +41,7 @@ func TestStorageSyncFails(t *testing.T) {
 			w.hears(codec.CodeStorage.String()).hearsEnd()
 			w.close()
 		}
-		if err := s.end(t); !errors.Is(err, ErrStorage) || !errors.Is(err, syscall.EIO) {
+		if err := s.end(t); !errors.Is(err, engine.ErrStorage) || !errors.Is(err, syscall.EIO) {
 			t.Fatalf("seed %d: the server ends with %v", seed, err)
 		}
 
@@ -98,7 +97,7 @@ func TestStorageFills(t *testing.T) {
 	agency.close()
 	err := s.end(t)
 	var full *ledger.NoSpaceError
-	if !errors.Is(err, ErrStorage) || !errors.As(err, &full) || full.Needs != reserved || !strings.HasSuffix(err.Error(), makeRoom) {
+	if !errors.Is(err, engine.ErrStorage) || !errors.As(err, &full) || full.Needs != reserved || !strings.HasSuffix(err.Error(), makeRoom) {
 		t.Errorf("the server ends with %v, want it to need %d bytes", err, reserved)
 	}
 	fsys.LimitSpace(-1)
@@ -121,12 +120,14 @@ func TestStorageAtStart(t *testing.T) {
 		{"read-only", syscall.EROFS, true, false},
 		{"not permitted", syscall.EACCES, false, false},
 		{"in use", ledger.ErrLocked, false, false},
+		{"disk full, by its path", &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOSPC}, true, true},
+		{"not permitted, by its path", &fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, false, false},
 	} {
 		for _, op := range []ledgertest.Op{ledgertest.Mkdir, ledgertest.Create, ledgertest.Allocate, ledgertest.Write, ledgertest.Sync, ledgertest.SyncDir} {
 			fsys := ledgertest.NewFS(1)
 			fsys.Break(ledgertest.Fault{Op: op, N: 1, Err: test.err})
-			_, err := open(liveConfig(t), zap.NewNop(), ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
-			if !errors.Is(err, test.err) || errors.Is(err, ErrStorage) != test.storage {
+			_, err := engine.OpenWith(liveConfig(t), zap.NewNop(), ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
+			if !errors.Is(err, test.err) || errors.Is(err, engine.ErrStorage) != test.storage {
 				t.Errorf("%s at %v: %v, want ErrStorage: %v", test.name, op, err, test.storage)
 			}
 			if strings.HasSuffix(err.Error(), makeRoom) != test.full {
@@ -136,9 +137,6 @@ func TestStorageAtStart(t *testing.T) {
 				t.Errorf("%s at %v: %d files are left open", test.name, op, fsys.OpenFiles())
 			}
 		}
-		if err := startError("data", fmt.Errorf("%w", &fs.PathError{Op: "open", Path: "x", Err: test.err})); errors.Is(err, ErrStorage) != test.storage {
-			t.Errorf("%s: %v", test.name, err)
-		}
 	}
 }
 
@@ -147,7 +145,7 @@ func TestStorageAtStart(t *testing.T) {
 func TestStorageDurabilityOS(t *testing.T) {
 	type run struct{ syncs, writes, warnings int }
 	runs := map[string]run{}
-	for _, durability := range []string{DurabilityFsync, DurabilityOS} {
+	for _, durability := range []string{engine.DurabilityFsync, engine.DurabilityOS} {
 		cfg := liveConfig(t)
 		cfg.Agencies, cfg.Durability = 1, durability
 		disk := &countingDisk{}
@@ -162,12 +160,12 @@ func TestStorageDurabilityOS(t *testing.T) {
 		}
 		line := "1,Juan,Pérez,12345678,1990-05-23,7574\r\n"
 		wantExports(t, cfg.DataDir, line+line+line, line+line+line)
-		warnings := s.logs.FilterMessage("config").FilterLevelExact(zapcore.WarnLevel).FilterField(zap.String("SERVER_DURABILITY", DurabilityOS)).Len()
+		warnings := s.logs.FilterMessage("config").FilterLevelExact(zapcore.WarnLevel).FilterField(zap.String("SERVER_DURABILITY", engine.DurabilityOS)).Len()
 		runs[durability] = run{disk.dataSyncs, disk.writes, warnings}
 	}
 	// A segment's header, the settings, 3 batches, a report, the seal, a receipt, and the seal again when
 	// the ledger is closed; a sync of data for each but the header and the seals, or only before each seal.
-	want := map[string]run{DurabilityFsync: {syncs: 6, writes: 9}, DurabilityOS: {syncs: 2, writes: 9, warnings: 1}}
+	want := map[string]run{engine.DurabilityFsync: {syncs: 6, writes: 9}, engine.DurabilityOS: {syncs: 2, writes: 9, warnings: 1}}
 	for durability, got := range runs {
 		if got != want[durability] {
 			t.Errorf("%s: %+v, want %+v", durability, got, want[durability])
@@ -268,10 +266,9 @@ func TestVerify(t *testing.T) {
 				got.Bets != test.want.Bets || got.Winners != test.want.Winners || got.Drawn != test.want.Drawn || !slices.Equal(got.Reported, test.want.Reported) {
 				t.Errorf("got %+v\nwant %+v", got, test.want)
 			}
-			core, _ := observer.New(zapcore.InfoLevel)
 			cfg := liveConfig(t)
 			cfg.DataDir, cfg.Agencies, cfg.WinningNumber = dataDir, max(got.Settings.Agencies, 1), got.Settings.WinningNumber
-			s, err := Open(cfg, zap.New(core))
+			s, err := engine.Open(cfg, zap.NewNop())
 			switch {
 			case errors.Is(test.err, history.ErrNoLedger):
 			case test.err != nil && !errors.Is(err, test.err) || test.err == nil && err != nil:
