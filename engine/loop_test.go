@@ -39,6 +39,7 @@ func TestOutboundScratchIsBounded(t *testing.T) {
 type fakeConn struct {
 	room    int
 	unacked int // one less at each look
+	broken  error
 	closed  bool
 	session *session
 }
@@ -51,7 +52,7 @@ func (c *fakeConn) send(p []byte) (int, error) {
 
 func (c *fakeConn) unacknowledged() (int, error) {
 	c.unacked = max(c.unacked-1, 0)
-	return c.unacked, nil
+	return c.unacked, c.broken
 }
 
 func (c *fakeConn) shutWrite() {}
@@ -309,6 +310,16 @@ func TestStayAndTrickle(t *testing.T) {
 				t.Errorf("closed with winners unread: %v", sess.closed)
 			}
 		})
+	}
+}
+
+// A session is gone whose socket doesn't say any more how much of the winners its peer has taken.
+func TestStayOnBrokenSocket(t *testing.T) {
+	lp, sess, fake := lateFake(t)
+	fake.room, fake.broken, sess.unanswered = 1<<10, errors.New("gone"), 1
+	lp.answer([]reply{{session: sess, kind: lottery.Winners, agency: 1}})
+	if !sess.closed || len(lp.sessions) != 0 {
+		t.Errorf("closed: %v, with %d sessions", sess.closed, len(lp.sessions))
 	}
 }
 
