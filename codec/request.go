@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 )
 
@@ -13,6 +14,24 @@ const agencyDigitsMax = 9
 
 // AppendAgency appends the id to dst, as it is on the wire.
 func AppendAgency(dst []byte, a Agency) []byte { return strconv.AppendUint(dst, uint64(a), 10) }
+
+// AgenciesListed is how many agencies a message should name before it only counts.
+const AgenciesListed = 20
+
+// ListAgencies names agencies for a message: so many at most, and how many more there are.
+func ListAgencies(ids []Agency, most int) string {
+	var b []byte
+	for i, id := range ids {
+		if i == most {
+			return fmt.Sprintf("%s and %d more", b, len(ids)-i)
+		}
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = AppendAgency(b, id)
+	}
+	return string(b)
+}
 
 // ParseAgency reads an agency's id; ok is false if b is not one. It doesn't know which agencies a
 // server expects.

@@ -133,3 +133,17 @@ func TestAppendRequests(t *testing.T) {
 		}
 	}
 }
+
+func TestListAgencies(t *testing.T) {
+	ids := []Agency{1, 3, 999_999_999, 7}
+	for most, want := range map[int]string{
+		0: " and 4 more", 1: "1 and 3 more", 3: "1, 3, 999999999 and 1 more", 4: "1, 3, 999999999, 7", 9: "1, 3, 999999999, 7",
+	} {
+		if got := ListAgencies(ids, most); got != want {
+			t.Errorf("at most %d: %q, want %q", most, got, want)
+		}
+	}
+	if got := ListAgencies(nil, 5); got != "" {
+		t.Errorf("none: %q", got)
+	}
+}

@@ -204,3 +204,48 @@ func TestConnectionsFlood(t *testing.T) {
 		t.Errorf("the log says %v, want %d refused", counts, flood)
 	}
 }
+
+// Of peers that keep back the last byte of their frames, the first ones are told
+// ERROR_TIMEOUT, behind what else they are owed. The last ones may finish theirs.
+// Nobody who is honest notices, and the log counts them under their own limit.
+func TestPartialBytesOverSockets(t *testing.T) {
+	const (
+		frameBytes = 16 << 10
+		peers      = 12
+		fit        = 3 // the allocator adds 2 kB to each
+	)
+	cfg := liveConfig(t)
+	cfg.FrameBytesMax, cfg.PartialBytesMax, cfg.EventLoops = frameBytes, 64<<10, 2
+	cfg.NoExport = true
+	s := serveLive(t, cfg)
+	honest := s.dial(t).say(betCarlos).hears("ACK")
+	late := s.dial(t)
+	said := frames("", strings.Repeat("\n", frameBytes))
+	last := len(said) - 1
+	var all []*wire
+	for range peers {
+		all = append(all, s.dial(t).does(raw(string(said[:last]))))
+		s.awaitRead(t)
+		honest.say(betCarlos).hears("ACK")
+	}
+	empty, timeout := codec.CodeEmptyBatch.String(), codec.CodeTimeout.String()
+	for i, w := range all {
+		w.hears(empty)
+		if i < peers-fit {
+			w.hears(timeout).hearsEnd()
+		} else {
+			w.does(raw(string(said[last:]))).hears(empty)
+		}
+		w.close()
+	}
+	late.say(betCarlos).hears("ACK").close()
+	honest.close()
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Errorf("result %v", err)
+	}
+	counts := s.logs.FilterMessage("limites").All()[0].ContextMap()
+	if counts["parciales_bytes"] != int64(peers-fit) || counts["espera"] != int64(0) {
+		t.Errorf("the log says %v", counts)
+	}
+}

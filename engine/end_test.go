@@ -1,10 +1,13 @@
 package engine_test
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"loteria/codec"
+	"loteria/engine"
 	"loteria/engine/ledger"
 )
 
@@ -68,7 +71,7 @@ func TestEndCountsWhoIsBackInTime(t *testing.T) {
 			// Behind the first sync: another bet, and both say that it was their last
 			// word. The second group begins with an agency and ends with none.
 			second := s.dial(t)
-			s.awaitAccepted(t, second)
+			s.awaitAccepted(t)
 			second.say(betMaria)
 			s.awaitRead(t)
 			for _, w := range []*wire{first, second} {
@@ -78,7 +81,7 @@ func TestEndCountsWhoIsBackInTime(t *testing.T) {
 			disk.pass <- struct{}{}
 			awaitSync()
 			back := s.dial(t)
-			s.awaitAccepted(t, back)
+			s.awaitAccepted(t)
 			back.say(test.says)
 			s.awaitRead(t)
 			open()
@@ -92,6 +95,45 @@ func TestEndCountsWhoIsBackInTime(t *testing.T) {
 			}
 			if n := s.count("sorteo", "success"); n != 1 {
 				t.Errorf("the draw was logged %d times", n)
+			}
+		})
+	}
+}
+
+// Event loops that end by themselves end the server, whatever else is going on.
+func TestEndOfTheEngine(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		// play brings the server to where its engine ends.
+		play func(t *testing.T, s *liveServer)
+		// also what may come at the same time; clean: it may then be the reason.
+		also   func(s *liveServer)
+		clean  bool
+		rounds int // what comes first differs
+	}{
+		{"nobody came", func(*testing.T, *liveServer) {}, func(*liveServer) {}, false, 1},
+		{"agencies are missing", func(t *testing.T, s *liveServer) { s.dial(t).waits(1) }, func(*liveServer) {}, false, 1},
+		// What the answer behind the winners says is that they count as served.
+		{"everything is served", func(t *testing.T, s *liveServer) {
+			one, two := s.dial(t).waits(1), s.dial(t).say("GET_WINNERS|2").hears("")
+			one.hears("")
+			for _, w := range []*wire{one, two} {
+				w.say("").hears(codec.CodeEmptyBatch.String())
+			}
+		}, func(*liveServer) {}, true, 5},
+		{"and it is told to stop", func(t *testing.T, s *liveServer) { s.dial(t).waits(1) }, func(s *liveServer) { s.stop() }, true, 5},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for range test.rounds {
+				cfg := liveConfig(t)
+				cfg.NoExport = true
+				s := serveLive(t, cfg)
+				test.play(t, s)
+				s.LoopEnds()
+				test.also(s)
+				if err := s.end(t); !errors.Is(err, engine.ErrEngine) && (err != nil || !test.clean) {
+					t.Fatalf("result %v", err)
+				}
 			}
 		})
 	}

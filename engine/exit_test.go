@@ -196,7 +196,7 @@ func TestExitStopped(t *testing.T) {
 	one := s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1)
 	twice := s.dial(t).waits(1).waits(1)
 	two := s.dial(t).say("HELLO|2", betCarlos).hears(welcomed(), "ACK")
-	s.awaitAccepted(t, stranger)
+	s.awaitAccepted(t)
 	stopped := time.Now()
 	s.stop()
 	one.hears(codec.CodeLotteryHasntEnded.String()).hearsEnd()

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"loteria/codec"
 )
 
 const (
@@ -25,13 +27,13 @@ func (s *Server) sayMissingNowAndThen(now time.Time) {
 func (s *Server) sayMissing(now time.Time) {
 	s.missingNext = now.Add(missingPeriod)
 	action, result := "espera", "in_progress"
-	if s.committer.lottery.Drawn() {
+	if s.committer.Lottery().Drawn() {
 		action = "entrega"
 	}
-	missing := s.committer.exit.missing()
+	missing := s.committer.Exit().Missing()
 	fields := []zap.Field{zap.Int("faltan", len(missing))}
 	if len(missing) > 0 {
-		fields = append(fields, zap.String("agencias", agencyList(missing)))
+		fields = append(fields, zap.String("agencias", codec.ListAgencies(missing, codec.AgenciesListed)))
 	} else {
 		result = "success"
 	}

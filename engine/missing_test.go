@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -10,8 +12,76 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"loteria/engine/lottery"
+	"loteria/codec"
+	"loteria/engine/commit"
+	"loteria/engine/front"
+	"loteria/engine/front/fronttest"
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
 )
+
+// undriven is a server that serves nobody: a test hands requests over in the place of its loops, and
+// says when it commits.
+type undriven struct {
+	*Server
+	t     *testing.T
+	disk  *ledgertest.FS
+	now   time.Time
+	loops []*fronttest.Loop
+}
+
+func newUndriven(t *testing.T, agencies int, log *zap.Logger) *undriven {
+	t.Helper()
+	u := &undriven{t: t, disk: ledgertest.NewFS(1), now: time.Unix(1_000_000, 0)}
+	cfg := DefaultConfig()
+	cfg.DataDir, cfg.Agencies, cfg.EventLoops, cfg.NoExport = "data", agencies, 2, true
+	var err error
+	u.Server, err = open(cfg, log, environment{
+		ledger: ledger.Options{FS: u.disk},
+		front:  front.Config{Now: func() time.Time { return u.now }},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := u.Close(); err != nil && u.disk.Broken() == 0 {
+			t.Error(err)
+		}
+	})
+	for _, lp := range u.front.Loops() {
+		u.loops = append(u.loops, new(fronttest.Loop))
+		lp.Attach(u.loops[len(u.loops)-1])
+	}
+	return u
+}
+
+// session is a connection, as the committer knows it.
+func (u *undriven) session() *front.Session {
+	u.t.Helper()
+	s, _, ok := u.front.Admit(front.Source{})
+	if !ok {
+		u.t.Fatal("a connection is refused")
+	}
+	return s
+}
+
+// says hands a request of the session over.
+func (u *undriven) says(s *front.Session, kind commit.RequestKind, id codec.Agency) {
+	stage := u.committer.Stages()[slices.Index(u.front.Loops(), s.Loop())]
+	stage.Add(commit.Request{Peer: &s.Peer, Kind: kind, Agency: id}, nil, nil)
+}
+
+// answering reports whether a loop has something to do.
+func (u *undriven) answering() bool {
+	return slices.ContainsFunc(u.loops, (*fronttest.Loop).Busy)
+}
+
+func (u *undriven) commits() {
+	u.t.Helper()
+	if err := u.commit(); err != nil {
+		u.t.Fatal(err)
+	}
+}
 
 // waits are the lines that name the agencies that are missing.
 func waits(logs *observer.ObservedLogs) (lines []string) {
@@ -27,52 +97,42 @@ func waits(logs *observer.ObservedLogs) (lines []string) {
 // The log names the agencies that are missing now and then, and with every report when few are left;
 // behind the draw those that don't have their winners.
 func TestMissingAreNamed(t *testing.T) {
-	s, c := newCommitServer(lottery.Rules{Agencies: 6})
 	core, logs := observer.New(zap.InfoLevel)
-	s.log = zap.New(core)
-	s.committer.onReport, s.cfg.NoExport = s.reported, true
-	now := time.Unix(1_000_000, 0)
-	s.now = func() time.Time { return now }
-	s.sayMissing(now)
+	u := newUndriven(t, 6, zap.New(core))
 	wants := func(what string, want ...string) {
 		t.Helper()
 		if got := waits(logs); !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", what, got, want)
 		}
 	}
+	u.sayMissing(u.now)
 	wants("at first", "espera in_progress 6 1, 2, 3, 4, 5, 6")
-	commit := func() {
-		t.Helper()
-		if err := s.commit(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	one, two := c.session(0), c.session(1)
-	for id, session := range []*session{one, two} {
-		c.say(session, requestHello, s.committer.exit.missing()[id])
-	}
-	c.getWinners(one, 1)
-	commit()
+	one, two := u.session(), u.session()
+	u.says(one, commit.Hello, 1)
+	u.says(two, commit.Hello, 2)
+	u.says(one, commit.GetWinners, 1)
+	u.commits()
 	wants("many are missing")
-	s.sayMissingNowAndThen(now.Add(missingPeriod - 1))
+	u.sayMissingNowAndThen(u.now.Add(missingPeriod - 1))
 	wants("too soon")
-	s.sayMissingNowAndThen(now.Add(missingPeriod))
+	u.sayMissingNowAndThen(u.now.Add(missingPeriod))
 	wants("after a while", "espera in_progress 5 2, 3, 4, 5, 6")
-	c.getWinners(two, 2)
-	commit()
+	u.says(two, commit.GetWinners, 2)
+	u.commits()
 	wants("still many")
-	c.getWinners(c.session(0), 4)
-	commit()
+	u.says(u.session(), commit.GetWinners, 4)
+	u.commits()
 	wants("few", "espera in_progress 3 3, 5, 6")
-	c.getWinners(c.session(0), 6)
-	c.getWinners(c.session(0), 3)
-	commit()
+	u.says(u.session(), commit.GetWinners, 6)
+	u.says(u.session(), commit.GetWinners, 3)
+	u.commits()
 	wants("fewer, by two at once", "espera in_progress 1 5")
-	c.getWinners(c.session(0), 5)
-	c.say(one, requestReceived, 1)
-	commit()
+	u.says(u.session(), commit.GetWinners, 5)
+	u.commits()
 	wants("nobody")
-	s.sayMissing(now)
+	u.says(one, commit.Received, 1)
+	u.commits()
+	u.sayMissing(u.now)
 	wants("after the draw", "entrega in_progress 5 2, 3, 4, 5, 6")
 }
 
@@ -90,50 +150,46 @@ func (c *syncedCore) Sync() error {
 // The line of the draw is out before any winners leave: whoever kills the server then has a log that
 // tells of it.
 func TestDrawIsLoggedBeforeWinnersLeave(t *testing.T) {
-	s, c := newCommitServer(lottery.Rules{Agencies: 2})
 	core, logs := observer.New(zap.InfoLevel)
+	var u *undriven
 	synced := 0
-	s.log = zap.New(&syncedCore{core, func() {
+	u = newUndriven(t, 2, zap.New(&syncedCore{core, func() {
 		synced++
-		if logs.FilterMessage("sorteo").Len() != 1 || delivered(c) != 0 {
-			t.Errorf("written out with %d lines of the draw, and %d answers had left", logs.FilterMessage("sorteo").Len(), delivered(c))
+		if logs.FilterMessage("sorteo").Len() != 1 || u.answering() {
+			t.Errorf("written out with %d lines of the draw; answers had left: %v", logs.FilterMessage("sorteo").Len(), u.answering())
 		}
-	}})
-	s.committer.onReport, s.committer.onDraw, s.cfg.NoExport = s.reported, s.drawn, true
-	c.getWinners(c.session(0), 1)
-	c.getWinners(c.session(1), 2)
-	if err := s.commit(); err != nil {
-		t.Fatal(err)
-	}
-	if synced != 1 || delivered(c) != 2 {
-		t.Errorf("written out %d times, %d answers left", synced, delivered(c))
+	}}))
+	u.says(u.session(), commit.GetWinners, 1)
+	u.says(u.session(), commit.GetWinners, 2)
+	u.commits()
+	if synced != 1 || !u.answering() {
+		t.Errorf("written out %d times, answers left: %v", synced, u.answering())
 	}
 }
 
-// A line that is written late has the time of what it is about.
-func TestLateLinesHaveTheirTime(t *testing.T) {
-	core, logs := observer.New(zap.InfoLevel)
-	log := zap.New(core)
-	began := time.Unix(1_000_000, 0)
-	now := began
-	server := &Server{log: log, noise: newNoise(log, func() time.Time { return now }), awarded: newFirsts(1)}
-	lp := newLoop(server)
-	answer := &reply{session: new(session), kind: lottery.Winners, agency: 1, told: true}
-	now = began.Add(time.Second)
-	lp.clock.at = began
-	lp.logReply(answer) // the first of the agency
-	now = now.Add(time.Second)
-	lp.clock.at = began.Add(1)
-	lp.logReply(answer) // one that others can provoke, too
-	lp.clock.at = began.Add(2)
-	lp.logReply(answer) // and one that is suppressed
-	now = now.Add(time.Minute)
-	server.noise.flush()
-	var times []time.Duration
-	for _, entry := range logs.All() {
-		times = append(times, entry.Time.Sub(began))
-	}
-	if want := []time.Duration{0, 1, 2}; !slices.Equal(times, want) {
-		t.Errorf("the lines have the times %v, want %v", times, want)
+// No answer leaves before its group is durable, nor when it can't be made so. Not even those that need
+// no record, since they may tell of what is in the group.
+func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		fault ledgertest.Fault
+	}{
+		{"a group that can't be synced", ledgertest.Fault{Op: ledgertest.SyncData, N: 1}},
+		{"a draw that can't be sealed", ledgertest.Fault{Op: ledgertest.Create, N: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			core, logs := observer.New(zap.InfoLevel)
+			u := newUndriven(t, 1, zap.New(core))
+			u.disk.Break(test.fault)
+			one := u.session()
+			u.says(one, commit.Hello, 1)
+			u.says(one, commit.GetWinners, 1)
+			if err := u.commit(); !errors.Is(err, ErrStorage) || !errors.Is(err, syscall.EIO) {
+				t.Errorf("error %v", err)
+			}
+			if u.answering() || logs.FilterMessage("sorteo").Len() > 0 {
+				t.Errorf("answers left: %v; the log says %v", u.answering(), logs.All())
+			}
+		})
 	}
 }

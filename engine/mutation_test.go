@@ -21,211 +21,262 @@ const mutationsEnv = "LOTERIA_MUTATIONS"
 // mutation is the program with one mistake. The simulation has to find it
 // within seeds runs.
 type mutation struct {
-	name     string
+	name    string
+	changes []change
+	seeds   int
+}
+
+type change struct {
 	file     string // from this directory
 	old, new string // old stands there exactly once
-	seeds    int
+}
+
+// tooEarly lets the replies of a kind leave before their group is durable.
+func tooEarly(kind string) []change {
+	return []change{{
+		file: "commit/committer.go",
+		old:  "\tif len(c.runs) > 0 {",
+		new: `	late := g.Replies[:0:0]
+	for _, r := range g.Replies {
+		if r.Kind == ` + kind + ` {
+			c.Early([]Reply{r})
+		} else {
+			late = append(late, r)
+		}
+	}
+	g.Replies = late
+	if len(c.runs) > 0 {`,
+	},
+		{file: "commit/committer.go", old: "type Committer struct {", new: "type Committer struct {\n\tEarly func([]Reply)"},
+		{file: "server.go", old: "\tif state.Drawn() {\n\t\ts.front.Drawn()", new: "\ts.committer.Early = s.front.Deliver\n\tif state.Drawn() {\n\t\ts.front.Drawn()"},
+	}
 }
 
 var mutations = []mutation{
 	{
-		name:  "ack before sync",
-		file:  "ledger/ledger.go",
-		old:   "if l.durability == Fsync {\n\t\tif err := l.sync()",
-		new:   "if l.durability == Fsync+9 {\n\t\tif err := l.sync()",
+		name: "ack before sync",
+		changes: []change{{
+			file: "ledger/ledger.go",
+			old:  "if l.durability == Fsync {\n\t\tif err := l.sync()",
+			new:  "if l.durability == Fsync+9 {\n\t\tif err := l.sync()",
+		}},
 		seeds: 500,
 	},
 	{
-		name:  "no directory sync at rotation",
-		file:  "ledger/ledger.go",
-		old:   "if err := l.fsys.SyncDir(l.dir); err != nil {\n\t\treturn err\n\t}\n\tl.path, l.groupFirst = path, l.next\n\tl.segments++",
-		new:   "l.path, l.groupFirst = path, l.next\n\tl.segments++",
+		name: "no directory sync at rotation",
+		changes: []change{{
+			file: "ledger/ledger.go",
+			old:  "if err := l.fsys.SyncDir(l.dir); err != nil {\n\t\treturn err\n\t}\n\tl.path, l.groupFirst = path, l.next\n\tl.segments++",
+			new:  "l.path, l.groupFirst = path, l.next\n\tl.segments++",
+		}},
 		seeds: 2000,
 	},
 	{
-		name:  "no sync of a sealed segment",
-		file:  "ledger/ledger.go",
-		old:   "if err := l.live.Sync(); err != nil {\n\t\treturn err\n\t}\n\tsealed := ",
-		new:   "sealed := ",
+		name: "no sync of a sealed segment",
+		changes: []change{{
+			file: "ledger/ledger.go",
+			old:  "if err := l.live.Sync(); err != nil {\n\t\treturn err\n\t}\n\tsealed := ",
+			new:  "sealed := ",
+		}},
 		seeds: 2000,
 	},
 	{
-		name:  "a restart believes a sync that failed",
-		file:  "ledger/ledger.go",
-		old:   "if err := l.rewrite(&p.r, newest, offset); err != nil {\n\t\treturn err\n\t}",
-		new:   "_ = newest",
+		name: "a restart believes a sync that failed",
+		changes: []change{{
+			file: "ledger/ledger.go",
+			old:  "if err := l.rewrite(&p.r, newest, offset); err != nil {\n\t\treturn err\n\t}",
+			new:  "_ = newest",
+		}},
 		seeds: 5000,
 	},
 	{
-		name:  "a restart believes a directory that was not synced",
-		file:  "ledger/ledger.go",
-		old:   "if err := l.fsys.SyncDir(l.dir); err != nil {\n\t\treturn err\n\t}\n\tl.next, l.chain",
-		new:   "l.next, l.chain",
+		name: "a restart believes a directory that was not synced",
+		changes: []change{{
+			file: "ledger/ledger.go",
+			old:  "if err := l.fsys.SyncDir(l.dir); err != nil {\n\t\treturn err\n\t}\n\tl.next, l.chain",
+			new:  "l.next, l.chain",
+		}},
 		seeds: 20000,
 	},
 	{
-		name:  "remains of a torn write stay",
-		file:  "ledger/ledger.go",
-		old:   "if err := live.Truncate(offset); err != nil {",
-		new:   "if err := error(nil); err != nil {",
+		name: "remains of a torn write stay",
+		changes: []change{{
+			file: "ledger/ledger.go",
+			old:  "if err := live.Truncate(offset); err != nil {",
+			new:  "if err := error(nil); err != nil {",
+		}},
 		seeds: 100000,
 	},
 	{
-		name:  "tail rule that cuts an acknowledged record of the last group",
-		file:  "ledger/tail.go",
-		old:   "return judgement{refused, d.reason}, nil",
-		new:   "return judgement{torn, d.reason}, nil",
+		name: "tail rule that cuts an acknowledged record of the last group",
+		changes: []change{{
+			file: "ledger/tail.go",
+			old:  "return judgement{refused, d.reason}, nil",
+			new:  "return judgement{torn, d.reason}, nil",
+		}},
 		seeds: 500,
 	},
 	{
-		name:  "tail rule that cuts an acknowledged record of an earlier group",
-		file:  "ledger/tail.go",
-		old:   "if later != 0 {",
-		new:   "if later == 1<<63 {",
+		name: "tail rule that cuts an acknowledged record of an earlier group",
+		changes: []change{{
+			file: "ledger/tail.go",
+			old:  "if later != 0 {",
+			new:  "if later == 1<<63 {",
+		}},
 		seeds: 500,
 	},
 	{
-		name:  "no fencing of a session that was taken over",
-		file:  "lottery/lottery.go",
-		old:   "l.unbind(older)\n\t\t\teffects",
-		new:   "effects",
+		name: "no fencing of a session that was taken over",
+		changes: []change{{
+			file: "lottery/lottery.go",
+			old:  "l.unbind(older)\n\t\t\teffects",
+			new:  "effects",
+		}},
 		seeds: 500,
 	},
 	{
-		name:  "an older connection's words count behind a newer one's HELLO",
-		file:  "lottery/lottery.go",
-		old:   "s.Number < a.fence",
-		new:   "s.Number < a.fence-a.fence",
+		name: "an older connection's words count behind a newer one's HELLO",
+		changes: []change{{
+			file: "lottery/lottery.go",
+			old:  "s.Number < a.fence",
+			new:  "s.Number < a.fence-a.fence",
+		}},
 		seeds: 5000,
 	},
 	{
-		name: "stored counted before it is durable",
-		file: "committer.go",
-		old:  "\tif len(c.runs) > 0 {",
-		new: `	late := c.replies[:0:0]
-	for _, r := range c.replies {
-		if r.kind == lottery.Welcome {
-			r.session.loop.deliver([]reply{r})
-		} else {
-			late = append(late, r)
-		}
-	}
-	c.replies = late
-	if len(c.runs) > 0 {`,
-		seeds: 5000,
+		name:    "stored counted before it is durable",
+		changes: tooEarly("Welcome"),
+		seeds:   5000,
 	},
 	{
-		name:  "winners count as taken once they are in the socket",
-		file:  "loop.go",
-		old:   "if half && s.told {",
-		new:   "if s.told {",
+		name: "winners count as taken once they are in the socket",
+		changes: []change{{
+			file: "front/loop.go",
+			old:  "\tif s.phase.after(allSent) == gone {",
+			new:  "\tif s.delivery == untaken {\n\t\ts.taken(&lp.rd)\n\t}\n\tif s.phase.after(allSent) == gone {",
+		}},
 		seeds: 500,
 	},
 	{
-		name:  "winners count as taken when the connection is reset",
-		file:  "handler.go",
-		old:   "if errors.Is(err, io.EOF) && sess.told && sess.backlog == nil {",
-		new:   "if sess.told && sess.backlog == nil {",
+		name: "winners count as taken when the connection is reset",
+		changes: []change{{
+			file: "front/handler.go",
+			old:  "if errors.Is(err, io.EOF) && sess.delivery == untaken && sess.backlog == nil {",
+			new:  "if sess.delivery == untaken && sess.backlog == nil {",
+		}},
 		seeds: 5000,
 	},
 	{
-		name:  "winners count as taken while the peer's system has not all of them",
-		file:  "handler.go",
-		old:   "if n, err := sess.conn.unacknowledged(); n == 0 && err == nil {",
-		new:   "if _, err := sess.conn.unacknowledged(); err == nil {",
+		name: "winners count as taken while the peer's system has not all of them",
+		changes: []change{{
+			file: "front/handler.go",
+			old:  "if n, err := sess.conn.Unacknowledged(); n == 0 && err == nil {",
+			new:  "if _, err := sess.conn.Unacknowledged(); err == nil {",
+		}},
 		seeds: 5000,
 	},
 	{
-		name:  "winners count as taken while the socket has not all of them",
-		file:  "handler.go",
-		old:   "sess.told && sess.backlog == nil {",
-		new:   "sess.told {",
+		name: "winners count as taken while the socket has not all of them",
+		changes: []change{{
+			file: "front/handler.go",
+			old:  "sess.delivery == untaken && sess.backlog == nil {",
+			new:  "sess.delivery == untaken {",
+		}},
 		seeds: 5000,
 	},
 	{
-		name:  "an agency that has to confirm counts as served when it closes",
-		file:  "lottery/lottery.go",
-		old:   "if a.served || a.confirms || s.hello {",
-		new:   "if a.served {",
+		name: "an agency that has to confirm counts as served when it closes",
+		changes: []change{{
+			file: "lottery/lottery.go",
+			old:  "if a.served || a.confirms || s.hello {",
+			new:  "if a.served {",
+		}},
 		seeds: 2000,
 	},
 	{
-		name: "a receipt is answered before it is durable",
-		file: "committer.go",
-		old:  "\tif len(c.runs) > 0 {",
-		new: `	late := c.replies[:0:0]
-	for _, r := range c.replies {
-		if r.kind == lottery.Receipt {
-			r.session.loop.deliver([]reply{r})
-		} else {
-			late = append(late, r)
-		}
-	}
-	c.replies = late
-	if len(c.runs) > 0 {`,
+		name:    "a receipt is answered before it is durable",
+		changes: tooEarly("Receipt"),
+		seeds:   5000,
+	},
+	{
+		name: "who is served is not in the ledger",
+		changes: []change{{
+			file: "commit/committer.go",
+			old:  "if len(g.Served) > 0 {",
+			new:  "if len(g.Served) > 1<<30 {",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "a restart forgets who is served",
+		changes: []change{{
+			file: "lottery/lottery.go",
+			old:  "case entry == ServedEntry:\n\t\tl.serve(a)",
+			new:  "case entry == ServedEntry:",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "a server that starts after the draw waits for ever for somebody to come",
+		changes: []change{{
+			file: "commit/exit.go",
+			old:  "case x.open > 0, !drawn && !x.came:",
+			new:  "case x.open > 0, !x.came:",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "a server ends after the draw, whoever is not served",
+		changes: []change{{
+			file: "commit/exit.go",
+			old:  "case drawn && x.lottery.Unserved() == 0 && x.absent == 0:",
+			new:  "case drawn:",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "an agency that stays connected keeps the server from ending",
+		changes: []change{{
+			file: "front/loop.go",
+			old:  "if s.lateTicks++; s.lateTicks <= limit {",
+			new:  "if s.lateTicks++; s.lateTicks <= 1<<30 {",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "the checksum forgets a batch that was stored before a restart",
+		changes: []change{{
+			file: "lottery/lottery.go",
+			old:  "l.store(a, count, lines, winners)",
+			new:  "l.store(a, count, codec.Stretch{Sum: uint32(a.checksum), Seed: uint32(a.checksum)}, winners)",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "a wrong proof is as good as a right one",
+		changes: []change{{
+			file: "front/authentication.go",
+			old:  "case !rd.secrets.verify(s.handshake.agency, s.handshake.nonce, proof):",
+			new:  "case proof == codec.Proof{}:",
+		}},
 		seeds: 5000,
 	},
 	{
-		name:  "who is served is not in the ledger",
-		file:  "committer.go",
-		old:   "if len(c.served) > 0 {",
-		new:   "if len(c.served) > 1<<30 {",
+		name: "a message before the proof is taken",
+		changes: []change{{
+			file: "front/authentication.go",
+			old:  "func (s *Session) stranger(rd *reader) bool { return rd.secrets != nil && s.proved == 0 }",
+			new:  "func (s *Session) stranger(rd *reader) bool { return rd.secrets != nil && s.proved == 0 && s.handshake == nil }",
+		}},
 		seeds: 500,
 	},
 	{
-		name:  "a restart forgets who is served",
-		file:  "lottery/lottery.go",
-		old:   "case entry == ServedEntry:\n\t\tl.serve(a)",
-		new:   "case entry == ServedEntry:",
-		seeds: 500,
-	},
-	{
-		name:  "a server that starts after the draw waits for ever for somebody to come",
-		file:  "exit.go",
-		old:   "case x.open > 0, !drawn && !x.came:",
-		new:   "case x.open > 0, !x.came:",
-		seeds: 500,
-	},
-	{
-		name:  "a server ends after the draw, whoever is not served",
-		file:  "exit.go",
-		old:   "case drawn && x.lottery.Unserved() == 0 && x.absent == 0:",
-		new:   "case drawn:",
-		seeds: 500,
-	},
-	{
-		name:  "an agency that stays connected keeps the server from ending",
-		file:  "loop.go",
-		old:   "if s.lateTicks++; s.lateTicks <= limit {",
-		new:   "if s.lateTicks++; s.lateTicks <= 1<<30 {",
-		seeds: 500,
-	},
-	{
-		name:  "the checksum forgets a batch that was stored before a restart",
-		file:  "lottery/lottery.go",
-		old:   "l.store(a, count, lines, winners)",
-		new:   "l.store(a, count, codec.Stretch{Sum: uint32(a.checksum), Seed: uint32(a.checksum)}, winners)",
-		seeds: 500,
-	},
-	{
-		name:  "a wrong proof is as good as a right one",
-		file:  "authentication.go",
-		old:   "case !box.secrets.verify(s.handshake.agency, s.handshake.nonce, proof):",
-		new:   "case proof == codec.Proof{}:",
-		seeds: 5000,
-	},
-	{
-		name:  "a message before the proof is taken",
-		file:  "authentication.go",
-		old:   "func (s *session) stranger(box *inbox) bool { return box.secrets != nil && s.proved == 0 }",
-		new:   "func (s *session) stranger(box *inbox) bool { return box.secrets != nil && s.proved == 0 && s.handshake == nil }",
-		seeds: 500,
-	},
-	{
-		name:  "an agency sends again what WELCOME has counted",
-		file:  "../agency/window.go",
-		old:   "b.skip(int(stored - b.First))",
-		new:   "_ = stored",
+		name: "an agency sends again what WELCOME has counted",
+		changes: []change{{
+			file: "../agency/window.go",
+			old:  "b.skip(int(stored - b.First))",
+			new:  "_ = stored",
+		}},
 		seeds: 500,
 	},
 }
@@ -262,25 +313,32 @@ func TestMutations(t *testing.T) {
 	}
 }
 
-// overlay writes the mutated file and what tells the go command to use it.
+// overlay writes the mutated files and what tells the go command to use them.
 func (m mutation) overlay(t *testing.T, dir string) (name string) {
 	t.Helper()
-	file, err := filepath.Abs(m.file)
-	if err != nil {
-		t.Fatal(err)
+	mutants := map[string]string{}
+	for _, c := range m.changes {
+		file, err := filepath.Abs(c.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, again := mutants[file]
+		if !again {
+			from = file
+			mutants[file] = filepath.Join(dir, fmt.Sprintf("%d_%s", len(mutants), filepath.Base(file)))
+		}
+		source, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(source), c.old); n != 1 {
+			t.Fatalf("%s has %d places to mutate, want 1; it has changed, so change the mutation:\n%s", c.file, n, c.old)
+		}
+		if err := os.WriteFile(mutants[file], []byte(strings.Replace(string(source), c.old, c.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	source, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(source), m.old); n != 1 {
-		t.Fatalf("%s has %d places to mutate, want 1; it has changed, so change the mutation:\n%s", m.file, n, m.old)
-	}
-	mutant := filepath.Join(dir, filepath.Base(file))
-	if err := os.WriteFile(mutant, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{file: mutant}})
+	overlay, err := json.Marshal(map[string]any{"Replace": mutants})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"runtime"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"loteria/codec"
+	"loteria/engine/commit"
+	"loteria/engine/front"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
@@ -23,71 +21,35 @@ import (
 var (
 	// ErrListen says that the server can't listen on SERVER_ADDR.
 	ErrListen = errors.New("cannot listen")
-	// ErrStorage says that the ledger can't be written. Nothing that was not
-	// acknowledged is promised.
+	// ErrStorage says that the ledger can't be written. Nothing that was not acknowledged is
+	// promised.
 	ErrStorage = errors.New("storage failed")
 	// ErrEngine says that the event loops stopped by themselves.
 	ErrEngine = errors.New("event loops stopped")
+	// ErrUnfinished says that the server ended without its goal; see commit.ErrUnfinished.
+	ErrUnfinished = commit.ErrUnfinished
 )
 
-const (
-	// peerTimeout ends the connection of a peer that acknowledges nothing; at
-	// least twice SERVER_READ_TIMEOUT does, since to the kernel a peer that reads
-	// nothing is one of those.
-	peerTimeout = 60 * time.Second
+// UnfinishedError names the agencies that are missing; see commit.UnfinishedError.
+type UnfinishedError = commit.UnfinishedError
 
-	// tickPeriodMax and ticksInTimeout say how often time-outs are looked at.
-	tickPeriodMax  = 100 * time.Millisecond
-	ticksInTimeout = 10
-
-	// farewellTimeout is how long a server that stops waits for its sockets to
-	// take the last answers and for its peers to close.
-	farewellTimeout = 500 * time.Millisecond
-
-	// descriptorsReserved is how many descriptors are kept for what is not a connection.
-	descriptorsReserved = 64
-)
+// farewellTimeout is how long a server that stops waits for its sockets to take the last answers
+// and for its peers to close.
+const farewellTimeout = 500 * time.Millisecond
 
 // Server holds one draw. Open makes it, Serve runs it to its end.
 type Server struct {
-	cfg          Config
-	log          *zap.Logger
-	noise        *noise // the log of what strangers can provoke
-	introduced   firsts // whose authentication has been logged
-	greeted      firsts // whose HELLO has been logged
-	awarded      firsts // whose winners have been logged
-	welcome      codec.Welcome
-	timeoutTicks int32
-	// graceTicks is how long a connection may stay after the draw that has had its winners, askTicks
-	// how long one that has not asked. See loop.hangUp.
-	graceTicks, askTicks int32
-	tickPeriod           time.Duration
-	now                  func() time.Time // the clock of all decisions; a simulation has its own
-	// later calls f after d, in a goroutine of its own; a simulation has its own.
-	later func(d time.Duration, f func())
+	cfg Config
+	log *zap.Logger
+	now func() time.Time // the clock of all decisions
 
-	ledger      *ledger.Ledger
-	committer   committer
-	wake        chan struct{} // holds one: some loop has handed something over
-	taken       []*batch      // by loop: what is being committed
+	ledger      commit.Log
+	committer   *commit.Committer
+	front       *front.Front
+	listener    net.Listener  // nil if the server was made to be driven, and not to Serve
 	missingNext time.Time     // when the log next names the agencies that are missing
 	exports     chan error    // the result of the export, once; nil before the draw
-
-	loops      []*loop
-	eventLoops *eventLoops // gnet's; nil before serve
-	loopEnded  chan struct{}
-	endLoop    func() // closes loopEnded, once
-
-	listener    net.Listener // nil if the server was made to be driven, and not to Serve
-	admission   *admission
-	counters    counters
-	loopsMu     sync.Mutex    // guards the loops' loads, and connections
-	connections uint64        // since the start
 	ready       chan struct{} // closed when connections are accepted
-
-	drawHeld atomic.Bool   // the draw is durable
-	stopping atomic.Bool   // nothing more is taken in
-	drained  chan struct{} // holds one: the last connection closed while stopping
 }
 
 // Open validates the configuration, listens on cfg.Addr, reads
@@ -100,20 +62,31 @@ type Server struct {
 // ledger.ErrCorrupt, history.ErrDamaged, ErrStorage, or are the file system's. After an
 // error nothing is left open.
 func Open(cfg Config, log *zap.Logger) (*Server, error) {
-	return openListening(cfg, log, ledger.Options{})
+	return openListening(cfg, log, environment{})
 }
 
-// openListening is Open with a ledger of other segments, or on another file
-// system. The durability is cfg's.
-func openListening(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
+// environment is what a server takes from the world beside its configuration. The zero value is the
+// real one; a test has one of its own.
+type environment struct {
+	ledger  ledger.Options // the durability is the configuration's
+	openLog openLog        // nil: the ledger's
+	// front is looked at for its clock, timers and nonces, and for secrets in place of the file's.
+	front       front.Config
+	requestsMax int // of a stage; 0 is the default
+}
+
+// openLog takes a log and replays it through visit. It returns where the log was found to end.
+type openLog func(visit func(ledger.Record) error) (commit.Log, ledger.Tail, error)
+
+func openListening(cfg Config, log *zap.Logger, env environment) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	listener, err := listen(cfg.Addr)
+	listener, err := front.Listen(cfg.Addr)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address", ErrListen, cfg.Addr, err)
 	}
-	s, err := open(cfg, log, options)
+	s, err := open(cfg, log, env)
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
@@ -122,111 +95,87 @@ func openListening(cfg Config, log *zap.Logger, options ledger.Options) (*Server
 }
 
 // open makes a server that listens on nothing, of a configuration that is legal.
-func open(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
-	agencySecrets, err := openSecrets(cfg, log)
+func open(cfg Config, log *zap.Logger, env environment) (*Server, error) {
+	secrets, err := front.OpenSecrets(cfg.AgencySecretsFile, cfg.Agencies, log)
 	if err != nil {
 		return nil, err
 	}
 	started := time.Now()
-	led, state, err := openLedger(cfg, log, options)
+	led, state, err := openLedger(cfg, log, env)
 	if err != nil {
 		return nil, err
 	}
 	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir), zap.Int64("apuestas", state.Bets()),
 		zap.Bool("realizado", state.Drawn()), zap.Duration("duracion", time.Since(started)))
-	s := newServer(cfg, log, led, state)
-	s.committer.exit.deadline = cfg.Deadline.from(started)
-	s.addLoops(agencySecrets)
-	s.admission = newAdmission(s.connectionsMax(), cfg.ConnectionsPerSource)
+	loops := cfg.EventLoops
+	if loops == 0 {
+		loops = runtime.NumCPU()
+	}
+	s := &Server{cfg: cfg, log: log, now: env.front.Now, ledger: led, ready: make(chan struct{})}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.committer = commit.New(led, state, commit.Settings{
+		Agencies:      cfg.Agencies,
+		Loops:         loops,
+		QueueBytesMax: cfg.QueueBytesMax,
+		RequestsMax:   env.requestsMax,
+		Grace:         cfg.ExitGrace,
+		Deadline:      cfg.Deadline.from(started),
+	})
+	f := env.front
+	f.Agencies, f.WinningNumber = cfg.Agencies, cfg.WinningNumber
+	f.Window, f.FrameBytesMax = cfg.Window, cfg.FrameBytesMax
+	f.UnreadBytesMax, f.PartialBytesMax = cfg.UnreadBytesMax, cfg.PartialBytesMax
+	f.ConnectionsMax, f.ConnectionsPerSource = cfg.ConnectionsMax, cfg.ConnectionsPerSource
+	f.ReadTimeout, f.ExitGrace = cfg.ReadTimeout, cfg.ExitGrace
+	f.Term = led.Term()
+	if secrets != nil {
+		f.Secrets = secrets
+	}
+	s.front = front.New(f, log, s.committer.Stages())
+	if state.Drawn() {
+		s.front.Drawn()
+	}
 	return s, nil
 }
 
 // openLedger takes the ledger and replays it.
-func openLedger(cfg Config, log *zap.Logger, options ledger.Options) (*ledger.Ledger, *lottery.Lottery, error) {
+func openLedger(cfg Config, log *zap.Logger, env environment) (commit.Log, *lottery.Lottery, error) {
 	state := lottery.New(lottery.Rules{Agencies: cfg.Agencies, Poll: cfg.Winners == WinnersPoll, AllWinners: cfg.WinnersScope == ScopeAll})
 	want := history.Settings{Agencies: cfg.Agencies, WinningNumber: cfg.WinningNumber}
 	replayed := history.Replay(state, want)
 	if cfg.Durability == DurabilityOS {
-		options.Durability = ledger.OS
+		env.ledger.Durability = ledger.OS
 		log.Warn("config", zap.String("result", "success"), zap.String("SERVER_DURABILITY", cfg.Durability),
 			zap.String("aviso", "an ACK does not wait for the disk: a crash of the machine can lose acknowledged bets"))
 	}
-	led, err := ledger.Open(history.Dir(cfg.DataDir), options, replayed.Visit)
+	if env.openLog == nil {
+		env.openLog = func(visit func(ledger.Record) error) (commit.Log, ledger.Tail, error) {
+			led, err := ledger.Open(history.Dir(cfg.DataDir), env.ledger, visit)
+			if err != nil {
+				return nil, ledger.Tail{}, err
+			}
+			return led, led.Recovered(), nil
+		}
+	}
+	led, tail, err := env.openLog(replayed.Visit)
 	if err != nil {
 		return nil, nil, startError(cfg.DataDir, err)
 	}
-	if tail := led.Recovered(); tail.Torn {
+	if tail.Torn {
 		log.Warn("ledger", zap.String("result", "success"), zap.String("archivo", tail.File), zap.Int64("posicion", tail.Offset),
 			zap.String("aviso", "an unfinished write, never acknowledged, was cut off here: "+tail.Reason))
 	}
-	if err := finishOpening(led, replayed.Opened, want, state.Drawn()); err != nil {
+	if err := finishOpening(led, tail, replayed.Opened, want, state.Drawn()); err != nil {
 		return nil, nil, errors.Join(err, led.Close())
 	}
 	return led, state, nil
 }
 
-// newServer is a server of that ledger and what it comes to, without loops.
-func newServer(cfg Config, log *zap.Logger, led *ledger.Ledger, state *lottery.Lottery) *Server {
-	s := &Server{
-		cfg:        cfg,
-		log:        log,
-		welcome:    codec.Welcome{Window: cfg.Window, FrameBytesMax: cfg.FrameBytesMax},
-		tickPeriod: min(cfg.ReadTimeout/ticksInTimeout, tickPeriodMax),
-		ledger:     led,
-		wake:       make(chan struct{}, 1),
-		now:        time.Now,
-		later:      func(d time.Duration, f func()) { time.AfterFunc(d, f) },
-		loopEnded:  make(chan struct{}),
-		ready:      make(chan struct{}),
-		drained:    make(chan struct{}, 1),
-	}
-	s.endLoop = sync.OnceFunc(func() { close(s.loopEnded) })
-	s.noise = newNoise(log, func() time.Time { return s.now() })
-	s.introduced, s.greeted, s.awarded = newFirsts(cfg.Agencies), newFirsts(cfg.Agencies), newFirsts(cfg.Agencies)
-	s.timeoutTicks = s.ticks(cfg.ReadTimeout)
-	s.graceTicks, s.askTicks = s.ticks(max(cfg.ExitGrace, lingerMax)), s.ticks(askMax)
-	s.drawHeld.Store(state.Drawn())
-	s.committer = committer{
-		log: led, lottery: state, exit: newExitRule(state, cfg.Agencies, cfg.ExitGrace),
-		onReport: s.reported, onDraw: s.drawn,
-	}
-	return s
-}
-
-// addLoops makes the loops, none of which runs yet.
-func (s *Server) addLoops(agencySecrets *secrets) {
-	loops := s.cfg.EventLoops
-	if loops == 0 {
-		loops = runtime.NumCPU()
-	}
-	limit := newPartialLimit(s.cfg.PartialBytesMax)
-	for range loops {
-		lp := newLoop(s)
-		lp.box = inbox{
-			stage:         newStage(s.wake, s.cfg.QueueBytesMax/(stageBatches*loops), &s.counters[limitQueueBytes]),
-			counters:      &s.counters,
-			rules:         codec.Rules{Today: s.today(), WinningNumber: s.cfg.WinningNumber},
-			secrets:       agencySecrets,
-			nonce:         randomNonce,
-			frameBytesMax: s.cfg.FrameBytesMax,
-			window:        int32(s.cfg.Window),
-			partials:      partials{limit: limit},
-		}
-		limit.loops = append(limit.loops, lp)
-		s.loops = append(s.loops, lp)
-		s.taken = append(s.taken, new(batch))
-	}
-}
-
-// ticks is how many whole ticks fit into d, but few enough to be added up.
-func (s *Server) ticks(d time.Duration) int32 {
-	return int32(min(d/s.tickPeriod, math.MaxInt32/4))
-}
-
 // finishOpening writes what a ledger has to hold that was just opened, and refuses one that lacks
 // its draw.
-func finishOpening(led *ledger.Ledger, opened bool, want history.Settings, drawn bool) error {
-	tail := led.Recovered()
+func finishOpening(led commit.Log, tail ledger.Tail, opened bool, want history.Settings, drawn bool) error {
 	if err := history.CheckSealed(tail, drawn); err != nil {
 		return err
 	}
@@ -243,27 +192,6 @@ func finishOpening(led *ledger.Ledger, opened bool, want history.Settings, drawn
 	return nil
 }
 
-// connectionsMax is SERVER_CONNECTIONS_MAX, lowered to what the descriptor
-// limit allows.
-func (s *Server) connectionsMax() int {
-	limit, err := descriptorLimit()
-	if err != nil {
-		s.log.Warn("config", zap.String("result", "fail"), zap.String("aviso", "the descriptor limit is unknown"), zap.Error(err))
-		return s.cfg.ConnectionsMax
-	}
-	// A loop has an epoll, an eventfd and both ends of its sentinel's connection,
-	// and may be at duplicating the socket of a peer that half-closes. One that is
-	// being enrolled has two.
-	const descriptorsPerLoop = 5
-	allowed := max(limit-descriptorsReserved-refusedMax-enrollingMax-descriptorsPerLoop*len(s.loops), 1)
-	if s.cfg.ConnectionsMax <= allowed {
-		return s.cfg.ConnectionsMax
-	}
-	s.log.Warn("config", zap.String("result", "success"), zap.Int("SERVER_CONNECTIONS_MAX", allowed),
-		zap.String("aviso", fmt.Sprintf("lowered from %d: the limit of descriptors is %d", s.cfg.ConnectionsMax, limit)))
-	return allowed
-}
-
 // Ready is closed when the server accepts connections.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
@@ -278,16 +206,15 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // It returns nil when every agency is known to have its winners and none that it
 // waits for is connected, and when ctx is done: then what is queued is answered and
 // those who wait are told that there is no draw yet. Errors wrap ErrUnfinished,
-// ErrStorage or ErrEngine.
+// ErrStorage, ErrEngine or commit.ErrNotLeader.
 func (s *Server) Serve(ctx context.Context) error {
 	err := s.serve(ctx)
-	s.noise.flush() // the loops have ended
-	s.log.Info("limites", s.counters.fields()...)
+	s.log.Info("limites", s.front.Limits()...)
 	// How well groups fill is the first thing to look at when throughput
 	// disappoints. `loteria bench` reads this line.
-	total := s.committer.total
-	s.log.Info("ledger", zap.String("result", "success"), zap.Int64("apuestas", s.committer.lottery.Bets()),
-		zap.Int64("grupos", total.groups), zap.Int64("bytes", total.bytes), zap.Int64("grupo_bytes_max", total.groupBytesMax))
+	total := s.committer.Totals()
+	s.log.Info("ledger", zap.String("result", "success"), zap.Int64("apuestas", s.committer.Lottery().Bets()),
+		zap.Int64("grupos", total.Groups), zap.Int64("bytes", total.Bytes), zap.Int64("grupo_bytes_max", total.GroupBytesMax))
 	errClose := s.ledger.Close()
 	switch {
 	case errors.Is(errClose, ledger.ErrGone):
@@ -309,42 +236,32 @@ func (s *Server) Close() error {
 	return err
 }
 
-func (s *Server) serve(ctx context.Context) (err error) {
-	if s.eventLoops, err = startLoops(&handler{server: s}, s.loops); err != nil {
-		return errors.Join(err, s.listener.Close())
+func (s *Server) serve(ctx context.Context) error {
+	if err := s.front.Start(); err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", ErrEngine, err), s.listener.Close())
 	}
 	close(s.ready)
-	acceptor := newAcceptor(s, s.listener)
-	go acceptor.run()
+	s.front.Accept(s.listener)
 	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.Addr()))
-	s.committer.exit.begin(s.now())
+	s.committer.Exit().Begin(s.now())
 	s.missingNext = s.now().Add(missingPeriod)
-	if s.committer.lottery.Drawn() {
+	if s.committer.Lottery().Drawn() {
 		s.sayMissing(s.now())
 		s.startExport()
 	}
 
 	done, err := s.commitUntilDone(ctx)
-	acceptor.stop()
-	if !errors.Is(err, ErrEngine) {
-		err = s.stop(err, acceptor)
+	s.front.StopAccepting()
+	if !isAbrupt(err) {
+		err = s.stop(err)
 	}
-	for _, lp := range s.loops {
-		lp.box.stage.close() // a loop that waits in it would never end
-	}
-	<-acceptor.done
-	for _, lp := range s.loops {
-		lp.detach() // a timer may still post
-	}
-	if errStop := s.eventLoops.stop(); errStop != nil {
+	s.committer.Close() // a loop that waits for room would never end
+	if errStop := s.front.Stop(); errStop != nil {
 		err = errors.Join(err, fmt.Errorf("%w: %w", ErrEngine, errStop))
-	}
-	for _, lp := range s.loops {
-		lp.closeHalves() // the loops have ended
 	}
 	if done {
 		// Asked only now: the last groups may have finished what was missing.
-		err = errors.Join(err, s.committer.exit.result(s.now()))
+		err = errors.Join(err, s.committer.Exit().Result(s.now()))
 	}
 	return errors.Join(err, s.awaitExport())
 }
@@ -353,14 +270,14 @@ func (s *Server) serve(ctx context.Context) (err error) {
 // that there is nothing left to do, which is when done is true, ctx is done, or
 // something fails.
 func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
-	ticks := time.NewTicker(s.tickPeriod)
+	ticks := time.NewTicker(s.front.TickPeriod())
 	defer ticks.Stop()
 	for {
 		now := s.now()
-		done, wait := s.committer.exit.verdict(now)
+		done, wait := s.committer.Exit().Verdict(now)
 		var grace <-chan time.Time
 		switch {
-		case s.committer.exit.overdue(now), done && len(s.wake) == 0 && !s.hasLoopEnded():
+		case s.committer.Exit().Overdue(now), done && len(s.committer.Wake()) == 0 && !s.hasLoopEnded():
 			return true, nil
 		case wait > 0:
 			grace = time.After(wait)
@@ -368,204 +285,142 @@ func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 		// What has been handed over while a group synced is looked at before a
 		// verdict counts: an agency may be back.
 		select {
-		case <-s.wake:
+		case <-s.committer.Wake():
 			if err := s.commit(); err != nil {
 				return false, err
 			}
 		case <-grace:
 		case <-ticks.C:
-			for _, lp := range s.loops {
-				lp.post(func(m *mailbox) { m.tick = true })
-			}
-			s.noise.tick()
+			s.front.Tick()
 			s.sayMissingNowAndThen(now)
 		case <-ctx.Done():
 			s.log.Info("shutdown", zap.String("result", "in_progress"))
 			return false, nil
-		case <-s.loopEnded:
+		case <-s.front.Ended():
 			return false, errLoopEnded
 		}
 	}
 }
 
-// errLoopEnded is why a server ends whose event loops do so by themselves, which
-// takes an epoll that fails.
+// isAbrupt reports whether a server that meets the error ends without a word to anybody: the event
+// loops have ended, or another holder leads the log and knows what became of the last group.
+func isAbrupt(err error) bool {
+	return errors.Is(err, ErrEngine) || errors.Is(err, commit.ErrNotLeader)
+}
+
+// errLoopEnded: an event loop stopped unasked because its epoll failed.
 var errLoopEnded = fmt.Errorf("%w: one of them ended unasked; start again: what was acknowledged is kept", ErrEngine)
 
 func (s *Server) hasLoopEnded() bool {
 	select {
-	case <-s.loopEnded:
+	case <-s.front.Ended():
 		return true
 	default:
 		return false
 	}
 }
 
-// commit takes what the loops have handed over, makes it durable as one group,
-// and lets its answers go. An error leaves the answers unsent.
+// commit makes what the loops have handed over durable as one group, and lets its answers go. An
+// error leaves the answers unsent.
 func (s *Server) commit() error {
-	for i, lp := range s.loops {
-		s.taken[i].reset()
-		s.taken[i] = lp.box.stage.take(s.taken[i])
+	group, err := s.committer.Commit(s.now())
+	for _, id := range group.Reported {
+		s.reported(id)
 	}
-	if err := s.committer.group(s.taken, s.now()); err != nil {
+	switch {
+	case errors.Is(err, commit.ErrNotLeader):
 		return err
+	case err != nil:
+		return storageError(err)
 	}
-	if s.committer.drawn {
-		s.drawHeld.Store(true)
+	if group.Drawn {
+		s.drawn()
 	}
-	s.deliver(s.committer.replies)
-	s.served(s.committer.served)
-	if n := s.committer.lottery.Missing(); len(s.committer.reports) > 0 && 0 < n && n <= missingFew {
+	s.front.Deliver(group.Replies)
+	s.served(group.Served)
+	if n := s.committer.Lottery().Missing(); len(group.Reported) > 0 && 0 < n && n <= missingFew {
 		s.sayMissing(s.now())
 	}
 	return nil
 }
 
-// deliver hands replies to their loops. Those of one loop nearly always stand
-// together.
-func (s *Server) deliver(replies []reply) {
-	for len(replies) > 0 {
-		lp := replies[0].session.loop
-		n := 1
-		for n < len(replies) && replies[n].session.loop == lp {
-			n++
-		}
-		lp.deliver(replies[:n])
-		replies = replies[n:]
-	}
-}
-
-// stop ends a server that serves: everything that was taken in is answered,
-// everyone who waits is told, and the sockets are closed. The acceptor has been
-// told to stop.
-func (s *Server) stop(reason error, acceptor *acceptor) error {
-	s.stopping.Store(true)
+// stop ends a server that serves: everything that was taken in is answered, all that wait are told,
+// and the sockets are closed. The front has been told to accept no more.
+func (s *Server) stop(reason error) error {
+	s.front.StopReading()
+	through, loops := s.front.Through()
 	code := codec.CodeNone
 	if errors.Is(reason, ErrStorage) {
 		code = codec.CodeStorage
-	} else if err := s.commitRest(acceptor); errors.Is(err, ErrEngine) {
+	} else if err := s.commitRest(through, loops); isAbrupt(err) {
 		return errors.Join(reason, err)
 	} else if err != nil {
 		reason, code = errors.Join(reason, err), codec.CodeStorage
 	}
 	s.dismiss(code)
-	<-acceptor.done // no loop waits for the committer any more
-	s.awaitDrained()
+	<-s.front.Accepted() // no loop waits for the committer any more
+	s.front.AwaitClosed(farewellTimeout)
 	return reason
 }
 
-// dismiss ends all sessions. Without a code, those who wait for the draw are
-// told that it has not taken place; with one, everybody is told that.
+// dismiss ends all sessions. Without a code, those that wait for the draw are told that it has not
+// taken place; with one, all are told that.
 func (s *Server) dismiss(code codec.Code) {
 	if code == codec.CodeNone {
-		s.committer.replies = s.committer.replies[:0]
-		s.committer.take(s.committer.lottery.Dismiss(nil))
-		s.deliver(s.committer.replies)
+		s.front.Deliver(s.committer.Dismiss())
 	}
-	for _, lp := range s.loops {
-		lp.box.stage.close() // nothing that is said from here on is stored
-		lp.post(func(m *mailbox) { m.farewell = &farewell{code: code} })
-	}
+	s.committer.Close() // nothing that is said from here on is stored
+	s.front.Farewell(code)
 }
 
-// commitRest commits until every loop has handed over all that it had taken in
-// before stopping was set. It never waits for a loop without also taking from
-// it. Loops that have ended hand over nothing more.
-func (s *Server) commitRest(acceptor *acceptor) error {
-	through := make(chan struct{}, len(s.loops))
-	for _, lp := range s.loops {
-		lp.post(func(m *mailbox) { m.ran = append(m.ran, func() { through <- struct{}{} }) })
-	}
-	accepted := acceptor.done
-	for waiting := len(s.loops); waiting > 0 || accepted != nil; {
+// commitRest commits until every loop has handed over all that it had taken in before it was told
+// to stop reading. It never waits for a loop without also taking from it. Loops that have ended hand
+// over nothing more.
+func (s *Server) commitRest(through <-chan struct{}, loops int) error {
+	accepted := s.front.Accepted()
+	for loops > 0 || accepted != nil {
 		select {
 		case <-through:
-			waiting--
+			loops--
 		case <-accepted:
 			accepted = nil
-		case <-s.wake:
+		case <-s.committer.Wake():
 			if err := s.commit(); err != nil {
 				return err
 			}
-		case <-s.loopEnded:
+		case <-s.front.Ended():
 			return errors.Join(errLoopEnded, s.commit())
 		}
 	}
 	return s.commit()
 }
 
-// awaitDrained waits until all connections are closed, but not for long.
-func (s *Server) awaitDrained() {
-	timeout := time.NewTimer(farewellTimeout)
-	defer timeout.Stop()
-	ticks := time.NewTicker(s.tickPeriod)
-	defer ticks.Stop()
-	for s.admission.count() > 0 {
-		select {
-		case <-s.drained:
-		case <-ticks.C:
-			for _, lp := range s.loops {
-				lp.post(func(m *mailbox) { m.tick = true })
-			}
-		case <-timeout.C:
-			return
-		}
-	}
-}
-
-// newSession is one for a connection that was admitted, on the loop that has
-// the fewest. It is called in the order in which connections were accepted.
-func (s *Server) newSession(from source) *session {
-	s.loopsMu.Lock()
-	defer s.loopsMu.Unlock()
-	lp := slices.MinFunc(s.loops, func(a, b *loop) int { return a.load - b.load })
-	lp.load++
-	s.connections++
-	sess := &session{loop: lp, source: from}
-	sess.lottery.Peer, sess.lottery.Number = sess, s.connections
-	return sess
-}
-
-// connClosed forgets a connection that newSession was called for.
-func (s *Server) connClosed(sess *session) {
-	s.loopsMu.Lock()
-	sess.loop.load--
-	s.loopsMu.Unlock()
-	if s.admission.leave(sess.source) == 0 && s.stopping.Load() {
-		select {
-		case s.drained <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// reported is called by the committer when an agency's report is durable.
+// reported says that an agency's report is durable.
 func (s *Server) reported(id codec.Agency) {
-	state := s.committer.lottery
+	state := s.committer.Lottery()
 	s.log.Info("fin_apuestas", zap.String("result", "success"), zap.Uint32("agencia", uint32(id)),
 		zap.Int64("apuestas", state.Stored(id)), zap.Int("faltan", state.Missing()))
 }
 
-// served is called when it is durable that agencies have their winners.
+// served says that it is durable that agencies have their winners.
 func (s *Server) served(ids []codec.Agency) {
-	missing := s.committer.lottery.Unserved() + len(ids)
+	missing := s.committer.Lottery().Unserved() + len(ids)
 	for _, id := range ids {
 		missing--
 		s.log.Info("ganadores_recibidos", zap.String("result", "success"), zap.Uint32("agencia", uint32(id)), zap.Int("faltan", missing))
 	}
 }
 
-// drawn is called by the committer when the draw is durable.
-func (s *Server) drawn(bets int64, won int) {
-	s.log.Info("sorteo", zap.String("result", "success"), zap.Int64("apuestas", bets), zap.Int("cant_ganadores", won))
+// drawn says that the draw is durable.
+func (s *Server) drawn() {
+	s.front.Drawn()
+	state := s.committer.Lottery()
+	s.log.Info("sorteo", zap.String("result", "success"), zap.Int64("apuestas", state.Bets()), zap.Int("cant_ganadores", state.Won()))
 	// Written out before any winners leave: a server that is killed now must not leave agencies with
 	// winners of which its log says nothing. A log that can't be written keeps nobody from the draw.
 	_ = s.log.Sync()
 	s.startExport()
 }
-
-func (s *Server) today() codec.Date { return codec.DateOf(s.now().UTC()) }
 
 // startExport writes bets.csv and winners.csv beside the event loops. After the
 // draw the ledger doesn't change any more.
@@ -576,7 +431,7 @@ func (s *Server) startExport() {
 	s.exports = make(chan error, 1)
 	go func() {
 		start := time.Now()
-		err := history.ExportFiles(history.In(s.cfg.DataDir), s.cfg.DataDir)
+		err := history.ExportFiles(s.ledger.Scan, s.cfg.DataDir)
 		if err == nil {
 			s.log.Info("export", zap.String("result", "success"), zap.String("dir", s.cfg.DataDir), zap.Duration("duracion", time.Since(start)))
 		}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"loteria/codec"
+	"loteria/engine/commit"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/ledger/ledgertest"
@@ -140,7 +141,7 @@ func (a *audit) answer(c *simConn, reply codec.Reply) {
 	case codec.ReplyWinners:
 		a.take(c, codec.RequestGetWinners, "winners")
 		a.winnersSaid, owner.reportPromised, w.promised = true, true, true
-		if !w.server.committer.lottery.Drawn() {
+		if !w.server.committer.Lottery().Drawn() {
 			w.failf("link %d: winners before the draw", c.link.id)
 		}
 		if !w.allWinners && !owner.old && !bytes.Equal(reply.Winners, owner.won) {
@@ -221,21 +222,21 @@ func (w *world) checkQuiet() {
 	if w.server == nil {
 		return // it has ended
 	}
-	if n := w.server.admission.count(); n != 0 {
+	if n := w.server.front.Connections(); n != 0 {
 		w.failf("all connections are closed, the server has %d", n)
 	}
-	if n := w.server.committer.exit.open; n != 0 {
+	if n := w.server.committer.Exit().Open(); n != 0 {
 		w.failf("all connections are closed, the exit rule has %d", n)
 	}
-	if n := w.server.committer.lottery.OpenSessions(); n != 0 {
+	if n := w.server.committer.Lottery().OpenSessions(); n != 0 {
 		w.failf("all connections are closed, the lottery has %d sessions", n)
 	}
-	for _, lp := range w.server.loops {
-		if len(lp.sessions) > 0 {
-			w.failf("all connections are closed, a loop has %d sessions", len(lp.sessions))
+	for _, lp := range w.server.front.Loops() {
+		if n := lp.Sessions(); n > 0 {
+			w.failf("all connections are closed, a loop has %d sessions", n)
 		}
 	}
-	if held := w.server.partialLimit().bytes.Load(); held != 0 {
+	if held := w.server.front.PartialBytes(); held != 0 {
 		w.failf("all connections are closed, %d bytes of half frames are counted", held)
 	}
 }
@@ -248,17 +249,14 @@ func (w *world) checkLoop(lp *simLoop) {
 	if w.server == nil {
 		return
 	}
-	if err := checkPartials(w.server.partialLimit(), w.server.inboxes()...); err != nil {
-		w.failf("%v", err)
+	const slack = 9.0 / 8
+	frame := int64(simPartialBytes + w.cfg.FrameBytesMax)
+	if held := w.server.front.PartialBytes(); held > max(int64(slack*float64(w.cfg.PartialBytesMax)), frame)+int64(len(w.loops))*frame {
+		w.failf("%d bytes of half frames are held, the limit is %d", held, w.cfg.PartialBytesMax)
 	}
-	own := lp.engine()
-	window := own.box.window
-	for _, s := range own.sessions {
-		if s.unanswered > window+1 { // one for the message that breaks it
-			w.failf("a session has %d unanswered frames, the window is %d", s.unanswered, window)
-		}
-		if s.partial != nil && len(s.partial.bytes) > len("9999\n")+own.box.frameBytesMax {
-			w.failf("a session holds %d bytes of a frame, the limit is %d", len(s.partial.bytes), own.box.frameBytesMax)
+	for _, c := range lp.conns {
+		if n := c.session().Unanswered(); n > w.cfg.Window+1 { // one for the message that breaks it
+			w.failf("a session has %d unanswered frames, the window is %d", n, w.cfg.Window)
 		}
 	}
 }
@@ -343,13 +341,13 @@ func (w *world) checkRecovered() {
 			w.failf("agency %d is in the ledger as having reported, and has not", a.id)
 		case a.receiptPromised && !c.served[i]:
 			w.failf("the receipt of agency %d is lost", a.id)
-		case c.served[i] != w.server.committer.lottery.Served(a.id):
+		case c.served[i] != w.server.committer.Lottery().Served(a.id):
 			w.failf("agency %d is served: the lottery says %v, the ledger %v", a.id, !c.served[i], c.served[i])
-		case int64(len(c.stored[i])) != w.server.committer.lottery.Stored(a.id):
-			w.failf("the lottery has %d bets of agency %d, the ledger %d", w.server.committer.lottery.Stored(a.id), a.id, len(c.stored[i]))
+		case int64(len(c.stored[i])) != w.server.committer.Lottery().Stored(a.id):
+			w.failf("the lottery has %d bets of agency %d, the ledger %d", w.server.committer.Lottery().Stored(a.id), a.id, len(c.stored[i]))
 		}
 	}
-	if drawn := w.server.committer.lottery.Drawn(); drawn != c.drawn() || !drawn && (w.promised || w.drawn > 0) {
+	if drawn := w.server.committer.Lottery().Drawn(); drawn != c.drawn() || !drawn && (w.promised || w.drawn > 0) {
 		w.failf("drawn: the lottery says %v, the ledger %v, announced %d times, told %v", drawn, c.drawn(), w.drawn, w.promised)
 	}
 }
@@ -388,7 +386,7 @@ func (w *world) checkDraw() {
 		if !a.reportRead {
 			w.failf("a draw before the report of agency %d", a.id)
 		}
-		if stored := w.server.committer.lottery.Stored(a.id); !a.old && stored != int64(len(a.bets)) {
+		if stored := w.server.committer.Lottery().Stored(a.id); !a.old && stored != int64(len(a.bets)) {
 			w.failf("a draw with %d of %d bets of agency %d", stored, len(a.bets), a.id)
 		}
 	}
@@ -397,7 +395,7 @@ func (w *world) checkDraw() {
 // checkServed looks at whom the server takes for served: agencies that have received their winners.
 func (w *world) checkServed() {
 	for _, a := range w.agencies {
-		if w.server.committer.lottery.Served(a.id) && !a.received {
+		if w.server.committer.Lottery().Served(a.id) && !a.received {
 			w.failf("the server takes agency %d for served, which has not received its winners", a.id)
 		}
 	}
@@ -414,7 +412,7 @@ func (w *world) checkGoal() {
 
 // checkUnfinished looks at a server that names the agencies that are missing.
 func (w *world) checkUnfinished(err error) {
-	var unfinished *UnfinishedError
+	var unfinished *commit.UnfinishedError
 	if !errors.As(err, &unfinished) {
 		w.failf("%v names nobody", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 
 	"loteria/codec"
+	"loteria/engine/front"
 )
 
 // simGuard is what a draw has whose agencies authenticate; nil is one whose
@@ -12,7 +13,8 @@ import (
 // those that they would be without it.
 type simGuard struct {
 	rng     *rand.Rand
-	secrets *secrets
+	secrets []codec.Secret // by agency
+	decoy   codec.Secret
 }
 
 // simGuarded is how many draws have a guarded one among them.
@@ -40,17 +42,17 @@ func newSimGuard(seed uint64) *simGuard {
 		}
 		return s
 	}
-	g := &simGuard{rng: rng, secrets: &secrets{decoy: secret()}}
+	g := &simGuard{rng: rng, decoy: secret()}
 	for range simAgencies {
-		g.secrets.expected = append(g.secrets.expected, secret())
+		g.secrets = append(g.secrets, secret())
 	}
 	return g
 }
 
-// watch has a loop's sessions authenticate.
-func (g *simGuard) watch(box *inbox) {
+// watch has a front's sessions authenticate.
+func (g *simGuard) watch(cfg *front.Config) {
 	if g != nil {
-		box.secrets, box.nonce = g.secrets, g.nonce
+		cfg.Secrets, cfg.Nonce = front.NewSecrets(g.secrets, g.decoy), g.nonce
 	}
 }
 
@@ -66,7 +68,7 @@ func (g *simGuard) secret(id codec.Agency) codec.Secret {
 	if g == nil {
 		return codec.Secret{}
 	}
-	return g.secrets.expected[id-1]
+	return g.secrets[id-1]
 }
 
 // guardedFrames are what strangers say beside strangeFrames.

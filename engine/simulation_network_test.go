@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"io"
 	"slices"
@@ -9,6 +8,9 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"loteria/codec"
+	"loteria/engine/commit"
+	"loteria/engine/front"
+	"loteria/engine/front/fronttest"
 )
 
 var errReset = errors.New("connection reset by peer")
@@ -84,18 +86,17 @@ func (w *world) connect(p process) *simLink {
 	}
 	w.linkCount++
 	l := &simLink{world: w, id: w.linkCount, process: p, slow: w.chance(10)}
-	broken, admitted := w.server.admission.enter(source{})
+	for _, lp := range w.loops {
+		if !w.ready(lp, 4) {
+			return nil
+		}
+	}
+	sess, _, admitted := w.server.front.Admit(front.Source{})
 	if !admitted {
-		w.refuse(l, broken)
+		w.refuse(l)
 		return l
 	}
-	sess := w.server.newSession(source{})
-	c := &simConn{link: l, loop: w.loops[slices.Index(w.server.loops, sess.loop)], session: sess}
-	sess.conn = c
-	if !w.ready(c.loop, 4) {
-		w.server.connClosed(sess)
-		return nil
-	}
+	c := &simConn{Conn: fronttest.Conn{Session: sess}, link: l, loop: w.loops[slices.Index(w.server.front.Loops(), sess.Loop())]}
 	if a := p.owner(); a != nil {
 		c.audit.agency = a.id
 	}
@@ -103,15 +104,14 @@ func (w *world) connect(p process) *simLink {
 	w.links = append(w.links, l)
 	c.loop.conns = append(c.loop.conns, c)
 	w.tracef("link %d: %v connects", l.id, p)
-	if w.handler.open(sess) == gnet.Close && l.conn != nil {
-		c.close()
+	if w.server.front.Open(sess, c) == gnet.Close && l.conn != nil {
+		c.Drop()
 	}
 	return l
 }
 
 // refuse is the acceptor's.
-func (w *world) refuse(l *simLink, broken limit) {
-	w.server.counters.count(broken)
+func (w *world) refuse(l *simLink) {
 	w.seen[seenTooMany]++
 	w.links = append(w.links, l)
 	w.tracef("link %d: %v is refused", l.id, l.process)
@@ -202,11 +202,11 @@ func (w *world) deliverToServer() {
 			w.seen[seenStageFull]++
 			return false
 		}
-		c.in = p.read(n)
-		w.tracef("link %d: the server reads %q", l.id, c.in)
-		c.audit.asked(c, c.in)
+		c.In = p.read(n)
+		w.tracef("link %d: the server reads %q", l.id, c.In)
+		c.audit.asked(c, c.In)
 		if w.handler.OnTraffic(c) == gnet.Close && !c.closed {
-			c.close()
+			c.Drop()
 		}
 		w.checkLoop(c.loop)
 		return true
@@ -268,24 +268,22 @@ func (w *world) takeFromSocket() {
 // it, what the handler doesn't use is nil and would panic; to its session as the
 // socket.
 type simConn struct {
-	gnet.Conn
-	link    *simLink
-	loop    *simLoop
-	session *session
-	in      []byte // for Next
-	full    bool   // the socket takes no more
-	closed  bool
-	audit   audit
+	fronttest.Conn
+	link   *simLink
+	loop   *simLoop
+	full   bool // the socket takes no more
+	closed bool
+	audit  audit
 }
 
-func (c *simConn) Next(int) ([]byte, error) { return c.in, nil }
-func (c *simConn) Context() any             { return c.session }
-func (c *simConn) Dup() (int, error)        { return -1, errors.ErrUnsupported }
+func (c *simConn) session() *front.Session { return c.Session.(*front.Session) }
 
-func (c *simConn) unacknowledged() (int, error) { return c.link.toAgency.unacknowledged(), nil }
-func (c *simConn) shutWrite()                   { c.link.toAgency.ended = true }
+func (c *simConn) Dup() (int, error) { return -1, errors.ErrUnsupported }
 
-func (c *simConn) send(b []byte) (int, error) {
+func (c *simConn) Unacknowledged() (int, error) { return c.link.toAgency.unacknowledged(), nil }
+func (c *simConn) ShutWrite()                   { c.link.toAgency.ended = true }
+
+func (c *simConn) Send(b []byte) (int, error) {
 	w := c.link.world
 	if c.closed {
 		w.failf("link %d: a write to a closed connection: %q", c.link.id, b)
@@ -308,14 +306,14 @@ func (c *simConn) send(b []byte) (int, error) {
 	if w.chance(50) {
 		c.link.toAgency.arrive(w)
 	}
-	if !c.audit.winnersSaid && c.full && w.server.committer.lottery.Drawn() {
+	if !c.audit.winnersSaid && c.full && w.server.committer.Lottery().Drawn() {
 		w.seen[seenBufferedWinners]++
 	}
 	return n, nil
 }
 
-// close closes the server's end at its own wish.
-func (c *simConn) close() { c.closeFor(nil) }
+// Drop closes the server's end at its own wish.
+func (c *simConn) Drop() { c.closeFor(nil) }
 
 // closeFor closes the server's end: err is what reading said, if anything.
 func (c *simConn) closeFor(err error) {
@@ -346,7 +344,6 @@ func (l *simLink) serverGone(reset bool) {
 // fits reports whether the loop can hand over all that these bytes would
 // complete: a loop that can't would wait for the committer.
 func (c *simConn) fits(b []byte) bool {
-	st := c.loop.engine().box.stage
 	records, count := 0, 0
 	for rest := append(c.audit.in[:len(c.audit.in):len(c.audit.in)], b...); ; count++ {
 		payload, after, ok, err := codec.SplitFrame(rest, codec.FrameBytesMaxLimit)
@@ -355,23 +352,17 @@ func (c *simConn) fits(b []byte) bool {
 		}
 		records, rest = records+len(payload)+40, after
 	}
-	held := st.filling
-	return count == 0 || len(held.requests)+count+len(c.loop.conns)+2 <= st.requestsMax &&
-		(len(held.records)+records <= st.bytesMax || count == 1 && len(held.records) == 0)
+	// An intake that is empty may get over its limit by one record.
+	return count == 0 || c.loop.stage.HasRoom(count+len(c.loop.conns)+2, records) && (count == 1 || records <= c.link.world.stageBytes)
 }
 
 // simLoop is an event loop. Its tasks run when the world says so.
 type simLoop struct {
-	gnet.EventLoop
-	world *world
-	tasks []gnet.Runnable
-	conns []*simConn
-}
-
-// Execute queues a task.
-func (lp *simLoop) Execute(_ context.Context, task gnet.Runnable) error {
-	lp.tasks = append(lp.tasks, task)
-	return nil
+	fronttest.Loop
+	world     *world
+	stage     *commit.Stage
+	conns     []*simConn
+	answering bool // answers may be among its tasks
 }
 
 func (lp *simLoop) remove(c *simConn) {
@@ -383,14 +374,10 @@ func (lp *simLoop) remove(c *simConn) {
 	}
 }
 
-// engine is the server's loop that goes with this one.
-func (lp *simLoop) engine() *loop { return lp.world.server.loops[slices.Index(lp.world.loops, lp)] }
-
-// ready reports whether the loop could hand over that many requests without
-// waiting for the committer.
+// ready reports whether the loop could hand over that many requests without waiting for the
+// committer.
 func (w *world) ready(lp *simLoop, requests int) bool {
-	st := lp.engine().box.stage
-	return len(st.filling.requests)+requests+2*len(lp.conns) <= st.requestsMax && len(st.filling.records) <= st.bytesMax
+	return lp.stage.HasRoom(requests+2*len(lp.conns), 0)
 }
 
 // runLoop lets an event loop do its tasks.
@@ -399,19 +386,16 @@ func (w *world) runLoop() {
 		return
 	}
 	lp := pick(w, w.loops)
-	if len(lp.tasks) == 0 || !w.ready(lp, 0) {
+	if !lp.Busy() || !w.ready(lp, 0) {
 		return
 	}
 	w.runTasks(lp)
 }
 
 func (w *world) runTasks(lp *simLoop) {
-	tasks := lp.tasks
-	lp.tasks = nil
-	for _, task := range tasks {
-		if err := task.Run(context.Background()); err != nil {
-			w.failf("a loop's task: %v", err)
-		}
+	lp.answering = false
+	if _, err := lp.Run(); err != nil {
+		w.failf("a loop's task: %v", err)
 	}
 	w.checkLoop(lp)
 }

@@ -7,12 +7,15 @@ import (
 	"go.uber.org/zap"
 
 	"loteria/codec"
+	"loteria/engine/front"
 	"loteria/engine/ledger"
 )
 
 const (
 	simDir  = "data"
 	simSeal = "SEAL" // in the ledger's directory
+
+	simPartialBytes = 4 << 10 // what a short half frame takes
 )
 
 // start begins another life of the server, with limits of its own, on the same
@@ -45,15 +48,32 @@ func (w *world) start() {
 	if w.chance(30) {
 		cfg.ConnectionsMax = len(w.agencies)
 	}
-	options := ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}
+	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
 	if w.chance(20) {
-		options.SegmentBytes *= int64(w.between(2, 4))
-		options.ReserveBytes = int64(w.between(1, 3) * ledger.BlockBytes)
+		// An intake may be over its limit by one record, and behind that record half frames may be
+		// refused in the same read: for that there must be room, since nobody else runs meanwhile.
+		stageBytes = max(stageBytes, 2*cfg.FrameBytesMax)
+		cfg.PartialBytesMax = int64(w.between(1, 3) * simPartialBytes)
+	}
+	cfg.QueueBytesMax = 2 * cfg.EventLoops * stageBytes
+	w.stageBytes = stageBytes
+	env := environment{
+		ledger:      ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin},
+		requestsMax: simStageRequests,
+		front: front.Config{
+			Now:   func() time.Time { return w.now },
+			Later: func(_ time.Duration, f func()) { f() }, // what it posts, a loop does some time
+		},
+	}
+	w.guard.watch(&env.front)
+	if w.chance(20) {
+		env.ledger.SegmentBytes *= int64(w.between(2, 4))
+		env.ledger.ReserveBytes = int64(w.between(1, 3) * ledger.BlockBytes)
 	}
 	if w.chaos() && w.chance(3*w.flaky) {
 		w.disk.breakAt(w.between(1, 15), w.chance(80))
 	}
-	s, err := open(cfg, zap.NewNop(), options)
+	s, err := open(cfg, zap.NewNop(), env)
 	if err != nil {
 		if !w.disk.broken() {
 			w.failf("life %d: the server doesn't start: %v", w.life, err)
@@ -63,34 +83,19 @@ func (w *world) start() {
 		w.disk.crash(w)
 		return
 	}
-	s.now = func() time.Time { return w.now }
-	s.later = func(_ time.Duration, f func()) { f() } // what it posts, a loop does some time
-	s.committer.onDraw = w.onDraw
-	s.committer.exit.begin(w.now)
-	w.server, w.handler = s, handler{server: s}
-	w.loops = nil
-	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
-	if w.chance(20) {
-		// A batch may be over its limit by one record, and behind that record half
-		// frames may be refused in the same read: for that there must be room, since
-		// nobody else runs meanwhile.
-		stageBytes = max(stageBytes, 2*cfg.FrameBytesMax)
-		limit := s.partialLimit()
-		limit.bytesMax = int64(w.between(1, 3) * partialBytesMin)
-		limit.bytesTop = limit.bytesMax + int64(w.between(0, 2)*partialBytesMin)
-	}
-	for _, lp := range s.loops {
-		lp.box.rules.Today = s.today()
-		w.guard.watch(&lp.box)
-		lp.box.stage.bytesMax, lp.box.stage.requestsMax = stageBytes, simStageRequests
-		own := &simLoop{world: w}
-		lp.attach(own)
+	s.committer.Exit().Begin(w.now)
+	w.server, w.ledger, w.handler = s, s.ledger.(*ledger.Ledger), s.front.Handler()
+	w.cfg, w.loops = cfg, nil
+	for i, lp := range s.front.Loops() {
+		own := &simLoop{world: w, stage: s.committer.Stages()[i]}
+		lp.Attach(own)
 		w.loops = append(w.loops, own)
 	}
-	if s.ledger.Recovered().Torn {
+	recovered := w.ledger.Recovered()
+	if recovered.Torn {
 		w.seen[seenTorn]++
 	}
-	w.tracef("life %d: window %d, frames of %d, %d loops, stage of %d, ledger %+v", w.life, cfg.Window, cfg.FrameBytesMax, cfg.EventLoops, stageBytes, s.ledger.Recovered())
+	w.tracef("life %d: window %d, frames of %d, %d loops, stage of %d, ledger %+v", w.life, cfg.Window, cfg.FrameBytesMax, cfg.EventLoops, stageBytes, recovered)
 	w.checkRecovered()
 }
 
@@ -100,16 +105,20 @@ func (w *world) commit() {
 		return
 	}
 	select {
-	case <-w.server.wake:
+	case <-w.server.committer.Wake():
 	default:
 		return
 	}
-	segments := w.server.ledger.Stats().Segments
+	segments := w.ledger.Stats().Segments
 	w.tracef("commit")
 	w.disk.commit++
 	w.committing = true
+	drawn := w.server.committer.Lottery().Drawn()
 	err := w.server.commit()
 	w.committing = false
+	for _, lp := range w.loops {
+		lp.answering = lp.answering || err == nil && lp.Busy()
+	}
 	switch {
 	case err == nil:
 	case w.disk.died():
@@ -126,8 +135,11 @@ func (w *world) commit() {
 	default:
 		w.failf("commit: %v", err)
 	}
+	if !drawn && w.server.committer.Lottery().Drawn() {
+		w.onDraw()
+	}
 	w.checkServed()
-	w.seen[seenRotation] += w.server.ledger.Stats().Segments - segments
+	w.seen[seenRotation] += w.ledger.Stats().Segments - segments
 	w.verdict()
 }
 
@@ -149,20 +161,18 @@ func (w *world) tick() {
 	if w.server == nil {
 		return
 	}
-	for _, lp := range w.server.loops {
-		lp.post(func(m *mailbox) { m.tick = true })
-	}
+	w.server.front.Tick()
 	w.verdict()
 }
 
 // verdict ends the server when the exit rule says so.
 func (w *world) verdict() {
 	s := w.server
-	done, _ := s.committer.exit.verdict(w.now)
+	done, _ := s.committer.Exit().Verdict(w.now)
 	if !done {
 		return
 	}
-	err := s.committer.exit.result(w.now)
+	err := s.committer.Exit().Result(w.now)
 	w.tracef("the server ends: %v", err)
 	switch {
 	case err == nil:
@@ -187,7 +197,8 @@ func (w *world) signal() {
 	s := w.server
 	w.seen[seenSignal]++
 	w.tracef("the server is told to stop")
-	s.stopping.Store(true)
+	s.front.StopReading()
+	s.front.Through()
 	for w.server == s && !w.handedOver() {
 		for _, lp := range w.loops {
 			if w.ready(lp, 0) {
@@ -210,11 +221,11 @@ func (w *world) signal() {
 // to.
 func (w *world) handedOver() bool {
 	for _, lp := range w.loops {
-		if len(lp.tasks) > 0 {
+		if lp.Busy() {
 			return false
 		}
 	}
-	return len(w.server.wake) == 0
+	return len(w.server.committer.Wake()) == 0
 }
 
 // farewell ends all sessions and lets the loops tell them.
@@ -222,7 +233,7 @@ func (w *world) farewell(code codec.Code) {
 	w.dismissing = true
 	w.server.dismiss(code)
 	for _, lp := range w.loops {
-		for len(lp.tasks) > 0 {
+		for lp.Busy() {
 			w.runTasks(lp)
 		}
 	}
@@ -237,7 +248,7 @@ func (w *world) serverGone() {
 			l.serverGone(w.chance(50))
 		}
 	}
-	w.seen[seenShed] += int(w.server.counters[limitPartialBytes].Load())
+	w.seen[seenShed] += int(w.server.front.Broken(front.LimitPartialBytes))
 	w.server, w.loops = nil, nil
 	w.disk.crash(w)
 }
@@ -255,10 +266,11 @@ func (d *simDisk) crash(w *world) {
 	d.FS.Crash()
 }
 
-// onDraw is called by the committer when a draw is durable.
-func (w *world) onDraw(bets int64, won int) {
+// onDraw is called when a draw is durable.
+func (w *world) onDraw() {
 	w.drawn++
 	w.seen[seenDraw]++
-	w.tracef("the draw: %d bets, %d won", bets, won)
+	state := w.server.committer.Lottery()
+	w.tracef("the draw: %d bets, %d won", state.Bets(), state.Won())
 	w.checkDraw()
 }

@@ -78,12 +78,13 @@ func (s *stranger) end() {
 
 // strangeAsked notes what a stranger has to be answered.
 func (a *audit) strangeAsked(c *simConn, b []byte) {
-	box := &c.session.loop.box
-	guard, frameBytesMax := c.link.world.guard, box.frameBytesMax
+	cfg := &c.link.world.cfg
+	guard, frameBytesMax := c.link.world.guard, cfg.FrameBytesMax
 	if guard != nil {
 		frameBytesMax = codec.AuthenticationBytesMax
 	}
-	for a.in = append(a.in, b...); !a.deaf; {
+	unanswered := c.session().Unanswered()
+	for a.in = append(a.in, b...); !a.deaf; unanswered++ {
 		payload, rest, ok, err := codec.SplitFrame(a.in, frameBytesMax)
 		var code codec.Code
 		switch {
@@ -95,7 +96,7 @@ func (a *audit) strangeAsked(c *simConn, b []byte) {
 			code = codec.CodeInvalidFrame
 		case !ok:
 			return
-		case len(a.owed)-a.inBacklog(c.session) >= int(box.window):
+		case unanswered >= cfg.Window:
 			code = codec.CodeWindowExceeded
 			c.link.world.seen[seenWindowExceeded]++
 		case guard != nil:
@@ -105,23 +106,6 @@ func (a *audit) strangeAsked(c *simConn, b []byte) {
 		}
 		a.in, a.deaf = rest, code.Closes()
 		a.owed = append(a.owed, code)
-	}
-}
-
-// inBacklog is how many answers the server has given and the socket has not
-// taken whole.
-func (a *audit) inBacklog(s *session) (n int) {
-	if s.backlog == nil {
-		return 0
-	}
-	said := slices.Concat(append([][]byte{a.out}, s.backlog.chunks...)...)
-	for {
-		_, rest, ok, err := codec.SplitFrame(said, codec.ReplyBytesMaxDefault)
-		if err != nil || !ok {
-			return n
-		}
-		said = rest
-		n++
 	}
 }
 

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/panjf2000/gnet/v2"
+
 	"loteria/codec"
+	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
 
@@ -48,9 +51,12 @@ type world struct {
 	linkCount  int
 
 	server     *Server // nil while it is down
-	life       int     // how often it was started
+	ledger     *ledger.Ledger
+	cfg        Config
+	stageBytes int // what a stage takes
+	life       int // how often it was started
 	loops      []*simLoop
-	handler    handler
+	handler    gnet.EventHandler
 	dismissing bool // the server stops: those who wait are told so
 	committing bool // inside the committer: the loops go on, the committer does not
 
@@ -310,8 +316,8 @@ func (w *world) breakSomething() {
 // crash ends the server between two steps. Answers that are durable and wait
 // for their loop are lost.
 func (w *world) crash() {
-	for _, lp := range w.server.loops {
-		if len(lp.mail.replies) > 0 {
+	for _, lp := range w.loops {
+		if lp.answering {
 			w.seen[seenCrashUnanswered]++
 			break
 		}

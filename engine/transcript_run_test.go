@@ -189,14 +189,13 @@ func (p *play) connect(ctx context.Context, name string) error {
 	if p.conns[name] != nil {
 		return nil
 	}
-	refused := p.server.Refused()
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", p.server.Addr().String())
 	if err != nil {
 		return err
 	}
 	p.conns[name] = c.(*net.TCPConn)
-	return p.server.AwaitAccepted(ctx, c.LocalAddr(), refused)
+	return p.server.AwaitConnections(ctx, p.server.dialed.Add(1))
 }
 
 // send writes b in the pieces that the run's split makes of it. The server has

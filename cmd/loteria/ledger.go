@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -133,18 +132,10 @@ seal      %s
 
 // agencyList is "2 of 5: 1, 4". It names at most agenciesNamedMax agencies.
 func agencyList(ids []codec.Agency, of int) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d of %d", len(ids), of)
-	separator := ": "
-	for i, id := range ids {
-		if i == agenciesNamedMax {
-			fmt.Fprintf(&b, " and %d more", len(ids)-i)
-			break
-		}
-		b.WriteString(separator + strconv.Itoa(int(id)))
-		separator = ", "
+	if len(ids) == 0 {
+		return fmt.Sprintf("0 of %d", of)
 	}
-	return b.String()
+	return fmt.Sprintf("%d of %d: %s", len(ids), of, codec.ListAgencies(ids, agenciesNamedMax))
 }
 
 // dumpFlags are the flags of `loteria ledger dump`.

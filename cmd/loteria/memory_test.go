@@ -20,6 +20,7 @@ import (
 	"loteria/agency/load/proc"
 	"loteria/codec"
 	"loteria/engine"
+	"loteria/engine/front"
 )
 
 // hostilePeers is the number of hostile connections.
@@ -64,7 +65,7 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 	}
 	cfg := engine.DefaultConfig()
 	const (
-		session = int64(engine.SessionBytesMax)
+		session = int64(front.SessionBytesMax)
 		noise   = 32 << 20
 		// loopBuffers is how many buffers for half frames a loop keeps for reuse, and one that it
 		// has just added to. bufferSpare is what the allocator adds to each.

@@ -1,0 +1,162 @@
+package commit
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"loteria/codec"
+	"loteria/engine/lottery"
+)
+
+// ErrUnfinished says that the server ended without its goal: no agency was connected for
+// SERVER_EXIT_GRACE, or SERVER_DEADLINE has passed, and the draw has not taken place or somebody is
+// not known to have their winners. Nothing is lost; the next start with the same directory goes on.
+// *UnfinishedError wraps it.
+var ErrUnfinished = errors.New("ended without its goal")
+
+// UnfinishedError names the agencies that are missing.
+type UnfinishedError struct {
+	// Drawn tells what is missing: if false, the agencies' reports; if true, that they have their
+	// winners.
+	Drawn bool
+	// Overdue says that SERVER_DEADLINE has ended the wait.
+	Overdue bool
+	// Missing are the agencies, in order.
+	Missing []codec.Agency
+}
+
+func (e *UnfinishedError) Error() string {
+	what := "no draw: agencies that have not reported"
+	next := "their stored bets are in the ledger: start the server again with the same SERVER_DATA_DIR and let these agencies come"
+	switch {
+	case e.Drawn:
+		what = "drawn, but agencies that are not known to have their winners"
+		next = "the winners are in the ledger: start the server again with the same SERVER_DATA_DIR and let these agencies ask"
+	case e.Overdue:
+		what = "no draw before SERVER_DEADLINE: agencies that have not reported"
+		next += ", with a later SERVER_DEADLINE"
+	}
+	return fmt.Sprintf("%v: %s: %s; %s", ErrUnfinished, what, codec.ListAgencies(e.Missing, codec.AgenciesListed), next)
+}
+
+// Unwrap makes errors.Is(err, ErrUnfinished) true.
+func (e *UnfinishedError) Unwrap() error { return ErrUnfinished }
+
+// graceMin is how long a server that starts waits at least for the first agency to come. With less,
+// nobody could be quick enough, however often the server starts.
+const graceMin = 2 * time.Second
+
+// ExitRule decides when the server has nothing left to do. It knows connections only by how many
+// are agencies'. A connection that never named an agency doesn't count. Nor does one that an agency
+// opens when it is done: otherwise it could keep the server from ending by coming again and again.
+type ExitRule struct {
+	grace    time.Duration
+	deadline time.Time // the draw has to take place before it; zero if it may take its time
+	came     bool      // some agency has named itself since the start
+	open     int       // connections of agencies
+	// idleSince is when the last of them closed, or when the server began to listen.
+	idleSince time.Time
+	// away are the agencies that have not been here since the start to get their winners, however
+	// often they had them before.
+	away    []bool // by agency id-1
+	absent  int    // how many
+	lottery *lottery.Lottery
+}
+
+func newExitRule(l *lottery.Lottery, agencies int, grace time.Duration, deadline time.Time) *ExitRule {
+	x := &ExitRule{grace: grace, deadline: deadline, lottery: l, away: make([]bool, agencies), absent: agencies}
+	for i := range x.away {
+		x.away[i] = true
+	}
+	return x
+}
+
+// Begin says that the server listens.
+func (x *ExitRule) Begin(now time.Time) { x.idleSince = now }
+
+// Open is how many connections of agencies the server waits for.
+func (x *ExitRule) Open() int { return x.open }
+
+func (x *ExitRule) opened() {
+	x.came = true
+	x.open++
+}
+
+func (x *ExitRule) closed(now time.Time) {
+	x.open--
+	x.idleSince = now
+}
+
+// content says that an expected agency is done: it has its winners, and has come for them since the
+// start.
+func (x *ExitRule) content(id codec.Agency) {
+	if x.away[id-1] {
+		x.away[id-1] = false
+		x.absent--
+	}
+}
+
+// done reports whether an agency has its winners, and has come for them since the start.
+func (x *ExitRule) done(id codec.Agency) bool { return int(id) <= len(x.away) && !x.away[id-1] }
+
+// Overdue reports whether the draw has not been held in time.
+func (x *ExitRule) Overdue(now time.Time) bool {
+	return !x.deadline.IsZero() && !now.Before(x.deadline) && !x.lottery.Drawn()
+}
+
+// Verdict tells whether the server is done, whatever its deadline. If it isn't, it has to wait for
+// events and, if wait is positive, to ask again after it. The rule counts only what is durable, so
+// it may be asked between two commits.
+//
+//	drawn  came  open  unserved  absent  verdict
+//	no     no    -     -         -       wait for ever
+//	no     yes   > 0   -         -       wait for ever
+//	no     yes   0     -         -       when idle for the grace: done, unfinished
+//	yes    -     > 0   -         -       wait for ever: their time is bounded
+//	yes    -     0     > 0       -       when idle for the grace: done, unfinished
+//	yes    -     0     0         > 0     when idle for the grace: done
+//	yes    -     0     0         0       done
+//
+// Agencies that had their winners before a restart may come again, as they do when everything is
+// started again. They get the grace to do so, and graceMin at least.
+func (x *ExitRule) Verdict(now time.Time) (done bool, wait time.Duration) {
+	drawn := x.lottery.Drawn()
+	switch {
+	case x.open > 0, !drawn && !x.came:
+		return false, 0
+	case drawn && x.lottery.Unserved() == 0 && x.absent == 0:
+		return true, 0
+	}
+	grace := x.grace
+	if !x.came {
+		grace = max(grace, graceMin)
+	}
+	if left := grace - now.Sub(x.idleSince); left > 0 {
+		return false, left
+	}
+	return true, 0
+}
+
+// Missing are the agencies that the goal lacks: before the draw those that have not reported, after
+// it those that are not known to have their winners.
+func (x *ExitRule) Missing() (ids []codec.Agency) {
+	there := x.lottery.Reported
+	if x.lottery.Drawn() {
+		there = x.lottery.Served
+	}
+	for id := codec.Agency(1); int(id) <= len(x.away); id++ {
+		if !there(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Result is the error of a server that is done: nil, or an *UnfinishedError.
+func (x *ExitRule) Result(now time.Time) error {
+	if x.lottery.Drawn() && x.lottery.Unserved() == 0 {
+		return nil
+	}
+	return &UnfinishedError{Drawn: x.lottery.Drawn(), Overdue: x.Overdue(now), Missing: x.Missing()}
+}

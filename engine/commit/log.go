@@ -1,0 +1,38 @@
+package commit
+
+import (
+	"errors"
+
+	"loteria/engine/ledger"
+)
+
+// ErrNotLeader says that the log's holder may not append to it any more, because another holder
+// leads. Whether the group that met the error is in the log is unknown here. So nobody is told
+// anything about it: the sessions end, the agencies come again, and what the log holds decides. The
+// process may go on and hold the log again. A log of one server never returns it.
+var ErrNotLeader = errors.New("no longer the holder of the log")
+
+// Log is the durable, ordered log of records: today the ledger of one server. One goroutine calls
+// Commit, Seal and Close. Opening a log replays it: whoever makes one calls back for every record
+// that it holds.
+type Log interface {
+	// Commit appends the packed records in runs, in order, as one group, and returns when they are
+	// durable wherever they have to be. The runs are the caller's again afterwards. An error that
+	// matches ErrNotLeader ends the caller's leadership. Any other error ends the process. Either
+	// way the log takes no more from this holder.
+	Commit(runs [][]byte) error
+	// Seal has the log refused from now on if it lacks any of what was committed so far. Its errors
+	// mean what those of Commit do.
+	Seal() error
+	// Term numbers the leadership under which the holder writes. Each leadership of a log has a
+	// higher term than those before it; a log of one server has one term only. Session numbers begin
+	// with it, so that those of a later leader are higher.
+	Term() uint64
+	// Scan visits all records that are committed when it is called, in order, and returns where they
+	// end. Any goroutine may call it, also while more is committed. An error of visit ends the scan
+	// and is returned as it is. It is what history.Log wants, for export and verification by whoever
+	// holds the log.
+	Scan(visit func(ledger.Record) error) (ledger.Tail, error)
+	// Close releases the log. Its error may match ledger.ErrGone.
+	Close() error
+}

@@ -1,0 +1,170 @@
+package commit
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"loteria/codec"
+	"loteria/engine/ledger"
+)
+
+const (
+	// intakes is how many intakes a loop has: one fills while the other is committed.
+	intakes = 2
+	// RequestsMax is how many requests one loop may have handed over that the committer has not
+	// taken.
+	RequestsMax = 16 << 10
+)
+
+// intake is what one loop has handed over: requests in their order, and the bytes that they point
+// to.
+type intake struct {
+	requests []Request
+	records  []byte // packed, unsealed ledger records, back to back
+	winners  []byte
+}
+
+func (in *intake) reset() {
+	clear(in.requests) // let sessions and details go
+	in.requests = in.requests[:0]
+	in.records = in.records[:0]
+	in.winners = in.winners[:0]
+}
+
+// Stage is the bounded queue from one loop to the committer. The loop fills one intake while the
+// committer has the other. When the intake is full, the loop waits in Add: that is the backpressure
+// on everything behind that loop. It can't deadlock, because the committer never waits for a loop.
+//
+// Only the stage's loop may call Add, Hold, Release and HasRoom.
+type Stage struct {
+	wake chan<- struct{} // the committer's; holds one
+	// bytesMax and requestsMax bound the intake, which may hold one record in any case.
+	bytesMax, requestsMax int
+	// held is the loop's: the committer is not woken yet.
+	held  bool
+	waits atomic.Int64
+
+	mu      sync.Mutex
+	room    sync.Cond
+	filling *intake
+	closed  bool
+}
+
+func newStage(wake chan<- struct{}, bytesMax, requestsMax int) *Stage {
+	s := &Stage{wake: wake, bytesMax: bytesMax, requestsMax: requestsMax, filling: new(intake)}
+	s.room.L = &s.mu
+	return s
+}
+
+// Add hands r over. With Bets come their payload and their winning lines, which are copied. Add
+// waits while the intake is full. It returns false when the stage is closed: nothing more will be
+// answered.
+func (s *Stage) Add(r Request, payload, winners []byte) bool {
+	need := 0
+	if r.Kind == Bets {
+		need = ledger.RecordBytes(len(payload))
+	}
+	s.mu.Lock()
+	if !s.closed && s.full(1, need) {
+		s.waits.Add(1)
+		s.wakeCommitter()
+	}
+	for !s.closed && s.full(1, need) {
+		s.room.Wait()
+	}
+	if s.closed {
+		s.mu.Unlock()
+		return false
+	}
+	in := s.filling
+	if r.Kind == Bets {
+		in.records = s.grow(in.records, need)
+		r.open = codec.StretchOf(payload, 0, 0).Open
+		r.records.start = uint32(len(in.records))
+		in.records = ledger.AppendRecord(in.records, ledger.Bets, uint32(r.Agency), uint32(r.Count), payload)
+		r.records.end = uint32(len(in.records))
+		packed, _ := ledger.Unpack(r.records.of(in.records)) // its checksum, while the record is in this cache
+		r.bytes, r.checksum = uint32(len(payload)), packed.Checksum
+		r.winners.start = uint32(len(in.winners))
+		in.winners = append(in.winners, winners...)
+		r.winners.end = uint32(len(in.winners))
+	}
+	first := len(in.requests) == 0
+	in.requests = append(in.requests, r)
+	s.mu.Unlock()
+	if first && !s.held {
+		s.wakeCommitter()
+	}
+	return true
+}
+
+// Hold lets the committer sleep until Release, whatever is added, unless there is no room left.
+func (s *Stage) Hold() { s.held = true }
+
+// Release ends Hold.
+func (s *Stage) Release() {
+	s.held = false
+	s.mu.Lock()
+	some := len(s.filling.requests) > 0
+	s.mu.Unlock()
+	if some {
+		s.wakeCommitter()
+	}
+}
+
+func (s *Stage) wakeCommitter() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// growBytesMax is up to where records are grown step by step. A loop that needs more is busy, and
+// gets all that its intake may have.
+const growBytesMax = 512 << 10
+
+// grow makes room for need bytes more, unless that is little or more than the intake should have.
+func (s *Stage) grow(records []byte, need int) []byte {
+	if want := len(records) + need; want <= cap(records) || want <= growBytesMax || want > s.bytesMax {
+		return records
+	}
+	grown := ledger.Buffer(s.bytesMax)[:len(records)]
+	copy(grown, records)
+	return grown
+}
+
+// full reports whether the intake has no room for so many requests and bytes of records more.
+func (s *Stage) full(requests, bytes int) bool {
+	in := s.filling
+	return len(in.requests)+requests > s.requestsMax ||
+		len(in.records) > 0 && len(in.records)+bytes > s.bytesMax
+}
+
+// HasRoom reports whether Add would take so many requests, whose records have so many bytes in all,
+// without waiting.
+func (s *Stage) HasRoom(requests, bytes int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.full(requests, bytes)
+}
+
+// Waits counts how often the loop had to wait for room. Any goroutine may ask.
+func (s *Stage) Waits() int64 { return s.waits.Load() }
+
+// take swaps the filling intake for empty. The committer alone may call it.
+func (s *Stage) take(empty *intake) *intake {
+	s.mu.Lock()
+	in := s.filling
+	s.filling = empty
+	s.mu.Unlock()
+	s.room.Signal()
+	return in
+}
+
+// Close makes Add return false from now on, also where it waits. Any goroutine may call it.
+func (s *Stage) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.room.Broadcast()
+}

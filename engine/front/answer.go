@@ -1,0 +1,214 @@
+package front
+
+import (
+	"fmt"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"loteria/codec"
+	"loteria/engine/commit"
+)
+
+// answer writes the answers of the session that replies begins with, as far as
+// they stand together, in one write, and returns the other replies.
+func (lp *Loop) answer(replies []commit.Reply) []commit.Reply {
+	s := sessionOf(&replies[0])
+	out := lp.out[:0]
+	winners, receipt := false, false
+	n := 0
+	for ; n < len(replies) && sessionOf(&replies[n]) == s; n++ {
+		r := &replies[n]
+		told := s.phase.answers()
+		lp.told = append(lp.told, told)
+		if !told {
+			continue
+		}
+		if r.Agency != 0 { // a frame may name agency 0; the session is still its agency's
+			s.agency = r.Agency
+		}
+		winners = winners || r.Kind == commit.Winners
+		receipt = receipt || r.Kind == commit.Receipt
+		for range max(r.Times, 1) {
+			if len(out) > payloadCopyMax {
+				lp.write(s, out)
+				out = out[:0]
+			}
+			s.unanswered--
+			out = lp.say(s, r, out)
+		}
+	}
+	lp.out = out[:0]
+	lp.write(s, out)
+	if s.phase == gone {
+		return replies[n:]
+	}
+	if s.delivery == undelivered && (winners || receipt) {
+		left, err := s.untaken()
+		if err != nil {
+			lp.drop(s)
+			return replies[n:]
+		}
+		s.delivery, s.lateTicks = delivered, -lp.credit(left)
+	}
+	if winners {
+		s.delivery = untaken
+	}
+	lp.settle(s)
+	return replies[n:]
+}
+
+// say appends one answer to out. One that is too large to be copied is written
+// instead, behind what out had, which is empty then.
+func (lp *Loop) say(s *Session, r *commit.Reply, out []byte) []byte {
+	switch r.Kind {
+	case commit.Ack, commit.Receipt:
+		return codec.AppendAck(out)
+	case commit.Welcome:
+		return codec.AppendWelcome(out, codec.Welcome{
+			Window: lp.front.cfg.Window, FrameBytesMax: lp.front.cfg.FrameBytesMax, Stored: r.Stored, Checksum: r.Checksum,
+		})
+	case commit.Winners:
+		out = codec.AppendFrameHeader(out, len(r.Payload))
+		if len(r.Payload) <= payloadCopyMax {
+			return append(out, r.Payload...)
+		}
+		lp.write(s, out)
+		lp.writeShared(s, r.Payload)
+		return out[:0]
+	case commit.Challenge:
+		return codec.AppendChallenge(out, codec.Nonce([]byte(r.Detail)))
+	case commit.Authenticated:
+		return codec.AppendAuthenticated(out)
+	case commit.Reject:
+		if r.Code.Closes() {
+			s.become(lastSaid, &lp.rd)
+		}
+		return codec.AppendError(out, r.Code, r.Detail)
+	default:
+		panic(fmt.Sprintf("front: reply of kind %d", r.Kind))
+	}
+}
+
+// write sends p unless the session is gone. What the socket doesn't take is
+// copied. A write that fails closes the session inside this call; so does a peer
+// who does not read what it asked for.
+func (lp *Loop) write(s *Session, p []byte) { lp.writeOr(s, p, false) }
+
+// writeShared is write for what is never changed, and is not copied.
+func (lp *Loop) writeShared(s *Session, p []byte) { lp.writeOr(s, p, true) }
+
+func (lp *Loop) writeOr(s *Session, p []byte, shared bool) {
+	if len(p) == 0 || s.phase == gone {
+		return
+	}
+	if s.backlog != nil {
+		if s.backlog.bytes > lp.front.cfg.UnreadBytesMax {
+			lp.unread(s, LimitUnreadBytes)
+			return
+		}
+		s.backlog.add(p, shared)
+		return
+	}
+	n, err := s.conn.Send(p)
+	if err != nil {
+		lp.drop(s)
+		return
+	}
+	if n < len(p) {
+		s.backlog = new(backlog)
+		s.backlog.add(p[n:], shared)
+		s.stalledTicks, s.stalledBytes = 0, 0
+		lp.move(s)
+	}
+}
+
+// unread closes the session of a peer who does not read its answers.
+func (lp *Loop) unread(s *Session, broken Limit) {
+	times := lp.front.counters.count(broken)
+	lp.front.noise.write(noisyDropped, s.source, zap.Uint32("agencia", uint32(s.agency)),
+		zap.String("error", "closed: the peer does not read its answers"), zap.String("limite", limitKeys[broken]),
+		zap.Int("bytes", s.backlog.bytes), zap.Int64("veces", times))
+	lp.drop(s)
+}
+
+// move has the session's backlog flushed soon.
+func (lp *Loop) move(s *Session) {
+	if len(lp.moving) == 0 {
+		lp.front.cfg.Later(flushDelay, func() { lp.post(func(m *mailbox) { m.flush = true }) })
+	}
+	lp.moving = append(lp.moving, s)
+}
+
+// flush offers what is left to those who have just taken some.
+func (lp *Loop) flush() {
+	moving := lp.moving
+	lp.moving = nil
+	for _, s := range moving {
+		if s.backlog != nil {
+			lp.flushSession(s)
+			lp.settle(s)
+		}
+	}
+}
+
+// flushSession gives the socket what it takes of the backlog.
+func (lp *Loop) flushSession(s *Session) {
+	progress, err := s.backlog.flush(s.conn)
+	switch {
+	case err != nil:
+		lp.drop(s)
+	case s.backlog.bytes == 0:
+		s.backlog = nil
+	case progress:
+		lp.move(s)
+	}
+}
+
+// logReply writes the line of one answer. Those of a batch and of a wrong proof are written always,
+// because the batch is stored or not whether or not the peer is told; others only if it is told. It runs for every batch, and at the draw for every agency, so fields
+// are built in place and only if somebody reads them.
+func (lp *Loop) logReply(r *commit.Reply, told bool) {
+	noise, at, from := lp.front.noise, lp.clock.at, sessionOf(r).source
+	agencia := zap.Uint32("agencia", uint32(r.Agency))
+	switch {
+	case r.Code == codec.CodeAuthenticationFailed:
+		noise.writeAt(at, noisyProof, from, agencia, zap.String("error", r.Explanation()))
+	case r.Kind == commit.Receipt: // the server writes the line once it is durable
+	case !told && (r.Kind == commit.Welcome || r.Kind == commit.Winners || r.Count == 0):
+	case r.Kind == commit.Ack:
+		if entry := lp.log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
+			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.Count), agencia)
+			entry.Write(lp.fields...)
+		}
+	case r.Kind == commit.Challenge:
+		noise.writeAt(at, noisyChallenge, from, agencia)
+	case r.Kind == commit.Authenticated && lp.front.introduced.first(r.Agency):
+		if entry := lp.log.Check(zapcore.InfoLevel, "autenticacion"); entry != nil {
+			entry.Write(zap.String("result", "success"), agencia)
+		}
+	case r.Kind == commit.Authenticated:
+		noise.writeAt(at, noisyAuthenticated, from, agencia)
+	case r.Kind == commit.Welcome && lp.front.greeted.first(r.Agency):
+		if entry := lp.log.Check(zapcore.InfoLevel, "hello"); entry != nil {
+			entry.Write(zap.String("result", "success"), agencia, zap.Int64("apuestas", r.Stored))
+		}
+	case r.Kind == commit.Welcome:
+		noise.writeAt(at, noisyHello, from, agencia, zap.Int64("apuestas", r.Stored))
+	case r.Kind == commit.Winners && lp.front.awarded.first(r.Agency):
+		if entry := lp.log.Check(zapcore.InfoLevel, "ganadores_enviados"); entry != nil {
+			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia, zap.Int("cant_ganadores", r.Count))
+			entry.Write(lp.fields...)
+		}
+	case r.Kind == commit.Winners:
+		noise.writeAt(at, noisyWinners, from, agencia, zap.Int("cant_ganadores", r.Count))
+	case r.Kind == commit.Reject && r.Count > 0:
+		noise.writeAt(at, noisyBatch, from, zap.Int("cantidad", r.Count), agencia, zap.String("error", r.Explanation()))
+	case r.Kind == commit.Reject && r.Code == codec.CodeEmptyBatch && r.Agency == 0:
+		noise.writeAt(at, noisyHealthRequest, from, zap.String("error", r.Explanation()))
+	case r.Kind == commit.Reject && r.Code == codec.CodeLotteryHasntEnded:
+		noise.writeAt(at, noisyWait, from, agencia, zap.String("motivo", r.Explanation()))
+	case r.Kind == commit.Reject:
+		noise.writeAt(at, noisyRequest, from, agencia, zap.String("error", r.Explanation()))
+	}
+}

@@ -1,0 +1,131 @@
+package front
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/panjf2000/gnet/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"loteria/engine/commit"
+)
+
+// healthFrame is all that a health check says: an empty payload. See
+// `loteria health`.
+const healthFrame = "0\n"
+
+// handler is what gnet calls, on the event loops. A connection's context is its
+// session; a loop's sentinel has the loop instead.
+type handler struct {
+	gnet.BuiltinEventEngine
+	front *Front
+}
+
+func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	sess, ok := c.Context().(*Session)
+	if !ok {
+		return nil, gnet.None
+	}
+	limitUnacknowledged(c.Fd(), max(peerTimeout, 2*h.front.cfg.ReadTimeout))
+	forgetIP(c.LocalAddr())
+	forgetIP(c.RemoteAddr())
+	return nil, h.front.Open(sess, &socket{gnet: c})
+}
+
+// forgetIP lets go of what the net package keeps of a connection's two addresses,
+// 64 bytes of the 800 that a waiting agency takes. The session knows the source.
+func forgetIP(a net.Addr) {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		tcp.IP = nil
+	}
+}
+
+func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
+	sess, ok := c.Context().(*Session)
+	if !ok {
+		return gnet.None
+	}
+	in, err := c.Next(-1)
+	if err != nil {
+		h.front.noise.write(noisyReceive, sess.source, zap.String("error", err.Error()))
+		return gnet.Close
+	}
+	if sess.said == saidNothing {
+		sess.said = saidBytes
+		h.announce(sess, in)
+	}
+	if sess.phase.hears() && !h.front.stopping.Load() {
+		sess.receive(in, &sess.loop.rd)
+		sess.loop.rd.shed()
+	}
+	return gnet.None
+}
+
+// announce writes a connection's line when its first bytes come. A health check
+// comes every few seconds, says an empty frame, and is not worth a line.
+func (h *handler) announce(sess *Session, in []byte) {
+	event := noisyConnection
+	if string(in) == healthFrame {
+		event = noisyHealthConnection
+	}
+	h.front.noise.write(event, sess.source)
+}
+
+func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
+	sess, ok := c.Context().(*Session)
+	if !ok {
+		h.front.end()
+		return gnet.None
+	}
+	lp := sess.loop
+	if errors.Is(err, io.EOF) && sess.delivery == untaken && sess.backlog == nil {
+		// A peer that closes with bytes unread resets the connection: that is another error.
+		if n, err := sess.conn.Unacknowledged(); n == 0 && err == nil {
+			sess.taken(&lp.rd)
+		}
+	}
+	// A half-closed peer is owed its answers, and the time to take its winners.
+	if errors.Is(err, io.EOF) && (sess.unanswered > 0 && sess.phase.answers() || sess.backlog != nil || sess.delivery == untaken) {
+		if fd, errDup := c.Dup(); errDup == nil {
+			sess.conn = newHalfSocket(fd)
+			sess.become(peerShut, &lp.rd)
+			lp.rd.stage.Add(commit.Request{Peer: &sess.Peer, Kind: commit.HalfClose}, nil, nil)
+			return gnet.None
+		}
+	}
+	lp.bury(sess)
+	return gnet.None
+}
+
+// gnetLogger is gnet's log in our lines. What gnet reports as information is
+// its own affair. Strangers can provoke the rest, so each format is an event.
+type gnetLogger struct{ noise *noise }
+
+func (g gnetLogger) write(level zapcore.Level, result, format string, args []any) {
+	event := noisyEvent{level: level, action: "gnet", result: result, of: format}
+	g.noise.write(event, Source{}, zap.String("mensaje", strings.TrimSpace(fmt.Sprintf(format, args...))))
+}
+
+func (g gnetLogger) Debugf(format string, args ...any) {
+	g.write(zapcore.DebugLevel, "success", format, args)
+}
+
+func (g gnetLogger) Infof(format string, args ...any) {
+	g.write(zapcore.DebugLevel, "success", format, args)
+}
+
+func (g gnetLogger) Warnf(format string, args ...any) {
+	g.write(zapcore.WarnLevel, "fail", format, args)
+}
+
+func (g gnetLogger) Errorf(format string, args ...any) {
+	g.write(zapcore.ErrorLevel, "fail", format, args)
+}
+
+func (g gnetLogger) Fatalf(format string, args ...any) {
+	g.write(zapcore.ErrorLevel, "fail", format, args)
+}

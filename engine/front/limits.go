@@ -1,0 +1,90 @@
+package front
+
+import "sync/atomic"
+
+// Limit is one of the bounds that a peer can run into. Each is a setting, has
+// an error that the peer is told, and is counted.
+//
+//	limit                 setting                         the peer is told
+//	connections           SERVER_CONNECTIONS_MAX          ERROR_TOO_MANY_CONNECTIONS
+//	of one source         SERVER_CONNECTIONS_PER_SOURCE   ERROR_TOO_MANY_CONNECTIONS
+//	bytes of a frame      SERVER_FRAME_BYTES_MAX          ERROR_FRAME_TOO_LARGE
+//	unanswered frames     SERVER_WINDOW                   ERROR_WINDOW_EXCEEDED
+//	time to say a frame   SERVER_READ_TIMEOUT             ERROR_TIMEOUT
+//	bytes half sent       SERVER_PARTIAL_BYTES_MAX        ERROR_TIMEOUT, for whoever has been half sent longest
+//	bytes unread          SERVER_UNREAD_BYTES_MAX         nothing: it does not read; it is closed
+//	time to read          SERVER_READ_TIMEOUT             nothing, as above
+//	bytes queued          SERVER_QUEUE_BYTES_MAX          nothing: its loop stops reading until there is room
+//
+// # The bound on memory
+//
+// What peers can make the server hold is at most, in bytes,
+//
+//	connections x (session + SERVER_UNREAD_BYTES_MAX)
+//	+ 9/8 x SERVER_PARTIAL_BYTES_MAX + SERVER_EVENT_LOOPS x (frame + 64 x min(frame, 128 kB))
+//	+ 4 x max(SERVER_QUEUE_BYTES_MAX, 2 x SERVER_EVENT_LOOPS x SERVER_FRAME_BYTES_MAX)
+//
+// where connections is SERVER_CONNECTIONS_MAX, session is SessionBytesMax, and
+// frame is the buffer of the largest frame: SERVER_FRAME_BYTES_MAX, the header and
+// what the allocator adds, less than 9 kB together.
+//
+// A half frame is kept in a buffer that grows up to the frame's length, and the
+// buffers of all connections count together (partial.go). A loop looks at the sum
+// after each read, and a read leaves at most one buffer larger than it was. Over
+// the limit the loop refuses whoever has been half sent longest. If that one is
+// another loop's, it asks that loop, which may be busy or waiting for the disk. Over
+// 9/8 of the limit it no longer relies on the other and refuses its own. So all
+// that can come on top of 9/8 is one buffer for each loop: the one that it has just
+// made larger. Each loop also keeps up to 64 buffers for its next half frames.
+//
+// A peer can at the same time leave answers unread: up to the limit and one write
+// more, of at most 32 kB. Winners of more than 16 kB are not copied for those who
+// are slow to read them, and who has asked many times is one entry of 80 bytes
+// until the answers are written. Each of a loop's two batches holds its share of
+// the queue, or one record in any case, and, if every bet wins, the lines a second
+// time; requests and answers, of 300 bytes for each batch and held until they are
+// sent, take as much again at worst. The garbage collector may let the heap grow by
+// GOGC percent beyond all that, which `loteria server` sets to 10.
+//
+// The tests of cmd/loteria measure it with 5,000 peers at their worst: 1.2 kB each
+// for those who say nothing, 5.4 kB for those who announce a frame; of those who
+// keep back the last byte of one of 64 kB 1,820 are kept, and 150 MB in all;
+// winners that nobody reads cost nothing.
+type Limit uint8
+
+// The limits.
+const (
+	LimitConnections Limit = iota
+	LimitSource
+	LimitFrameBytes
+	LimitWindow
+	LimitReadTime
+	LimitPartialBytes
+	LimitUnreadBytes
+	LimitUnreadTime
+	LimitQueueBytes
+	limits // how many there are
+)
+
+// limitKeys are the limits' names in the log.
+var limitKeys = [limits]string{
+	LimitConnections:  "conexiones",
+	LimitSource:       "conexiones_por_origen",
+	LimitFrameBytes:   "trama_bytes",
+	LimitWindow:       "ventana",
+	LimitReadTime:     "espera",
+	LimitPartialBytes: "parciales_bytes",
+	LimitUnreadBytes:  "sin_leer_bytes",
+	LimitUnreadTime:   "sin_leer_espera",
+	LimitQueueBytes:   "cola_bytes",
+}
+
+// SessionBytesMax bounds what a connection takes beside its frame and its unread
+// answers: gnet's part, ours, and the answers on their way to it.
+const SessionBytesMax = 4 << 10
+
+// counters say how often each limit was run into; LimitQueueBytes is counted by the stages. They may
+// be used from any goroutine.
+type counters [limits]atomic.Int64
+
+func (c *counters) count(l Limit) int64 { return c[l].Add(1) }

@@ -1,0 +1,265 @@
+package front
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"loteria/codec"
+	"loteria/engine/commit"
+)
+
+const (
+	// lingerMax is how long a peer has to close its side after it was told the
+	// last answer, or since it last took some of it. Closing at once could
+	// destroy that answer: bytes that still come in make the kernel reset the
+	// connection.
+	lingerMax = 2 * time.Second
+	// askMax is how long an agency that is connected at the draw may take to ask for its winners.
+	askMax = time.Minute
+	// winnersRateMin is how many bytes of its winners an agency has to take in a second, on average.
+	winnersRateMin = 8 << 10
+	// flushDelay is how soon a peer who has just taken some of its backlog is
+	// offered more. One who has not is offered it at the next tick.
+	flushDelay = 5 * time.Millisecond
+	// payloadCopyMax is the largest winners payload that is copied into the
+	// loop's scratch, to leave with other answers in one write.
+	payloadCopyMax = 16 << 10
+)
+
+// Loop is one event loop: its sessions, its way to the committer and its
+// mailbox. Everything but the mailbox belongs to the event loop's goroutine.
+type Loop struct {
+	front    *Front
+	log      *zap.Logger // the server's, with the time of clock
+	clock    eventClock
+	rd       reader
+	sessions []*Session
+	out      []byte      // scratch: answers on their way to one connection
+	told     []bool      // scratch: by reply, whether the peer could still be told
+	fields   []zap.Field // scratch: of one log line
+	// moving are sessions with a backlog of which their peers have just taken
+	// some. A flush is on its way if there are any.
+	moving []*Session
+	load   int // connections, on their way here included; guarded by front.mu
+	mail   mailbox
+}
+
+func newLoop(f *Front, stage stage, limit *partialLimit) *Loop {
+	lp := &Loop{front: f}
+	lp.log = f.log.WithOptions(zap.WithClock(&lp.clock))
+	lp.rd = reader{
+		stage:         stage,
+		counters:      &f.counters,
+		rules:         codec.Rules{Today: f.today(), WinningNumber: f.cfg.WinningNumber},
+		secrets:       f.cfg.Secrets,
+		nonce:         f.cfg.Nonce,
+		frameBytesMax: f.cfg.FrameBytesMax,
+		window:        int32(f.cfg.Window),
+		partials:      partials{limit: limit},
+	}
+	return lp
+}
+
+// eventClock gives log lines the time of what they tell of. One reading of the system's clock serves
+// all answers that came together; one for each batch was 0.6 % of the path from socket to ledger.
+type eventClock struct{ at time.Time }
+
+// Now implements zapcore.Clock.
+func (c *eventClock) Now() time.Time { return c.at }
+
+// NewTicker implements zapcore.Clock.
+func (c *eventClock) NewTicker(d time.Duration) *time.Ticker { return time.NewTicker(d) }
+
+// settle does what had to wait until the socket has taken everything. If the peer has shut its
+// side, its system must have acknowledged everything, too; then it has taken its winners.
+func (lp *Loop) settle(s *Session) {
+	if s.phase == gone || s.backlog != nil {
+		return
+	}
+	if s.phase.oneSided() {
+		unacknowledged, err := s.conn.Unacknowledged()
+		if err != nil {
+			lp.drop(s)
+			return
+		}
+		if unacknowledged > 0 {
+			return
+		}
+		if s.delivery == untaken {
+			s.taken(&lp.rd)
+		}
+		if s.phase == half && s.unanswered <= 0 {
+			s.become(lastSaid, &lp.rd)
+		}
+	}
+	if s.phase.after(allSent) == gone {
+		lp.drop(s)
+		return
+	}
+	s.become(allSent, &lp.rd)
+}
+
+// Sessions is how many connections the loop has. It belongs to the event loop.
+func (lp *Loop) Sessions() int { return len(lp.sessions) }
+
+func (lp *Loop) tick() {
+	lp.rd.rules.Today = lp.front.today()
+	// From the end, since a session that goes is replaced by the last one.
+	for i := len(lp.sessions) - 1; i >= 0; i-- {
+		if i >= len(lp.sessions) {
+			continue
+		}
+		s := lp.sessions[i]
+		s.tick(lp.front.timeoutTicks, &lp.rd)
+		if s.backlog != nil {
+			lp.flushSession(s)
+		}
+		lp.hangUp(s)
+		if s.phase != talking && s.phase != ending {
+			lp.settle(s)
+		}
+		lp.checkProgress(s)
+	}
+}
+
+// hangUp ends the session of an agency that stays connected after the draw, however much it asks,
+// SERVER_EXIT_GRACE after it has taken its winners; but it gets the time to confirm in any case.
+// Otherwise it could keep the server from ending. One that has not asked since the draw may be an
+// agency that polls slowly, and gets askMax at least. See session.lateTicks.
+func (lp *Loop) hangUp(s *Session) {
+	if !lp.front.drawn.Load() || s.agency == 0 || s.phase == gone {
+		return
+	}
+	if s.lateTicks < 0 {
+		left, err := s.untaken()
+		if err != nil {
+			lp.drop(s)
+			return
+		}
+		if left == 0 {
+			s.lateTicks = 0
+		}
+	}
+	limit := lp.front.graceTicks
+	linger := lp.front.ticks(lingerMax)
+	if s.delivery == undelivered {
+		limit = max(limit, lp.front.askTicks)
+	}
+	if s.lateTicks++; s.lateTicks <= limit {
+		return
+	}
+	if s.delivery == undelivered && s.unanswered > 0 && s.phase.hears() && s.lateTicks <= limit+linger {
+		return // its winners may be on their way, and then it may confirm them
+	}
+	s.become(silenced, &lp.rd)
+	switch {
+	case s.unanswered > 0 && s.phase.answers():
+		s.lateTicks = limit // a receipt may be on its way to the disk, and its ACK is owed
+	case s.lateTicks > limit+linger:
+		if s.backlog != nil {
+			lp.unread(s, LimitUnreadTime)
+		} else {
+			lp.drop(s)
+		}
+	case s.backlog == nil && s.phase == ending:
+		s.become(lastSaid, &lp.rd)
+		lp.settle(s)
+	}
+}
+
+// credit is how long a peer may take for so many bytes of winners.
+func (lp *Loop) credit(bytes int) int32 {
+	return lp.front.ticks(time.Duration(bytes/winnersRateMin) * time.Second)
+}
+
+// checkProgress drops a session whose peer takes nothing of what it is told for
+// too long: SERVER_READ_TIMEOUT, or lingerMax if nothing more will be said. In
+// the latter case, the peer's closing its side would be progress, too.
+func (lp *Loop) checkProgress(s *Session) {
+	over := !s.phase.answers() || s.phase == half && s.unanswered <= 0
+	if s.phase == gone || !over && s.backlog == nil {
+		return
+	}
+	left := 0
+	if s.backlog != nil {
+		left = s.backlog.bytes
+	}
+	if s.phase.oneSided() || s.delivery == untaken {
+		unacknowledged, err := s.conn.Unacknowledged()
+		if err != nil {
+			lp.drop(s)
+			return
+		}
+		left += unacknowledged
+	}
+	if left < s.stalledBytes {
+		s.stalledTicks = 0
+	}
+	s.stalledBytes = left
+	s.stalledTicks++
+	switch {
+	case over && time.Duration(s.stalledTicks)*lp.front.tickPeriod > lingerMax:
+		lp.drop(s)
+	case !over && s.stalledTicks > lp.front.timeoutTicks:
+		lp.unread(s, LimitUnreadTime)
+	}
+}
+
+// closeHalves closes what gnet doesn't know of. The loop has ended.
+func (lp *Loop) closeHalves() {
+	for _, s := range lp.sessions {
+		if s.phase.oneSided() {
+			s.conn.Drop()
+		}
+	}
+}
+
+// sayFarewell ends all sessions, each after everything that was written to it.
+func (lp *Loop) sayFarewell(code codec.Code) {
+	for i := len(lp.sessions) - 1; i >= 0; i-- {
+		if i >= len(lp.sessions) {
+			continue
+		}
+		s := lp.sessions[i]
+		if s.phase.answers() {
+			s.become(lastSaid, &lp.rd)
+			if code != codec.CodeNone {
+				lp.write(s, codec.AppendError(nil, code, ""))
+			} else if s.said < saidFrame {
+				lp.drop(s) // it has said nothing, so there is nothing to lose
+			}
+		}
+		lp.settle(s)
+	}
+}
+
+func (lp *Loop) add(s *Session) {
+	s.at = int32(len(lp.sessions))
+	lp.sessions = append(lp.sessions, s)
+}
+
+// bury forgets a session whose connection is gone.
+func (lp *Loop) bury(s *Session) {
+	if s.phase == gone {
+		return
+	}
+	s.become(closed, &lp.rd)
+	s.backlog = nil
+	last := len(lp.sessions) - 1
+	lp.sessions[s.at] = lp.sessions[last]
+	lp.sessions[s.at].at = s.at
+	lp.sessions[last] = nil
+	lp.sessions = lp.sessions[:last]
+	lp.rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Leave}, nil, nil)
+	lp.front.Abandon(s)
+}
+
+// drop closes a session without any more waiting.
+func (lp *Loop) drop(s *Session) {
+	oneSided := s.phase.oneSided()
+	s.conn.Drop()
+	if oneSided {
+		lp.bury(s) // gnet knows nothing of it, and calls no OnClose
+	}
+}

@@ -1,0 +1,107 @@
+package front
+
+import (
+	"context"
+	"sync"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"loteria/codec"
+	"loteria/engine/commit"
+)
+
+// mailbox is how others tell a loop to do something. Its order is kept, which
+// gnet's own task queues do not promise, and one task in gnet's queue is enough
+// however much is in the rd. Its size is bounded by what sessions are owed.
+type mailbox struct {
+	mu        sync.Mutex
+	el        gnet.EventLoop // nil before the loops start
+	scheduled bool
+	replies   []commit.Reply
+	spare     []commit.Reply // for the next replies
+	tick      bool
+	flush     bool
+	shed      bool
+	farewell  *farewell
+	ran       []func() // called when everything before them is done
+}
+
+// farewell ends all sessions of a loop. A code other than CodeNone is told
+// to every one of them first.
+type farewell struct{ code codec.Code }
+
+// post changes the mailbox and makes sure that the loop looks into it. It
+// never waits for the loop.
+func (lp *Loop) post(change func(*mailbox)) {
+	m := &lp.mail
+	m.mu.Lock()
+	change(m)
+	el, schedule := m.el, m.el != nil && !m.scheduled
+	m.scheduled = m.scheduled || schedule
+	m.mu.Unlock()
+	if schedule {
+		// The only error is an engine that has stopped: then nobody is left.
+		_ = el.Execute(context.Background(), lp)
+	}
+}
+
+func (lp *Loop) deliver(replies []commit.Reply) {
+	lp.post(func(m *mailbox) { m.replies = append(m.replies, replies...) })
+}
+
+// Attach tells the mailbox its event loop. Start does it; so does a simulation, with a loop of its
+// own.
+func (lp *Loop) Attach(el gnet.EventLoop) {
+	lp.mail.mu.Lock()
+	lp.mail.el = el
+	lp.mail.mu.Unlock()
+}
+
+// detach makes the mailbox one that nobody looks into any more: the event loop
+// is about to be stopped.
+func (lp *Loop) detach() { lp.Attach(nil) }
+
+// Run empties the mailbox. gnet calls it on the event loop.
+func (lp *Loop) Run(context.Context) error {
+	m := &lp.mail
+	m.mu.Lock()
+	m.scheduled = false
+	replies, tick, flush, shed, bye, ran := m.replies, m.tick, m.flush, m.shed, m.farewell, m.ran
+	m.replies, m.tick, m.flush, m.shed, m.farewell, m.ran = m.spare[:0], false, false, false, nil, nil
+	m.spare = nil
+	m.mu.Unlock()
+
+	if len(replies) > 0 {
+		lp.clock.at = lp.front.cfg.Now()
+	}
+	lp.rd.stage.Hold() // or the committer is woken for each agency that has its winners
+	lp.told = lp.told[:0]
+	for rest := replies; len(rest) > 0; {
+		rest = lp.answer(rest)
+	}
+	lp.rd.stage.Release()
+	for i := range replies { // only now: nobody waits for a line
+		lp.logReply(&replies[i], lp.told[i])
+	}
+	if flush {
+		lp.flush()
+	}
+	if tick {
+		lp.tick()
+	}
+	if shed {
+		lp.rd.shed()
+	}
+	if bye != nil {
+		lp.sayFarewell(bye.code)
+	}
+	for _, f := range ran {
+		f()
+	}
+
+	clear(replies) // let sessions and payloads go
+	m.mu.Lock()
+	m.spare = commit.Reusable(replies)
+	m.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,243 @@
+package front
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"loteria/codec"
+)
+
+const (
+	// noisePeriod is the least time between two lines of one event and source.
+	noisePeriod = time.Second
+	// noiseSourcesMax bounds the pairs of event and source that are told apart.
+	// More share one of the event, called noiseOthers. What waits to be
+	// written takes about 1 kB a pair.
+	noiseSourcesMax = 4096
+	noiseOthers     = "otros"
+	// noiseValueBytesMax is how much of a text a line shows. What codec says of a
+	// bet is shorter.
+	noiseValueBytesMax = 256
+)
+
+// Source is the address of a connection's peer, without its port: the bytes of
+// an IPv6 address, or of an IPv4 one mapped into it. The zero source is
+// nobody's.
+type Source [16]byte
+
+func sourceOf(a net.Addr) Source {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return Source{}
+	}
+	ip, ok := netip.AddrFromSlice(tcp.IP)
+	if !ok {
+		return Source{}
+	}
+	return ip.As16()
+}
+
+func (s Source) String() string { return netip.AddrFrom16(s).Unmap().String() }
+
+// noisyEvent is a kind of line that strangers can have written as often as
+// they like.
+type noisyEvent struct {
+	level          zapcore.Level
+	action, result string
+	// of tells events apart that look the same so far.
+	of string
+}
+
+// The noisy events, but for those of gnet (see gnetLogger). Everything else
+// that the server logs is bounded by the number of agencies or of stored batches.
+var (
+	noisyConnection    = noisyEvent{level: zapcore.InfoLevel, action: "accept_connections", result: "success"}
+	noisyRefused       = noisyEvent{level: zapcore.WarnLevel, action: "accept_connections", result: "fail"}
+	noisyAccept        = noisyEvent{level: zapcore.ErrorLevel, action: "accept_connections", result: "fail", of: "accept"}
+	noisyReceive       = noisyEvent{level: zapcore.ErrorLevel, action: "recv", result: "fail"}
+	noisyDropped       = noisyEvent{level: zapcore.WarnLevel, action: "conexion", result: "fail"}
+	noisyBatch         = noisyEvent{level: zapcore.InfoLevel, action: "apuesta_recibida", result: "fail"}
+	noisyRequest       = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "fail"}
+	noisyWait          = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "in_progress"} // the draw is to come: no failure
+	noisyProof         = noisyEvent{level: zapcore.WarnLevel, action: "autenticacion", result: "fail"}
+	noisyAuthenticated = noisyEvent{level: zapcore.InfoLevel, action: "autenticacion", result: "success"}
+	noisyChallenge     = noisyEvent{level: zapcore.DebugLevel, action: "autenticacion", result: "in_progress"}
+	// An agency's first HELLO and its first winners are not noise. See firsts.
+	noisyHello   = noisyEvent{level: zapcore.InfoLevel, action: "hello", result: "success"}
+	noisyWinners = noisyEvent{level: zapcore.InfoLevel, action: "ganadores_enviados", result: "success"}
+	// What a health check has written.
+	noisyHealthConnection = noisyEvent{level: zapcore.DebugLevel, action: "accept_connections", result: "success"}
+	noisyHealthRequest    = noisyEvent{level: zapcore.DebugLevel, action: "solicitud", result: "fail"}
+)
+
+// noise is the log of noisy events. Of one event and source it writes a line at
+// most every noisePeriod: the first at once; of those that follow too soon one,
+// later, with the number of the others as `suprimidas`. So lines and numbers
+// together are as many as the events. Every line ends with the source as `ip`.
+//
+// Any goroutine may log. tick has to be called now and then, and flush behind
+// the last event.
+type noise struct {
+	log *zap.Logger
+	now func() time.Time
+
+	mu     sync.Mutex
+	recent map[noiseKey]*recentNoise
+}
+
+type noiseKey struct {
+	event  noisyEvent
+	source Source
+	others bool // shared by sources for which there was no room
+}
+
+// recentNoise is an event whose last line is not noisePeriod old.
+type recentNoise struct {
+	until      time.Time   // before it no line is written
+	suppressed int         // events since the last line
+	first      []zap.Field // of the first of them
+	firstAt    time.Time
+}
+
+// firsts tells each agency's first time from the others. Any goroutine may ask.
+type firsts []atomic.Bool
+
+func newFirsts(agencies int) firsts { return make(firsts, agencies+1) }
+
+// first reports whether this is the first question about an expected agency.
+func (f firsts) first(id codec.Agency) bool { return !f[id].Swap(true) }
+
+// noiseLine is a line on its way to the log.
+type noiseLine struct {
+	noiseKey
+	at         time.Time
+	fields     []zap.Field
+	suppressed int
+}
+
+func newNoise(log *zap.Logger, now func() time.Time) *noise {
+	return &noise{log: log, now: now, recent: make(map[noiseKey]*recentNoise)}
+}
+
+// write logs an event that has just happened, now or later. fields hold numbers and texts, and are
+// the caller's again afterwards.
+func (n *noise) write(event noisyEvent, from Source, fields ...zap.Field) {
+	if n.log.Core().Enabled(event.level) {
+		n.writeAt(n.now(), event, from, fields...)
+	}
+}
+
+// writeAt is write for an event that happened at that time. Its line has that time, too, however
+// late it is written.
+func (n *noise) writeAt(now time.Time, event noisyEvent, from Source, fields ...zap.Field) {
+	if !n.log.Core().Enabled(event.level) {
+		return
+	}
+	n.mu.Lock()
+	key, recent := n.find(event, from)
+	if now.Before(recent.until) {
+		if recent.suppressed == 0 {
+			recent.first, recent.firstAt = append([]zap.Field(nil), fields...), now
+		}
+		recent.suppressed++
+		n.mu.Unlock()
+		return
+	}
+	line := noiseLine{key, now, append([]zap.Field(nil), fields...), recent.suppressed}
+	*recent = recentNoise{until: now.Add(noisePeriod)}
+	n.mu.Unlock()
+	n.emit(line)
+}
+
+// find returns the entry of an event and source, perhaps a new one. The caller
+// holds mu.
+func (n *noise) find(event noisyEvent, from Source) (noiseKey, *recentNoise) {
+	key := noiseKey{event: event, source: from}
+	recent := n.recent[key]
+	if recent == nil && len(n.recent) >= noiseSourcesMax && from != (Source{}) {
+		key = noiseKey{event: event, others: true}
+		recent = n.recent[key]
+	}
+	if recent == nil {
+		recent = new(recentNoise)
+		n.recent[key] = recent
+	}
+	return key, recent
+}
+
+// tick writes what was suppressed and is due, and forgets who has been quiet.
+func (n *noise) tick() { n.settle(false) }
+
+// flush writes all that was suppressed.
+func (n *noise) flush() { n.settle(true) }
+
+func (n *noise) settle(all bool) {
+	now := n.now()
+	var lines []noiseLine
+	n.mu.Lock()
+	for key, recent := range n.recent {
+		switch {
+		case now.Before(recent.until) && !all:
+		case recent.suppressed == 0:
+			delete(n.recent, key)
+		default:
+			lines = append(lines, noiseLine{key, recent.firstAt, recent.first, recent.suppressed - 1})
+			*recent = recentNoise{until: now.Add(noisePeriod)}
+		}
+	}
+	n.mu.Unlock()
+	for _, line := range lines {
+		n.emit(line)
+	}
+}
+
+// emit is called without mu: the log may have to wait for who reads it.
+func (n *noise) emit(line noiseLine) {
+	entry := n.log.Check(line.event.level, line.event.action)
+	if entry == nil {
+		return
+	}
+	entry.Time = line.at
+	fields := append([]zap.Field{zap.String("result", line.event.result)}, line.fields...)
+	for i := range fields {
+		if fields[i].Type == zapcore.StringType {
+			fields[i].String = plainText(fields[i].String)
+		}
+	}
+	switch {
+	case line.others:
+		fields = append(fields, zap.String("ip", noiseOthers))
+	case line.source != Source{}:
+		fields = append(fields, zap.Stringer("ip", line.source))
+	}
+	if line.suppressed > 0 {
+		fields = append(fields, zap.Int("suprimidas", line.suppressed))
+	}
+	entry.Write(fields...)
+}
+
+// plainText makes a text from outside fit for any log and terminal: at most
+// noiseValueBytesMax of its bytes, quoted unless all of them are printable
+// ASCII, and with a '¦' for each '|', which ends a value in our lines. A '¦' is
+// as good as ASCII, since codec shows a '|' as one, too.
+func plainText(s string) string {
+	more := ""
+	if len(s) > noiseValueBytesMax {
+		s, more = s[:noiseValueBytesMax], "..."
+	}
+	for _, c := range s {
+		if c != '¦' && (c < ' ' || c > '~') {
+			s = strconv.QuoteToASCII(s)
+			break
+		}
+	}
+	return strings.ReplaceAll(s, "|", "¦") + more
+}
