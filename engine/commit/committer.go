@@ -10,12 +10,11 @@ import (
 	"loteria/engine/lottery"
 )
 
-// Settings are what a committer is made with.
+// Settings configure a committer.
 type Settings struct {
-	Agencies int // expected ones
-	Loops    int // how many stages it has
-	// QueueBytesMax bounds the records that wait in all stages, those that are being committed
-	// included.
+	Agencies int // how many agencies are expected
+	Loops    int // how many stages to make
+	// QueueBytesMax bounds the records of all stages, including those that are being committed.
 	QueueBytesMax int
 	// RequestsMax bounds the requests that wait in a stage; 0 stands for the constant RequestsMax.
 	RequestsMax int
@@ -23,9 +22,9 @@ type Settings struct {
 	Deadline    time.Time     // of the exit rule; zero is none
 }
 
-// Committer decides requests in one order, makes them durable as a group, and only then lets their
-// replies go. It is the one owner of the lottery and the log. It has no goroutine of its own: one
-// goroutine calls all its methods.
+// Committer decides requests in one order, makes them durable as a group, and only then returns
+// their replies. It is the only owner of the lottery and the log. It has no goroutine of its own:
+// one goroutine calls all its methods, except Close.
 type Committer struct {
 	log     Log
 	lottery *lottery.Lottery
@@ -36,22 +35,22 @@ type Committer struct {
 	wake   chan struct{}
 
 	runs    [][]byte // the group's records, adjacent ones merged
-	own     []byte   // packed records that no loop packed
+	own     []byte   // the records that the committer packs: reports and served agencies
 	effects []lottery.Effect
 	group   Group
 	total   Totals
 }
 
-// Group is what one commit has come to. The slices are the committer's, and valid until its next
-// commit.
+// Group is the result of one commit. The slices are the committer's, and valid until its next call
+// of Commit or Dismiss.
 type Group struct {
 	Replies  []Reply        // in order
-	Reported []codec.Agency // agencies whose reports are durable now
-	Served   []codec.Agency // agencies of which it is durable now that they have their winners
+	Reported []codec.Agency // agencies whose reports became durable
+	Served   []codec.Agency // agencies that have their winners, which became durable
 	Drawn    bool           // the group holds the draw
 }
 
-// Totals are what was committed since the start.
+// Totals count what was committed since the start.
 type Totals struct {
 	Groups        int64
 	Bytes         int64 // of records
@@ -68,7 +67,8 @@ func (t *Totals) add(runs [][]byte) {
 	t.GroupBytesMax = max(t.GroupBytesMax, size)
 }
 
-// New makes the committer of a log, and of the lottery that its replay came to.
+// New makes the committer of a log. state is the lottery after the log's replay; it is the
+// committer's from now on.
 func New(log Log, state *lottery.Lottery, s Settings) *Committer {
 	c := &Committer{
 		log: log, lottery: state, exit: newExitRule(state, s.Agencies, s.Grace, s.Deadline),
@@ -84,27 +84,26 @@ func New(log Log, state *lottery.Lottery, s Settings) *Committer {
 	return c
 }
 
-// Stages are the queues from the loops, one for each.
+// Stages are the queues from the loops, one for each. The slice is the committer's.
 func (c *Committer) Stages() []*Stage { return c.stages }
 
-// Wake receives when some loop has handed over what no Commit has taken.
+// Wake receives when some loop has handed over requests that no Commit has taken.
 func (c *Committer) Wake() <-chan struct{} { return c.wake }
 
-// Lottery is the state that the committed requests came to. Only its methods that read may be
-// called.
+// Lottery is the state after the committed requests. Call only its methods that read.
 func (c *Committer) Lottery() *lottery.Lottery { return c.lottery }
 
 // Exit is the rule that ends the server.
 func (c *Committer) Exit() *ExitRule { return c.exit }
 
-// Totals are what was committed since the start.
+// Totals counts what was committed since the start.
 func (c *Committer) Totals() Totals { return c.total }
 
-// Commit takes what the loops have handed over and makes it durable as one group. A group that
-// holds the draw is sealed, too.
+// Commit takes what the loops have handed over and makes it durable as one group. If the group
+// holds the draw, Commit seals the log, too.
 //
-// The error is the log's. It leaves no replies, and no draw: none of it may be told to anybody.
-// Reported is what had become durable before the error.
+// An error is the log's. With an error the group has no replies and no draw, because nobody may be
+// told of them. Reported is what had become durable before the error.
 func (c *Committer) Commit(now time.Time) (Group, error) {
 	for i, stage := range c.stages {
 		c.taken[i].reset()
@@ -122,7 +121,7 @@ func (c *Committer) Commit(now time.Time) (Group, error) {
 		}
 	}
 	if len(g.Served) > 0 {
-		// In one record, and behind the group's others: nothing else changes after the draw.
+		// One record for all, after the group's others: after the draw nothing else changes.
 		start := len(c.own)
 		c.own = history.AppendServed(c.own, g.Served)
 		c.append(c.own[start:])
@@ -141,24 +140,23 @@ func (c *Committer) Commit(now time.Time) (Group, error) {
 	return *g, nil
 }
 
-// Dismiss returns the replies to all that wait for the draw, for a server that stops before it. They
-// are valid until the next commit.
+// Dismiss returns the replies to all connections that wait for the draw: the server stops before
+// it. They are valid until the next call of Commit or Dismiss.
 func (c *Committer) Dismiss() []Reply {
 	c.group.Replies = c.group.Replies[:0]
 	c.take(c.lottery.Dismiss(nil))
 	return c.group.Replies
 }
 
-// Close closes all stages: nothing that is handed over from now on is stored or answered. Any
-// goroutine may call it.
+// Close closes all stages: nothing more can be handed over. Any goroutine may call it.
 func (c *Committer) Close() {
 	for _, stage := range c.stages {
 		stage.Close()
 	}
 }
 
-// Reusable is replies emptied, or nil if it is larger than is worth keeping: only a draw that very
-// many wait for has so many.
+// Reusable returns replies emptied, or nil if it is too large to be worth keeping: only a draw that
+// very many connections wait for makes it so.
 func Reusable(replies []Reply) []Reply {
 	if cap(replies) > RequestsMax {
 		return nil
@@ -185,7 +183,7 @@ func (c *Committer) decide(in *intake, r *Request, now time.Time) {
 		c.answer(r)
 		return
 	case HalfClose:
-		// An agency can wait with half a connection, but it can't confirm with one.
+		// An agency can wait on half a connection, but can't confirm on one.
 		if p.Confirms() {
 			c.uncount(p, now)
 		}
@@ -226,7 +224,7 @@ func (c *Committer) decide(in *intake, r *Request, now time.Time) {
 	}
 }
 
-// answer passes on what the loop has answered by itself, in its place.
+// answer passes on an answer of the loop's own, in its place among the replies.
 func (c *Committer) answer(r *Request) {
 	p := r.Peer
 	if p.Gone() {
@@ -248,8 +246,8 @@ func (c *Committer) uncount(p *Peer, now time.Time) {
 	}
 }
 
-// append adds packed records to the group. Records that lie behind one another in memory, as those
-// of an intake do, become one write.
+// append adds packed records to the group. Records that are adjacent in memory, as those of an
+// intake are, become one run and so one write.
 func (c *Committer) append(records []byte) {
 	if n := len(c.runs); n > 0 {
 		last := c.runs[n-1]
@@ -261,7 +259,7 @@ func (c *Committer) append(records []byte) {
 	c.runs = append(c.runs, records)
 }
 
-// take makes replies of effects.
+// take turns effects into the group's replies, and notes the draw.
 func (c *Committer) take(effects []lottery.Effect) {
 	g := &c.group
 	g.Replies = slices.Grow(g.Replies, len(effects))

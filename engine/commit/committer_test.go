@@ -17,9 +17,9 @@ import (
 type fakeLog struct {
 	groups  [][]byte // by group: its records, back to back
 	runs    []int    // by group: in how many runs they came
-	err     error    // of the next commits
+	err     error    // what the next commits return
 	seals   []int    // after how many groups it was sealed
-	errSeal error    // of the next seals
+	errSeal error    // what the next seals return
 }
 
 func (l *fakeLog) Term() uint64 { return 0 }
@@ -45,12 +45,12 @@ func (l *fakeLog) Commit(runs [][]byte) error {
 	return nil
 }
 
-// commits is a committer with a fake log, and stages of several loops.
+// commits is a committer with a fake log and two loops' stages.
 type commits struct {
 	*Committer
 	log    *fakeLog
 	drawns int
-	report []codec.Agency // in the order in which they became durable
+	report []codec.Agency // agencies whose reports became durable, in that order
 	now    time.Time
 	last   Group
 }
@@ -99,7 +99,7 @@ func (c *commits) commit() (err error) {
 	return err
 }
 
-// answers are the group's replies in words, with the names of their sessions.
+// answers returns the last group's replies in words, with the names of their sessions.
 func (c *commits) answers(names map[*testPeer]string) []string {
 	var words []string
 	for _, r := range c.last.Replies {
@@ -128,8 +128,8 @@ func wantAnswers(t *testing.T, got []string, want ...string) {
 	}
 }
 
-// The log has what was decided, in the order in which it was decided; records
-// that lie behind one another are one write.
+// The log has what was decided, in the order in which it was decided. Records that are adjacent in
+// memory are one write.
 func TestCommitterMergesRuns(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -155,7 +155,7 @@ func TestCommitterMergesRuns(t *testing.T) {
 			one.stage.Add(Refusal(&one.Peer, codec.CodeEmptyBatch, ""), nil, nil)
 			return [][]byte{a, c.bets(one, 1, "b", "")}
 		}, 1},
-		{"a report behind bets", func(c *commits, one, two *testPeer) [][]byte {
+		{"a report after bets", func(c *commits, one, two *testPeer) [][]byte {
 			return [][]byte{c.bets(one, 1, "a", ""), c.getWinners(one, 1)}
 		}, 2},
 		{"a report between bets of others", func(c *commits, one, two *testPeer) [][]byte {
@@ -181,7 +181,7 @@ func TestCommitterMergesRuns(t *testing.T) {
 				return
 			}
 			if len(c.log.groups) != 1 {
-				t.Fatalf("%d commits, want one a group", len(c.log.groups))
+				t.Fatalf("%d commits, want one for the group", len(c.log.groups))
 			}
 			if got := c.log.groups[0]; !bytes.Equal(got, bytes.Join(want, nil)) {
 				t.Errorf("records\n%q, want\n%q", got, want)
@@ -193,8 +193,7 @@ func TestCommitterMergesRuns(t *testing.T) {
 	}
 }
 
-// Many reports in one group outgrow the committer's own buffer: those before
-// must not get lost.
+// Many reports in one group outgrow the committer's own buffer. The earlier ones must not get lost.
 func TestCommitterManyReports(t *testing.T) {
 	const agencies = 1000
 	c := newCommits(lottery.Rules{Agencies: agencies})
@@ -213,8 +212,8 @@ func TestCommitterManyReports(t *testing.T) {
 	}
 }
 
-// Answers come in the order of the requests, and the draw answers those who
-// wait, the request that brought it included.
+// Answers come in the order of the requests. The draw answers all connections that wait, including
+// the one that brought it about.
 func TestCommitterAnswers(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	one, two := c.session(0), c.session(1)
@@ -255,8 +254,8 @@ func TestCommitterAnswers(t *testing.T) {
 	}
 }
 
-// A HELLO on another loop takes the agency over: what was queued before it
-// counts as stored, what comes after it on the older connection is dropped.
+// A HELLO on another loop takes the agency over. What was queued before it counts as stored. What
+// comes after it on the older connection is dropped.
 func TestCommitterTakeoverBetweenLoops(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	older, newer := c.session(0), c.session(1)
@@ -297,8 +296,8 @@ func TestCommitterTakeoverBetweenLoops(t *testing.T) {
 	}
 }
 
-// The exit rule counts sockets that named an agency, once each, until they are gone; of an agency that
-// has to confirm, until the peer closes its side, since then it can't.
+// The exit rule counts each socket that named an agency once, until it is gone. If the agency has
+// to confirm, it counts only until the peer closes its side, because then it can't confirm.
 func TestCommitterCountsSockets(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	stranger, agency, confirms := c.session(0), c.session(0), c.session(0)
@@ -310,7 +309,7 @@ func TestCommitterCountsSockets(t *testing.T) {
 	}{
 		{"a stranger leaves", func() { c.say(stranger, Leave, 0) }, 0, false},
 		{"an id that isn't expected", func() { c.getWinners(agency, 3) }, 0, false},
-		{"a message of nobody", func() { agency.stage.Add(Refusal(&agency.Peer, codec.CodeEmptyBatch, ""), nil, nil) }, 0, false},
+		{"a message that names no agency", func() { agency.stage.Add(Refusal(&agency.Peer, codec.CodeEmptyBatch, ""), nil, nil) }, 0, false},
 		{"the first bets", func() { c.bets(agency, 1, "a", "") }, 1, true},
 		{"more bets", func() { c.bets(agency, 1, "b", "") }, 1, true},
 		{"the peer half-closes", func() { c.say(agency, HalfClose, 0) }, 1, true},
@@ -333,8 +332,8 @@ func TestCommitterCountsSockets(t *testing.T) {
 	}
 }
 
-// Who has their winners is in the log, all of a group in one record behind its others, and only then
-// are receipts answered.
+// The log says which agencies have their winners: one record for all of a group, after its other
+// records. Only then are receipts answered.
 func TestCommitterServed(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 3})
 	one, two, three := c.session(0), c.session(1), c.session(0)
@@ -347,7 +346,8 @@ func TestCommitterServed(t *testing.T) {
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
-	// Loop 0 first: so agency 2, of the other one, holds the draw up until behind the receipt.
+	// Loop 0 comes first, so the receipt comes before the request of agency 2 and so before the
+	// draw.
 	wantAnswers(t, c.answers(names), "one: welcome 0", "one: ERROR_LOTTERY_HASNT_ENDED of 0",
 		`one: winners 0 ""`, `two: winners 0 ""`, `three: winners 0 ""`)
 	if n := c.lottery.Unserved(); n != 3 || c.exit.absent != 3 {
@@ -358,7 +358,7 @@ func TestCommitterServed(t *testing.T) {
 	c.say(three, Taken, 0)
 	c.say(three, Leave, 0)
 	c.say(two, Leave, 0)
-	c.say(two, Taken, 0) // it is gone: nothing more counts
+	c.say(two, Taken, 0) // the connection is gone, so this doesn't count
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -377,9 +377,9 @@ func TestCommitterServed(t *testing.T) {
 	}
 	wantAnswers(t, c.answers(names), "one: receipt")
 	if len(c.log.groups) != groups {
-		t.Error("a receipt that was known was written again")
+		t.Error("a receipt that is in the log was written again")
 	}
-	// Agency 1 is done: another connection of it is answered, and not waited for.
+	// Agency 1 is done: the server answers another connection of it, but doesn't wait for it.
 	open, idleSince := c.exit.open, c.exit.idleSince
 	visitor := c.session(1)
 	names[visitor] = "visitor"
@@ -397,7 +397,7 @@ func TestCommitterServed(t *testing.T) {
 			t.Errorf("%d open, idle since %v; want %d, %v", c.exit.open, c.exit.idleSince, open, idleSince)
 		}
 	}
-	// After a restart nobody has come yet, and a receipt of another agency's is refused.
+	// After a restart no agency has come yet. A receipt for another agency is refused.
 	c.exit = newExitRule(c.lottery, 3, 0, time.Time{})
 	c.say(one, Received, 3)
 	if err := c.commit(); err != nil {
@@ -409,9 +409,8 @@ func TestCommitterServed(t *testing.T) {
 	}
 }
 
-// An ACK is a promise: no answer leaves before the group is durable, and none
-// leaves if it can't be made so. Not even those that need no record, since they
-// may tell of what is in the group.
+// No answer leaves before its group is durable, and none leaves if the group can't be made durable.
+// This includes answers that need no record, because they may tell of what is in the group.
 func TestNothingIsReleasedBeforeItIsDurable(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	one, two := c.session(0), c.session(1)
@@ -420,7 +419,7 @@ func TestNothingIsReleasedBeforeItIsDurable(t *testing.T) {
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(c.last.Replies); n != 3 { // ACK, taken over, WELCOME
+	if n := len(c.last.Replies); n != 3 { // ACK, ERROR_AGENCY_TAKEN_OVER, WELCOME
 		t.Errorf("%d answers left, want 3", n)
 	}
 
@@ -437,10 +436,10 @@ func TestNothingIsReleasedBeforeItIsDurable(t *testing.T) {
 		t.Errorf("%d answers left after a failed commit", n)
 	}
 	if c.drawns != 0 || len(c.log.seals) > 0 || len(c.report) != 0 {
-		t.Error("what isn't durable was announced")
+		t.Error("something was announced that isn't durable")
 	}
 
-	// A draw that can't be sealed isn't safe, either.
+	// A draw that can't be sealed isn't safe either.
 	c = newCommits(lottery.Rules{Agencies: 1})
 	c.log.errSeal = broken
 	c.getWinners(c.session(0), 1)
@@ -452,8 +451,7 @@ func TestNothingIsReleasedBeforeItIsDurable(t *testing.T) {
 	}
 }
 
-// Whose connection an answer is about: the agency that the session names, else
-// the lottery's.
+// An answer's agency is the one that the request names, else the lottery's for the session.
 func TestCommitterRepliesWithAgency(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	s := c.session(0)

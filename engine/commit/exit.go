@@ -10,17 +10,17 @@ import (
 )
 
 // ErrUnfinished says that the server ended without its goal: no agency was connected for
-// SERVER_EXIT_GRACE, or SERVER_DEADLINE has passed, and the draw has not taken place or somebody is
-// not known to have their winners. Nothing is lost; the next start with the same directory goes on.
-// *UnfinishedError wraps it.
+// SERVER_EXIT_GRACE, or SERVER_DEADLINE has passed, and the draw has not taken place or some agency
+// is not known to have its winners. Nothing is lost: the next start with the same directory goes
+// on. *UnfinishedError wraps it.
 var ErrUnfinished = errors.New("ended without its goal")
 
 // UnfinishedError names the agencies that are missing.
 type UnfinishedError struct {
-	// Drawn tells what is missing: if false, the agencies' reports; if true, that they have their
-	// winners.
+	// Drawn says whether the draw has taken place. If not, Missing have not reported; if so, they
+	// are not known to have their winners.
 	Drawn bool
-	// Overdue says that SERVER_DEADLINE has ended the wait.
+	// Overdue says that SERVER_DEADLINE has passed before the draw.
 	Overdue bool
 	// Missing are the agencies, in order.
 	Missing []codec.Agency
@@ -43,36 +43,39 @@ func (e *UnfinishedError) Error() string {
 // Unwrap makes errors.Is(err, ErrUnfinished) true.
 func (e *UnfinishedError) Unwrap() error { return ErrUnfinished }
 
-// graceMin is how long a server that starts waits at least for the first agency to come. With less,
-// nobody could be quick enough, however often the server starts.
+// graceMin is how long a server that starts after the draw waits at least for the first agency to
+// come. With less, no agency could be quick enough, however often the server starts.
 const graceMin = 2 * time.Second
 
-// ExitRule decides when the server has nothing left to do. It knows connections only by how many
-// are agencies'. A connection that never named an agency doesn't count. Nor does one that an agency
+// ExitRule decides when the server has nothing left to do. It only counts the agencies'
+// connections. A connection that never named an agency doesn't count. Nor does one that an agency
 // opens when it is done: otherwise it could keep the server from ending by coming again and again.
+//
+// Like the Committer, it belongs to one goroutine.
 type ExitRule struct {
 	grace    time.Duration
-	deadline time.Time // the draw has to take place before it; zero if it may take its time
+	deadline time.Time // the draw has to take place before it; zero is none
 	came     bool      // some agency has named itself since the start
 	open     int       // connections of agencies
 	// idleSince is when the last of them closed, or when the server began to listen.
 	idleSince time.Time
-	// away are the agencies that have not been here since the start to get their winners, however
-	// often they had them before.
+	// away are the agencies that have not come for their winners since the start, even if they had
+	// them before.
 	away    []bool // by agency id-1
-	absent  int    // how many
+	absent  int    // how many are away
 	lottery *lottery.Lottery
 }
 
 func newExitRule(l *lottery.Lottery, agencies int, grace time.Duration, deadline time.Time) *ExitRule {
-	x := &ExitRule{grace: grace, deadline: deadline, lottery: l, away: make([]bool, agencies), absent: agencies}
+	x := &ExitRule{grace: grace, deadline: deadline, lottery: l,
+		away: make([]bool, agencies), absent: agencies}
 	for i := range x.away {
 		x.away[i] = true
 	}
 	return x
 }
 
-// Begin says that the server listens.
+// Begin says that the server listens since now. It is called once, before Verdict.
 func (x *ExitRule) Begin(now time.Time) { x.idleSince = now }
 
 // Open is how many connections of agencies the server waits for.
@@ -88,8 +91,8 @@ func (x *ExitRule) closed(now time.Time) {
 	x.idleSince = now
 }
 
-// content says that an expected agency is done: it has its winners, and has come for them since the
-// start.
+// content notes that an expected agency is done: it has its winners, and has come for them since
+// the start.
 func (x *ExitRule) content(id codec.Agency) {
 	if x.away[id-1] {
 		x.away[id-1] = false
@@ -100,26 +103,27 @@ func (x *ExitRule) content(id codec.Agency) {
 // done reports whether an agency has its winners, and has come for them since the start.
 func (x *ExitRule) done(id codec.Agency) bool { return int(id) <= len(x.away) && !x.away[id-1] }
 
-// Overdue reports whether the draw has not been held in time.
+// Overdue reports whether the deadline has passed without a draw.
 func (x *ExitRule) Overdue(now time.Time) bool {
 	return !x.deadline.IsZero() && !now.Before(x.deadline) && !x.lottery.Drawn()
 }
 
-// Verdict tells whether the server is done, whatever its deadline. If it isn't, it has to wait for
-// events and, if wait is positive, to ask again after it. The rule counts only what is durable, so
-// it may be asked between two commits.
+// Verdict says whether the server is done, apart from its deadline. If it isn't, the server waits
+// for events and, if wait is positive, asks again after that time. The rule counts only what is
+// durable, so Verdict may be called between any two commits.
 //
 //	drawn  came  open  unserved  absent  verdict
 //	no     no    -     -         -       wait for ever
 //	no     yes   > 0   -         -       wait for ever
 //	no     yes   0     -         -       when idle for the grace: done, unfinished
-//	yes    -     > 0   -         -       wait for ever: their time is bounded
+//	yes    -     > 0   -         -       wait for ever: the front bounds how long they may stay
 //	yes    -     0     > 0       -       when idle for the grace: done, unfinished
 //	yes    -     0     0         > 0     when idle for the grace: done
 //	yes    -     0     0         0       done
 //
 // Agencies that had their winners before a restart may come again, as they do when everything is
-// started again. They get the grace to do so, and graceMin at least.
+// started again. They get the grace for that. Until the first agency has come, it is graceMin at
+// least.
 func (x *ExitRule) Verdict(now time.Time) (done bool, wait time.Duration) {
 	drawn := x.lottery.Drawn()
 	switch {
@@ -138,8 +142,8 @@ func (x *ExitRule) Verdict(now time.Time) (done bool, wait time.Duration) {
 	return true, 0
 }
 
-// Missing are the agencies that the goal lacks: before the draw those that have not reported, after
-// it those that are not known to have their winners.
+// Missing returns the agencies that the goal lacks, in order: before the draw those that have not
+// reported, after it those that are not known to have their winners. The slice is the caller's.
 func (x *ExitRule) Missing() (ids []codec.Agency) {
 	there := x.lottery.Reported
 	if x.lottery.Drawn() {
@@ -153,7 +157,8 @@ func (x *ExitRule) Missing() (ids []codec.Agency) {
 	return ids
 }
 
-// Result is the error of a server that is done: nil, or an *UnfinishedError.
+// Result is the error of a server that ends now: nil if it has reached its goal, else an
+// *UnfinishedError.
 func (x *ExitRule) Result(now time.Time) error {
 	if x.lottery.Drawn() && x.lottery.Unserved() == 0 {
 		return nil

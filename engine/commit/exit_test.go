@@ -11,7 +11,7 @@ import (
 	"loteria/engine/lottery"
 )
 
-// exitState is all that a verdict depends on.
+// exitState is everything that a verdict depends on.
 type exitState struct {
 	came, drawn      bool
 	open             int
@@ -19,17 +19,17 @@ type exitState struct {
 	graceOver        bool
 }
 
-// exitStates yields every one that there can be.
+// exitStates yields every possible state.
 func exitStates(yield func(exitState) bool) {
 	for n := range 2 * 2 * 2 * 3 * 3 * 3 {
 		s := exitState{came: n%2 == 1, drawn: n/2%2 == 1, graceOver: n/4%2 == 1, open: n / 8 % 3, unserved: n / 24 % 3, absent: n / 72 % 3}
 		switch {
 		case !s.came && (s.open > 0 || s.absent < 2):
-			continue // who is here has come
+			continue // an agency that is here has come
 		case !s.drawn && (s.unserved < 2 || s.absent < 2):
-			continue // nobody has winners before the draw
+			continue // no agency has winners before the draw
 		case s.unserved > s.absent:
-			continue // who has not got their winners has not come for them
+			continue // an agency that is not served has not come for its winners
 		}
 		if !yield(s) {
 			return
@@ -39,7 +39,7 @@ func exitStates(yield func(exitState) bool) {
 
 const exitGrace = 10 * time.Second
 
-// rule makes the exit rule that is in this state, idle since then.
+// rule makes an exit rule that is in this state, idle since idleSince.
 func (s exitState) rule(t *testing.T, idleSince time.Time) *ExitRule {
 	t.Helper()
 	state := lottery.New(lottery.Rules{Agencies: 2})
@@ -58,7 +58,7 @@ func (s exitState) rule(t *testing.T, idleSince time.Time) *ExitRule {
 		}
 		if s.absent < int(id) {
 			x.content(id)
-			x.content(id) // once is enough
+			x.content(id) // again, which must not count twice
 		}
 	}
 	x.came = s.came
@@ -68,7 +68,7 @@ func (s exitState) rule(t *testing.T, idleSince time.Time) *ExitRule {
 	return x
 }
 
-// Every state is decided by exactly one row.
+// Exactly one row decides each state.
 func TestExitRuleVerdict(t *testing.T) {
 	rows := []struct {
 		sentence string
@@ -105,7 +105,7 @@ func TestExitRuleVerdict(t *testing.T) {
 			done: true, finished: true,
 		},
 		{
-			sentence: "somebody is not served, whether or not anybody came: the grace ...",
+			sentence: "some agency is not served, whether or not any came: the grace ...",
 			matches:  func(s exitState) bool { return s.open == 0 && s.drawn && s.unserved > 0 && !s.graceOver },
 			wait:     true,
 		},
@@ -115,7 +115,7 @@ func TestExitRuleVerdict(t *testing.T) {
 			done:     true,
 		},
 		{
-			sentence: "all who came before the draw have closed: the grace ...",
+			sentence: "all agencies that came before the draw have closed: the grace ...",
 			matches:  func(s exitState) bool { return s.came && s.open == 0 && !s.drawn && !s.graceOver },
 			wait:     true,
 		},
@@ -177,7 +177,7 @@ func TestExitRuleVerdict(t *testing.T) {
 	}
 }
 
-// Without a grace there is no waiting, and time begins anew with every close.
+// The grace begins when the last connection closes. A grace of 0 means no wait.
 func TestExitRuleGrace(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	for _, grace := range []time.Duration{0, time.Minute} {
@@ -191,27 +191,27 @@ func TestExitRuleGrace(t *testing.T) {
 	}
 }
 
-// A server that starts after the draw gives everybody the time to come, also without a grace, until
-// the first has come.
+// A server that starts after the draw waits graceMin for the first agency to come, even with a
+// grace of 0.
 func TestExitRuleFirstToCome(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	x := exitState{drawn: true, unserved: 2, absent: 2}.rule(t, now)
 	x.grace = 0
 	if done, wait := x.Verdict(now); done || wait != graceMin {
-		t.Errorf("nobody has come: done %v, wait %v; want %v", done, wait, graceMin)
+		t.Errorf("no agency has come: done %v, wait %v; want %v", done, wait, graceMin)
 	}
 	if done, _ := x.Verdict(now.Add(graceMin)); !done {
-		t.Error("nobody comes, and it waits on")
+		t.Error("no agency comes, but the server goes on waiting")
 	}
 	x.opened()
 	x.closed(now)
 	if done, wait := x.Verdict(now); !done {
-		t.Errorf("somebody has come and gone: wait %v", wait)
+		t.Errorf("an agency has come and gone: wait %v", wait)
 	}
 }
 
-// The error names who is missing: before the draw who has not reported, after
-// it who is not known to have their winners.
+// The error names the missing agencies: before the draw those that have not reported, after it
+// those that are not known to have their winners.
 func TestExitRuleNamesTheMissing(t *testing.T) {
 	for _, test := range []struct {
 		name     string

@@ -7,22 +7,22 @@ import (
 )
 
 // ErrNotLeader says that the log's holder may not append to it any more, because another holder
-// leads. Whether the group that met the error is in the log is unknown here. So nobody is told
-// anything about it: the sessions end, the agencies come again, and what the log holds decides. The
-// process may go on and hold the log again. A log of one server never returns it.
+// leads. The holder can't know whether the group that met the error is in the log. So it tells
+// nobody anything about that group: the sessions end, the agencies come again, and what the log
+// holds decides. The process may go on and hold the log again. A log of one server never returns
+// ErrNotLeader.
 var ErrNotLeader = errors.New("no longer the holder of the log")
 
 // Log is the durable, ordered log of records: today the ledger of one server. One goroutine calls
-// Commit, Seal and Close. Opening a log replays it: whoever makes one calls back for every record
-// that it holds.
+// Commit, Seal and Close. Opening a log replays it: its opener calls back for every record in it.
 type Log interface {
 	// Commit appends the packed records in runs, in order, as one group, and returns when they are
 	// durable wherever they have to be. The runs are the caller's again afterwards. An error that
 	// matches ErrNotLeader ends the caller's leadership. Any other error ends the process. Either
 	// way the log takes no more from this holder.
 	Commit(runs [][]byte) error
-	// Seal has the log refused from now on if it lacks any of what was committed so far. Its errors
-	// mean what those of Commit do.
+	// Seal makes every later opening refuse the log if it lacks anything that was committed so far.
+	// Its errors mean what those of Commit do.
 	Seal() error
 	// Term numbers the leadership under which the holder writes. Each leadership of a log has a
 	// higher term than those before it; a log of one server has one term only. Session numbers begin

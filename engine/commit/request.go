@@ -9,14 +9,14 @@ import (
 )
 
 // Peer is a connection as the committer sees it. It belongs to the committer once a request names
-// it; the loop only hands out its address. The session's Peer field is the loop's: it leads from a
-// reply back to the connection.
+// it. From then on the loop may only use its address. The embedded Session's Peer field is the
+// loop's: it leads from a reply back to the connection.
 type Peer struct {
 	lottery.Session
 	counted bool // the exit rule counts this connection as an agency's
 }
 
-// RequestKind tells requests apart.
+// RequestKind is the kind of a request.
 type RequestKind uint8
 
 // The kinds of requests.
@@ -29,10 +29,11 @@ const (
 	Hello
 	// Received confirms that the agency has its winners.
 	Received
-	// Taken says that the peer has taken the winners that it was told, and doesn't confirm them.
+	// Taken says that the peer has taken the winners that it was told. It counts for agencies that
+	// don't confirm.
 	Taken
-	// Answer is a message that the loop has answered by itself. It goes through the queue so that
-	// answers keep the order of the messages.
+	// Answer is a message that the loop answers itself. It goes through the stage so that answers
+	// keep the order of the messages.
 	Answer
 	// HalfClose says that the peer sends nothing more but may still read what it is owed.
 	HalfClose
@@ -40,8 +41,9 @@ const (
 	Leave
 )
 
-// Request is one message or event of a connection. It fits a cache line. It tells the committer all
-// it needs to know of a batch: the batch's record lies in the loop's cache.
+// Request is one message or event of a connection. It fits a cache line. It has all that the
+// committer needs to know of a batch, because the batch's record is in the cache of the loop's
+// core.
 type Request struct {
 	Peer     *Peer
 	Detail   string          // of Answer
@@ -63,7 +65,7 @@ func (r *Request) lines() codec.Stretch {
 	return codec.Stretch{Sum: sum, Seed: seed, Bytes: int(r.bytes), Open: r.open}
 }
 
-// Refusal is the request that answers code, in its place among the answers.
+// Refusal makes the request that answers a message with an error.
 func Refusal(p *Peer, code codec.Code, detail string) Request {
 	return Request{Peer: p, Kind: Answer, Reply: Reject, Code: code, Detail: detail}
 }
@@ -75,10 +77,10 @@ type span struct{ start, end uint32 }
 // of returns the stretch of b, with the capacity to grow into what follows it.
 func (s span) of(b []byte) []byte { return b[s.start:s.end] }
 
-// ReplyKind says what a connection is told.
+// ReplyKind is the kind of a reply.
 type ReplyKind uint8
 
-// The kinds of replies: the lottery's, and two that concern only the connection.
+// The kinds of replies: the lottery's, and two of the loop's own.
 const (
 	Ack     = ReplyKind(lottery.Ack)
 	Welcome = ReplyKind(lottery.Welcome)
@@ -86,8 +88,8 @@ const (
 	Reject  = ReplyKind(lottery.Reject)
 	Receipt = ReplyKind(lottery.Receipt)
 
-	Challenge     ReplyKind = 1 << 7 // the answer to AUTH
-	Authenticated ReplyKind = 1<<7 + 1
+	Challenge     ReplyKind = 1 << 7   // the answer to AUTH
+	Authenticated ReplyKind = 1<<7 + 1 // the answer to a right PROOF
 )
 
 // Reply is what a loop has to tell a connection.
@@ -95,8 +97,8 @@ type Reply struct {
 	To       *lottery.Session
 	Payload  []byte // of Winners; shared, never changed
 	Detail   string // of Reject; of Challenge: the nonce's bytes
-	Stored   int64  // of Welcome
-	Count    int
+	Stored   int64  // of Welcome: the agency's bets
+	Count    int    // of Ack and Reject: bets; of Winners: winning lines
 	Agency   codec.Agency
 	Times    int32          // how many frames this answers; 0 stands for 1
 	Checksum codec.Checksum // of Welcome

@@ -11,12 +11,11 @@ import (
 const (
 	// intakes is how many intakes a loop has: one fills while the other is committed.
 	intakes = 2
-	// RequestsMax is how many requests one loop may have handed over that the committer has not
-	// taken.
+	// RequestsMax is how many requests of one loop may wait for the committer.
 	RequestsMax = 16 << 10
 )
 
-// intake is what one loop has handed over: requests in their order, and the bytes that they point
+// intake is what one loop has handed over: requests in order, and the bytes that their spans refer
 // to.
 type intake struct {
 	requests []Request
@@ -32,15 +31,15 @@ func (in *intake) reset() {
 }
 
 // Stage is the bounded queue from one loop to the committer. The loop fills one intake while the
-// committer has the other. When the intake is full, the loop waits in Add: that is the backpressure
-// on everything behind that loop. It can't deadlock, because the committer never waits for a loop.
+// committer has the other. When the intake is full, the loop waits in Add. This is the backpressure
+// on the loop's peers. It can't deadlock, because the committer never waits for a loop.
 //
 // Only the stage's loop may call Add, Hold, Release and HasRoom.
 type Stage struct {
 	wake chan<- struct{} // the committer's; holds one
 	// bytesMax and requestsMax bound the intake, which may hold one record in any case.
 	bytesMax, requestsMax int
-	// held is the loop's: the committer is not woken yet.
+	// held is the loop's: while it is true, Add doesn't wake the committer.
 	held  bool
 	waits atomic.Int64
 
@@ -56,9 +55,8 @@ func newStage(wake chan<- struct{}, bytesMax, requestsMax int) *Stage {
 	return s
 }
 
-// Add hands r over. With Bets come their payload and their winning lines, which are copied. Add
-// waits while the intake is full. It returns false when the stage is closed: nothing more will be
-// answered.
+// Add hands r over. Bets come with their payload and their winning lines, which Add copies. Add
+// waits while the intake is full. It returns false if the stage is closed: r will not be answered.
 func (s *Stage) Add(r Request, payload, winners []byte) bool {
 	need := 0
 	if r.Kind == Bets {
@@ -81,7 +79,8 @@ func (s *Stage) Add(r Request, payload, winners []byte) bool {
 		in.records = s.grow(in.records, need)
 		r.open = codec.StretchOf(payload, 0, 0).Open
 		r.records.start = uint32(len(in.records))
-		in.records = ledger.AppendRecord(in.records, ledger.Bets, uint32(r.Agency), uint32(r.Count), payload)
+		in.records = ledger.AppendRecord(in.records, ledger.Bets,
+			uint32(r.Agency), uint32(r.Count), payload)
 		r.records.end = uint32(len(in.records))
 		packed, _ := ledger.Unpack(r.records.of(in.records)) // its checksum, while the record is in this cache
 		r.bytes, r.checksum = uint32(len(payload)), packed.Checksum
@@ -98,7 +97,7 @@ func (s *Stage) Add(r Request, payload, winners []byte) bool {
 	return true
 }
 
-// Hold lets the committer sleep until Release, whatever is added, unless there is no room left.
+// Hold lets the committer sleep until Release, whatever is added, unless the stage gets full.
 func (s *Stage) Hold() { s.held = true }
 
 // Release ends Hold.
@@ -119,11 +118,12 @@ func (s *Stage) wakeCommitter() {
 	}
 }
 
-// growBytesMax is up to where records are grown step by step. A loop that needs more is busy, and
-// gets all that its intake may have.
+// growBytesMax is up to what size append grows the records step by step. A loop that needs more is
+// busy, and gets all that its intake may have at once.
 const growBytesMax = 512 << 10
 
-// grow makes room for need bytes more, unless that is little or more than the intake should have.
+// grow makes room for need more bytes if append should not do it: above growBytesMax, and up to
+// bytesMax.
 func (s *Stage) grow(records []byte, need int) []byte {
 	if want := len(records) + need; want <= cap(records) || want <= growBytesMax || want > s.bytesMax {
 		return records
@@ -133,15 +133,15 @@ func (s *Stage) grow(records []byte, need int) []byte {
 	return grown
 }
 
-// full reports whether the intake has no room for so many requests and bytes of records more.
+// full reports whether the intake lacks room for so many more requests and bytes of records.
 func (s *Stage) full(requests, bytes int) bool {
 	in := s.filling
 	return len(in.requests)+requests > s.requestsMax ||
 		len(in.records) > 0 && len(in.records)+bytes > s.bytesMax
 }
 
-// HasRoom reports whether Add would take so many requests, whose records have so many bytes in all,
-// without waiting.
+// HasRoom reports whether Add would take so many requests without waiting, if their records have so
+// many bytes in all.
 func (s *Stage) HasRoom(requests, bytes int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +161,7 @@ func (s *Stage) take(empty *intake) *intake {
 	return in
 }
 
-// Close makes Add return false from now on, also where it waits. Any goroutine may call it.
+// Close makes Add return false from now on, also a call that waits. Any goroutine may call it.
 func (s *Stage) Close() {
 	s.mu.Lock()
 	s.closed = true

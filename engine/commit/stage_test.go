@@ -12,10 +12,10 @@ import (
 	"loteria/engine/ledger"
 )
 
-// testStageBytesMax is what a stage has by default, with two loops.
+// testStageBytesMax is a stage's bytesMax with the default settings and two loops.
 const testStageBytesMax = 2 << 20
 
-// newTestStage is a stage and its committer's wake channel.
+// newTestStage makes a stage and its committer's wake channel.
 func newTestStage() (*Stage, <-chan struct{}) {
 	wake := make(chan struct{}, 1)
 	return newStage(wake, testStageBytesMax, RequestsMax), wake
@@ -25,7 +25,7 @@ func bets(p *Peer, agency codec.Agency, count int) Request {
 	return Request{Peer: p, Kind: Bets, Agency: agency, Count: count}
 }
 
-// What is handed over comes out in its order, copied.
+// Requests come out in order, and their bytes are copies.
 func TestStageKeepsOrderAndBytes(t *testing.T) {
 	st, wake := newTestStage()
 	s := new(Peer)
@@ -69,7 +69,7 @@ func TestStageKeepsOrderAndBytes(t *testing.T) {
 	}
 }
 
-// A batch that is used again forgets what it held, pointers too.
+// An intake that is used again forgets what it held, including pointers.
 func TestIntakeReset(t *testing.T) {
 	st, _ := newTestStage()
 	st.Add(bets(new(Peer), 1, 1), []byte("payload"), []byte("winner\n"))
@@ -83,8 +83,7 @@ func TestIntakeReset(t *testing.T) {
 	}
 }
 
-// The committer is woken once for any number of requests, and again after a
-// take.
+// The committer is woken once for any number of requests, and again after a take.
 func TestStageWakes(t *testing.T) {
 	st, wake := newTestStage()
 	for range 2 {
@@ -101,8 +100,7 @@ func TestStageWakes(t *testing.T) {
 	}
 }
 
-// While the loop holds it back, the committer sleeps; what came meanwhile wakes
-// it once.
+// Between Hold and Release the committer sleeps. Release wakes it once if something was added.
 func TestStageHold(t *testing.T) {
 	st, wake := newTestStage()
 	awake := func() bool {
@@ -135,8 +133,8 @@ func TestStageHold(t *testing.T) {
 	}
 }
 
-// A loop that holds the committer back and finds its stage full wakes it, or
-// both would wait for ever.
+// A loop that finds its stage full wakes the committer in spite of Hold. Otherwise both would wait
+// for ever.
 func TestStageHoldUntilFull(t *testing.T) {
 	for _, test := range fillings {
 		t.Run(test.name, func(t *testing.T) {
@@ -156,8 +154,9 @@ func TestStageHoldUntilFull(t *testing.T) {
 	}
 }
 
-// A batch begins small, jumps to all that it may have when it gets large, keeps
-// what it held, and is used again as it is. One record over the limit gets what it needs.
+// An intake's records begin small, and get all the memory that they may have when they become
+// large. They keep their bytes, and their memory is used again. One record over the limit gets what
+// it needs.
 func TestStageGrows(t *testing.T) {
 	st, _ := newTestStage()
 	payload := bytes.Repeat([]byte{'x'}, 64<<10)
@@ -184,7 +183,7 @@ func TestStageGrows(t *testing.T) {
 	b.reset()
 	st.take(b)
 	if add(); &st.filling.records[0] != first {
-		t.Error("a batch that is used again has other memory")
+		t.Error("an intake that is used again has other memory")
 	}
 	st.take(new(intake))
 	st.Add(bets(nil, 1, 1), make([]byte, testStageBytesMax+1), nil)
@@ -193,8 +192,7 @@ func TestStageGrows(t *testing.T) {
 	}
 }
 
-// fillings fill a stage up to the last thing that goes in without waiting, and
-// try one more.
+// fillings are ways to fill a stage. fill adds all that goes in without waiting, more one more.
 var fillings = []struct {
 	name string
 	fill func(*Stage)
@@ -226,7 +224,7 @@ var fillings = []struct {
 	},
 }
 
-// A full stage makes its loop wait until the committer takes the batch.
+// A full stage makes its loop wait until the committer takes the intake.
 func TestStageWaitsForTake(t *testing.T) {
 	for _, test := range fillings {
 		t.Run(test.name, func(t *testing.T) {
@@ -249,29 +247,29 @@ func TestStageWaitsForTake(t *testing.T) {
 					t.Error("the stage refused, want it taken")
 				}
 				if next := st.take(new(intake)); len(next.requests) != 1 {
-					t.Errorf("%d requests in the next batch, want the one that waited", len(next.requests))
+					t.Errorf("%d requests in the next intake, want the one that waited", len(next.requests))
 				}
 			})
 		})
 	}
 }
 
-// Requests without bytes go in beside a batch that is full of bytes: their
-// number is bounded on its own.
+// An intake that is full of bytes still takes requests without bytes: their number has its own
+// bound.
 func TestStageFullOfBytesTakesOthers(t *testing.T) {
 	st, _ := newTestStage()
 	st.Add(bets(nil, 1, 1), make([]byte, testStageBytesMax-ledger.RecordBytes(0)), nil)
 	if len(st.filling.records) != testStageBytesMax {
 		t.Fatalf("%d bytes, want the limit", len(st.filling.records))
 	}
-	synctest.Test(t, func(t *testing.T) { // a bubble ends a wait that nobody can end
+	synctest.Test(t, func(t *testing.T) { // if Add waits for ever, synctest fails the test
 		if !st.Add(Request{Kind: Leave}, nil, nil) {
 			t.Error("refused")
 		}
 	})
 }
 
-// Closing ends the waiting, and nothing more is taken.
+// Closing a stage ends a waiting Add. The stage takes nothing more.
 func TestStageClose(t *testing.T) {
 	for _, test := range fillings {
 		t.Run(test.name, func(t *testing.T) {
@@ -294,8 +292,8 @@ func TestStageClose(t *testing.T) {
 	}
 }
 
-// A loop that is faster than the committer: everything comes through once, in
-// order, and never more at once than the bounds say.
+// With a loop that is faster than the committer, everything comes through once and in order, and
+// never more at once than the bounds say.
 func TestStageConcurrently(t *testing.T) {
 	const total = 5*RequestsMax + 7
 	st, wake := newTestStage()
