@@ -15,40 +15,37 @@ import (
 )
 
 const (
-	// enrollingMax is how many accepted connections may be on their way to their
-	// loops. A loop takes them between two rounds of reading, which can take
-	// milliseconds; one at a time, a thousand agencies that connect together
-	// would wait for seconds.
+	// enrollingMax is how many accepted connections may be on their way to their loops. A loop
+	// takes them between two rounds of reading, and a round can take milliseconds. One at a time, a
+	// thousand agencies that connect together would wait for seconds.
 	enrollingMax = 16
-	// refusedMax is how many connections over a limit are told why at the same
-	// time. More than that are closed without a word.
+	// refusedMax is how many connections over a limit are told why at the same time. Any more are
+	// closed without a word.
 	refusedMax = 64
-	// acceptRetryDelay is how long to wait when nothing can be accepted, for
-	// want of descriptors or memory.
+	// acceptRetryDelay is how long to wait when descriptors or memory are too short to accept.
 	acceptRetryDelay = 50 * time.Millisecond
 
-	// keepAlive finds a dead peer that is owed nothing. It does not run while
-	// something is unacknowledged: then peerTimeout ends the connection.
+	// keepAlive finds a dead peer that is owed nothing. The kernel doesn't probe while something is
+	// unacknowledged: then peerTimeout ends the connection.
 	keepAlive         = 30 * time.Second
 	keepAliveInterval = 6 * time.Second
 	keepAliveProbes   = 5
 )
 
-// acceptor takes connections and gives each to the loop that has fewest. gnet's
-// own acceptor hands over without looking at any limit, and ends the event
-// loops when there are no more descriptors; this one counts before it hands
-// over, and waits.
+// acceptor takes connections and gives each to the loop that has fewest. gnet's own acceptor checks
+// no limit, and ends the event loops when descriptors run out. This one counts a connection before
+// it hands it over, and waits when descriptors run out.
 type acceptor struct {
 	front    *Front
 	listener net.Listener
-	refusing chan struct{} // a slot for each that is told why it is refused
+	refusing chan struct{} // a slot for each connection that is being told why it is refused
 
 	stopping context.Context // done when no more are taken
 	stop     context.CancelFunc
-	done     chan struct{} // closed when all that were taken belong to a loop
+	done     chan struct{} // closed when every connection that was taken belongs to a loop
 }
 
-// Listen makes the socket that connections come to.
+// Listen opens a TCP listener on addr. Keepalive probes find the dead peers of its connections.
 func Listen(addr string) (net.Listener, error) {
 	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: keepAlive, Interval: keepAliveInterval, Count: keepAliveProbes,
@@ -62,7 +59,7 @@ func newAcceptor(f *Front, l net.Listener) *acceptor {
 	return a
 }
 
-// run accepts until stop was called.
+// run accepts until stop is called.
 func (a *acceptor) run() {
 	defer close(a.done)
 	defer context.AfterFunc(a.stopping, func() {
@@ -111,7 +108,7 @@ func (a *acceptor) enroll(c net.Conn, sess *Session) {
 		case result := <-enrolled:
 			err = result.Err
 		case <-a.front.ended:
-			return // and with it the server
+			return // the server ends
 		}
 	} else {
 		err = errors.Join(err, c.Close())
@@ -123,9 +120,8 @@ func (a *acceptor) enroll(c net.Conn, sess *Session) {
 	}
 }
 
-// refuse says why, and gives the peer a moment to read it and close. Closing at
-// once could destroy the answer: what the peer has sent and nobody read makes
-// the kernel reset the connection.
+// refuse tells the peer why, and gives it a moment to read that and close. Closing at once could
+// destroy the answer: unread bytes of the peer make the kernel reset the connection.
 func (a *acceptor) refuse(c net.Conn, from Source, broken Limit, busy *sync.WaitGroup) {
 	times := a.front.Broken(broken)
 	a.front.noise.write(noisyRefused, from, zap.String("error", codec.CodeTooManyConnections.String()),
@@ -139,7 +135,7 @@ func (a *acceptor) refuse(c net.Conn, from Source, broken Limit, busy *sync.Wait
 	busy.Go(func() {
 		defer func() { <-a.refusing }()
 		defer context.AfterFunc(a.stopping, func() { _ = c.Close() })()
-		// Whatever fails here, the peer is gone, and that was the aim.
+		// If anything fails here, the peer is gone, which was the aim.
 		_ = c.SetDeadline(time.Now().Add(lingerMax))
 		_, _ = c.Write(codec.AppendError(nil, codec.CodeTooManyConnections, ""))
 		_ = c.(*net.TCPConn).CloseWrite()

@@ -2,15 +2,14 @@ package front
 
 import "sync"
 
-// admission counts connections, and says who may have one. It may be used from
-// any goroutine.
+// admission counts connections and enforces their limits. Any goroutine may use it.
 type admission struct {
 	max       int // connections at once
 	perSource int // of one source address; 0 is no limit
 
 	mu      sync.Mutex
 	open    int
-	sources map[Source]int // by address; nil without a limit
+	sources map[Source]int // connections by address; nil if perSource is no limit
 }
 
 func newAdmission(most, perSource int) *admission {
@@ -21,8 +20,8 @@ func newAdmission(most, perSource int) *admission {
 	return a
 }
 
-// enter counts a connection from there, unless it is one too many: then it
-// returns the limit that it breaks.
+// enter counts a connection of that source. If it is one too many, enter returns the limit that it
+// breaks, and doesn't count it.
 func (a *admission) enter(from Source) (broken Limit, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -39,7 +38,7 @@ func (a *admission) enter(from Source) (broken Limit, ok bool) {
 	return 0, true
 }
 
-// leave takes back an enter. It returns how many are left.
+// leave undoes an enter. It returns how many connections are left.
 func (a *admission) leave(from Source) (open int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

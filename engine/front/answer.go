@@ -10,8 +10,8 @@ import (
 	"loteria/engine/commit"
 )
 
-// answer writes the answers of the session that replies begins with, as far as
-// they stand together, in one write, and returns the other replies.
+// answer takes the first reply and all adjacent ones for the same session, sends them in one write
+// unless they are large, and returns the rest.
 func (lp *Loop) answer(replies []commit.Reply) []commit.Reply {
 	s := sessionOf(&replies[0])
 	out := lp.out[:0]
@@ -58,15 +58,16 @@ func (lp *Loop) answer(replies []commit.Reply) []commit.Reply {
 	return replies[n:]
 }
 
-// say appends one answer to out. One that is too large to be copied is written
-// instead, behind what out had, which is empty then.
+// say appends one answer to out and returns it. If the answer is too large to be copied, say writes
+// out and then the answer, and returns out emptied.
 func (lp *Loop) say(s *Session, r *commit.Reply, out []byte) []byte {
 	switch r.Kind {
 	case commit.Ack, commit.Receipt:
 		return codec.AppendAck(out)
 	case commit.Welcome:
 		return codec.AppendWelcome(out, codec.Welcome{
-			Window: lp.front.cfg.Window, FrameBytesMax: lp.front.cfg.FrameBytesMax, Stored: r.Stored, Checksum: r.Checksum,
+			Window: lp.front.cfg.Window, FrameBytesMax: lp.front.cfg.FrameBytesMax,
+			Stored: r.Stored, Checksum: r.Checksum,
 		})
 	case commit.Winners:
 		out = codec.AppendFrameHeader(out, len(r.Payload))
@@ -90,12 +91,11 @@ func (lp *Loop) say(s *Session, r *commit.Reply, out []byte) []byte {
 	}
 }
 
-// write sends p unless the session is gone. What the socket doesn't take is
-// copied. A write that fails closes the session inside this call; so does a peer
-// who does not read what it asked for.
+// write sends p unless the session is gone. It copies what the socket doesn't take. If sending
+// fails, or the peer has left too many answers unread, the session is closed inside this call.
 func (lp *Loop) write(s *Session, p []byte) { lp.writeOr(s, p, false) }
 
-// writeShared is write for what is never changed, and is not copied.
+// writeShared is write for bytes that never change, so it doesn't copy them.
 func (lp *Loop) writeShared(s *Session, p []byte) { lp.writeOr(s, p, true) }
 
 func (lp *Loop) writeOr(s *Session, p []byte, shared bool) {
@@ -123,7 +123,7 @@ func (lp *Loop) writeOr(s *Session, p []byte, shared bool) {
 	}
 }
 
-// unread closes the session of a peer who does not read its answers.
+// unread closes the session of a peer that does not read its answers.
 func (lp *Loop) unread(s *Session, broken Limit) {
 	times := lp.front.counters.count(broken)
 	lp.front.noise.write(noisyDropped, s.source, zap.Uint32("agencia", uint32(s.agency)),
@@ -132,7 +132,7 @@ func (lp *Loop) unread(s *Session, broken Limit) {
 	lp.drop(s)
 }
 
-// move has the session's backlog flushed soon.
+// move makes flush offer the session's backlog to its socket soon.
 func (lp *Loop) move(s *Session) {
 	if len(lp.moving) == 0 {
 		lp.front.cfg.Later(flushDelay, func() { lp.post(func(m *mailbox) { m.flush = true }) })
@@ -140,7 +140,7 @@ func (lp *Loop) move(s *Session) {
 	lp.moving = append(lp.moving, s)
 }
 
-// flush offers what is left to those who have just taken some.
+// flush offers the rest of their backlogs to the sessions in moving.
 func (lp *Loop) flush() {
 	moving := lp.moving
 	lp.moving = nil
@@ -152,7 +152,7 @@ func (lp *Loop) flush() {
 	}
 }
 
-// flushSession gives the socket what it takes of the backlog.
+// flushSession gives the socket as much of the backlog as it takes.
 func (lp *Loop) flushSession(s *Session) {
 	progress, err := s.backlog.flush(s.conn)
 	switch {
@@ -165,20 +165,21 @@ func (lp *Loop) flushSession(s *Session) {
 	}
 }
 
-// logReply writes the line of one answer. Those of a batch and of a wrong proof are written always,
-// because the batch is stored or not whether or not the peer is told; others only if it is told. It runs for every batch, and at the draw for every agency, so fields
-// are built in place and only if somebody reads them.
+// logReply writes the log line of one answer. The lines of batches and of wrong proofs are written
+// even if the peer could not be told; others only if it was told. logReply runs for every batch,
+// and at the draw for every agency, so it builds fields in place and only if the level is enabled.
 func (lp *Loop) logReply(r *commit.Reply, told bool) {
 	noise, at, from := lp.front.noise, lp.clock.at, sessionOf(r).source
 	agencia := zap.Uint32("agencia", uint32(r.Agency))
 	switch {
 	case r.Code == codec.CodeAuthenticationFailed:
 		noise.writeAt(at, noisyProof, from, agencia, zap.String("error", r.Explanation()))
-	case r.Kind == commit.Receipt: // the server writes the line once it is durable
+	case r.Kind == commit.Receipt: // the server's goroutine writes its line
 	case !told && (r.Kind == commit.Welcome || r.Kind == commit.Winners || r.Count == 0):
 	case r.Kind == commit.Ack:
 		if entry := lp.log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
-			lp.fields = append(lp.fields[:0], zap.String("result", "success"), zap.Int("cantidad", r.Count), agencia)
+			lp.fields = append(lp.fields[:0], zap.String("result", "success"),
+				zap.Int("cantidad", r.Count), agencia)
 			entry.Write(lp.fields...)
 		}
 	case r.Kind == commit.Challenge:
@@ -197,13 +198,15 @@ func (lp *Loop) logReply(r *commit.Reply, told bool) {
 		noise.writeAt(at, noisyHello, from, agencia, zap.Int64("apuestas", r.Stored))
 	case r.Kind == commit.Winners && lp.front.awarded.first(r.Agency):
 		if entry := lp.log.Check(zapcore.InfoLevel, "ganadores_enviados"); entry != nil {
-			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia, zap.Int("cant_ganadores", r.Count))
+			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia,
+				zap.Int("cant_ganadores", r.Count))
 			entry.Write(lp.fields...)
 		}
 	case r.Kind == commit.Winners:
 		noise.writeAt(at, noisyWinners, from, agencia, zap.Int("cant_ganadores", r.Count))
 	case r.Kind == commit.Reject && r.Count > 0:
-		noise.writeAt(at, noisyBatch, from, zap.Int("cantidad", r.Count), agencia, zap.String("error", r.Explanation()))
+		noise.writeAt(at, noisyBatch, from, zap.Int("cantidad", r.Count), agencia,
+			zap.String("error", r.Explanation()))
 	case r.Kind == commit.Reject && r.Code == codec.CodeEmptyBatch && r.Agency == 0:
 		noise.writeAt(at, noisyHealthRequest, from, zap.String("error", r.Explanation()))
 	case r.Kind == commit.Reject && r.Code == codec.CodeLotteryHasntEnded:

@@ -7,23 +7,23 @@ import (
 	"loteria/engine/commit"
 )
 
-// randomNonce is where challenges come from, but in tests.
+// randomNonce makes the nonce of a challenge, outside of tests.
 func randomNonce() (n codec.Nonce) {
 	_, _ = rand.Read(n[:]) // it never returns an error
 	return n
 }
 
-// handshake is how far a connection has come with its proof: it has said AUTH.
+// handshake is the state of a connection that has said AUTH and not yet PROOF.
 type handshake struct {
-	agency codec.Agency // whose it says it is
+	agency codec.Agency // the one it claims to be
 	nonce  codec.Nonce  // for its one proof
 }
 
-// stranger reports whether the connection has yet to prove whose it is.
+// stranger reports whether the connection still has to authenticate.
 func (s *Session) stranger(rd *reader) bool { return rd.secrets != nil && s.proved == 0 }
 
-// claimed is whose connection it is, or says it is; 0 if it hasn't said, or if
-// nobody has to prove it.
+// claimed is the agency that the connection has proved or claims to be. It is 0 before AUTH, and if
+// nobody has to authenticate.
 func (s *Session) claimed() codec.Agency {
 	if s.handshake != nil {
 		return s.handshake.agency
@@ -31,10 +31,11 @@ func (s *Session) claimed() codec.Agency {
 	return s.proved
 }
 
-// authenticate takes a stranger's message. Nothing of it reaches the lottery.
+// authenticate answers a stranger's message. Nothing of it reaches the lottery.
 func (s *Session) authenticate(payload []byte, rd *reader) {
 	if len(payload) == 0 {
-		rd.stage.Add(commit.Refusal(&s.Peer, codec.CodeEmptyBatch, ""), nil, nil) // a health check, which has no secret
+		// It is a health check, which has no secret.
+		rd.stage.Add(commit.Refusal(&s.Peer, codec.CodeEmptyBatch, ""), nil, nil)
 		return
 	}
 	if s.handshake == nil {
@@ -44,7 +45,8 @@ func (s *Session) authenticate(payload []byte, rd *reader) {
 			return
 		}
 		s.handshake = &handshake{agency: agency, nonce: rd.nonce()}
-		rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Answer, Reply: commit.Challenge, Agency: agency, Detail: string(s.handshake.nonce[:])}, nil, nil)
+		rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Answer, Reply: commit.Challenge,
+			Agency: agency, Detail: string(s.handshake.nonce[:])}, nil, nil)
 		return
 	}
 	proof, ok := codec.ParseProof(payload)
@@ -55,6 +57,7 @@ func (s *Session) authenticate(payload []byte, rd *reader) {
 		s.refuse(codec.CodeAuthenticationFailed, rd)
 	default:
 		s.proved, s.handshake = s.handshake.agency, nil
-		rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Answer, Reply: commit.Authenticated, Agency: s.proved}, nil, nil)
+		rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Answer, Reply: commit.Authenticated,
+			Agency: s.proved}, nil, nil)
 	}
 }

@@ -28,8 +28,8 @@ func mustSecret(t testing.TB, text string) codec.Secret {
 	return s
 }
 
-// newGuardedReader is a reader that asks for secrets. Its challenges are counted:
-// the nth has n in each byte.
+// newGuardedReader makes a reader whose sessions have to authenticate. Its nth challenge has n in
+// each byte.
 func newGuardedReader(t testing.TB) *reader {
 	t.Helper()
 	rd := newTestReader()
@@ -55,8 +55,7 @@ func proof(t testing.TB, secret string, n int, a codec.Agency) string {
 	return fmt.Sprintf("PROOF|%x", p[:])
 }
 
-// Everything that a connection may say before it has authenticated, and some
-// of it behind that.
+// Everything that a connection may say before it has authenticated, and some of it afterwards.
 func TestAuthentication(t *testing.T) {
 	challenged := func(a, n int) string {
 		nonce := countedNonce(n)
@@ -78,7 +77,7 @@ func TestAuthentication(t *testing.T) {
 	}{
 		{"right proof", []string{"AUTH|1", right1, "HELLO|1"}, []string{challenged(1, 1), "authenticated 1", "hello 1"}, false},
 		{"right proof of another", []string{"AUTH|2", right2, "GET_WINNERS|2"}, []string{challenged(2, 1), "authenticated 2", "get winners 2"}, false},
-		{"a health check in between", []string{"", "AUTH|1", "", right1, ""}, []string{empty, challenged(1, 1), empty, "authenticated 1", empty}, false},
+		{"health checks in between", []string{"", "AUTH|1", "", right1, ""}, []string{empty, challenged(1, 1), empty, "authenticated 1", empty}, false},
 
 		{"wrong secret", []string{"AUTH|1", proof(t, "sesame-of-agency-?", 1, 1)}, []string{challenged(1, 1), failed}, true},
 		{"another agency's secret", []string{"AUTH|1", proof(t, sesame2, 1, 1)}, []string{challenged(1, 1), failed}, true},
@@ -98,8 +97,8 @@ func TestAuthentication(t *testing.T) {
 		{"GET_WINNERS after AUTH", []string{"AUTH|1", "GET_WINNERS|1"}, []string{challenged(1, 1), required}, true},
 		{"bets after AUTH", []string{"AUTH|1", betJuan}, []string{challenged(1, 1), required}, true},
 		{"AUTH twice", []string{"AUTH|1", "AUTH|1", proof(t, sesame1, 2, 1)}, []string{challenged(1, 1), required}, true},
-		{"AUTH that is none", []string{"AUTH|01"}, []string{required}, true},
-		{"PROOF that is none", []string{"AUTH|1", strings.ToUpper(right1)}, []string{challenged(1, 1), required}, true},
+		{"malformed AUTH", []string{"AUTH|01"}, []string{required}, true},
+		{"malformed PROOF", []string{"AUTH|1", strings.ToUpper(right1)}, []string{challenged(1, 1), required}, true},
 		{"a bet of a person named AUTH", []string{"AUTH" + strings.TrimPrefix(betJuan, "Juan")}, []string{required}, true},
 
 		{"AUTH once more", []string{"AUTH|1", right1, "AUTH|1"}, []string{challenged(1, 1), "authenticated 1", "refuse ERROR_INVALID_BATCH of 1"}, false},
@@ -122,25 +121,25 @@ func TestAuthentication(t *testing.T) {
 				got := heard(rd)
 				for i, word := range got {
 					if prefix, _, ok := strings.Cut(word, " of 1 1|"); ok {
-						got[i] = prefix + " of 1" // the reason is another test's
+						got[i] = prefix + " of 1" // other tests check the reason
 					}
 				}
 				if !slices.Equal(got, test.want) {
 					t.Errorf("%d bytes at once: got %q, want %q", step, got, test.want)
 				}
-				if deaf := !s.phase.hears(); deaf != test.ends {
-					t.Errorf("%d bytes at once: deaf %v, want %v", step, deaf, test.ends)
+				if ended := !s.phase.hears(); ended != test.ends {
+					t.Errorf("%d bytes at once: ended %v, want %v", step, ended, test.ends)
 				}
 				if s.partial != nil {
-					t.Errorf("%d bytes at once: a partial frame is left", step)
+					t.Errorf("%d bytes at once: a half frame is left", step)
 				}
 			}
 		})
 	}
 }
 
-// Every connection is challenged anew, so what was heard on one is of no use on
-// the next.
+// Every connection gets a new challenge, so a proof that was overheard on one is of no use on
+// another.
 func TestAuthenticationReplay(t *testing.T) {
 	rd := newGuardedReader(t)
 	first, second := new(Session), new(Session)
@@ -151,7 +150,7 @@ func TestAuthenticationReplay(t *testing.T) {
 	}
 }
 
-// Without secrets nothing is new: AUTH and PROOF are batches that are not valid.
+// Without secrets, AUTH and PROOF are invalid batches.
 func TestNoAuthenticationWithoutSecrets(t *testing.T) {
 	rd := newTestReader()
 	s := new(Session)
@@ -165,12 +164,12 @@ func TestNoAuthenticationWithoutSecrets(t *testing.T) {
 	}
 }
 
-// A frame of a stranger is refused as soon as its header says that it is none
-// of those that are wanted, and costs no more memory than those.
+// A stranger's frame is refused as soon as its header says that it is larger than any AUTH or
+// PROOF, and takes no more memory than they do.
 func TestAuthenticationFrameLimit(t *testing.T) {
 	for _, test := range []struct {
 		in   string
-		want string // empty: it waits for more
+		want string // empty: the session waits for more
 	}{
 		{"70\n", ""},
 		{"71", "refuse ERROR_AUTHENTICATION_REQUIRED of 0"},
@@ -194,18 +193,18 @@ func TestAuthenticationFrameLimit(t *testing.T) {
 		}
 	}
 
-	// Behind the proof the limit is the configured one, also in the same read.
+	// After the proof the limit is the configured one, also in the same read.
 	rd := newGuardedReader(t)
 	s := new(Session)
 	long := strings.Repeat(betMaria+"\n", 20)
 	s.receive(frames("AUTH|1", proof(t, sesame1, 1, 1), long), rd)
 	if got := heard(rd); len(got) != 3 || !strings.HasPrefix(got[2], "bets 20 ") {
-		t.Errorf("behind the proof: %q", got)
+		t.Errorf("after the proof: %q", got)
 	}
 }
 
-// A stranger has SERVER_READ_TIMEOUT to prove who it is, however much it says
-// meanwhile; who has proved it may be silent.
+// A stranger has SERVER_READ_TIMEOUT to authenticate, however much it says meanwhile. Afterwards it
+// may be silent.
 func TestAuthenticationTimeout(t *testing.T) {
 	const timeoutTicks = 3
 	auth, right := string(frames("AUTH|1")), string(frames(proof(t, sesame1, 1, 1)))
@@ -220,7 +219,7 @@ func TestAuthenticationTimeout(t *testing.T) {
 		{"half a PROOF", []string{auth, "", right[:20], "", "", ""}, 4},
 		{"a byte a tick", []string{"6", "\n", "A", "U", "T"}, 4},
 		{"proved in time", []string{"", auth, right, "", "", "", ""}, 0},
-		{"half a frame behind the proof has its own time", []string{"", auth, right + "7\nHEL", "", "", "", ""}, 6},
+		{"half a frame after the proof has its own time", []string{"", auth, right + "7\nHEL", "", "", "", ""}, 6},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			rd := newGuardedReader(t)
@@ -240,8 +239,8 @@ func TestAuthenticationTimeout(t *testing.T) {
 	}
 }
 
-// What the log says of authentication: a wrong proof also when its peer didn't
-// wait for the answer.
+// The log lines of authentication. A wrong proof is logged even if its peer is gone before the
+// answer.
 func TestAuthenticationLog(t *testing.T) {
 	failed := commit.Reply{Kind: commit.Reject, Code: codec.CodeAuthenticationFailed, Agency: 3}
 	required := commit.Reply{Kind: commit.Reject, Code: codec.CodeAuthenticationRequired, Agency: 3}

@@ -1,17 +1,16 @@
 package front
 
-// backlog is what a session was answered and its socket has not taken yet, in
-// order.
+// backlog holds the answers that a session's socket has not taken yet, in order.
 type backlog struct {
-	chunks [][]byte // the first is sent from its beginning; never empty
+	chunks [][]byte // none of them is empty
 	bytes  int      // of all chunks
 }
 
-// chunkBytesMin is how large a chunk of small answers is at least, so that many
-// of them don't take more than their bytes.
+// chunkBytesMin is the least capacity of a chunk of copied answers, so that many small answers
+// share a chunk.
 const chunkBytesMin = 1 << 10
 
-// add appends p. A shared p is kept as it is; any other is copied.
+// add appends p. It keeps a shared p as it is, and copies any other.
 func (b *backlog) add(p []byte, shared bool) {
 	if len(p) == 0 {
 		return
@@ -22,7 +21,7 @@ func (b *backlog) add(p []byte, shared bool) {
 		return
 	}
 	if n := len(b.chunks); n > 0 {
-		// Only our own chunks have room: shared payloads are cut to their length.
+		// Only our own chunks have room: the capacity of shared payloads ends with them.
 		last := b.chunks[n-1]
 		fits := min(cap(last)-len(last), len(p))
 		b.chunks[n-1] = append(last, p[:fits]...)
@@ -33,7 +32,7 @@ func (b *backlog) add(p []byte, shared bool) {
 	b.chunks = append(b.chunks, append(make([]byte, 0, max(len(p), chunkBytesMin)), p...))
 }
 
-// flush gives the socket as much as it takes. progress is whether it took any.
+// flush gives the socket as much as it takes. progress says whether it took anything.
 func (b *backlog) flush(c Conn) (progress bool, err error) {
 	for len(b.chunks) > 0 {
 		first := b.chunks[0]

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptorLimit is how many descriptors this process may have open. Go has
-// raised the soft limit to the hard one by now.
+// descriptorLimit is how many descriptors this process may have open. It is the hard limit: Go's
+// runtime has raised the soft one to it by now.
 func descriptorLimit() (int, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -17,20 +17,21 @@ import (
 )
 
 const (
-	// peerTimeout ends the connection of a peer that acknowledges nothing. At least twice
-	// SERVER_READ_TIMEOUT does, because to the kernel a peer that reads nothing looks the same.
+	// peerTimeout is how long a peer may acknowledge nothing before the kernel ends its connection.
+	// It is never less than twice SERVER_READ_TIMEOUT, because to the kernel a peer that reads
+	// nothing looks the same.
 	peerTimeout = 60 * time.Second
 
-	// tickPeriodMax and ticksInTimeout say how often time-outs are looked at.
+	// The tick period is SERVER_READ_TIMEOUT / ticksInTimeout, but at most tickPeriodMax.
 	tickPeriodMax  = 100 * time.Millisecond
 	ticksInTimeout = 10
 
-	// descriptorsReserved is how many descriptors are kept for other things than connections.
+	// descriptorsReserved is how many descriptors are kept for things other than connections.
 	descriptorsReserved = 64
 )
 
-// Config is what a front is made with. All fields up to Secrets have to be set; the settings of the
-// server say what they mean.
+// Config is the configuration of a front. All fields before Secrets have to be set. They mean what
+// the server's settings of the same name mean.
 type Config struct {
 	Agencies             int
 	WinningNumber        uint32
@@ -43,48 +44,48 @@ type Config struct {
 	ReadTimeout          time.Duration
 	ExitGrace            time.Duration
 	Secrets              *Secrets // nil: nobody has to authenticate
-	Term                 uint64   // of the log: sessions are numbered from it on
+	Term                 uint64   // of the log: the high bits of session numbers
 
-	// A simulation has a clock, timers and nonces of its own; nil stands for the system's.
+	// A simulation sets its own clock, timers and nonces; nil stands for the system's.
 	Now   func() time.Time
-	Later func(d time.Duration, f func()) // calls f after d, in a goroutine of its own
+	Later func(d time.Duration, f func()) // calls f after d, in another goroutine
 	Nonce func() codec.Nonce
 }
 
-// Front holds the connections. New makes it, Start starts its event loops, Accept has it take
+// Front holds the connections. New makes it, Start starts its event loops, Accept makes it take
 // connections, and Stop ends it. Its methods may be called from any goroutine, unless they say
 // otherwise.
 type Front struct {
 	cfg          Config
 	log          *zap.Logger
-	noise        *noise // the log of what strangers can provoke
-	introduced   firsts // whose authentication has been logged
-	greeted      firsts // whose HELLO has been logged
-	awarded      firsts // whose winners have been logged
+	noise        *noise // the log of what strangers can cause
+	introduced   firsts // agencies whose authentication has been logged
+	greeted      firsts // agencies whose HELLO has been logged
+	awarded      firsts // agencies whose winners have been logged
 	timeoutTicks int32
-	// graceTicks is how long a connection may stay after the draw once it has had its winners,
-	// askTicks how long one may stay that has not asked. See Loop.hangUp.
+	// An agency may stay connected for graceTicks after the draw and its winners. One that has not
+	// asked yet may stay for askTicks, if that is longer. See Loop.hangUp.
 	graceTicks, askTicks int32
 	tickPeriod           time.Duration
 
 	loops     []*Loop
-	ended     chan struct{} // closed when an event loop has ended unasked
+	ended     chan struct{} // closed when an event loop has stopped unasked
 	end       func()        // closes ended, once
 	running   *eventLoops   // nil before Start
 	acceptor  *acceptor     // nil before Accept
 	admission *admission
 	counters  counters
 
-	mu       sync.Mutex // guards the loops' loads, and accepted
+	mu       sync.Mutex // guards accepted and the loops' loads
 	accepted uint64     // connections since the start
 
 	opened   atomic.Int64  // connections that have come to their loops
 	drawn    atomic.Bool   // the draw is durable
-	stopping atomic.Bool   // nothing more is taken in
-	drained  chan struct{} // holds one: the last connection closed while stopping
+	stopping atomic.Bool   // nothing more is read
+	drained  chan struct{} // receives once the last connection has closed while stopping
 }
 
-// New makes a front with a loop for each of the stages. No loop runs yet.
+// New makes a front with one loop for each stage. No loop runs yet.
 func New(cfg Config, log *zap.Logger, stages []*commit.Stage) *Front {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -119,7 +120,7 @@ func New(cfg Config, log *zap.Logger, stages []*commit.Stage) *Front {
 	return f
 }
 
-// ticks is how many whole ticks fit into d, but few enough to be added up.
+// ticks is how many whole ticks fit into d. It is capped so that sums don't overflow.
 func (f *Front) ticks(d time.Duration) int32 {
 	return int32(min(d/f.tickPeriod, math.MaxInt32/4))
 }
@@ -130,18 +131,20 @@ func (f *Front) today() codec.Date { return codec.DateOf(f.cfg.Now().UTC()) }
 func (f *Front) connectionsMax() int {
 	limit, err := descriptorLimit()
 	if err != nil {
-		f.log.Warn("config", zap.String("result", "fail"), zap.String("aviso", "the descriptor limit is unknown"), zap.Error(err))
+		f.log.Warn("config", zap.String("result", "fail"),
+			zap.String("aviso", "the descriptor limit is unknown"), zap.Error(err))
 		return f.cfg.ConnectionsMax
 	}
-	// A loop has an epoll, an eventfd and both ends of its sentinel's connection. It may be about to
-	// duplicate the socket of a peer that half-closes. A connection that is being enrolled has two.
+	// A loop has an epoll, an eventfd, both ends of its sentinel's connection, and for a moment the
+	// duplicate of a half-closing peer's socket. A connection that is being enrolled has two.
 	const descriptorsPerLoop = 5
 	allowed := max(limit-descriptorsReserved-refusedMax-enrollingMax-descriptorsPerLoop*len(f.loops), 1)
 	if f.cfg.ConnectionsMax <= allowed {
 		return f.cfg.ConnectionsMax
 	}
 	f.log.Warn("config", zap.String("result", "success"), zap.Int("SERVER_CONNECTIONS_MAX", allowed),
-		zap.String("aviso", fmt.Sprintf("lowered from %d: the limit of descriptors is %d", f.cfg.ConnectionsMax, limit)))
+		zap.String("aviso",
+			fmt.Sprintf("lowered from %d: the limit of descriptors is %d", f.cfg.ConnectionsMax, limit)))
 	return allowed
 }
 
@@ -151,27 +154,27 @@ func (f *Front) Start() (err error) {
 	return err
 }
 
-// Accept takes connections from l until StopAccepting, and then closes it. It returns at once, and
-// is called once, behind Start.
+// Accept takes connections from l until StopAccepting, and then closes l. It returns at once. It is
+// called once, after Start.
 func (f *Front) Accept(l net.Listener) {
 	f.acceptor = newAcceptor(f, l)
 	go f.acceptor.run()
 }
 
-// StopAccepting has no more connections taken. Accepted tells when those that were taken belong to
-// a loop.
+// StopAccepting ends Accept: no more connections are taken. Call it after Accept.
 func (f *Front) StopAccepting() { f.acceptor.stop() }
 
-// Accepted is closed behind StopAccepting, when all connections that were taken belong to a loop.
+// Accepted is closed after StopAccepting, once every connection that was taken belongs to a loop.
+// Call it after Accept.
 func (f *Front) Accepted() <-chan struct{} { return f.acceptor.done }
 
-// Ended is closed when an event loop has ended unasked, because its epoll failed.
+// Ended is closed when an event loop stops unasked because its epoll failed. Stop closes it, too.
 func (f *Front) Ended() <-chan struct{} { return f.ended }
 
 // TickPeriod is how often Tick has to be called.
 func (f *Front) TickPeriod() time.Duration { return f.tickPeriod }
 
-// Tick has the loops look at time-outs, and writes log lines that are due.
+// Tick makes the loops check time-outs, and writes log lines that are due.
 func (f *Front) Tick() {
 	f.noise.tick()
 	f.tickLoops()
@@ -183,9 +186,10 @@ func (f *Front) tickLoops() {
 	}
 }
 
-// Deliver hands replies to the loops of their sessions, in order. Those of one loop nearly always
-// stand together. The slice is the caller's again afterwards.
+// Deliver hands replies to the loops of their sessions, in order. The slice is the caller's again
+// afterwards.
 func (f *Front) Deliver(replies []commit.Reply) {
+	// The replies of one loop are nearly always adjacent.
 	for len(replies) > 0 {
 		lp := loopOf(&replies[0])
 		n := 1
@@ -199,7 +203,8 @@ func (f *Front) Deliver(replies []commit.Reply) {
 
 func loopOf(r *commit.Reply) *Loop { return sessionOf(r).loop }
 
-// Drawn says that the draw is durable: from now on no connection stays without a bound.
+// Drawn says that the draw is durable. From now on the time that an agency may stay connected is
+// bounded.
 func (f *Front) Drawn() { f.drawn.Store(true) }
 
 // StopReading has nothing taken in any more. Through tells when all that had been taken in is handed
@@ -216,16 +221,16 @@ func (f *Front) Through() (through <-chan struct{}, loops int) {
 	return done, len(f.loops)
 }
 
-// Farewell ends all sessions, each behind everything that was delivered to it. A code other than
-// CodeNone is told to every one of them first.
+// Farewell ends all sessions, each after everything that was delivered to it. A code other than
+// CodeNone is told to each of them first.
 func (f *Front) Farewell(code codec.Code) {
 	for _, lp := range f.loops {
 		lp.post(func(m *mailbox) { m.farewell = &farewell{code: code} })
 	}
 }
 
-// AwaitClosed waits until all connections are closed, but for no longer than d. It needs the loops
-// to run, and to wait for nothing.
+// AwaitClosed waits until all connections are closed, but no longer than d. The loops have to run,
+// and must not be waiting in their stages.
 func (f *Front) AwaitClosed(d time.Duration) {
 	timeout := time.NewTimer(d)
 	defer timeout.Stop()
@@ -242,13 +247,12 @@ func (f *Front) AwaitClosed(d time.Duration) {
 	}
 }
 
-// Stop ends the event loops with all connections that are still open, and waits until they have
-// ended. StopAccepting has been called, and the stages are closed, since a loop that waits in one
-// would never end.
+// Stop ends the event loops and all connections that are still open, and waits until the loops have
+// ended. Call StopAccepting first, and close the stages: a loop that waits in one would never end.
 func (f *Front) Stop() error {
 	<-f.acceptor.done
 	for _, lp := range f.loops {
-		lp.detach() // a timer may still post
+		lp.detach() // timers may still post
 	}
 	err := f.running.stop()
 	for _, lp := range f.loops {
@@ -264,10 +268,10 @@ func (f *Front) Opened() int64 { return f.opened.Load() }
 // Connections is how many connections are open.
 func (f *Front) Connections() int { return f.admission.count() }
 
-// PartialBytes is how many bytes of half frames are held.
+// PartialBytes is how many bytes the buffers of all half frames take.
 func (f *Front) PartialBytes() int64 { return f.loops[0].rd.partials.limit.bytes.Load() }
 
-// Limits are the log's fields that say how often each limit was run into.
+// Limits are log fields that say how often each limit was run into since the start.
 func (f *Front) Limits() []zap.Field {
 	fields := []zap.Field{zap.String("result", "success")}
 	for l := range limits {
@@ -291,13 +295,13 @@ func (f *Front) Broken(l Limit) int64 {
 // Loops are the event loops, as many as there are stages, in their order.
 func (f *Front) Loops() []*Loop { return f.loops }
 
-// Handler is what drives the sessions: gnet's event loops do, or a simulation in their place. A
-// connection's context is its session. Its methods belong to the event loop of the session.
+// Handler drives the sessions. A simulation calls it in place of gnet's event loops. A connection's
+// context has to be its session. The handler's methods belong to the session's event loop.
 func (f *Front) Handler() gnet.EventHandler { return &handler{front: f} }
 
-// Admit makes a session for a connection from there, on the loop with the fewest. If it would be one
-// connection too many, Admit returns the limit and no session. Every session has to be opened, or
-// else abandoned. Admit is called in the order in which connections are accepted.
+// Admit makes a session for a connection from that source, on the loop with the fewest connections.
+// If the connection would exceed a limit, Admit returns the limit and no session. Every session has
+// to be opened or abandoned. Call Admit in the order in which connections are accepted.
 func (f *Front) Admit(from Source) (*Session, Limit, bool) {
 	if broken, ok := f.admission.enter(from); !ok {
 		f.counters.count(broken)
@@ -313,10 +317,11 @@ func (f *Front) Admit(from Source) (*Session, Limit, bool) {
 	return s, 0, true
 }
 
-// numberBits are the bits of a session's number that count the connections of one term.
+// numberBits is how many bits of a session's number count the connections of one term.
 const numberBits = 40
 
-// Open makes the session one of its loop's. It belongs to the event loop.
+// Open adds the session to its loop, which has to call it. It returns gnet.Close if the front has
+// stopped reading.
 func (f *Front) Open(s *Session, c Conn) gnet.Action {
 	s.conn = c
 	s.opened = true
@@ -328,7 +333,7 @@ func (f *Front) Open(s *Session, c Conn) gnet.Action {
 	return gnet.None
 }
 
-// Abandon forgets a session whose connection is gone, or never came to its loop.
+// Abandon takes a session back from the counts: its connection is gone, or never came to its loop.
 func (f *Front) Abandon(s *Session) {
 	f.mu.Lock()
 	s.loop.load--

@@ -10,8 +10,8 @@ import (
 	"loteria/engine/front/fronttest"
 )
 
-// Sessions are numbered in the order in which their connections came, and those of a later term of the
-// log are above all of an earlier one: who says HELLO under the later term fences the others off.
+// Sessions are numbered in the order in which their connections came. Numbers of a later term of
+// the log are above all numbers of an earlier one, so a HELLO under the later term takes over.
 func TestSessionNumbers(t *testing.T) {
 	last := uint64(0)
 	for _, term := range []uint64{0, 1, 2, 1 << 20} {
@@ -21,7 +21,7 @@ func TestSessionNumbers(t *testing.T) {
 		for range 3 {
 			s, _, ok := f.Admit(Source{})
 			if !ok || s.Number <= last {
-				t.Fatalf("term %d: session %d comes behind %d", term, s.Number, last)
+				t.Fatalf("term %d: session %d comes after %d", term, s.Number, last)
 			}
 			last = s.Number
 		}

@@ -14,12 +14,11 @@ import (
 	"loteria/engine/commit"
 )
 
-// healthFrame is all that a health check says: an empty payload. See
-// `loteria health`.
+// healthFrame is all that a health check (`loteria health`) sends: a frame with an empty payload.
 const healthFrame = "0\n"
 
-// handler is what gnet calls, on the event loops. A connection's context is its
-// session; a loop's sentinel has the loop instead.
+// handler is called by gnet, on the event loops. A connection's context is its session; the context
+// of a loop's sentinel is the loop.
 type handler struct {
 	gnet.BuiltinEventEngine
 	front *Front
@@ -36,8 +35,8 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	return nil, h.front.Open(sess, &socket{gnet: c})
 }
 
-// forgetIP lets go of what the net package keeps of a connection's two addresses,
-// 64 bytes of the 800 that a waiting agency takes. The session knows the source.
+// forgetIP frees the IP that the net package keeps in an address. For a connection's two addresses
+// that is 64 bytes of the 800 that a waiting agency takes. The session has the source.
 func forgetIP(a net.Addr) {
 	if tcp, ok := a.(*net.TCPAddr); ok {
 		tcp.IP = nil
@@ -65,8 +64,8 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// announce writes a connection's line when its first bytes come. A health check
-// comes every few seconds, says an empty frame, and is not worth a line.
+// announce logs a connection when its first bytes come. A health check comes every few seconds, so
+// it is logged at debug level only.
 func (h *handler) announce(sess *Session, in []byte) {
 	event := noisyConnection
 	if string(in) == healthFrame {
@@ -83,13 +82,14 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	}
 	lp := sess.loop
 	if errors.Is(err, io.EOF) && sess.delivery == untaken && sess.backlog == nil {
-		// A peer that closes with bytes unread resets the connection: that is another error.
+		// A peer that closes with bytes unread resets the connection, which is not io.EOF.
 		if n, err := sess.conn.Unacknowledged(); n == 0 && err == nil {
 			sess.taken(&lp.rd)
 		}
 	}
-	// A half-closed peer is owed its answers, and the time to take its winners.
-	if errors.Is(err, io.EOF) && (sess.unanswered > 0 && sess.phase.answers() || sess.backlog != nil || sess.delivery == untaken) {
+	// A half-closed peer still gets its answers, and the time to take its winners.
+	if errors.Is(err, io.EOF) &&
+		(sess.unanswered > 0 && sess.phase.answers() || sess.backlog != nil || sess.delivery == untaken) {
 		if fd, errDup := c.Dup(); errDup == nil {
 			sess.conn = newHalfSocket(fd)
 			sess.become(peerShut, &lp.rd)
@@ -101,8 +101,8 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-// gnetLogger is gnet's log in our lines. What gnet reports as information is
-// its own affair. Strangers can provoke the rest, so each format is an event.
+// gnetLogger writes gnet's log as our lines. What gnet logs as information is debug to us.
+// Strangers can cause the rest, so each format is a noisy event.
 type gnetLogger struct{ noise *noise }
 
 func (g gnetLogger) write(level zapcore.Level, result, format string, args []any) {

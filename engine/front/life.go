@@ -9,18 +9,18 @@ const (
 	parting                // the last answer is said, and the socket has not taken all of it
 	lingering              // our side is shut; the peer's close is awaited
 	half                   // the peer has shut its side; it is still owed something
-	leaving                // the same, and the last answer is said
+	leaving                // like half, and the last answer is said
 	gone                   // the connection is closed
 	phases                 // how many there are
 )
 
-// event is what moves a connection to another phase.
+// event is something that can move a connection to another phase.
 type event uint8
 
 const (
-	silenced event = iota // nothing that the peer says counts any more
+	silenced event = iota // what the peer says no longer counts
 	lastSaid              // the last answer is said
-	allSent               // the socket has taken all; if the peer's side is shut, its system has, too
+	allSent               // the socket has taken all, and a half-closed peer's system has it
 	peerShut              // the peer has shut its side, and is still owed something
 	closed                // the connection is closed
 	events                // how many there are
@@ -37,7 +37,7 @@ var transitions = [phases][events]phase{
 	gone:      {gone, gone, gone, gone, gone},
 }
 
-// after is the phase behind an event.
+// after is the phase that follows p when e happens.
 func (p phase) after(e event) phase { return transitions[p][e] }
 
 // hears reports whether what the peer says counts.
@@ -46,12 +46,12 @@ func (p phase) hears() bool { return p == talking }
 // answers reports whether the peer can still be told something.
 func (p phase) answers() bool { return p == talking || p == ending || p == half }
 
-// oneSided reports whether the peer has shut its side. Then gnet has closed the connection, and we
-// have a duplicate of its socket. See halfSocket.
+// oneSided reports whether the peer has shut its side. Then gnet has closed its socket, and the
+// session has a duplicate. See halfSocket.
 func (p phase) oneSided() bool { return p == half || p == leaving }
 
-// become moves the session to another phase, and does what belongs to that: nothing is kept of what
-// a peer says that isn't heard any more, and our side is shut behind the last answer.
+// become moves the session to the phase that follows e. A half frame is dropped when the peer is no
+// longer heard, and our side is shut when the last answer is sent.
 func (s *Session) become(e event, rd *reader) {
 	was := s.phase
 	s.phase = was.after(e)
@@ -78,6 +78,6 @@ type delivery uint8
 
 const (
 	undelivered delivery = iota
-	untaken              // they are said, and the peer is not known to have taken them
+	untaken              // they are said, but the peer is not known to have taken them
 	delivered            // the peer needs nothing more: it has taken them, or has a receipt
 )

@@ -5,13 +5,12 @@ import (
 	"testing"
 )
 
-// lifeModel is the life of a connection as separate facts: what one would write down without
-// phases.
+// lifeModel is the life of a connection as separate facts, without phases.
 type lifeModel struct {
 	deaf     bool // what the peer says doesn't count
 	lastSaid bool // the last answer is said
 	shut     bool // our side is shut
-	oneSided bool // the peer's side is
+	oneSided bool // the peer's side is shut
 	closed   bool
 }
 
@@ -38,7 +37,8 @@ func (m lifeModel) after(e event) lifeModel {
 	return m
 }
 
-// The phases are the facts, whatever happens in whatever order, and no phase is of no use.
+// Whatever happens in whatever order, each phase stands for one set of facts. Every phase can be
+// reached.
 func TestPhases(t *testing.T) {
 	seen := map[phase]lifeModel{}
 	var visit func(p phase, m lifeModel, path string)
@@ -48,13 +48,13 @@ func TestPhases(t *testing.T) {
 		}
 		if before, again := seen[p]; again {
 			if before != m {
-				t.Errorf("phase %d is %+v, and%s %+v", p, before, path, m)
+				t.Errorf("phase %d is %+v, and after%s it is %+v", p, before, path, m)
 			}
 			return
 		}
 		seen[p] = m
 		if p.hears() != (!m.deaf && !m.closed) || p.answers() != (!m.lastSaid && !m.closed) || p.oneSided() != m.oneSided {
-			t.Errorf("phase %d, behind%s, hears %v, answers %v, is one-sided %v: want %+v", p, path, p.hears(), p.answers(), p.oneSided(), m)
+			t.Errorf("phase %d, after%s, hears %v, answers %v, is one-sided %v: want %+v", p, path, p.hears(), p.answers(), p.oneSided(), m)
 		}
 		for e := range events {
 			visit(p.after(e), m.after(e), fmt.Sprintf("%s %d", path, e))

@@ -10,38 +10,38 @@ import (
 )
 
 const (
-	// lingerMax is how long a peer has to close its side after it was told the
-	// last answer, or since it last took some of it. Closing at once could
-	// destroy that answer: bytes that still come in make the kernel reset the
-	// connection.
+	// lingerMax is how long a peer may take to close its side, from the last answer or from when it
+	// last took some of that. Closing at once could destroy the answer: bytes that still come in
+	// make the kernel reset the connection.
 	lingerMax = 2 * time.Second
 	// askMax is how long an agency that is connected at the draw may take to ask for its winners.
 	askMax = time.Minute
-	// winnersRateMin is how many bytes of its winners an agency has to take in a second, on average.
+	// winnersRateMin is how many bytes of its winners an agency has to take in a second, on
+	// average.
 	winnersRateMin = 8 << 10
-	// flushDelay is how soon a peer who has just taken some of its backlog is
-	// offered more. One who has not is offered it at the next tick.
+	// flushDelay is how soon a peer that has just taken some of its backlog is offered more. Others
+	// are offered more at the next tick.
 	flushDelay = 5 * time.Millisecond
-	// payloadCopyMax is the largest winners payload that is copied into the
-	// loop's scratch, to leave with other answers in one write.
+	// payloadCopyMax is the largest winners payload that is copied into the loop's scratch, to
+	// leave with other answers in one write.
 	payloadCopyMax = 16 << 10
 )
 
-// Loop is one event loop: its sessions, its way to the committer and its
-// mailbox. Everything but the mailbox belongs to the event loop's goroutine.
+// Loop is one event loop: its sessions, its way to the committer and its mailbox. Everything except
+// mail and load belongs to the event loop's goroutine.
 type Loop struct {
 	front    *Front
-	log      *zap.Logger // the server's, with the time of clock
+	log      *zap.Logger // the server's, but lines take their time from clock
 	clock    eventClock
 	rd       reader
 	sessions []*Session
 	out      []byte      // scratch: answers on their way to one connection
 	told     []bool      // scratch: by reply, whether the peer could still be told
 	fields   []zap.Field // scratch: of one log line
-	// moving are sessions with a backlog of which their peers have just taken
-	// some. A flush is on its way if there are any.
+	// moving are the sessions whose sockets have just taken some of their answers, but not all. If
+	// there are any, a flush is on its way.
 	moving []*Session
-	load   int // connections, on their way here included; guarded by front.mu
+	load   int // connections, including those on their way here; guarded by front.mu
 	mail   mailbox
 }
 
@@ -61,8 +61,9 @@ func newLoop(f *Front, stage stage, limit *partialLimit) *Loop {
 	return lp
 }
 
-// eventClock gives log lines the time of what they tell of. One reading of the system's clock serves
-// all answers that came together; one for each batch was 0.6 % of the path from socket to ledger.
+// eventClock gives log lines the time of the event they tell of. It is set once for all answers
+// that come together: one reading of the system's clock for each batch was 0.6 % of the path from
+// socket to ledger.
 type eventClock struct{ at time.Time }
 
 // Now implements zapcore.Clock.
@@ -71,8 +72,8 @@ func (c *eventClock) Now() time.Time { return c.at }
 // NewTicker implements zapcore.Clock.
 func (c *eventClock) NewTicker(d time.Duration) *time.Ticker { return time.NewTicker(d) }
 
-// settle does what had to wait until the socket has taken everything. If the peer has shut its
-// side, its system must have acknowledged everything, too; then it has taken its winners.
+// settle moves the session on if the socket has taken everything. If the peer has shut its side,
+// its system must have acknowledged everything, too. Then it has taken its winners.
 func (lp *Loop) settle(s *Session) {
 	if s.phase == gone || s.backlog != nil {
 		return
@@ -100,12 +101,12 @@ func (lp *Loop) settle(s *Session) {
 	s.become(allSent, &lp.rd)
 }
 
-// Sessions is how many connections the loop has. It belongs to the event loop.
+// Sessions is how many connections the loop has. Only the event loop may call it.
 func (lp *Loop) Sessions() int { return len(lp.sessions) }
 
 func (lp *Loop) tick() {
 	lp.rd.rules.Today = lp.front.today()
-	// From the end, since a session that goes is replaced by the last one.
+	// From the end, because the last session takes the place of one that goes.
 	for i := len(lp.sessions) - 1; i >= 0; i-- {
 		if i >= len(lp.sessions) {
 			continue
@@ -123,10 +124,11 @@ func (lp *Loop) tick() {
 	}
 }
 
-// hangUp ends the session of an agency that stays connected after the draw, however much it asks,
-// SERVER_EXIT_GRACE after it has taken its winners; but it gets the time to confirm in any case.
-// Otherwise it could keep the server from ending. One that has not asked since the draw may be an
-// agency that polls slowly, and gets askMax at least. See session.lateTicks.
+// hangUp ends the session of an agency that stays connected after the draw, whatever it still asks:
+// otherwise it could keep the server from ending. The agency may stay for SERVER_EXIT_GRACE after
+// it has taken its winners, and for lingerMax at least, so that it can confirm them. If it has not
+// been told its winners, it may be polling slowly, and may stay for askMax at least. See
+// Session.lateTicks.
 func (lp *Loop) hangUp(s *Session) {
 	if !lp.front.drawn.Load() || s.agency == 0 || s.phase == gone {
 		return
@@ -150,12 +152,12 @@ func (lp *Loop) hangUp(s *Session) {
 		return
 	}
 	if s.delivery == undelivered && s.unanswered > 0 && s.phase.hears() && s.lateTicks <= limit+linger {
-		return // its winners may be on their way, and then it may confirm them
+		return // its winners may be on their way, and it may want to confirm them
 	}
 	s.become(silenced, &lp.rd)
 	switch {
 	case s.unanswered > 0 && s.phase.answers():
-		s.lateTicks = limit // a receipt may be on its way to the disk, and its ACK is owed
+		s.lateTicks = limit // a receipt may be on its way to the disk: its ACK is owed
 	case s.lateTicks > limit+linger:
 		if s.backlog != nil {
 			lp.unread(s, LimitUnreadTime)
@@ -168,14 +170,14 @@ func (lp *Loop) hangUp(s *Session) {
 	}
 }
 
-// credit is how long a peer may take for so many bytes of winners.
+// credit is how many ticks a peer may take for so many bytes of winners.
 func (lp *Loop) credit(bytes int) int32 {
 	return lp.front.ticks(time.Duration(bytes/winnersRateMin) * time.Second)
 }
 
-// checkProgress drops a session whose peer takes nothing of what it is told for
-// too long: SERVER_READ_TIMEOUT, or lingerMax if nothing more will be said. In
-// the latter case, the peer's closing its side would be progress, too.
+// checkProgress drops a session whose peer has taken nothing of its answers for
+// SERVER_READ_TIMEOUT. Once nothing more will be said, it drops a session for which nothing has
+// changed for lingerMax.
 func (lp *Loop) checkProgress(s *Session) {
 	over := !s.phase.answers() || s.phase == half && s.unanswered <= 0
 	if s.phase == gone || !over && s.backlog == nil {
@@ -206,7 +208,8 @@ func (lp *Loop) checkProgress(s *Session) {
 	}
 }
 
-// closeHalves closes what gnet doesn't know of. The loop has ended.
+// closeHalves closes the half-closed connections, which gnet no longer knows. Call it after the
+// event loop has ended.
 func (lp *Loop) closeHalves() {
 	for _, s := range lp.sessions {
 		if s.phase.oneSided() {
@@ -255,7 +258,7 @@ func (lp *Loop) bury(s *Session) {
 	lp.front.Abandon(s)
 }
 
-// drop closes a session without any more waiting.
+// drop closes a session at once.
 func (lp *Loop) drop(s *Session) {
 	oneSided := s.phase.oneSided()
 	s.conn.Drop()

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readBufferBytes is a loop's read buffer.
+// readBufferBytes is the size of a loop's read buffer.
 const readBufferBytes = 512 << 10
 
-// eventLoops are gnet's, one for each loop of ours. They are gnet's client
-// loops: its server ones come with its acceptor, see acceptor.
+// eventLoops are gnet's event loops, one for each Loop. They are those of a gnet client, because
+// those of a gnet server come with gnet's acceptor. See acceptor.
 type eventLoops struct {
 	client *gnet.Client
-	// sentinels keep one connection of each loop open: its peer's descriptor. gnet
-	// names its loops only through their connections, and says that one has ended
-	// only by closing them.
+	// sentinels are the far ends of one connection of each loop, which stays open. gnet gives
+	// access to an event loop only through a connection, and reports its end only by closing its
+	// connections.
 	sentinels []int
 }
 
-// startLoops starts gnet's event loops and tells each loop its own.
+// startLoops starts gnet's event loops and attaches one to each Loop.
 func startLoops(h *handler, loops []*Loop) (_ *eventLoops, err error) {
 	client, err := gnet.NewClient(h,
 		gnet.WithNumEventLoop(len(loops)),
@@ -45,8 +45,8 @@ func startLoops(h *handler, loops []*Loop) (_ *eventLoops, err error) {
 	return els, nil
 }
 
-// enlist gives the loop an event loop that has no sentinel: gnet chooses the
-// one with the fewest connections.
+// enlist gives lp a sentinel, and so an event loop of its own: gnet chooses the one with the fewest
+// connections.
 func (els *eventLoops) enlist(lp *Loop) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -69,8 +69,8 @@ func (els *eventLoops) enlist(lp *Loop) error {
 	return nil
 }
 
-// stop ends the event loops, with everything that is still open on them, and
-// waits until they have ended.
+// stop ends the event loops and the connections that are still open on them, and waits until they
+// have ended.
 func (els *eventLoops) stop() error {
 	err := els.client.Stop()
 	for _, fd := range els.sentinels {

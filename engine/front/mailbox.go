@@ -10,28 +10,27 @@ import (
 	"loteria/engine/commit"
 )
 
-// mailbox is how others tell a loop to do something. Its order is kept, which
-// gnet's own task queues do not promise, and one task in gnet's queue is enough
-// however much is in the rd. Its size is bounded by what sessions are owed.
+// mailbox is how other goroutines tell a loop what to do. Its replies keep their order, which
+// gnet's own task queues do not promise. One task in gnet's queue is enough, however much is in the
+// mailbox. Its size is bounded by what sessions are owed.
 type mailbox struct {
 	mu        sync.Mutex
-	el        gnet.EventLoop // nil before the loops start
-	scheduled bool
+	el        gnet.EventLoop // nil before the loops start, and after detach
+	scheduled bool           // a task in gnet's queue will look into the mailbox
 	replies   []commit.Reply
-	spare     []commit.Reply // for the next replies
+	spare     []commit.Reply // an empty slice for the next replies
 	tick      bool
 	flush     bool
 	shed      bool
 	farewell  *farewell
-	ran       []func() // called when everything before them is done
+	ran       []func() // called when everything else is done
 }
 
-// farewell ends all sessions of a loop. A code other than CodeNone is told
-// to every one of them first.
+// farewell ends all sessions of a loop. A code other than CodeNone is told to each of them first.
 type farewell struct{ code codec.Code }
 
-// post changes the mailbox and makes sure that the loop looks into it. It
-// never waits for the loop.
+// post changes the mailbox and makes sure that the loop looks into it. It never waits for the loop.
+// Any goroutine may call it.
 func (lp *Loop) post(change func(*mailbox)) {
 	m := &lp.mail
 	m.mu.Lock()
@@ -40,7 +39,7 @@ func (lp *Loop) post(change func(*mailbox)) {
 	m.scheduled = m.scheduled || schedule
 	m.mu.Unlock()
 	if schedule {
-		// The only error is an engine that has stopped: then nobody is left.
+		// The only error is that gnet has stopped: then no session is left.
 		_ = el.Execute(context.Background(), lp)
 	}
 }
@@ -49,16 +48,15 @@ func (lp *Loop) deliver(replies []commit.Reply) {
 	lp.post(func(m *mailbox) { m.replies = append(m.replies, replies...) })
 }
 
-// Attach tells the mailbox its event loop. Start does it; so does a simulation, with a loop of its
-// own.
+// Attach sets the event loop that runs the mailbox. Start calls it, and so does a simulation, with
+// an event loop of its own.
 func (lp *Loop) Attach(el gnet.EventLoop) {
 	lp.mail.mu.Lock()
 	lp.mail.el = el
 	lp.mail.mu.Unlock()
 }
 
-// detach makes the mailbox one that nobody looks into any more: the event loop
-// is about to be stopped.
+// detach makes the mailbox schedule nothing any more: the event loop is about to stop.
 func (lp *Loop) detach() { lp.Attach(nil) }
 
 // Run empties the mailbox. gnet calls it on the event loop.
@@ -74,13 +72,13 @@ func (lp *Loop) Run(context.Context) error {
 	if len(replies) > 0 {
 		lp.clock.at = lp.front.cfg.Now()
 	}
-	lp.rd.stage.Hold() // or the committer is woken for each agency that has its winners
+	lp.rd.stage.Hold() // otherwise each agency that has taken its winners wakes the committer
 	lp.told = lp.told[:0]
 	for rest := replies; len(rest) > 0; {
 		rest = lp.answer(rest)
 	}
 	lp.rd.stage.Release()
-	for i := range replies { // only now: nobody waits for a line
+	for i := range replies { // after the answers: nobody waits for a log line
 		lp.logReply(&replies[i], lp.told[i])
 	}
 	if flush {

@@ -18,19 +18,18 @@ import (
 const (
 	// noisePeriod is the least time between two lines of one event and source.
 	noisePeriod = time.Second
-	// noiseSourcesMax bounds the pairs of event and source that are told apart.
-	// More share one of the event, called noiseOthers. What waits to be
-	// written takes about 1 kB a pair.
+	// noiseSourcesMax bounds the pairs of event and source that are kept apart. Beyond it the
+	// sources of an event share one pair, called noiseOthers. A pair that waits to be written takes
+	// about 1 kB.
 	noiseSourcesMax = 4096
 	noiseOthers     = "otros"
-	// noiseValueBytesMax is how much of a text a line shows. What codec says of a
-	// bet is shorter.
+	// noiseValueBytesMax is how many bytes of a text a line shows. What codec says of a bet is
+	// shorter.
 	noiseValueBytesMax = 256
 )
 
-// Source is the address of a connection's peer, without its port: the bytes of
-// an IPv6 address, or of an IPv4 one mapped into it. The zero source is
-// nobody's.
+// Source is the address of a connection's peer, without its port: the bytes of an IPv6 address, or
+// of an IPv4 one mapped into IPv6. The zero Source is no address.
 type Source [16]byte
 
 func sourceOf(a net.Addr) Source {
@@ -47,44 +46,43 @@ func sourceOf(a net.Addr) Source {
 
 func (s Source) String() string { return netip.AddrFrom16(s).Unmap().String() }
 
-// noisyEvent is a kind of line that strangers can have written as often as
-// they like.
+// noisyEvent is a kind of log line that strangers can cause as often as they like.
 type noisyEvent struct {
 	level          zapcore.Level
 	action, result string
-	// of tells events apart that look the same so far.
+	// of distinguishes events whose other fields are equal.
 	of string
 }
 
-// The noisy events, but for those of gnet (see gnetLogger). Everything else
-// that the server logs is bounded by the number of agencies or of stored batches.
+// The noisy events, except those of gnet (see gnetLogger). The other lines that a peer can cause
+// are bounded by the number of agencies or of stored batches.
 var (
-	noisyConnection    = noisyEvent{level: zapcore.InfoLevel, action: "accept_connections", result: "success"}
-	noisyRefused       = noisyEvent{level: zapcore.WarnLevel, action: "accept_connections", result: "fail"}
-	noisyAccept        = noisyEvent{level: zapcore.ErrorLevel, action: "accept_connections", result: "fail", of: "accept"}
-	noisyReceive       = noisyEvent{level: zapcore.ErrorLevel, action: "recv", result: "fail"}
-	noisyDropped       = noisyEvent{level: zapcore.WarnLevel, action: "conexion", result: "fail"}
-	noisyBatch         = noisyEvent{level: zapcore.InfoLevel, action: "apuesta_recibida", result: "fail"}
-	noisyRequest       = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "fail"}
-	noisyWait          = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "in_progress"} // the draw is to come: no failure
+	noisyConnection = noisyEvent{level: zapcore.InfoLevel, action: "accept_connections", result: "success"}
+	noisyRefused    = noisyEvent{level: zapcore.WarnLevel, action: "accept_connections", result: "fail"}
+	noisyAccept     = noisyEvent{level: zapcore.ErrorLevel, action: "accept_connections", result: "fail", of: "accept"}
+	noisyReceive    = noisyEvent{level: zapcore.ErrorLevel, action: "recv", result: "fail"}
+	noisyDropped    = noisyEvent{level: zapcore.WarnLevel, action: "conexion", result: "fail"}
+	noisyBatch      = noisyEvent{level: zapcore.InfoLevel, action: "apuesta_recibida", result: "fail"}
+	noisyRequest    = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "fail"}
+	// It is no failure that the draw is still to come.
+	noisyWait          = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "in_progress"}
 	noisyProof         = noisyEvent{level: zapcore.WarnLevel, action: "autenticacion", result: "fail"}
 	noisyAuthenticated = noisyEvent{level: zapcore.InfoLevel, action: "autenticacion", result: "success"}
 	noisyChallenge     = noisyEvent{level: zapcore.DebugLevel, action: "autenticacion", result: "in_progress"}
 	// An agency's first HELLO and its first winners are not noise. See firsts.
 	noisyHello   = noisyEvent{level: zapcore.InfoLevel, action: "hello", result: "success"}
 	noisyWinners = noisyEvent{level: zapcore.InfoLevel, action: "ganadores_enviados", result: "success"}
-	// What a health check has written.
+	// A health check causes these two.
 	noisyHealthConnection = noisyEvent{level: zapcore.DebugLevel, action: "accept_connections", result: "success"}
 	noisyHealthRequest    = noisyEvent{level: zapcore.DebugLevel, action: "solicitud", result: "fail"}
 )
 
-// noise is the log of noisy events. Of one event and source it writes a line at
-// most every noisePeriod: the first at once; of those that follow too soon one,
-// later, with the number of the others as `suprimidas`. So lines and numbers
-// together are as many as the events. Every line ends with the source as `ip`.
+// noise is the log of noisy events. For one event and source it writes at most one line every
+// noisePeriod. The first event is written at once. Those that follow too soon share one later line,
+// with the number of the others as `suprimidas`, so lines and these numbers add up to the events. A
+// line names its source, if it has one, as `ip`.
 //
-// Any goroutine may log. tick has to be called now and then, and flush behind
-// the last event.
+// Any goroutine may log. tick has to be called now and then, and flush after the last event.
 type noise struct {
 	log *zap.Logger
 	now func() time.Time
@@ -96,23 +94,25 @@ type noise struct {
 type noiseKey struct {
 	event  noisyEvent
 	source Source
-	others bool // shared by sources for which there was no room
+	others bool // shared by the sources for which there was no room
 }
 
-// recentNoise is an event whose last line is not noisePeriod old.
+// recentNoise is what is kept of an event and source after a line.
 type recentNoise struct {
-	until      time.Time   // before it no line is written
+	until      time.Time   // no line is written before it
 	suppressed int         // events since the last line
 	first      []zap.Field // of the first of them
 	firstAt    time.Time
 }
 
-// firsts tells each agency's first time from the others. Any goroutine may ask.
+// firsts tells the first time that something happens to an agency from later times. Any goroutine
+// may use it.
 type firsts []atomic.Bool
 
 func newFirsts(agencies int) firsts { return make(firsts, agencies+1) }
 
-// first reports whether this is the first question about an expected agency.
+// first reports whether it is called for the first time for this agency, which must be an expected
+// one.
 func (f firsts) first(id codec.Agency) bool { return !f[id].Swap(true) }
 
 // noiseLine is a line on its way to the log.
@@ -127,15 +127,15 @@ func newNoise(log *zap.Logger, now func() time.Time) *noise {
 	return &noise{log: log, now: now, recent: make(map[noiseKey]*recentNoise)}
 }
 
-// write logs an event that has just happened, now or later. fields hold numbers and texts, and are
-// the caller's again afterwards.
+// write logs an event that has just happened, at once or later. fields hold only numbers and texts,
+// and are the caller's again afterwards.
 func (n *noise) write(event noisyEvent, from Source, fields ...zap.Field) {
 	if n.log.Core().Enabled(event.level) {
 		n.writeAt(n.now(), event, from, fields...)
 	}
 }
 
-// writeAt is write for an event that happened at that time. Its line has that time, too, however
+// writeAt is write for an event that happened at the given time. Its line has that time, however
 // late it is written.
 func (n *noise) writeAt(now time.Time, event noisyEvent, from Source, fields ...zap.Field) {
 	if !n.log.Core().Enabled(event.level) {
@@ -157,8 +157,8 @@ func (n *noise) writeAt(now time.Time, event noisyEvent, from Source, fields ...
 	n.emit(line)
 }
 
-// find returns the entry of an event and source, perhaps a new one. The caller
-// holds mu.
+// find returns the entry of an event and source, and makes it if there is none. The caller holds
+// mu.
 func (n *noise) find(event noisyEvent, from Source) (noiseKey, *recentNoise) {
 	key := noiseKey{event: event, source: from}
 	recent := n.recent[key]
@@ -173,7 +173,7 @@ func (n *noise) find(event noisyEvent, from Source) (noiseKey, *recentNoise) {
 	return key, recent
 }
 
-// tick writes what was suppressed and is due, and forgets who has been quiet.
+// tick writes the suppressed lines that are due, and forgets entries that have been quiet.
 func (n *noise) tick() { n.settle(false) }
 
 // flush writes all that was suppressed.
@@ -199,7 +199,7 @@ func (n *noise) settle(all bool) {
 	}
 }
 
-// emit is called without mu: the log may have to wait for who reads it.
+// emit writes a line. It is called without mu, because the log may have to wait for its reader.
 func (n *noise) emit(line noiseLine) {
 	entry := n.log.Check(line.event.level, line.event.action)
 	if entry == nil {
@@ -224,10 +224,10 @@ func (n *noise) emit(line noiseLine) {
 	entry.Write(fields...)
 }
 
-// plainText makes a text from outside fit for any log and terminal: at most
-// noiseValueBytesMax of its bytes, quoted unless all of them are printable
-// ASCII, and with a '¦' for each '|', which ends a value in our lines. A '¦' is
-// as good as ASCII, since codec shows a '|' as one, too.
+// plainText makes a text from outside safe for any log and terminal. It keeps at most
+// noiseValueBytesMax bytes, quotes them unless all are printable ASCII, and replaces each '|',
+// which ends a value in our lines, by '¦'. A '¦' passes for ASCII, because codec also shows '|' as
+// '¦'.
 func plainText(s string) string {
 	more := ""
 	if len(s) > noiseValueBytesMax {

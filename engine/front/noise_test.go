@@ -18,7 +18,7 @@ import (
 	"loteria/engine/commit"
 )
 
-// noiseClock is a noise whose time is the test's.
+// noiseClock is a noise whose clock the test sets.
 type noiseClock struct {
 	*noise
 	at   time.Time
@@ -32,7 +32,7 @@ func newNoiseClock(level zapcore.Level) *noiseClock {
 	return c
 }
 
-// said is what was logged since the last call, a line each, in a sorted order.
+// said returns the lines that were logged since the last call, sorted.
 func (c *noiseClock) said() []string {
 	var lines []string
 	for _, entry := range c.logs.TakeAll() {
@@ -50,8 +50,7 @@ func (c *noiseClock) said() []string {
 
 func ip(s string) Source { return netip.MustParseAddr(s).As16() }
 
-// The rules of one event and source, step by step: what is logged, when, and
-// what follows at once.
+// When events of a source are logged and when they are suppressed, step by step.
 func TestNoise(t *testing.T) {
 	one, two := ip("10.0.0.1"), ip("2001:db8::2")
 	n := 0
@@ -73,11 +72,11 @@ func TestNoise(t *testing.T) {
 			{noisePeriod, tick, nil},
 			{0, flush, nil},
 		}},
-		{"one that comes later is no less", []noiseStep{
+		{"one after the period is written at once, too", []noiseStep{
 			{0, from(one), []string{"solicitud result=fail n=1 ip=10.0.0.1"}},
 			{noisePeriod, from(one), []string{"solicitud result=fail n=2 ip=10.0.0.1"}},
 		}},
-		{"one too soon waits for its second", []noiseStep{
+		{"one too soon waits until the period is over", []noiseStep{
 			{0, from(one), []string{"solicitud result=fail n=1 ip=10.0.0.1"}},
 			{0, from(one), nil},
 			{noisePeriod - 1, tick, nil},
@@ -85,13 +84,13 @@ func TestNoise(t *testing.T) {
 			{0, tick, nil},
 			{noisePeriod, tick, nil},
 		}},
-		{"many too soon are one line and a number", []noiseStep{
+		{"many too soon become one line and a number", []noiseStep{
 			{0, from(one), []string{"solicitud result=fail n=1 ip=10.0.0.1"}},
 			{0, from(one), nil},
 			{1, from(one), nil},
 			{1, from(one), nil},
 			{noisePeriod, tick, []string{"solicitud result=fail n=2 ip=10.0.0.1 suprimidas=2"}},
-			{noisePeriod - 1, from(one), nil}, // since the line of the tick
+			{noisePeriod - 1, from(one), nil}, // too soon after the tick's line
 			{0, tick, nil},
 			{1, tick, []string{"solicitud result=fail n=5 ip=10.0.0.1"}},
 		}},
@@ -119,7 +118,7 @@ func TestNoise(t *testing.T) {
 			{0, func(c *noiseClock) { c.write(noisyHealthRequest, one); c.write(noisyHealthRequest, one) }, nil},
 			{0, flush, nil},
 		}},
-		{"the end waits for nothing", []noiseStep{
+		{"flush waits for nothing", []noiseStep{
 			{0, from(one), []string{"solicitud result=fail n=1 ip=10.0.0.1"}},
 			{0, from(one), nil},
 			{0, from(one), nil},
@@ -150,8 +149,7 @@ func TestNoise(t *testing.T) {
 	}
 }
 
-// There is room for so many sources; the others share a line, and get their own
-// when there is room again.
+// Beyond noiseSourcesMax the sources share a line. They get their own when there is room again.
 func TestNoiseManySources(t *testing.T) {
 	c := newNoiseClock(zapcore.InfoLevel)
 	const more = 1000
@@ -163,7 +161,7 @@ func TestNoiseManySources(t *testing.T) {
 	}
 	lines := c.said()
 	if others := slices.Index(lines, "solicitud result=fail ip=otros"); len(lines) != noiseSourcesMax+1 || others < 0 {
-		t.Errorf("%d lines, one of others at %d; want %d lines", len(lines), others, noiseSourcesMax+1)
+		t.Errorf("%d lines, the shared one at %d; want %d lines", len(lines), others, noiseSourcesMax+1)
 	}
 	if len(c.recent) != noiseSourcesMax+1 {
 		t.Errorf("%d entries", len(c.recent))
@@ -179,8 +177,8 @@ func TestNoiseManySources(t *testing.T) {
 	}
 }
 
-// However goroutines, ticks and the clock fall together: lines and suppressed
-// events are as many as the events, and lines of a source keep their distance.
+// Whatever the order of goroutines, ticks and the clock: lines and suppressed events add up to the
+// events, and the lines of a source are noisePeriod apart.
 func TestNoiseCountsEverything(t *testing.T) {
 	const loops, events, sources = 4, 2000, 3
 	core, logs := observer.New(zapcore.InfoLevel)
@@ -215,7 +213,7 @@ func TestNoiseCountsEverything(t *testing.T) {
 		}
 	}
 	if total != loops*events {
-		t.Errorf("lines and what they suppressed are %d, want %d", total, loops*events)
+		t.Errorf("lines and suppressed events are %d, want %d", total, loops*events)
 	}
 	mu.Lock()
 	seconds := int(at.Sub(time.Unix(1_000_000, 0)) / noisePeriod)
@@ -225,7 +223,7 @@ func TestNoiseCountsEverything(t *testing.T) {
 	}
 }
 
-// A suppressed event costs no memory beyond what is held already.
+// A suppressed event costs no memory beyond that of the first one.
 func TestNoiseSuppressedAllocatesNothing(t *testing.T) {
 	c := newNoiseClock(zapcore.InfoLevel)
 	one := ip("10.0.0.1")
@@ -235,12 +233,11 @@ func TestNoiseSuppressedAllocatesNothing(t *testing.T) {
 	write()
 	write()
 	if n := testing.AllocsPerRun(100, write); n > 0 {
-		t.Errorf("%v allocations an event", n)
+		t.Errorf("%v allocations for each event", n)
 	}
 }
 
-// Whatever text an event brings, its line holds it cut and as plain ASCII with a
-// '¦' for each '|'.
+// A line holds any text cut to its limit, as plain ASCII, and with a '¦' for each '|'.
 func TestNoiseTexts(t *testing.T) {
 	long := strings.Repeat("x", noiseValueBytesMax)
 	for _, test := range []struct{ text, want string }{
@@ -267,7 +264,7 @@ func TestNoiseTexts(t *testing.T) {
 	}
 }
 
-// The longest that codec says of a bet is shown whole.
+// The longest reason that codec gives for refusing a bet is shown whole.
 func TestNoiseShowsWhatIsWrongWithABet(t *testing.T) {
 	line := strings.Repeat("A", codec.NameBytesMax) + "|A|1|" + strings.Repeat("\xff", codec.NameBytesMax) + "|1|1"
 	_, _, err := codec.ParseBatch([]byte(line), codec.Rules{Today: 20261123}, nil)
@@ -295,8 +292,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// gnet's log: each of its formats is an event, and what it tells for
-// information is ours to see at debug.
+// Each format of gnet's log is a noisy event. What gnet logs as information is debug to us.
 func TestGnetLogger(t *testing.T) {
 	c := newNoiseClock(zapcore.InfoLevel)
 	log := gnetLogger{c.noise}
@@ -317,7 +313,7 @@ func TestGnetLogger(t *testing.T) {
 	}
 }
 
-// A line that is written late has the time of what it is about.
+// A line that is written late has the time of its event.
 func TestLateLinesHaveTheirTime(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	began := time.Unix(1_000_000, 0)
@@ -330,12 +326,12 @@ func TestLateLinesHaveTheirTime(t *testing.T) {
 	answer := &commit.Reply{To: &peer.Session, Kind: commit.Winners, Agency: 1}
 	now = began.Add(time.Second)
 	lp.clock.at = began
-	lp.logReply(answer, true) // the first of the agency
+	lp.logReply(answer, true) // the agency's first: not noise
 	now = now.Add(time.Second)
 	lp.clock.at = began.Add(1)
-	lp.logReply(answer, true) // one that others can provoke, too
+	lp.logReply(answer, true) // noise, written at once
 	lp.clock.at = began.Add(2)
-	lp.logReply(answer, true) // and one that is suppressed
+	lp.logReply(answer, true) // noise, suppressed
 	now = now.Add(time.Minute)
 	lp.front.noise.flush()
 	var times []time.Duration

@@ -8,21 +8,21 @@ import (
 	"loteria/codec"
 )
 
-// Of a loop's buffers for half frames at most spareMax are kept for reuse, each
-// of at most spareBytesMax; a new one begins with partialBytesMin.
+// A loop keeps at most spareMax buffers for its next half frames, each of at most spareBytesMax. A
+// new buffer has at least partialBytesMin.
 const (
 	spareMax        = 64
 	spareBytesMax   = 128 << 10
 	partialBytesMin = 4 << 10
-	// strangerBytesMin is as much as the largest frame of a stranger.
+	// strangerBytesMin is the size of the largest frame that a stranger may send.
 	strangerBytesMin = codec.AuthenticationBytesMax + len("70\n")
 )
 
-// partialSlack is the part of SERVER_PARTIAL_BYTES_MAX by which all half frames
-// may exceed it while a loop that was asked to end the oldest has not come to it.
+// All half frames may exceed SERVER_PARTIAL_BYTES_MAX by 1/partialSlack of it, as long as a loop
+// that was asked to end the oldest has not done so.
 const partialSlack = 8
 
-// partial is a half frame: the beginning of one whose rest has not come.
+// partial is a half frame: the beginning of a frame whose rest has not come.
 type partial struct {
 	bytes      []byte
 	session    *Session
@@ -30,8 +30,8 @@ type partial struct {
 	prev, next *partial // of its loop, in that order
 }
 
-// partials are a loop's half frames and its buffers for more. All but oldest
-// belongs to the loop's goroutine.
+// partials are a loop's half frames and its spare buffers. Everything except oldest belongs to the
+// loop's goroutine.
 type partials struct {
 	limit       *partialLimit
 	first, last *partial
@@ -39,14 +39,14 @@ type partials struct {
 	spare       []*partial
 }
 
-// partialLimit is the one bound on all loops' half frames. A loop never waits
-// for another in it.
+// partialLimit bounds the half frames of all loops together. It never makes a loop wait for
+// another.
 type partialLimit struct {
 	bytesMax int64 // SERVER_PARTIAL_BYTES_MAX
 	bytesTop int64 // over it, a loop ends its own half frames instead of asking another
 	loops    []*Loop
-	bytes    atomic.Int64  // all that is held: the capacities of half frames' buffers
-	begun    atomic.Uint64 // how many half frames there ever were: it numbers them
+	bytes    atomic.Int64  // held: the capacities of all half frames' buffers
+	begun    atomic.Uint64 // half frames since the start; numbers them
 }
 
 func newPartialLimit(bytesMax int64) *partialLimit {
@@ -58,7 +58,7 @@ func (ps *partials) begin(s *Session, in []byte, rd *reader) {
 	var p *partial
 	least := partialBytesMin
 	switch n := len(ps.spare); {
-	case s.stranger(rd): // its buffer is small, and not worth to be kept
+	case s.stranger(rd): // its buffer is too small to be worth keeping
 		p, least = new(partial), strangerBytesMin
 	case n > 0:
 		p = ps.spare[n-1]
@@ -80,9 +80,9 @@ func (ps *partials) begin(s *Session, in []byte, rd *reader) {
 	ps.limit.bytes.Add(int64(cap(p.bytes)))
 }
 
-// grow makes room for n bytes more of a frame of total bytes. The buffer doubles
-// as bytes come, and never gets larger than the frame, but for the allocator's
-// rounding: what a peer only announces costs nothing.
+// grow makes room for n more bytes of a frame of total bytes. The buffer doubles as bytes come, so
+// bytes that a peer only announces cost nothing. It gets no larger than the frame, apart from the
+// allocator's rounding.
 func (ps *partials) grow(p *partial, n, total int) {
 	have, had := len(p.bytes), cap(p.bytes)
 	if have+n <= had {
@@ -94,8 +94,8 @@ func (ps *partials) grow(p *partial, n, total int) {
 
 // drop forgets a half frame, and may keep its buffer.
 func (ps *partials) drop(p *partial) {
-	// Less is held before the next oldest is known: who sees that one must not
-	// end it for bytes that are gone.
+	// Lower the sum before publishing the next oldest: a loop that sees that one must not have it
+	// ended for bytes that are gone.
 	ps.limit.bytes.Add(-int64(cap(p.bytes)))
 	if p.next != nil {
 		p.next.prev = p.prev
@@ -115,7 +115,7 @@ func (ps *partials) drop(p *partial) {
 	}
 }
 
-// age is the number of a half frame, which is 0 if it is none.
+// age is the half frame's number; 0 if p is nil.
 func (p *partial) age() uint64 {
 	if p == nil {
 		return 0
@@ -123,12 +123,11 @@ func (p *partial) age() uint64 {
 	return p.number
 }
 
-// shed brings the half frames of all loops back to what they may take. Of all
-// peers, those that have been half sent longest are refused. If those are
-// another loop's, that loop is asked to look, and this one goes on: it ends its
-// own only over bytesTop, since the other may be waiting for the disk.
+// shed brings the half frames of all loops back under their limit: it refuses the peers whose half
+// frames are the oldest. If the oldest is another loop's, it asks that loop to shed, and goes on.
+// That loop may be waiting for the disk, so over bytesTop shed ends its own instead.
 //
-// A half frame that is the only one is never too much: any legal frame has to fit.
+// A half frame that is the only one may always stay, because any legal frame has to fit.
 func (rd *reader) shed() {
 	limit := rd.partials.limit
 	for {

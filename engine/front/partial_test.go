@@ -11,8 +11,8 @@ import (
 	"loteria/engine/commit"
 )
 
-// checkPartials looks at the half frames of loops that are at rest: their lists,
-// what they share, the sum of their buffers and its bound.
+// checkPartials checks the half frames of loops that are at rest: their lists, the numbers that
+// they publish, the sum of their buffers and its bound.
 func checkPartials(limit *partialLimit, readers ...*reader) error {
 	var held, largest int64
 	for i, rd := range readers {
@@ -25,7 +25,7 @@ func checkPartials(limit *partialLimit, readers ...*reader) error {
 			held, largest = held+int64(cap(p.bytes)), max(largest, int64(cap(p.bytes)))
 			switch {
 			case p.prev != prev || p.number <= prev.age() || p.number > limit.begun.Load():
-				return fmt.Errorf("loop %d: half frame %d stands behind %d", i, p.number, prev.age())
+				return fmt.Errorf("loop %d: half frame %d is linked after %d", i, p.number, prev.age())
 			case p.session.partial != p || !p.session.phase.hears() || len(p.bytes) == 0:
 				return fmt.Errorf("loop %d: half frame %d is nobody's: %+v", i, p.number, p.session)
 			}
@@ -49,7 +49,7 @@ func checkPartials(limit *partialLimit, readers ...*reader) error {
 	return nil
 }
 
-// checkPartials is that of all loops.
+// checkPartials checks the half frames of all loops.
 func (f *Front) checkPartials() error {
 	var readers []*reader
 	for _, lp := range f.loops {
@@ -60,8 +60,8 @@ func (f *Front) checkPartials() error {
 
 func (f *Front) partialLimit() *partialLimit { return f.loops[0].rd.partials.limit }
 
-// refused tells which of the sessions have been refused since the last call, and
-// fails unless each is told ERROR_TIMEOUT.
+// refused returns the indexes of the sessions that were refused since the last call. It fails
+// unless each is told ERROR_TIMEOUT.
 func refused(t *testing.T, rd *reader, sessions []*Session) (who []int) {
 	t.Helper()
 	taken := rd.stage.(*spy).take()
@@ -75,8 +75,8 @@ func refused(t *testing.T, rd *reader, sessions []*Session) (who []int) {
 	return who
 }
 
-// Whatever ends half frames, in whatever order: the sum is that of the buffers,
-// and nothing when all are gone.
+// Whatever ends half frames, in whatever order: the counted bytes are those of the buffers, and 0
+// when all are gone.
 func TestPartialAccounting(t *testing.T) {
 	ends := []struct {
 		name string
@@ -96,7 +96,7 @@ func TestPartialAccounting(t *testing.T) {
 			limit := rd.partials.limit
 			defer func(bytesMax int64) { limit.bytesMax = bytesMax }(limit.bytesMax)
 			limit.bytesMax = limit.bytes.Load() - 1
-			rd.shed() // s is one of them, and goes if it is the oldest
+			rd.shed() // the oldest goes, which may be s
 			s.become(silenced, rd)
 		}},
 	}
@@ -137,8 +137,8 @@ func TestPartialAccounting(t *testing.T) {
 	}
 }
 
-// Over the bound, those go that have been half sent longest, as many as it takes,
-// and each is counted under the limit that was broken.
+// Over the bound the oldest half frames go, as many as necessary. Each is counted under the limit
+// that was broken.
 func TestPartialShedsOldest(t *testing.T) {
 	rd := newTestReader()
 	const fit = 5
@@ -153,8 +153,8 @@ func TestPartialShedsOldest(t *testing.T) {
 	for range fit {
 		begin("7\nx")
 	}
-	sessions[0].receive([]byte("y"), rd)            // what comes later makes it no younger
-	sessions[1].receive([]byte("ELLO|17\nHEL"), rd) // a new frame is young, whoever's it is
+	sessions[0].receive([]byte("y"), rd)            // more bytes make it no younger
+	sessions[1].receive([]byte("ELLO|17\nHEL"), rd) // a new half frame is young
 	if n := len(heard(rd)); n != 1 {
 		t.Fatalf("%d messages, want the one that is whole", n)
 	}
@@ -162,7 +162,7 @@ func TestPartialShedsOldest(t *testing.T) {
 	if got := refused(t, rd, sessions); !slices.Equal(got, []int{0}) {
 		t.Fatalf("refused are %v, want the oldest", got)
 	}
-	// A frame that grows counts as what it takes: two more buffers.
+	// A half frame that grows counts with what its buffer takes: two more of the least.
 	last := sessions[len(sessions)-1]
 	last.receive(make([]byte, 2*partialBytesMin), rd)
 	rd.shed()
@@ -186,7 +186,7 @@ func TestPartialShedsOldest(t *testing.T) {
 	}
 }
 
-// The one that has been half sent longest may be the one that has just grown.
+// The oldest half frame may be the one that has just grown.
 func TestPartialShedsWhoGrows(t *testing.T) {
 	rd := newTestReader()
 	rd.partials.limit = newPartialLimit(2 * partialBytesMin)
@@ -203,8 +203,8 @@ func TestPartialShedsWhoGrows(t *testing.T) {
 	}
 }
 
-// With the least that is legal, a frame of the largest size still fits, whatever
-// its header and the allocator add.
+// With the smallest legal bound, a frame of the largest size still fits, whatever its header and
+// the allocator add.
 func TestPartialLargestFrameFits(t *testing.T) {
 	for _, frameBytes := range []int{64 << 10, codec.FrameBytesMaxDefault + 1, codec.FrameBytesMaxLimit} {
 		rd := newTestReader()
@@ -216,13 +216,13 @@ func TestPartialLargestFrameFits(t *testing.T) {
 			rd.shed()
 		}
 		if got := heard(rd); len(got) != 1 || !strings.HasPrefix(got[0], "refuse ERROR_EMPTY_BATCH") {
-			t.Errorf("a frame of %d bytes becomes %q", frameBytes, got)
+			t.Errorf("a frame of %d bytes is heard as %q", frameBytes, got)
 		}
 	}
 }
 
-// newPartialSchedule is a server of two loops that run when the test says so.
-// There is room for fit half frames, and with the slack for top.
+// newPartialSchedule makes a server of two loops that run when the test says so. There is room for
+// fit half frames, and with the slack for top.
 func newPartialSchedule(t *testing.T, fit, top int) *schedule {
 	t.Helper()
 	s := newSchedule(t, []byte{scriptTwoLoops})
@@ -230,7 +230,7 @@ func newPartialSchedule(t *testing.T, fit, top int) *schedule {
 	return s
 }
 
-// halfFrame lets a peer's half frame begin, and tells on which loop that is.
+// halfFrame begins a half frame of a peer, and returns the peer's loop.
 func (s *schedule) halfFrame(at int) int {
 	p := s.peer(at)
 	p.pending = append(p.pending, "9\nHEL"...)
@@ -238,8 +238,7 @@ func (s *schedule) halfFrame(at int) int {
 	return slices.Index(s.server.front.loops, p.session.loop)
 }
 
-// wantRefused checks that this peer is told ERROR_TIMEOUT and no other is told
-// anything.
+// wantRefused checks that this peer is told ERROR_TIMEOUT, and the others nothing.
 func (s *schedule) wantRefused(peer int) {
 	s.t.Helper()
 	for i, p := range s.peers {
@@ -253,8 +252,8 @@ func (s *schedule) wantRefused(peer int) {
 	}
 }
 
-// The oldest half frame of all loops goes, and its own loop is asked to do it;
-// meanwhile nobody else does.
+// The oldest half frame of all loops goes: its own loop is asked to end it, and the other loop ends
+// none of its own.
 func TestPartialShedsOldestOfAllLoops(t *testing.T) {
 	s := newPartialSchedule(t, 3, 4)
 	loops := []int{s.halfFrame(0), s.halfFrame(1), s.halfFrame(2), s.halfFrame(3)}
@@ -269,8 +268,8 @@ func TestPartialShedsOldestOfAllLoops(t *testing.T) {
 	s.end()
 }
 
-// A loop that is asked and does not come to it, because it waits for the disk,
-// say, doesn't make the half frames exceed the bound by more than the slack.
+// A loop that is asked may not come to it, for example because it waits for the disk. Even so the
+// half frames don't exceed the bound by more than the slack.
 func TestPartialLoopIsNotWaitedFor(t *testing.T) {
 	s := newPartialSchedule(t, 2, 2)
 	s.halfFrame(0)
@@ -287,18 +286,18 @@ func TestPartialLoopIsNotWaitedFor(t *testing.T) {
 	s.end()
 }
 
-// deaf is a stage that keeps nothing.
-type deaf struct{}
+// discard is a stage that keeps nothing.
+type discard struct{}
 
-func (deaf) Add(commit.Request, []byte, []byte) bool { return true }
-func (deaf) Hold()                                   {}
-func (deaf) Release()                                {}
-func (deaf) Waits() int64                            { return 0 }
+func (discard) Add(commit.Request, []byte, []byte) bool { return true }
+func (discard) Hold()                                   {}
+func (discard) Release()                                {}
+func (discard) Waits() int64                            { return 0 }
 
 // Once warm, half frames cost no allocation.
 func TestPartialDoesNotAllocate(t *testing.T) {
 	rd := newTestReader()
-	rd.stage = deaf{}
+	rd.stage = discard{}
 	rd.frameBytesMax = codec.FrameBytesMaxDefault
 	s := new(Session)
 	frame := frames(strings.Repeat(betMaria+"\n", 1000))
@@ -309,7 +308,7 @@ func TestPartialDoesNotAllocate(t *testing.T) {
 		rd.shed()
 		s.receive(frame[30_000:], rd)
 		rd.shed()
-		s.unanswered = 0 // as the loop says when it answers
+		s.unanswered = 0 // as when the loop answers
 	}
 	pass()
 	if n := testing.AllocsPerRun(100, pass); n != 0 {

@@ -1,7 +1,6 @@
 //go:build !race
 
-// The race detector makes sync.Pool forget at random, so that allocations
-// can't be counted under it.
+// The race detector makes sync.Pool forget at random, so allocations can't be counted under it.
 
 package front
 
@@ -11,11 +10,10 @@ import (
 	"loteria/engine/ledger"
 )
 
-// A valid batch costs no allocation from the socket to the ledger and back, its
-// log line included.
+// A valid batch costs no allocation from the socket to the ledger and back, including its log line.
 func TestValidBatchDoesNotAllocate(t *testing.T) {
 	p := newPath(t, ledger.Fsync)
-	for range 4 { // buffers grow to what they need
+	for range 4 { // let buffers grow to what they need
 		p.pass(t)
 	}
 	if n := testing.AllocsPerRun(50, func() { p.pass(t) }); n != 0 {

@@ -14,14 +14,14 @@ import (
 	"loteria/engine/lottery"
 )
 
-// path is the way of bets through a server without its sockets: from a loop's
-// read buffer to the ledger, and from there to the ACKs' write.
+// path is the path of bets through a server without sockets: from a loop's read buffer to the
+// ledger, and from there to the write of the ACKs.
 type path struct {
 	*rig
 	sess   *Session
 	in     []byte // what one read brings
-	bets   int    // in it
-	answer int    // bytes of its ACKs
+	bets   int    // bets in in
+	answer int    // bytes of the ACKs for in
 	acks   sink
 }
 
@@ -33,8 +33,8 @@ func (s *sink) Unacknowledged() (int, error) { return 0, nil }
 func (s *sink) ShutWrite()                   {}
 func (s *sink) Drop()                        {}
 
-// newPath is a server with one agency, which logs every batch and whose reads
-// bring a window of batches of 8 kB.
+// newPath makes a server with one agency. It logs every batch, and each read brings a whole window
+// of batches of 8 kB.
 func newPath(t testing.TB, durability ledger.Durability) *path {
 	t.Helper()
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
@@ -58,7 +58,7 @@ func newPath(t testing.TB, durability ledger.Durability) *path {
 	return p
 }
 
-// pass takes one read all the way.
+// pass takes one read along the whole path.
 func (p *path) pass(t testing.TB) {
 	before := p.acks.bytes
 	lp := p.sess.loop
@@ -72,8 +72,8 @@ func (p *path) pass(t testing.TB) {
 	}
 }
 
-// BenchmarkPath is what the server does with bets, without the network: an
-// operation is one read of 64 batches.
+// BenchmarkPath measures what the server does with bets, without the network. An operation is one
+// read of 64 batches.
 func BenchmarkPath(b *testing.B) {
 	for _, durability := range []ledger.Durability{ledger.Fsync, ledger.OS} {
 		b.Run(map[ledger.Durability]string{ledger.Fsync: "fsync", ledger.OS: "os"}[durability], func(b *testing.B) {

@@ -34,10 +34,10 @@ func TestOutboundScratchIsBounded(t *testing.T) {
 	}
 }
 
-// fakeConn is a connection whose socket takes room bytes more.
+// fakeConn is a connection whose socket takes room more bytes.
 type fakeConn struct {
 	room    int
-	unacked int // one less at each look
+	unacked int // falls by one at each look
 	broken  error
 	closed  bool
 	session *Session
@@ -61,9 +61,8 @@ func (c *fakeConn) Drop() {
 	c.session.loop.bury(c.session) // as OnClose does
 }
 
-// A session is there as long as its peer goes on reading, however slowly. It is
-// dropped SERVER_READ_TIMEOUT after that stops, or lingerMax if it was told
-// everything.
+// A session stays as long as its peer goes on reading, however slowly. It is dropped
+// SERVER_READ_TIMEOUT after the peer stops, or lingerMax after that if it was told everything.
 func TestPatienceCountsFromTheLastProgress(t *testing.T) {
 	const answerBytes = 16 << 20
 	fake := func(phase phase) func(*testing.T, *Front) (*Session, func()) {
@@ -137,8 +136,8 @@ func TestPatienceCountsFromTheLastProgress(t *testing.T) {
 	}
 }
 
-// halfClosedPair is a connection over the loopback: what a server holds of it,
-// and the peer, whose socket takes little at a time.
+// halfClosedPair makes a connection over the loopback. It returns what a server holds of it, and
+// the peer's end, whose socket takes little at a time.
 func halfClosedPair(t *testing.T) (*halfSocket, net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,10 +14,9 @@ import (
 	"loteria/engine/lottery"
 )
 
-// FuzzReplay replays records that mean anything, as they would come from a
-// ledger of somebody else's making: three bytes for kind, agency and count, then
-// the payload up to a NUL. There is no panic, what is refused is refused as what
-// it is, and what is accepted comes to what the model counts.
+// FuzzReplay replays records of any content, as from a ledger that somebody else has made: three
+// bytes for kind, agency and count, then the payload up to a NUL. A replay never panics. It refuses
+// a record with the right error, and what it accepts adds up to what the model counts.
 func FuzzReplay(f *testing.F) {
 	want := history.Settings{Agencies: 2, WinningNumber: 7}
 	opened := "\x01\x00\x01" + want.String() + "\x00"
@@ -64,7 +63,7 @@ func FuzzReplay(f *testing.F) {
 	})
 }
 
-// replays takes the next record if it fits.
+// replays takes the next record, and reports whether it fits what came before.
 func (m *model) replays(r ledger.Record, want history.Settings) bool {
 	id := codec.Agency(r.Agency)
 	expected := id >= 1 && int(id) <= m.cfg.Agencies

@@ -12,10 +12,10 @@ import (
 	"loteria/engine/lottery"
 )
 
-// rigDir is where a rig's ledger is, in its file system.
+// rigDir is the data directory of a schedule's rig.
 const rigDir = "data"
 
-// testConfig is a front's configuration with the defaults of a server for one agency.
+// testConfig is the configuration of a front for one agency, with a server's defaults.
 func testConfig() Config {
 	return Config{
 		Agencies: 1, WinningNumber: 7574, Window: 64, FrameBytesMax: 64 << 10, UnreadBytesMax: 64 << 10, PartialBytesMax: 128 << 20,
@@ -23,7 +23,7 @@ func testConfig() Config {
 	}
 }
 
-// rig is a server whose event loops nobody runs: a ledger, a committer and a front. One goroutine
+// rig is a server without running event loops: a ledger, a committer and a front. One goroutine
 // does everything in it.
 type rig struct {
 	ledger    *ledger.Ledger
@@ -31,7 +31,7 @@ type rig struct {
 	front     *Front
 }
 
-// newRig replays the ledger in dir, and makes the rest.
+// newRig opens and replays the ledger of data directory dir, and makes the rest.
 func newRig(t testing.TB, cfg Config, rules lottery.Rules, loops int, dir string, options ledger.Options, log *zap.Logger) *rig {
 	t.Helper()
 	state := lottery.New(rules)
@@ -55,7 +55,7 @@ func newRig(t testing.TB, cfg Config, rules lottery.Rules, loops int, dir string
 	return r
 }
 
-// commit is a turn of the committer.
+// commit is a turn of the committer. It reports whether it held the draw.
 func (r *rig) commit(t testing.TB) (drawn bool) {
 	t.Helper()
 	drawn, err := r.tryCommit()
@@ -74,7 +74,7 @@ func (r *rig) tryCommit() (drawn bool, err error) {
 	return group.Drawn, err
 }
 
-// awake reports whether something waits for the committer, and takes note of it.
+// awake reports whether the committer was woken since the last call.
 func (r *rig) awake() bool {
 	select {
 	case <-r.committer.Wake():
@@ -84,7 +84,7 @@ func (r *rig) awake() bool {
 	}
 }
 
-// stop tells all that the server stops.
+// stop ends all sessions as a server that stops does.
 func (r *rig) stop() {
 	r.front.stopping.Store(true)
 	r.front.Deliver(r.committer.Dismiss())

@@ -15,17 +15,17 @@ import (
 	"loteria/engine/settings"
 )
 
-// Secrets are what agencies prove their identity with. nil asks nobody to.
-// They don't change once made, so any goroutine may use them.
+// Secrets are the secrets with which agencies authenticate. With nil, nobody has to. They never
+// change, so any goroutine may use them.
 type Secrets struct {
-	expected []codec.Secret // agency id's at id-1
-	// decoy is what the proof of an agency that is not expected is compared with,
-	// so that it takes as long as any other.
+	expected []codec.Secret // by agency id-1
+	// decoy checks the proofs of agencies that are not expected, so that they take as long as any
+	// other.
 	decoy codec.Secret
 }
 
-// NewSecrets are the secrets of agencies from 1 on, in order. The proof of any other agency is
-// compared with decoy.
+// NewSecrets makes the secrets of agencies 1, 2 and so on, in order. It keeps the slice. The proof
+// of any other agency is compared with decoy, and always fails.
 func NewSecrets(expected []codec.Secret, decoy codec.Secret) *Secrets {
 	return &Secrets{expected: expected, decoy: decoy}
 }
@@ -39,8 +39,9 @@ func (k *Secrets) verify(a codec.Agency, nonce codec.Nonce, proof codec.Proof) b
 	return secret.Verify(nonce, a, proof) && expected
 }
 
-// OpenSecrets reads SERVER_AGENCY_SECRETS_FILE, which has to name a secret for each of so many
-// agencies. Without a name there are none. The error wraps settings.ErrIllegal and says no secret.
+// OpenSecrets reads the file that SERVER_AGENCY_SECRETS_FILE names. It needs a secret for each of
+// the agencies from 1 on. If name is empty, OpenSecrets returns nil. The error wraps
+// settings.ErrIllegal and never shows a secret.
 func OpenSecrets(name string, agencies int, log *zap.Logger) (*Secrets, error) {
 	if name == "" {
 		return nil, nil
@@ -65,7 +66,8 @@ func OpenSecrets(name string, agencies int, log *zap.Logger) (*Secrets, error) {
 			others = fmt.Sprintf(", and %d more have that of another", more)
 		}
 		log.Warn("config", zap.String("result", "success"), zap.String("SERVER_AGENCY_SECRETS_FILE", name),
-			zap.String("aviso", fmt.Sprintf("agencies %d and %d have the same secret%s: each of them can pass for the other: give every agency its own", first, second, others)))
+			zap.String("aviso", fmt.Sprintf("agencies %d and %d have the same secret%s: "+
+				"each of them can pass for the other: give every agency its own", first, second, others)))
 	}
 	decoy, err := codec.ParseSecret([]byte(rand.Text()))
 	if err != nil {
@@ -74,10 +76,10 @@ func OpenSecrets(name string, agencies int, log *zap.Logger) (*Secrets, error) {
 	return NewSecrets(expected, decoy), nil
 }
 
-// sharedSecret finds two agencies with one secret; first is 0 if there are none.
-// more is how many agencies beside second have the secret of one before them.
+// sharedSecret finds two agencies with the same secret; first is 0 if there are none. more is how
+// many other agencies, besides second, have the secret of an agency before them.
 func sharedSecret(expected []codec.Secret) (first, second codec.Agency, more int) {
-	// Equal secrets make equal proofs of one challenge, and a proof can be a key.
+	// Equal secrets give equal proofs for one challenge, and proofs can be map keys.
 	owners := make(map[codec.Proof]codec.Agency, len(expected))
 	for i, secret := range expected {
 		id, proof := codec.Agency(i+1), secret.Prove(codec.Nonce{}, 0)
@@ -94,9 +96,8 @@ func sharedSecret(expected []codec.Secret) (first, second codec.Agency, more int
 	return first, second, more
 }
 
-// readSecrets reads lines of an agency's id and its secret, with space between
-// them, one for each agency from 1 to agencies, in any order. Empty lines and
-// those that begin with '#' are skipped.
+// readSecrets reads one line for each agency from 1 to agencies, in any order: its id, space, and
+// its secret. It skips empty lines and those that begin with '#'.
 func readSecrets(r io.Reader, agencies int) ([]codec.Secret, error) {
 	expected := make([]codec.Secret, agencies)
 	lines := bufio.NewScanner(r)
@@ -108,17 +109,20 @@ func readSecrets(r io.Reader, agencies int) ([]codec.Secret, error) {
 		}
 		fields := bytes.Fields(line)
 		if len(fields) != 2 {
-			return nil, fmt.Errorf("line %d has %d fields: want an agency's id and its secret", number, len(fields))
+			return nil, fmt.Errorf("line %d has %d fields: want an agency's id and its secret",
+				number, len(fields))
 		}
 		id, ok := codec.ParseAgency(fields[0])
 		switch {
 		case !ok:
-			// What stands there may be the secret.
+			// Don't show the field: it may be the secret.
 			return nil, fmt.Errorf("line %d does not begin with an agency's id: want an agency's id and its secret", number)
 		case id < 1 || int(id) > agencies:
-			return nil, fmt.Errorf("line %d: agency %d is not expected: want 1 to SERVER_AGENCIES=%d", number, id, agencies)
+			return nil, fmt.Errorf("line %d: agency %d is not expected: want 1 to SERVER_AGENCIES=%d",
+				number, id, agencies)
 		case expected[id-1].IsSet():
-			return nil, fmt.Errorf("line %d: agency %d has a secret on an earlier line: remove one of them", number, id)
+			return nil, fmt.Errorf("line %d: agency %d has a secret on an earlier line: remove one of them",
+				number, id)
 		}
 		secret, err := codec.ParseSecret(fields[1])
 		if err != nil {

@@ -63,8 +63,7 @@ func TestReadSecrets(t *testing.T) {
 	}
 }
 
-// Two agencies with one secret are warned about in one line, however many there
-// are, and the line doesn't say the secret.
+// One warning tells of all agencies that share a secret, and doesn't show the secret.
 func TestSharedSecrets(t *testing.T) {
 	const same = " have the same secret"
 	for _, test := range []struct {
@@ -149,11 +148,11 @@ func TestOpenSecrets(t *testing.T) {
 			}
 			first, second := randomNonce(), randomNonce()
 			if first == second || first == (codec.Nonce{}) {
-				t.Errorf("challenges %x and %x: want others each time", first, second)
+				t.Errorf("challenges %x and %x: want a new one each time", first, second)
 			}
 			for a := range codec.Agency(3) {
 				if secrets.verify(a, first, mustSecret(t, sesame1).Prove(first, a)) != (a == 1) {
-					t.Errorf("agency %d: verified, or not, against what is expected", a)
+					t.Errorf("agency %d: only agency 1 has this secret", a)
 				}
 				if secrets.verify(a, first, secrets.decoy.Prove(first, a)) {
 					t.Errorf("agency %d: verified with the decoy", a)

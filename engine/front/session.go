@@ -7,37 +7,38 @@ import (
 	"loteria/engine/commit"
 )
 
-// Session is one connection: frames in, requests out, and how many answers it
-// is owed. It belongs to its event loop; only lottery and counted are the
-// committer's. Ten thousand that wait are most of a server's memory, so fields
-// stand where they leave no gaps.
+// Session is one connection: frames come in, requests go out, and it counts the answers that it is
+// owed. It belongs to its event loop, except the embedded commit.Peer, which is the committer's.
+// Ten thousand waiting sessions are most of a server's memory, so the fields are ordered to leave
+// no gaps.
 type Session struct {
-	conn   Conn // nil before OnOpen
+	conn   Conn // nil before Front.Open
 	loop   *Loop
-	source Source // the peer; it outlives the connection, as rejected batches do in the log
+	source Source // the peer's; log lines need it after the connection is gone
 
 	// backlog is what the socket has not taken yet; nil if nothing.
 	backlog *backlog
 
-	partial *partial // nil: no frame is half sent
-	// quietTicks counts the loop's ticks since the session owes us something: a
-	// first message, its proof, or the rest of a frame. See tick.
+	partial *partial // the half frame; nil if there is none
+	// quietTicks counts the loop's ticks while the server waits for the peer's first message, its
+	// proof, or the rest of a frame. See tick.
 	quietTicks int32
-	// lateTicks counts the loop's ticks since the draw was held, and anew since the peer was first told
-	// all that it needs: from 0 when it has taken that, and from below 0 until then, which bounds
-	// how long that may last. See loop.hangUp.
+	// lateTicks counts the loop's ticks since the draw. It restarts once, when the peer is first
+	// told its winners or a receipt: below 0, which bounds the time to take what was said, and at 0
+	// once the peer has taken it. See Loop.hangUp.
 	lateTicks int32
-	// stalledTicks counts the ticks since the peer last took some of what it was
-	// told; stalledBytes is what it had not taken then. See loop.checkProgress.
+	// stalledTicks counts the ticks since the peer last took some of its answers. stalledBytes is
+	// what it had not taken at the last tick. See Loop.checkProgress.
 	stalledTicks int32
 	stalledBytes int
-	// unanswered is how many frames have no answer yet. It is never more than
-	// the window, and one for the message that breaks it.
+	// unanswered is how many frames have no answer yet. It is at most the window, plus one for the
+	// error that ends the session.
 	unanswered int32
-	// agency is whom the latest answer was for, for log lines; 0 is nobody.
+	// agency is the one that the latest answer was for; 0 if there is none yet. Log lines and
+	// Loop.hangUp use it.
 	agency codec.Agency
-	// proved is the agency that the connection has proved to be; 0 if it has not,
-	// or need not. It is fixed once it is set. handshake is non-nil only between AUTH and PROOF.
+	// proved is the agency that has authenticated; 0 if none has, or need not. It is set at most
+	// once. handshake is non-nil only between AUTH and PROOF.
 	proved    codec.Agency
 	at        int32 // index in loop.sessions
 	handshake *handshake
@@ -45,13 +46,13 @@ type Session struct {
 	phase    phase
 	said     utterance
 	delivery delivery
-	opened   bool // a loop has it; written once, and read by the acceptor behind that
+	opened   bool // a loop has it; the acceptor reads it after the loop has set it
 
-	commit.Peer // the committer's, but for its address
+	commit.Peer // the committer's, except its address
 }
 
-// inbox is what a loop's sessions share while they read: limits, rules,
-// scratch, and where requests go.
+// reader is what a loop's sessions share while they read: limits, rules, scratch, and the stage
+// that requests go to.
 type reader struct {
 	stage         stage
 	counters      *counters
@@ -60,7 +61,7 @@ type reader struct {
 	nonce         func() codec.Nonce
 	frameBytesMax int
 	window        int32
-	winners       []byte // scratch of one request
+	winners       []byte // scratch: the winning lines of one request
 	partials      partials
 }
 
@@ -72,8 +73,8 @@ type stage interface {
 	Waits() int64
 }
 
-// receive takes the next bytes of the connection. in is the loop's read
-// buffer and is not kept. Behind it, shed has to be called.
+// receive takes the next bytes of the connection. It doesn't keep in, which is the loop's read
+// buffer. Call reader.shed afterwards.
 func (s *Session) receive(in []byte, rd *reader) {
 	for len(in) > 0 && s.phase.hears() {
 		if s.partial == nil {
@@ -96,7 +97,7 @@ func (s *Session) receive(in []byte, rd *reader) {
 		p := s.partial
 		_, total, err := codec.FrameLen(p.bytes, s.frameBytesMax(rd))
 		if err == nil {
-			// One byte at a time as long as the header isn't whole, then the rest.
+			// total is one byte more than there is, as long as the header isn't whole.
 			n := min(total-len(p.bytes), len(in))
 			rd.partials.grow(p, n, total)
 			p.bytes = append(p.bytes, in[:n]...)
@@ -108,14 +109,15 @@ func (s *Session) receive(in []byte, rd *reader) {
 			s.refuseFrame(err, rd)
 		case ok:
 			s.request(payload, rd)
-			if s.partial != nil { // it is still heard
+			if s.partial != nil { // the session is still heard: it has not dropped p
 				rd.partials.drop(p)
 			}
 		}
 	}
 }
 
-// frameBytesMax is the largest payload that the connection may send now.
+// frameBytesMax is the largest payload that the connection may send now: until it has
+// authenticated, codec.AuthenticationBytesMax.
 func (s *Session) frameBytesMax(rd *reader) int {
 	if s.stranger(rd) {
 		return codec.AuthenticationBytesMax
@@ -123,11 +125,11 @@ func (s *Session) frameBytesMax(rd *reader) int {
 	return rd.frameBytesMax
 }
 
-// request hands one frame's message over.
+// request handles the message of one frame.
 func (s *Session) request(payload []byte, rd *reader) {
 	s.said = max(s.said, saidFrame)
 	if s.delivery == untaken && s.backlog == nil {
-		// Whoever asks on has read what came before.
+		// A peer that goes on asking has read its winners.
 		if n, err := s.conn.Unacknowledged(); n == 0 && err == nil {
 			s.taken(rd)
 		}
@@ -188,7 +190,7 @@ func (s *Session) request(payload []byte, rd *reader) {
 	rd.stage.Add(r, payload, winners)
 }
 
-// taken says that the peer has the winners that it was told.
+// taken notes that the peer has the winners that it was told, and tells the committer.
 func (s *Session) taken(rd *reader) {
 	s.delivery = delivered
 	rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Taken}, nil, nil)
@@ -198,7 +200,7 @@ func (s *Session) refuseFrame(err error, rd *reader) {
 	code := codec.CodeInvalidFrame
 	switch {
 	case errors.Is(err, codec.ErrFrameTooLarge) && s.stranger(rd):
-		code = codec.CodeAuthenticationRequired // a batch, of an agency that knows nothing of secrets
+		code = codec.CodeAuthenticationRequired // probably a batch of an agency without a secret
 	case errors.Is(err, codec.ErrFrameTooLarge):
 		code = codec.CodeFrameTooLarge
 		rd.counters.count(LimitFrameBytes)
@@ -207,8 +209,8 @@ func (s *Session) refuseFrame(err error, rd *reader) {
 	s.refuse(code, rd)
 }
 
-// refuse ends the session with an error that closes, said after everything
-// that is still owed.
+// refuse ends the session with an error that closes. It is said after everything that is still
+// owed. The caller has counted it in unanswered.
 func (s *Session) refuse(code codec.Code, rd *reader) {
 	s.become(silenced, rd)
 	r := commit.Refusal(&s.Peer, code, "")
@@ -216,9 +218,8 @@ func (s *Session) refuse(code codec.Code, rd *reader) {
 	rd.stage.Add(r, nil, nil)
 }
 
-// tick is called periodically. It refuses a peer who keeps the server waiting
-// for timeoutTicks ticks. A stranger does so until it has authenticated, whatever
-// it says meanwhile.
+// tick is called periodically. It refuses a peer that keeps the server waiting for more than
+// timeoutTicks ticks. A stranger does so until it has authenticated, whatever else it says.
 func (s *Session) tick(timeoutTicks int32, rd *reader) {
 	if !s.phase.hears() || s.said >= saidFrame && s.partial == nil && !s.stranger(rd) {
 		return
@@ -228,7 +229,7 @@ func (s *Session) tick(timeoutTicks int32, rd *reader) {
 	}
 }
 
-// outstay refuses a peer whose time is over, by the limit that it has broken.
+// outstay refuses a peer with ERROR_TIMEOUT, and counts the limit that it has broken.
 func (s *Session) outstay(broken Limit, rd *reader) {
 	rd.counters.count(broken)
 	s.unanswered++
@@ -238,7 +239,8 @@ func (s *Session) outstay(broken Limit, rd *reader) {
 // sessionOf is the session that a reply is for.
 func sessionOf(r *commit.Reply) *Session { return r.To.Peer.(*Session) }
 
-// Unanswered is how many of the session's frames have no answer yet. It belongs to the event loop.
+// Unanswered is how many of the session's frames have no answer yet. Only the event loop may call
+// it.
 func (s *Session) Unanswered() int { return int(s.unanswered) }
 
 // Loop is the event loop that the session belongs to.

@@ -29,11 +29,10 @@ const (
 	fuzzLoops          = 2
 )
 
-// FuzzSession makes a schedule of the input: whose bytes come when, in what
-// pieces, who closes, when the committer and the loops get their turn, when
-// time passes and when the server is killed. It drives the real handler,
-// sessions, stages, committer, lottery, loops and ledger, and compares every
-// answer and every record with the model.
+// FuzzSession reads its input as a schedule: which peer's bytes come when, in what pieces, which
+// peer closes, when the committer and the loops get their turn, when time passes and when the
+// server is killed. It drives the real handler, sessions, stages, committer, lottery, loops and
+// ledger, and compares every answer and every record with the model.
 func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		s := newSchedule(t, script[:min(len(script), fuzzScriptBytesMax)])
@@ -56,18 +55,18 @@ type schedule struct {
 	handler gnet.EventHandler
 	loops   []*fronttest.Loop
 	peers   [fuzzPeers]*fuzzPeer // nil: not connected
-	// ghosts have closed their side and then vanished, which the server can't
-	// know before it writes to them.
+	// ghosts are peers that have closed their side and then vanished. The server can't know before
+	// it writes to them.
 	ghosts []*fuzzPeer
-	// unsure are agencies of which a half-closed peer was told its winners: from when on it has taken
-	// them depends on when the server looks.
+	// unsure are agencies that were told their winners on a half-closed connection: when the server
+	// knows that they have taken them depends on when it looks.
 	unsure map[codec.Agency]bool
 	draws  int
 }
 
 var fuzzNow = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 
-// The first byte of a script is the settings, one of each a bit.
+// The first byte of a script is its settings, one bit each.
 const (
 	scriptPoll = 1 << iota
 	scriptAllWinners
@@ -77,8 +76,8 @@ const (
 	scriptFewPartials
 )
 
-// What scripts with few half frames may have: so many, and so many more for a
-// loop that has been asked to end the oldest.
+// How many half frames a script with scriptFewPartials may have, and how many more until a loop
+// that was asked to end the oldest has done so.
 const (
 	fuzzPartials      = 2
 	fuzzPartialsSlack = 1
@@ -89,9 +88,9 @@ func newSchedule(t testing.TB, script []byte) *schedule {
 	s.cfg = modelConfig{Config: testConfig(), loops: 1}
 	s.cfg.WinningNumber, s.cfg.FrameBytesMax, s.cfg.Window = 7, codec.BetBytesMax, 5
 	s.cfg.ReadTimeout = 50 * time.Millisecond
-	s.cfg.ExitGrace = 24 * time.Hour // nobody stays so long
+	s.cfg.ExitGrace = 24 * time.Hour // no peer stays so long
 	s.cfg.Now = func() time.Time { return fuzzNow }
-	s.cfg.Later = func(_ time.Duration, f func()) { f() } // what it posts, a loop does when it has its turn
+	s.cfg.Later = func(_ time.Duration, f func()) { f() } // f only posts to a loop
 	settings := s.byte()
 	if settings&scriptPoll != 0 {
 		s.cfg.poll = true
@@ -116,15 +115,14 @@ func newSchedule(t testing.TB, script []byte) *schedule {
 	return s
 }
 
-// setPartials makes room for so many half frames, which are all small, and with
-// the slack for top.
+// setPartials makes room for fit half frames, which are all small, and with the slack for top.
 func (s *schedule) setPartials(fit, top int) {
 	s.model.partialsMax, s.model.partialsTop = fit, top
 	limit := s.server.front.partialLimit()
 	limit.bytesMax, limit.bytesTop = int64(fit*partialBytesMin), int64(top*partialBytesMin)
 }
 
-// byte is the script's next byte; 0 at its end.
+// byte takes the script's next byte; at its end it returns 0.
 func (s *schedule) byte() byte {
 	if len(s.script) == 0 {
 		return 0
@@ -168,16 +166,16 @@ func (s *schedule) kill() {
 	s.model.restart()
 }
 
-// step is what the next byte of the script says.
+// step does what the next byte of the script says.
 func (s *schedule) step() {
 	what := s.byte()
 	at := int(what >> 3)
 	switch what & 7 {
-	case 0, 1: // a message, whole
+	case 0, 1: // a whole message
 		p := s.peer(at)
 		p.pending = append(p.pending, s.message()...)
 		s.deliver(p, len(p.pending))
-	case 2: // a message, of which a part comes
+	case 2: // a message of which only a part comes
 		p := s.peer(at)
 		p.pending = append(p.pending, s.message()...)
 		s.deliver(p, int(s.byte()))
@@ -199,7 +197,7 @@ func (s *schedule) step() {
 	s.check()
 }
 
-// peer is the at-th peer, connected.
+// peer returns the at-th peer, and connects it if it isn't.
 func (s *schedule) peer(at int) *fuzzPeer {
 	at %= fuzzPeers
 	if s.peers[at] == nil {
@@ -217,8 +215,8 @@ func (s *schedule) peer(at int) *fuzzPeer {
 	return s.peers[at]
 }
 
-// fuzzMessages are what peers say beside bytes that mean nothing. A 1 that
-// stands where an agency's id does becomes the id that the script asks for.
+// fuzzMessages are what peers say besides random bytes. An agency id 1 at the end of a line becomes
+// the id that the script asks for.
 var fuzzMessages = []string{
 	"HELLO|1", "GET_WINNERS|1",
 	"A|B|1|1990-05-23|7|1", "A|B|1|1990-05-23|8|1", "C|D|2|2000-02-29|007|1\nE|F|3|1990-05-23|7|1\n", "G|H|4|2026-11-23|6|1\n",
@@ -227,13 +225,13 @@ var fuzzMessages = []string{
 	"A|B|1|1990-05-23|7|1\n\nA|B|1|1990-05-23|7|1", "A|B|1|1990-05-23|7|1\r\n",
 }
 
-// fuzzStreams are said as they are.
+// fuzzStreams are sent as they are, without a frame.
 var fuzzStreams = []string{"07\n", "x", "-1\n", "7\r\n", "310\n", "99999999999999999999", strings.Repeat("0\n", 6)}
 
-// fuzzReceipts are said as the messages are.
+// fuzzReceipts are sent as the messages are.
 var fuzzReceipts = []string{"RECEIVED|1", "RECEIVED|N|7|1990-05-23|7|1", "RECEIVED|x"}
 
-// message is the one that the script's next byte asks for.
+// message returns what the script's next byte asks for, framed.
 func (s *schedule) message() []byte {
 	b := int(s.byte())
 	which, id := b%32, b/32
@@ -256,10 +254,10 @@ func (s *schedule) message() []byte {
 // deliver lets the server read the next n bytes of a peer.
 func (s *schedule) deliver(p *fuzzPeer, n int) {
 	if p.closed {
-		return // the server has closed it, or it has closed its side
+		return // the server has closed it, or the peer has closed its side
 	}
 	n = min(n, len(p.pending))
-	// The loop's read buffer is used again: nothing may be kept of it.
+	// The loop uses its read buffer again, so the session may keep nothing of it.
 	p.In = slices.Clone(p.pending[:n])
 	p.pending = p.pending[n:]
 	if n == 0 {
@@ -307,7 +305,7 @@ func (s *schedule) runAll() {
 	}
 }
 
-// tick lets time pass. Each loop tells what it has to tell before.
+// tick lets time pass. Before and after each tick the loops send their answers.
 func (s *schedule) tick(ticks int) {
 	for range ticks {
 		s.runAll()
@@ -317,7 +315,7 @@ func (s *schedule) tick(ticks int) {
 	}
 }
 
-// leave is how a connection ends, or all of them.
+// leave ends a connection, or all of them.
 func (s *schedule) leave(how int) {
 	p := s.peers[how%fuzzPeers]
 	switch how /= fuzzPeers; {
@@ -333,7 +331,7 @@ func (s *schedule) leave(how int) {
 	}
 }
 
-// closeSide says that a peer has nothing more to say.
+// closeSide makes a peer shut its side: it will say nothing more.
 func (s *schedule) closeSide(p *fuzzPeer) {
 	if p.closed {
 		return
@@ -352,13 +350,13 @@ func (s *schedule) closeSide(p *fuzzPeer) {
 	if owed := s.model.halfClose(p.model); owed == p.left {
 		s.t.Fatalf("a peer closes its side, is owed something: %v; the server drops it: %v", owed, p.left)
 	}
-	if p.dup >= 0 { // nobody has asked for it
+	if p.dup >= 0 { // the server didn't take the duplicate
 		_ = unix.Close(p.dup)
 		p.dup = -1
 	}
 }
 
-// reset breaks a connection, and its peer is gone.
+// reset breaks a connection. Its peer is gone.
 func (s *schedule) reset(p *fuzzPeer) {
 	p.hangUp()
 	switch {
@@ -372,7 +370,7 @@ func (s *schedule) reset(p *fuzzPeer) {
 	}
 }
 
-// listen takes what the peers were told and sees who was closed.
+// listen takes what the peers were told, and notes which of them the server has closed.
 func (s *schedule) listen() {
 	for _, p := range slices.Concat(s.peers[:], s.ghosts) {
 		if p == nil {
@@ -406,7 +404,7 @@ func (s *schedule) listen() {
 	}
 }
 
-// check compares what every peer was told so far.
+// check compares what every peer was told so far with the model.
 func (s *schedule) check() {
 	if err := s.server.front.checkPartials(); err != nil {
 		s.t.Fatal(err)
@@ -418,7 +416,7 @@ func (s *schedule) check() {
 	}
 }
 
-// drain lets the server do all that it can do.
+// drain lets the server do everything that it can do, and checks that all answers have come.
 func (s *schedule) drain() {
 	for busy := true; busy; {
 		busy = len(s.server.committer.Wake()) > 0
@@ -442,10 +440,10 @@ func (s *schedule) drain() {
 	}
 }
 
-// end stops the server and looks at what it has stored.
+// end stops the server and checks what it has stored.
 func (s *schedule) end() {
 	s.drain()
-	s.tick(1) // what half-closed peers have taken counts from here on
+	s.tick(1) // now the server knows what half-closed peers have taken
 	s.drain()
 	s.checkState()
 	for i, p := range s.peers {
@@ -464,7 +462,7 @@ func (s *schedule) end() {
 	}
 	s.checkLedger()
 	s.kill()
-	s.start() // a replay comes to the same
+	s.start() // a replay must lead to the same state
 	if err := s.server.ledger.Close(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -491,8 +489,8 @@ func (s *schedule) checkState() {
 	}
 }
 
-// checkServed compares who has their winners. What a half-closed peer has taken counts at the loop's
-// next tick; of one that has vanished by then, the server may know it or not.
+// checkServed compares which agencies have their winners. What a half-closed peer has taken counts
+// from the loop's next tick on. If the peer has vanished by then, the server may know it or not.
 func (s *schedule) checkServed(state *lottery.Lottery) {
 	for id := codec.Agency(1); int(id) <= s.cfg.Agencies; id++ {
 		late := s.unsure[id]
@@ -503,12 +501,12 @@ func (s *schedule) checkServed(state *lottery.Lottery) {
 			s.t.Fatalf("agency %d has its winners: the server says %v, want %v", id, got, want)
 		}
 		if late && state.Served(id) {
-			s.model.served[id] = true // from now on it has to stay so
+			s.model.served[id] = true // from now on it must stay so
 		}
 	}
 }
 
-// checkLedger compares what is stored.
+// checkLedger compares the stored records with the model's.
 func (s *schedule) checkLedger() {
 	var found []modelEntry
 	reader := history.Reader{
@@ -542,23 +540,22 @@ func (s *schedule) checkLedger() {
 	}
 }
 
-// fuzzPeer is the server's end of a connection, to the handler as gnet gives it
-// and to its session as the socket, and the peer's end of it. The peer takes at
-// once what it is told.
+// fuzzPeer is both ends of a connection. To the handler it is gnet's connection, to the session it
+// is the socket. The peer takes at once what it is told.
 type fuzzPeer struct {
 	fronttest.Conn
 	handler gnet.EventHandler
 	session *Session
 	model   *modelConn
-	pending []byte // said, not read by the server
+	pending []byte // said, but not read by the server
 	told    []byte
-	split   int  // told is frames up to there
-	closed  bool // gnet's connection is
+	split   int  // told up to here has been split into frames
+	closed  bool // gnet's connection is closed
 	half    bool // the peer has closed its side
 	left    bool // the model knows that it is gone
 
-	// A half-closed connection: what Dup hands out, and the peer's end of it; -1
-	// if there is none.
+	// Of a half-closed connection: the socket that Dup returns, and the peer's end of it. -1 is
+	// none.
 	dup, end int
 }
 
@@ -573,7 +570,7 @@ func (p *fuzzPeer) Send(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// close is as gnet has it: OnClose is called inside.
+// Drop closes the connection as gnet does: OnClose is called inside.
 func (p *fuzzPeer) Drop() {
 	if !p.closed {
 		p.closed = true
@@ -599,8 +596,8 @@ func (p *fuzzPeer) read() {
 	}
 }
 
-// answered reports whether the peer has closed its side and got all that it has
-// asked for. The server may close it then: of a takeover it need not hear.
+// answered reports whether the peer has closed its side and got all its answers. Then the server
+// may close it: the peer need not hear of a takeover.
 func (p *fuzzPeer) answered() bool { return p.half && p.model.heard == p.model.frames }
 
 func (p *fuzzPeer) hangUp() {

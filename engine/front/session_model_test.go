@@ -12,37 +12,37 @@ import (
 	"loteria/engine/commit"
 )
 
-// model is the server as one would write it straight from the protocol's
-// document: it reads a byte at a time, keeps everything that was ever said, and
-// works out every answer from the beginning. It knows nothing of buffers, of
-// sockets or of the disk; what it shares with the engine are the spelling of
-// answers and codec.ParseBet, the plain reading of one bet.
+// model is the server written straight from codec/PROTOCOL.md: it reads a byte at a time, keeps
+// everything that was ever said, and works out every answer from the beginning. It knows nothing of
+// buffers, sockets or the disk. With the engine it shares only the spelling of answers and
+// codec.ParseBet, which reads one bet.
 type model struct {
 	cfg        modelConfig
 	today      codec.Date
-	ticksQuiet int // a peer may keep the server waiting for so many ticks
-	// partialsMax is how many frames may be half sent, partialsTop as long as the
-	// loop of the oldest has not come to end it; 0 is any number.
+	ticksQuiet int // how many ticks a peer may keep the server waiting
+	// partialsMax is how many half frames there may be; 0 is any number. Up to partialsTop may be
+	// left until the loop of the oldest has ended it.
 	partialsMax, partialsTop int
 
 	log   []modelEntry   // what is stored, in order
 	conns []*modelConn   // open ones, the oldest first
-	read  [][]modelEvent // by loop: what was read and is not decided
-	// served are the agencies that are known to have their winners, for ever.
+	read  [][]modelEvent // by loop: what was read and is not decided yet
+	// served are the agencies that are known to have their winners. A restart doesn't change that.
 	served map[codec.Agency]bool
 	// done are those of them that have come for their winners since the start.
 	done map[codec.Agency]bool
-	// confirms are those of which a connection has reported that had said HELLO, for ever.
+	// confirms are the agencies that reported on a connection that had said HELLO. A restart
+	// doesn't change that.
 	confirms map[codec.Agency]bool
-	// By loop: what it has to do when it has its turn.
+	// By loop: what it has to do at its next turn.
 	ticking, shedding []bool
 
-	begun  int                  // half frames
-	opened int                  // connections
-	spoken map[codec.Agency]int // the number of the last one that said HELLO
+	begun  int                  // half frames since the beginning
+	opened int                  // connections since the start
+	spoken map[codec.Agency]int // the number of the last connection that said HELLO
 }
 
-// modelConfig is what a server of the model is made with.
+// modelConfig is the configuration of the server that the model models.
 type modelConfig struct {
 	Config
 	poll, allWinners bool
@@ -55,31 +55,30 @@ type modelEntry struct {
 	payload string
 }
 
-// modelConn is a connection at the peer's end: what it has said and what it has
-// to be told.
+// modelConn is a connection: what its peer has said and has to be told.
 type modelConn struct {
 	loop   int
-	in     string // begun, not whole
-	began  int    // in which order half frames did
-	quiet  int    // ticks for which the server has waited for a first or whole frame
-	frames int    // that want an answer
+	in     string // the half frame
+	began  int    // the half frame's number, in the order in which they began
+	quiet  int    // ticks that the server has waited for a first frame or for the rest of one
+	frames int    // frames that want an answer
 	heard  int    // answers that have come to the peer
-	owed   string // all answers, in order, as the peer has to get them
+	owed   string // all answers that the peer has to get, in order
 
 	spoke bool // a whole frame has come
 	hello bool // it has said HELLO
 	deaf  bool // nothing it says counts any more
 	last  bool // owed ends with an error that closes
 	over  bool // the peer has got that error
-	told  bool // the peer has got winners, and nothing has shown since that it has read them
+	told  bool // the peer has got winners, and has not shown since that it has read them
 
 	agency    codec.Agency // 0: not known
-	number    int          // in the order in which they were opened
-	welcome   bool         // its HELLO was taken
-	gone      bool         // left, or taken over: nothing more is taken from it
+	number    int          // in the order in which connections were opened
+	welcome   bool         // its HELLO was accepted
+	gone      bool         // left, or taken over: its requests are dropped
 	half      bool         // it will say nothing more
 	questions int          // GET_WINNERS that wait for the draw
-	counted   bool         // the server waits for it, as far as it is sure who is done
+	counted   bool         // the server waits for it, unless its agency is unsure
 }
 
 // modelEvent is one thing that happened on a connection.
@@ -98,7 +97,7 @@ func newModel(cfg modelConfig, today codec.Date) *model {
 	return m
 }
 
-// restart forgets everything but what is stored.
+// restart forgets everything except what is stored.
 func (m *model) restart() {
 	m.conns, m.read = nil, make([][]modelEvent, m.cfg.loops)
 	m.ticking, m.shedding = make([]bool, m.cfg.loops), make([]bool, m.cfg.loops)
@@ -115,7 +114,7 @@ func (m *model) connect(loop int) *modelConn {
 // hear takes the bytes that the server reads from a connection.
 func (m *model) hear(c *modelConn, b []byte) {
 	if c.deaf {
-		return // nothing of it is read, so half frames are not counted either
+		return // nothing is read, so the loop doesn't shed either
 	}
 	for i := 0; i < len(b) && !c.deaf; i++ {
 		if c.in == "" {
@@ -139,8 +138,8 @@ func (m *model) hear(c *modelConn, b []byte) {
 	m.shed(c.loop)
 }
 
-// halves are the connections that are half sent, those of a loop or, with -1, all.
-// The one that has been so longest is first.
+// halves are the connections with a half frame, of one loop or, with -1, of all. The oldest half
+// frame comes first.
 func (m *model) halves(loop int) []*modelConn {
 	var halves []*modelConn
 	for _, c := range m.conns {
@@ -152,8 +151,8 @@ func (m *model) halves(loop int) []*modelConn {
 	return halves
 }
 
-// shed is what a loop does against too many half frames: it ends the oldest one of
-// all. If that is another loop's, it asks that loop, unless there are far too many.
+// shed is what a loop does about too many half frames: it ends the oldest of all loops. If that is
+// another loop's, it asks that loop, but above partialsTop it ends its own oldest.
 func (m *model) shed(loop int) {
 	for m.partialsMax > 0 {
 		all, own := m.halves(-1), m.halves(loop)
@@ -168,7 +167,7 @@ func (m *model) shed(loop int) {
 	}
 }
 
-// run is a loop's turn, but for the answers that it gives.
+// run is a loop's turn, except that it gives no answers.
 func (m *model) run(loop int) {
 	if m.ticking[loop] {
 		m.ticking[loop] = false
@@ -180,7 +179,7 @@ func (m *model) run(loop int) {
 	}
 }
 
-// ticks says that each loop's next turn is a tick.
+// ticks makes each loop tick at its next turn.
 func (m *model) ticks() {
 	for loop := range m.ticking {
 		m.ticking[loop] = true
@@ -206,8 +205,8 @@ func (m *model) frame(c *modelConn, payload string) {
 	m.happens(c, e)
 }
 
-// taken says that the peer has read the winners that it was told, if it was: it has asked on, or
-// closed its side.
+// taken notes that the peer has read the winners that it was told, if it was told any: it has asked
+// something else, or closed its side.
 func (m *model) taken(c *modelConn) {
 	if c.told {
 		c.told = false
@@ -215,7 +214,7 @@ func (m *model) taken(c *modelConn) {
 	}
 }
 
-// refuse ends what a connection has to say.
+// refuse ends a connection with an error.
 func (m *model) refuse(c *modelConn, code codec.Code) {
 	c.frames++
 	c.deaf = true
@@ -227,7 +226,7 @@ func (m *model) happens(c *modelConn, e modelEvent) {
 	m.read[c.loop] = append(m.read[c.loop], e)
 }
 
-// understand says what a payload is.
+// understand reads a payload.
 func (m *model) understand(payload string) modelEvent {
 	firstLine, _, _ := strings.Cut(payload, "\n")
 	switch id, isHello := strings.CutPrefix(payload, "HELLO|"); {
@@ -271,7 +270,7 @@ func modelAgency(s string) int {
 	return max(n, -1)
 }
 
-// tick refuses those of a loop who have kept the server waiting for too long.
+// tick refuses the peers of a loop that have kept the server waiting for too long.
 func (m *model) tick(loop int) {
 	for _, c := range m.conns {
 		if c.loop != loop || c.deaf || c.spoke && c.in == "" {
@@ -283,8 +282,8 @@ func (m *model) tick(loop int) {
 	}
 }
 
-// halfClose says that a peer has nothing more to say. It reports whether the
-// peer is still owed something; if not, it is gone.
+// halfClose notes that a peer has shut its side. It reports whether the peer is still owed
+// something. If not, it is gone.
 func (m *model) halfClose(c *modelConn) (owed bool) {
 	m.taken(c)
 	if c.over || c.frames <= c.heard {
@@ -296,14 +295,14 @@ func (m *model) halfClose(c *modelConn) (owed bool) {
 	return true
 }
 
-// leave says that a connection is gone.
+// leave notes that a connection is gone.
 func (m *model) leave(c *modelConn) {
 	c.deaf = true
 	m.happens(c, modelEvent{kind: commit.Leave})
 }
 
-// commit decides all that was read: what the first loop has read in its order,
-// then what the second has.
+// commit decides everything that was read, in order: first what the first loop has read, then what
+// the second has.
 func (m *model) commit() {
 	for loop, events := range m.read {
 		m.read[loop] = nil
@@ -399,7 +398,7 @@ func (m *model) decide(e modelEvent) {
 	}
 }
 
-// dismiss tells those who wait that the server stops before the draw.
+// dismiss tells the connections that wait for the draw that there is none yet.
 func (m *model) dismiss() {
 	for _, c := range m.conns {
 		for ; c.questions > 0; c.questions-- {
@@ -440,8 +439,7 @@ func (m *model) winners(id codec.Agency) (lines []string) {
 	return lines
 }
 
-// peerHears says that a connection's peer has got so many answers more, of which
-// the last is payload.
+// peerHears notes that a connection's peer has got one more answer.
 func (m *model) peerHears(c *modelConn, payload []byte) error {
 	c.heard++
 	reply, err := codec.ParseReply(payload)
@@ -502,8 +500,8 @@ func (m *model) drawn() bool {
 	return true
 }
 
-// agencySockets counts the connections that keep the server from ending. Of an agency of which nobody
-// can be sure when it was done, any may count or not.
+// agencySockets counts the connections that keep the server from ending. Those of an unsure agency
+// may count or not.
 func (m *model) agencySockets(unsure map[codec.Agency]bool) (least, most int) {
 	for _, c := range m.conns {
 		switch {

@@ -24,7 +24,7 @@ func newTestReader() *reader {
 	}
 }
 
-// heard is what came out of the sessions of a loop since the last call, in words.
+// heard returns, in words, the requests that a loop's sessions have made since the last call.
 func heard(rd *reader) []string {
 	var words []string
 	taken := rd.stage.(*spy).take()
@@ -62,8 +62,8 @@ const (
 	betMaria = "María|Gómez|87654321|1985-07-10|2311|1"
 )
 
-// conversation is one of everything that a session tells apart, and what
-// becomes of it.
+// conversation has one of every message that a session distinguishes. understood is what becomes of
+// them.
 var (
 	conversation = frames("HELLO|1", betJuan+"\n"+betMaria, "", "\n\n", "GET_WINNERS", "HELLO|x", "Juan|Pérez", betMaria+"\n", "GET_WINNERS|1", betJuan+"\n"+strings.TrimSuffix(betJuan, "1")+"2", "GET_WINNERS|2")
 	understood   = []string{
@@ -81,21 +81,21 @@ var (
 	}
 )
 
-// Frames arrive in any fragmentation: what is understood doesn't depend on it.
+// What is understood doesn't depend on how the bytes are cut on their way.
 func TestSessionCutEverywhere(t *testing.T) {
 	hear := func(cuts ...int) []string {
 		rd := newTestReader()
 		s := new(Session)
 		from := 0
 		for _, to := range append(cuts, len(conversation)) {
-			// The loop's read buffer is used again: nothing may be kept of it.
+			// The loop uses its read buffer again, so the session may keep nothing of it.
 			in := slices.Clone(conversation[from:to])
 			s.receive(in, rd)
 			clear(in)
 			from = to
 		}
 		if s.partial != nil {
-			t.Errorf("cut at %v: a partial frame is left", cuts)
+			t.Errorf("cut at %v: a half frame is left", cuts)
 		}
 		return heard(rd)
 	}
@@ -133,7 +133,7 @@ func TestSessionCutEverywhere(t *testing.T) {
 	}
 }
 
-// Only connections that said HELLO are told the line and the reason.
+// Only connections that have said HELLO are told the line and the reason.
 func TestSessionTellsReasonAfterHello(t *testing.T) {
 	rd := newTestReader()
 	s := new(Session)
@@ -146,8 +146,8 @@ func TestSessionTellsReasonAfterHello(t *testing.T) {
 	}
 }
 
-// A frame that can't be framed ends the session: it is refused behind what came
-// before, and nothing behind it is looked at.
+// A malformed frame ends the session. It is refused after what came before it, and nothing after it
+// is read.
 func TestSessionRefusesInOrder(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -156,7 +156,7 @@ func TestSessionRefusesInOrder(t *testing.T) {
 	}{
 		{"no length", "7\nHELLO|1x\n7\nHELLO|1", []string{"hello 1", "refuse ERROR_INVALID_FRAME of 0"}},
 		{"too large", "7\nHELLO|11001\n", []string{"hello 1", "refuse ERROR_FRAME_TOO_LARGE of 0"}},
-		{"too large, said before the rest is read", "1001\nJuan", []string{"refuse ERROR_FRAME_TOO_LARGE of 0"}},
+		{"too large, refused before the rest comes", "1001\nJuan", []string{"refuse ERROR_FRAME_TOO_LARGE of 0"}},
 		{"length of 20 digits", "99999999999999999999\n", []string{"refuse ERROR_FRAME_TOO_LARGE of 0"}},
 		{"leading zero", "07\nHELLO|1", []string{"refuse ERROR_INVALID_FRAME of 0"}},
 		{"CRLF", "7\r\nHELLO|1", []string{"refuse ERROR_INVALID_FRAME of 0"}},
@@ -171,7 +171,7 @@ func TestSessionRefusesInOrder(t *testing.T) {
 				s.receive(frames("GET_WINNERS|1"), rd)
 				got := heard(rd)
 				if test.name == "length of 20 digits" && slices.Equal(got, []string{"refuse ERROR_INVALID_FRAME of 0"}) {
-					got = test.want // either is true of it
+					got = test.want // both errors are true
 				}
 				if !slices.Equal(got, test.want) {
 					t.Errorf("got %q, want %q", got, test.want)
@@ -184,13 +184,13 @@ func TestSessionRefusesInOrder(t *testing.T) {
 	}
 }
 
-// More unanswered frames than the window end the session; answers make room.
+// One unanswered frame more than the window ends the session. Answers make room.
 func TestSessionWindow(t *testing.T) {
 	rd := newTestReader()
 	rd.window = 3
 	s := new(Session)
 	s.receive(frames("HELLO|1", betJuan, betMaria), rd)
-	s.unanswered-- // as the loop does when it answers
+	s.unanswered-- // as when the loop answers
 	s.receive(frames(betJuan), rd)
 	if got := heard(rd); len(got) != 4 || !s.phase.hears() || s.unanswered != 3 {
 		t.Fatalf("inside the window: %q, phase %v, %d unanswered", got, s.phase, s.unanswered)
@@ -204,14 +204,13 @@ func TestSessionWindow(t *testing.T) {
 	}
 }
 
-// ERROR_TIMEOUT is for who says nothing after connecting, or half a frame.
+// ERROR_TIMEOUT ends a peer that says nothing after connecting, or only half a frame.
 func TestSessionTimeout(t *testing.T) {
 	const timeoutTicks = 3
 	for _, test := range []struct {
-		name string
-		// before has what comes before each tick
-		before  []string
-		timeout int // the tick that refuses, from 1; 0: none
+		name    string
+		before  []string // what comes before each tick
+		timeout int      // the tick that refuses, from 1; 0: none
 	}{
 		{"nothing", []string{"", "", "", "", "", ""}, 4},
 		{"whole message, then silence", []string{"7\nHELLO|1", "", "", "", "", ""}, 0},
@@ -245,7 +244,7 @@ func TestSessionTimeout(t *testing.T) {
 	}
 }
 
-// Buffers for partial frames are used again, and not hoarded.
+// Buffers for half frames are used again, but not more than spareMax are kept.
 func TestSessionPartialBuffers(t *testing.T) {
 	rd := newTestReader()
 	half := []byte("7\nHEL")
@@ -257,7 +256,7 @@ func TestSessionPartialBuffers(t *testing.T) {
 	for _, s := range sessions {
 		s.receive([]byte("LO|1"), rd)
 		if s.partial != nil {
-			t.Fatal("a partial frame is left")
+			t.Fatal("a half frame is left")
 		}
 	}
 	if n := len(rd.partials.spare); n != spareMax {
@@ -269,12 +268,12 @@ func TestSessionPartialBuffers(t *testing.T) {
 		s.become(silenced, rd)
 		s.phase = talking
 	}); n != 0 {
-		t.Errorf("%v allocations for a partial frame, want a spare buffer", n)
+		t.Errorf("%v allocations for a half frame, want a spare buffer", n)
 	}
 }
 
-// What is kept of buffers is bounded in bytes too: those of the usual frames are,
-// those of huge ones are not.
+// The bytes of spare buffers are bounded, too: buffers of usual frames are kept, those of huge ones
+// are not.
 func TestSessionPartialBuffersAreSmall(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -291,7 +290,8 @@ func TestSessionPartialBuffersAreSmall(t *testing.T) {
 				rd := newTestReader()
 				rd.frameBytesMax = codec.FrameBytesMaxLimit
 				frame := frames(strings.Repeat("\n", test.frameBytes))
-				part := max(len(frame)/7, 1) // a buffer that grows on the way may be larger than one that is made at once
+				// A buffer that grows may be larger than one that is made at once.
+				part := max(len(frame)/7, 1)
 				s := new(Session)
 				for in := range slices.Chunk(frame[:len(frame)-1], part) {
 					s.receive(in, rd)
@@ -303,7 +303,7 @@ func TestSessionPartialBuffersAreSmall(t *testing.T) {
 					s.phase = talking
 				}
 				if s.partial != nil || (len(rd.partials.spare) == 1) != test.kept || len(rd.partials.spare) > 1 {
-					t.Fatalf("%d buffers are kept, want it to be so: %v; a partial frame is left: %v", len(rd.partials.spare), test.kept, s.partial != nil)
+					t.Fatalf("%d buffers are kept, want one kept: %v; a half frame is left: %v", len(rd.partials.spare), test.kept, s.partial != nil)
 				}
 				for _, p := range rd.partials.spare {
 					if cap(p.bytes) > spareBytesMax {

@@ -8,27 +8,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Conn is the part of a connection that a session needs. Its methods are
-// called on the session's event loop only.
+// Conn is the part of a connection that a session needs. Its methods are only called on the
+// session's event loop.
 type Conn interface {
-	// Send gives the socket as much of p as it takes now, and returns how much
-	// that was. After an error the connection is of no use.
+	// Send gives the socket as much of p as it takes now, and returns how many bytes that was. It
+	// doesn't keep p. After an error the connection is of no use.
 	Send(p []byte) (n int, err error)
-	// Unacknowledged is how many bytes of what the socket took the peer's kernel
-	// has not acknowledged.
+	// Unacknowledged is how many of the bytes that the socket took have not been acknowledged by
+	// the peer's kernel.
 	Unacknowledged() (int, error)
-	// ShutWrite tells the peer that nothing more will come. What it says can still
-	// be read.
+	// ShutWrite tells the peer that nothing more will come. What the peer says can still be read.
 	ShutWrite()
-	// Drop closes the connection. For one that gnet reads from, OnClose is called
-	// inside.
+	// Drop closes the connection. If gnet reads from it, OnClose is called inside this call.
 	Drop()
 }
 
-// socket is a connection whose incoming side is gnet's to read.
+// socket is a connection that gnet reads from.
 //
-// gnet's Write is not used: what the socket doesn't take, it copies into a
-// buffer without a limit, which nobody can take along when the peer half-closes.
+// It doesn't use gnet's Write, which copies what the socket doesn't take into a buffer without a
+// limit. When the peer half-closes, that buffer is lost.
 type socket struct{ gnet gnet.Conn }
 
 func (c *socket) Send(p []byte) (int, error)   { return sendTo(c.gnet.Fd(), p) }
@@ -39,22 +37,22 @@ func (c *socket) ShutWrite() {
 }
 
 func (c *socket) Drop() {
-	// What fails is the bookkeeping of a connection that is gone either way.
+	// An error concerns only gnet's bookkeeping: the connection is gone either way.
 	_ = c.gnet.EventLoop().Close(c.gnet)
 }
 
-// halfSocket is what is left of a connection whose peer has said that it will
-// send nothing more (shutdown(SHUT_WR), `nc -N`) while it is still owed
-// answers. gnet closes such a connection; this is a duplicate of its socket,
-// which nobody reads.
+// halfSocket is a connection whose peer has said that it will send nothing more (shutdown(SHUT_WR),
+// `nc -N`) while it is still owed something. gnet closes such a connection. This is a duplicate of
+// its socket, which nobody reads.
 //
-// A peer that was killed looks the same until something is written to it, or its system has
-// forgotten the connection (after a minute, on Linux) and says so to a keepalive probe. So what was
-// written counts as taken only when the peer's kernel has acknowledged it.
+// A peer that was killed looks the same until something is written to it, or until its system has
+// forgotten the connection (after a minute on Linux) and answers a keepalive probe so. That is why
+// only what the peer's kernel has acknowledged counts as taken.
 type halfSocket struct{ fd int }
 
 const (
-	// halfKeepAlive is how soon, and how often, a half-closed peer that is owed something is probed.
+	// halfKeepAlive is how soon, and how often, a half-closed peer that is owed something is
+	// probed.
 	halfKeepAlive       = 5 * time.Second
 	halfKeepAliveProbes = 3
 )
@@ -68,8 +66,7 @@ func (c *halfSocket) Send(p []byte) (int, error) { return sendTo(c.fd, p) }
 
 func (c *halfSocket) Unacknowledged() (int, error) {
 	n, err := unacknowledged(c.fd)
-	// The reset of a dead peer must not pass for an acknowledgement, so the
-	// error is asked for last.
+	// Look for an error last: the reset of a dead peer must not pass for an acknowledgement.
 	code, errSocket := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if code != 0 {
 		err = unix.Errno(code)
@@ -81,7 +78,7 @@ func (c *halfSocket) ShutWrite() { _ = unix.Shutdown(c.fd, unix.SHUT_WR) }
 
 func (c *halfSocket) Drop() { _ = unix.Close(c.fd) } // nothing is lost by an error here
 
-// untaken is how many bytes of what the peer was told its system has not acknowledged.
+// untaken is how many bytes of answers the peer's system has not acknowledged, backlog included.
 func (s *Session) untaken() (bytes int, err error) {
 	bytes, err = s.conn.Unacknowledged()
 	if s.backlog != nil {

@@ -7,20 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unacknowledged is how many bytes of a socket the peer has not acknowledged.
+// unacknowledged is how many bytes that were written to a socket the peer has not acknowledged.
 func unacknowledged(fd int) (int, error) { return unix.IoctlGetInt(fd, unix.SIOCOUTQ) }
 
-// limitUnacknowledged ends the connection of a peer that acknowledges nothing
-// for so long, instead of the quarter of an hour that retransmission takes to
-// give up.
+// limitUnacknowledged makes the kernel end the connection when the peer acknowledges nothing for d.
+// Otherwise retransmission goes on for a quarter of an hour.
 func limitUnacknowledged(fd int, d time.Duration) {
-	// Without it a vanished peer is only noticed later.
+	// If this fails, a vanished peer is only noticed later.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 }
 
-// probeSoon has the kernel ask soon, and often, whether the peer is still there.
+// probeSoon makes the kernel ask soon, and often, whether the peer is still there.
 func probeSoon(fd int) {
-	// Without it a vanished peer is only noticed later.
+	// If this fails, a vanished peer is only noticed later.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(halfKeepAlive.Seconds()))
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(halfKeepAlive.Seconds()))
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, halfKeepAliveProbes)
@@ -28,12 +27,13 @@ func probeSoon(fd int) {
 
 // send writes as much of p as the socket takes now. p is not empty.
 //
-// It is send(2): write(2) also looks at the file that a socket is, which is a
-// matter of microseconds when 10,000 sockets have their winners, one after the
-// other, and none of them is in the processor's caches. unix.Sendto doesn't return
-// how much was sent, and unix.SendmsgN takes as long as write(2).
+// It calls send(2), because write(2) also looks at the file that a socket is. That takes
+// microseconds when 10,000 sockets get their winners one after the other, and none of them is in
+// the processor's caches. unix.Sendto doesn't return how much was sent, and unix.SendmsgN takes as
+// long as write(2).
 func send(fd int, p []byte) (int, error) {
-	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

@@ -13,8 +13,8 @@ import (
 	"loteria/engine/lottery"
 )
 
-// An agency that polls on one connection may take longer than the grace to ask again after the draw:
-// it is hung up on later than one that has its winners.
+// An agency that polls on one connection may take longer than the grace to ask again after the
+// draw. The server hangs up on it later than on one that has its winners.
 func TestStayUntilAsked(t *testing.T) {
 	for _, test := range []struct {
 		delivery delivery
@@ -26,13 +26,13 @@ func TestStayUntilAsked(t *testing.T) {
 		for tick := 1; tick <= test.ticks+1; tick++ {
 			lp.hangUp(sess)
 			if shut.ended != (tick > test.ticks) {
-				t.Errorf("its winners are %d; after %d ticks hung up on: %v", test.delivery, tick, shut.ended)
+				t.Errorf("delivery %d; after %d ticks hung up on: %v", test.delivery, tick, shut.ended)
 			}
 		}
 	}
 }
 
-// shutSink is a sink that knows whether our side was ended.
+// shutSink is a sink that notes whether our side was shut.
 type shutSink struct {
 	sink
 	ended bool
@@ -40,8 +40,8 @@ type shutSink struct {
 
 func (s *shutSink) ShutWrite() { s.ended = true }
 
-// An agency that asks late gets all of its time to confirm, from when it was told its winners; once,
-// or it could stay by asking again and again.
+// An agency that asks late gets all of its time to confirm, counted from when it is told its
+// winners. It gets that time only once: otherwise it could stay by asking again and again.
 func TestStayToConfirm(t *testing.T) {
 	shut := new(shutSink)
 	lp, sess := late(t, shut)
@@ -61,8 +61,8 @@ func TestStayToConfirm(t *testing.T) {
 	}
 }
 
-// Winners that come when the time to ask for them has just run out are followed by all of the time
-// to confirm them, and what the agency says then is heard.
+// If winners come just after the time to ask for them has run out, the agency still gets all of its
+// time to confirm them, and is heard.
 func TestStayToConfirmWhatCameLate(t *testing.T) {
 	shut := new(shutSink)
 	lp, sess := late(t, shut)
@@ -89,7 +89,7 @@ func TestStayByOtherQuestions(t *testing.T) {
 	for ; !shut.ended && ticks < 2*most; ticks++ {
 		if sess.phase.hears() {
 			lp.tell(sess, commit.Reply{Kind: commit.Reject, Agency: 1, Code: codec.CodeBetsClosed})
-			sess.unanswered++ // the next one
+			sess.unanswered++ // the next question
 		} else {
 			sess.unanswered = 0
 		}
@@ -100,7 +100,7 @@ func TestStayByOtherQuestions(t *testing.T) {
 	}
 }
 
-// A frame that names agency 0 doesn't make the session nobody's: its time stays bounded.
+// A frame that names agency 0 leaves the session its agency, so its time stays bounded.
 func TestStayAsNobody(t *testing.T) {
 	shut := new(shutSink)
 	lp, sess := late(t, shut)
@@ -109,11 +109,11 @@ func TestStayAsNobody(t *testing.T) {
 		lp.hangUp(sess)
 	}
 	if !shut.ended {
-		t.Error("it is never hung up on")
+		t.Error("the loop never hangs up on it")
 	}
 }
 
-// A receipt that is on its way to the disk when the time is over is acknowledged before the end.
+// If a receipt is on its way to the disk when the time is over, it is acknowledged before the end.
 func TestStayUntilAcknowledged(t *testing.T) {
 	shut := new(shutSink)
 	lp, sess := late(t, shut)
@@ -130,12 +130,12 @@ func TestStayUntilAcknowledged(t *testing.T) {
 		t.Errorf("it was sent %d bytes, not an ACK", shut.bytes)
 	}
 	if lp.hangUp(sess); !shut.ended {
-		t.Error("it stays behind its ACK")
+		t.Error("it stays after its ACK")
 	}
 }
 
-// An agency that takes its winners slowly has its time to confirm behind the last of them. One that
-// takes a byte now and then and asks for more has as long as the slowest agency, and no longer.
+// An agency that takes its winners slowly has its time to confirm after the last of them. One that
+// takes a byte now and then and asks for more has no longer than the slowest legal agency.
 func TestStayAndTrickle(t *testing.T) {
 	const seconds = 20
 	winners := make([]byte, seconds*winnersRateMin)
@@ -147,8 +147,8 @@ func TestStayAndTrickle(t *testing.T) {
 		least, max int // ticks until the session ends
 	}{
 		{"twice as fast as it must", 2 * perTick, false, seconds * 5, seconds*5 + 10},
-		{"a byte in a tick, and asks on", 1, true, seconds * 10, seconds*10 + 30},
-		{"as much as it is told, and asks on", 2 * perTick, true, seconds * 5, seconds*10 + 30},
+		{"a byte in each tick, and asks for more", 1, true, seconds * 10, seconds*10 + 30},
+		{"as fast as it is told, and asks for more", 2 * perTick, true, seconds * 5, seconds*10 + 30},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fake := new(fakeConn)
@@ -190,8 +190,9 @@ func TestStayOnBrokenSocket(t *testing.T) {
 	}
 }
 
-// Who was told its last answer is gone after lingerMax, however slowly its system acknowledges it, and
-// whatever has no answer: nothing more is owed. After the draw its time to confirm comes before that.
+// A peer that was told its last answer is dropped after lingerMax, however slowly its system
+// acknowledges it. Its unanswered frames don't matter: nothing more is owed. After the draw its
+// time to confirm comes first.
 func TestStayBehindTheLastAnswer(t *testing.T) {
 	linger := int(lingerMax / tickPeriodMax)
 	for _, test := range []struct {
@@ -200,8 +201,8 @@ func TestStayBehindTheLastAnswer(t *testing.T) {
 		look    func(*Loop, *Session) // what every tick does
 		want    int                   // ticks until it is gone
 	}{
-		{"everything is in its system", false, (*Loop).checkProgress, linger + 1},
-		{"it takes a byte in a tick", true, (*Loop).hangUp, 5 + linger + 1},
+		{"the socket has taken everything", false, (*Loop).checkProgress, linger + 1},
+		{"a backlog is left after the draw", true, (*Loop).hangUp, 5 + linger + 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fake := &fakeConn{unacked: 1 << 20}
@@ -223,8 +224,8 @@ func TestStayBehindTheLastAnswer(t *testing.T) {
 	}
 }
 
-// late is a loop after the draw with a session of agency 1 on that connection, which has not been told
-// anything. It has five ticks once it has its winners, and ten until then.
+// late makes a loop after the draw with a session of agency 1 on connection c, which has not been
+// told anything. The session may stay five ticks once it has its winners, and ten before that.
 func late(t *testing.T, c Conn) (*Loop, *Session) {
 	t.Helper()
 	cfg := testConfig()
@@ -237,7 +238,7 @@ func late(t *testing.T, c Conn) (*Loop, *Session) {
 	return s.loop, s
 }
 
-// open is a session on that connection.
+// open makes a session on connection c.
 func open(t *testing.T, f *Front, c Conn) *Session {
 	t.Helper()
 	s, broken, ok := f.Admit(Source{})
@@ -249,14 +250,14 @@ func open(t *testing.T, f *Front, c Conn) *Session {
 	return s
 }
 
-// newStages are stages that nobody takes anything from.
+// newStages makes stages that no committer empties.
 func newStages(loops int) []*commit.Stage {
 	return commit.New(nil, lottery.New(lottery.Rules{Agencies: 1}), commit.Settings{
 		Agencies: 1, Loops: loops, QueueBytesMax: 1 << 20,
 	}).Stages()
 }
 
-// tell answers a frame of the session.
+// tell answers a new frame of the session with r.
 func (lp *Loop) tell(s *Session, r commit.Reply) {
 	s.unanswered++
 	r.To = &s.Session

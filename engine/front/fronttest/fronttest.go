@@ -1,5 +1,5 @@
-// Package fronttest stands in for gnet: event loops whose tasks run when a test says so, and the
-// side of a connection that gnet shows to its handler.
+// Package fronttest replaces gnet in tests: event loops whose tasks run when a test says so, and
+// connections as gnet shows them to its handler.
 package fronttest
 
 import (
@@ -10,7 +10,7 @@ import (
 
 // Loop is an event loop. One goroutine owns it.
 type Loop struct {
-	gnet.EventLoop // nil: what the front doesn't use panics
+	gnet.EventLoop // nil: methods that the front doesn't use panic
 	tasks          []gnet.Runnable
 }
 
@@ -23,7 +23,8 @@ func (lp *Loop) Execute(_ context.Context, task gnet.Runnable) error {
 // Busy reports whether tasks are queued.
 func (lp *Loop) Busy() bool { return len(lp.tasks) > 0 }
 
-// Run runs the tasks that are queued now, and tells how many there were. The first error ends it.
+// Run runs the tasks that are queued now, and returns how many there were. The first error ends it,
+// and the tasks after it are lost.
 func (lp *Loop) Run() (int, error) {
 	tasks := lp.tasks
 	lp.tasks = nil
@@ -37,13 +38,13 @@ func (lp *Loop) Run() (int, error) {
 
 // Conn is a connection as gnet shows it to its handler.
 type Conn struct {
-	gnet.Conn // nil: what the front doesn't use panics
+	gnet.Conn // nil: methods that the front doesn't use panic
 	Session   any
-	In        []byte // what the next OnTraffic reads
+	In        []byte // what the next OnTraffic reads; the test owns it
 }
 
 // Context implements gnet.Conn.
 func (c *Conn) Context() any { return c.Session }
 
-// Next implements gnet.Conn: it returns all that has come.
+// Next implements gnet.Conn: it always returns all of In.
 func (c *Conn) Next(int) ([]byte, error) { return c.In, nil }
