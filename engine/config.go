@@ -7,10 +7,10 @@ import (
 	"loteria/engine/settings"
 )
 
-// ErrConfig says that a setting is not legal, and what would be.
+// ErrConfig says that a setting is not legal. An error that wraps it says what would be.
 var ErrConfig = settings.ErrIllegal
 
-// Config is what a server is started with. Package settings says what its tags mean.
+// Config holds the settings of a server. Package settings says what the tags mean.
 type Config struct {
 	Addr                 string        `env:"SERVER_ADDR" envDefault:":12345" help:"address to listen on" legal:"HOST:PORT or :PORT"`
 	Agencies             int           `env:"SERVER_AGENCIES" envDefault:"5" help:"expected agencies: ids 1 to this number" min:"1" max:"100000"`
@@ -33,12 +33,12 @@ type Config struct {
 	// AgencySecretsFile is read by Open.
 	AgencySecretsFile string `env:"SERVER_AGENCY_SECRETS_FILE" help:"the agencies' secrets, a line each: id and secret; each agency then has to prove that it knows its own. None if empty" legal:"a file with a line for each expected agency"`
 
-	// NoExport leaves bets.csv and winners.csv out: `loteria bench` measures the
-	// server, and has no use for gigabytes of CSV. No variable sets it.
+	// NoExport makes the server write no bets.csv and winners.csv: `loteria bench` has no use for
+	// gigabytes of CSV. No variable sets it.
 	NoExport bool
 }
 
-// The values of the settings that are words.
+// The legal values of the settings that are words.
 const (
 	DurabilityFsync = "fsync"
 	DurabilityOS    = "os"
@@ -51,8 +51,8 @@ const (
 // DefaultConfig is the configuration with every setting at its default.
 func DefaultConfig() Config { return settings.Default[Config]() }
 
-// Validate checks every setting and opens nothing. The error wraps ErrConfig
-// and names the first variable that is wrong.
+// Validate checks every setting, but opens nothing. The error wraps ErrConfig and names the first
+// variable that is wrong.
 func (c Config) Validate() error {
 	if err := settings.CheckAddr("SERVER_ADDR", c.Addr, "HOST:PORT or :PORT"); err != nil {
 		return err

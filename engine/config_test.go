@@ -10,7 +10,7 @@ import (
 	"loteria/engine/lottery"
 )
 
-// Bounds that tests are at.
+// Bounds of settings that tests use.
 const (
 	partialBytesLow = 64 << 10
 	timeoutMin      = 50 * time.Millisecond
@@ -23,8 +23,8 @@ func TestConfigDefaultIsLegal(t *testing.T) {
 	}
 }
 
-// The environment of the process changes no default. Where code has a constant, the tag says the
-// same.
+// The environment of the process changes no default. The defaults in the tags are the code's
+// constants.
 func TestDefaultConfig(t *testing.T) {
 	t.Setenv("SERVER_WINDOW", "7")
 	t.Setenv("SERVER_DEADLINE", "2h")
@@ -34,17 +34,17 @@ func TestDefaultConfig(t *testing.T) {
 	}
 	if c.Durability != DurabilityFsync || c.Winners != WinnersPush || c.WinnersScope != ScopeAgency ||
 		c.FrameBytesMax != codec.FrameBytesMaxDefault {
-		t.Errorf("a default is none of the constants: %+v", c)
+		t.Errorf("a default differs from its constant: %+v", c)
 	}
 }
 
-// Every limit, at its edges.
+// Every setting at the edges of what is legal.
 func TestConfigValidate(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		set   func(*Config)
-		wrong string // the variable and value that the error names; empty if it is legal
-		want  string // what is legal
+		wrong string // the variable and value that the error names; empty if the setting is legal
+		want  string // what the error says is legal
 	}{
 		{"port only", func(c *Config) { c.Addr = ":0" }, "", ""},
 		{"host and port", func(c *Config) { c.Addr = "[::1]:12345" }, "", ""},

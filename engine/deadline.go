@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Deadline is until when the draw has to take place: a time, or how long after the server's start.
-// The zero value is none.
+// Deadline is the time by which the draw has to take place: a point in time, or a duration from the
+// server's start. The zero value is no deadline.
 type Deadline struct {
 	at    time.Time
 	after time.Duration
@@ -15,7 +15,8 @@ type Deadline struct {
 
 var errDeadline = errors.New("not a duration and not a time")
 
-// UnmarshalText reads a positive duration as time.ParseDuration has it, or a time as RFC 3339 has it.
+// UnmarshalText reads a positive duration in the format of time.ParseDuration, or a time in that of
+// RFC 3339. After an error the deadline is as it was.
 func (d *Deadline) UnmarshalText(text []byte) error {
 	if after, err := time.ParseDuration(string(text)); err == nil && after > 0 {
 		*d = Deadline{after: after}
@@ -29,7 +30,7 @@ func (d *Deadline) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is the deadline as UnmarshalText reads it; empty if there is none.
+// String returns the deadline in the format that UnmarshalText reads; empty if there is none.
 func (d Deadline) String() string {
 	switch {
 	case !d.at.IsZero():
@@ -40,7 +41,7 @@ func (d Deadline) String() string {
 	return ""
 }
 
-// from is the deadline of a server that was started then; zero if there is none.
+// from is the deadline of a server that started at that time; zero if there is none.
 func (d Deadline) from(started time.Time) time.Time {
 	if d.after > 0 {
 		return started.Add(d.after)

@@ -11,19 +11,19 @@ import (
 const (
 	// missingPeriod is how often the log names the agencies that the server waits for.
 	missingPeriod = 30 * time.Second
-	// missingFew is from when on every report makes the log name those that are left.
+	// missingFew is how few agencies have to be missing for every report to make the log name them.
 	missingFew = 3
 )
 
-// sayMissingNowAndThen names whom the server waits for, once every missingPeriod.
+// sayMissingNowAndThen calls sayMissing once every missingPeriod.
 func (s *Server) sayMissingNowAndThen(now time.Time) {
 	if !now.Before(s.missingNext) {
 		s.sayMissing(now)
 	}
 }
 
-// sayMissing writes the line that names the agencies the server waits for: for their reports, or
-// after the draw until they have their winners.
+// sayMissing logs the agencies that the server waits for: before the draw those that have not
+// reported, after it those that are not known to have their winners.
 func (s *Server) sayMissing(now time.Time) {
 	s.missingNext = now.Add(missingPeriod)
 	action, result := "espera", "in_progress"

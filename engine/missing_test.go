@@ -20,8 +20,8 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// undriven is a server that serves nobody: a test hands requests over in the place of its loops, and
-// says when it commits.
+// undriven is a server without running event loops: a test hands requests over in their place, and
+// says when the server commits.
 type undriven struct {
 	*Server
 	t     *testing.T
@@ -55,7 +55,7 @@ func newUndriven(t *testing.T, agencies int, log *zap.Logger) *undriven {
 	return u
 }
 
-// session is a connection, as the committer knows it.
+// session makes a session without a connection.
 func (u *undriven) session() *front.Session {
 	u.t.Helper()
 	s, _, ok := u.front.Admit(front.Source{})
@@ -65,13 +65,13 @@ func (u *undriven) session() *front.Session {
 	return s
 }
 
-// says hands a request of the session over.
+// says hands over a request of the session.
 func (u *undriven) says(s *front.Session, kind commit.RequestKind, id codec.Agency) {
 	stage := u.committer.Stages()[slices.Index(u.front.Loops(), s.Loop())]
 	stage.Add(commit.Request{Peer: &s.Peer, Kind: kind, Agency: id}, nil, nil)
 }
 
-// answering reports whether a loop has something to do.
+// answering reports whether a loop has answers to send.
 func (u *undriven) answering() bool {
 	return slices.ContainsFunc(u.loops, (*fronttest.Loop).Busy)
 }
@@ -83,7 +83,7 @@ func (u *undriven) commits() {
 	}
 }
 
-// waits are the lines that name the agencies that are missing.
+// waits takes the log's lines and returns those that name the missing agencies.
 func waits(logs *observer.ObservedLogs) (lines []string) {
 	for _, entry := range logs.TakeAll() {
 		if entry.Message == "espera" || entry.Message == "entrega" {
@@ -94,8 +94,8 @@ func waits(logs *observer.ObservedLogs) (lines []string) {
 	return lines
 }
 
-// The log names the agencies that are missing now and then, and with every report when few are left;
-// behind the draw those that don't have their winners.
+// The log names the missing agencies once every missingPeriod, and with every report when few are
+// missing. After the draw it names those that don't have their winners.
 func TestMissingAreNamed(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	u := newUndriven(t, 6, zap.New(core))
@@ -129,14 +129,14 @@ func TestMissingAreNamed(t *testing.T) {
 	wants("fewer, by two at once", "espera in_progress 1 5")
 	u.says(u.session(), commit.GetWinners, 5)
 	u.commits()
-	wants("nobody")
+	wants("none")
 	u.says(one, commit.Received, 1)
 	u.commits()
 	u.sayMissing(u.now)
 	wants("after the draw", "entrega in_progress 5 2, 3, 4, 5, 6")
 }
 
-// syncedCore tells when a log is written out.
+// syncedCore calls onSync when the log is written out.
 type syncedCore struct {
 	zapcore.Core
 	onSync func()
@@ -147,8 +147,8 @@ func (c *syncedCore) Sync() error {
 	return c.Core.Sync()
 }
 
-// The line of the draw is out before any winners leave: whoever kills the server then has a log that
-// tells of it.
+// The log line of the draw is written out before any winners leave. If the server is killed then,
+// its log tells of the draw.
 func TestDrawIsLoggedBeforeWinnersLeave(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	var u *undriven
@@ -167,8 +167,8 @@ func TestDrawIsLoggedBeforeWinnersLeave(t *testing.T) {
 	}
 }
 
-// No answer leaves before its group is durable, nor when it can't be made so. Not even those that need
-// no record, since they may tell of what is in the group.
+// No answer leaves before its group is durable, and none leaves if the group can't be made durable.
+// This includes answers that need no record, because they may tell of what is in the group.
 func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
 	for _, test := range []struct {
 		name  string

@@ -12,14 +12,12 @@ import (
 	"testing"
 )
 
-// mutationsEnv turns TestMutations on: each mutation is compiled, which takes
-// seconds. CI does it.
+// mutationsEnv turns TestMutations on. Compiling a mutation takes seconds. CI sets it.
 //
 //	LOTERIA_MUTATIONS=1 go test ./engine -run Mutations -v
 const mutationsEnv = "LOTERIA_MUTATIONS"
 
-// mutation is the program with one mistake. The simulation has to find it
-// within seeds runs.
+// mutation puts one mistake into the program. The simulation has to find it within seeds runs.
 type mutation struct {
 	name    string
 	changes []change
@@ -28,10 +26,10 @@ type mutation struct {
 
 type change struct {
 	file     string // from this directory
-	old, new string // old stands there exactly once
+	old, new string // old must be in the file exactly once
 }
 
-// tooEarly lets the replies of a kind leave before their group is durable.
+// tooEarly makes the replies of a kind leave before their group is durable.
 func tooEarly(kind string) []change {
 	return []change{{
 		file: "commit/committer.go",
@@ -108,7 +106,7 @@ var mutations = []mutation{
 		seeds: 100000,
 	},
 	{
-		name: "tail rule that cuts an acknowledged record of the last group",
+		name: "the tail rule cuts an acknowledged record of the last group",
 		changes: []change{{
 			file: "ledger/tail.go",
 			old:  "return judgement{refused, d.reason}, nil",
@@ -117,7 +115,7 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
-		name: "tail rule that cuts an acknowledged record of an earlier group",
+		name: "the tail rule cuts an acknowledged record of an earlier group",
 		changes: []change{{
 			file: "ledger/tail.go",
 			old:  "if later != 0 {",
@@ -135,7 +133,7 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
-		name: "an older connection's words count behind a newer one's HELLO",
+		name: "an older connection's messages count after a newer one's HELLO",
 		changes: []change{{
 			file: "lottery/lottery.go",
 			old:  "s.Number < a.fence",
@@ -167,7 +165,7 @@ var mutations = []mutation{
 		seeds: 5000,
 	},
 	{
-		name: "winners count as taken while the peer's system has not all of them",
+		name: "winners count as taken before the peer's system has all of them",
 		changes: []change{{
 			file: "front/handler.go",
 			old:  "if n, err := sess.conn.Unacknowledged(); n == 0 && err == nil {",
@@ -176,7 +174,7 @@ var mutations = []mutation{
 		seeds: 5000,
 	},
 	{
-		name: "winners count as taken while the socket has not all of them",
+		name: "winners count as taken before the socket has all of them",
 		changes: []change{{
 			file: "front/handler.go",
 			old:  "sess.delivery == untaken && sess.backlog == nil {",
@@ -199,7 +197,7 @@ var mutations = []mutation{
 		seeds:   5000,
 	},
 	{
-		name: "who is served is not in the ledger",
+		name: "the ledger does not say which agencies are served",
 		changes: []change{{
 			file: "commit/committer.go",
 			old:  "if len(g.Served) > 0 {",
@@ -208,7 +206,7 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
-		name: "a restart forgets who is served",
+		name: "a restart forgets which agencies are served",
 		changes: []change{{
 			file: "lottery/lottery.go",
 			old:  "case entry == ServedEntry:\n\t\tl.serve(a)",
@@ -217,7 +215,7 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
-		name: "a server that starts after the draw waits for ever for somebody to come",
+		name: "a server that starts after the draw waits for ever for the first agency to come",
 		changes: []change{{
 			file: "commit/exit.go",
 			old:  "case x.open > 0, !drawn && !x.came:",
@@ -226,7 +224,7 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
-		name: "a server ends after the draw, whoever is not served",
+		name: "a server ends after the draw although agencies are not served",
 		changes: []change{{
 			file: "commit/exit.go",
 			old:  "case drawn && x.lottery.Unserved() == 0 && x.absent == 0:",
@@ -253,7 +251,7 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
-		name: "a wrong proof is as good as a right one",
+		name: "a wrong proof is accepted",
 		changes: []change{{
 			file: "front/authentication.go",
 			old:  "case !rd.secrets.verify(s.handshake.agency, s.handshake.nonce, proof):",
@@ -262,7 +260,7 @@ var mutations = []mutation{
 		seeds: 5000,
 	},
 	{
-		name: "a message before the proof is taken",
+		name: "a message before the proof is accepted",
 		changes: []change{{
 			file: "front/authentication.go",
 			old:  "func (s *Session) stranger(rd *reader) bool { return rd.secrets != nil && s.proved == 0 }",
@@ -271,7 +269,7 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
-		name: "an agency sends again what WELCOME has counted",
+		name: "an agency sends again bets that WELCOME has counted",
 		changes: []change{{
 			file: "../agency/window.go",
 			old:  "b.skip(int(stored - b.First))",
@@ -281,14 +279,14 @@ var mutations = []mutation{
 	},
 }
 
-// Every mutation still has its place in the code.
+// Every mutation still finds the code that it changes.
 func TestMutationsApply(t *testing.T) {
 	for _, m := range mutations {
 		t.Run(m.name, func(t *testing.T) { m.overlay(t, t.TempDir()) })
 	}
 }
 
-// The simulation is worth what it would notice.
+// The simulation notices every mutation.
 func TestMutations(t *testing.T) {
 	if os.Getenv(mutationsEnv) == "" {
 		t.Skipf("compiles the package %d times: set %s=1", len(mutations), mutationsEnv)
@@ -313,7 +311,8 @@ func TestMutations(t *testing.T) {
 	}
 }
 
-// overlay writes the mutated files and what tells the go command to use them.
+// overlay writes the mutated files, and the file that tells the go command to use them. It returns
+// the latter's name.
 func (m mutation) overlay(t *testing.T, dir string) (name string) {
 	t.Helper()
 	mutants := map[string]string{}

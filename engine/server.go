@@ -21,12 +21,12 @@ import (
 var (
 	// ErrListen says that the server can't listen on SERVER_ADDR.
 	ErrListen = errors.New("cannot listen")
-	// ErrStorage says that the ledger can't be written. Nothing that was not acknowledged is
+	// ErrStorage says that the ledger or an export can't be written. Only what was acknowledged is
 	// promised.
 	ErrStorage = errors.New("storage failed")
-	// ErrEngine says that the event loops stopped by themselves.
+	// ErrEngine says that the event loops didn't start, or stopped by themselves.
 	ErrEngine = errors.New("event loops stopped")
-	// ErrUnfinished says that the server ended without its goal; see commit.ErrUnfinished.
+	// ErrUnfinished says that the server ended without its goal. See commit.ErrUnfinished.
 	ErrUnfinished = commit.ErrUnfinished
 )
 
@@ -46,36 +46,35 @@ type Server struct {
 	ledger      commit.Log
 	committer   *commit.Committer
 	front       *front.Front
-	listener    net.Listener  // nil if the server was made to be driven, and not to Serve
-	missingNext time.Time     // when the log next names the agencies that are missing
-	exports     chan error    // the result of the export, once; nil before the draw
+	listener    net.Listener  // nil in tests that don't call Serve
+	missingNext time.Time     // when the log next names the missing agencies
+	exports     chan error    // receives the result of the export once; nil before the draw
 	ready       chan struct{} // closed when connections are accepted
 }
 
-// Open validates the configuration, listens on cfg.Addr, reads
-// cfg.AgencySecretsFile, takes the ledger of cfg.DataDir and replays it. Who
-// connects meanwhile waits: nothing is accepted before Serve. An address that is
-// in use leaves the file system as it was. The log is used from many goroutines.
-// The server has to Serve, or else to be closed.
+// Open validates the configuration, listens on cfg.Addr, reads cfg.AgencySecretsFile, takes the
+// ledger of cfg.DataDir and replays it. Peers that connect meanwhile wait: nothing is accepted
+// before Serve. If the address is in use, the file system stays as it was. The log is used from
+// many goroutines. Call Serve or Close on the server.
 //
-// Errors wrap ErrConfig, ErrListen, history.ErrSettings, ledger.ErrLocked,
-// ledger.ErrCorrupt, history.ErrDamaged, ErrStorage, or are the file system's. After an
-// error nothing is left open.
+// Errors wrap ErrConfig, ErrListen, history.ErrSettings, ledger.ErrLocked, ledger.ErrCorrupt,
+// history.ErrDamaged or ErrStorage, or are the file system's. After an error nothing is left open.
 func Open(cfg Config, log *zap.Logger) (*Server, error) {
 	return openListening(cfg, log, environment{})
 }
 
-// environment is what a server takes from the world beside its configuration. The zero value is the
-// real one; a test has one of its own.
+// environment is what a server needs besides its configuration. The zero value is the real one;
+// tests have their own.
 type environment struct {
-	ledger  ledger.Options // the durability is the configuration's
-	openLog openLog        // nil: the ledger's
-	// front is looked at for its clock, timers and nonces, and for secrets in place of the file's.
+	ledger  ledger.Options // the configuration sets the durability
+	openLog openLog        // nil: the ledger of the data directory
+	// front gives the clock, timers and nonces, and the secrets if no file is configured. Its other
+	// fields are ignored.
 	front       front.Config
 	requestsMax int // of a stage; 0 is the default
 }
 
-// openLog takes a log and replays it through visit. It returns where the log was found to end.
+// openLog takes a log, replays it through visit, and returns where it ends.
 type openLog func(visit func(ledger.Record) error) (commit.Log, ledger.Tail, error)
 
 func openListening(cfg Config, log *zap.Logger, env environment) (*Server, error) {
@@ -84,7 +83,8 @@ func openListening(cfg Config, log *zap.Logger, env environment) (*Server, error
 	}
 	listener, err := front.Listen(cfg.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address", ErrListen, cfg.Addr, err)
+		return nil, fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address",
+			ErrListen, cfg.Addr, err)
 	}
 	s, err := open(cfg, log, env)
 	if err != nil {
@@ -94,7 +94,7 @@ func openListening(cfg Config, log *zap.Logger, env environment) (*Server, error
 	return s, nil
 }
 
-// open makes a server that listens on nothing, of a configuration that is legal.
+// open makes a server that doesn't listen. The configuration has to be legal.
 func open(cfg Config, log *zap.Logger, env environment) (*Server, error) {
 	secrets, err := front.OpenSecrets(cfg.AgencySecretsFile, cfg.Agencies, log)
 	if err != nil {
@@ -105,8 +105,9 @@ func open(cfg Config, log *zap.Logger, env environment) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir), zap.Int64("apuestas", state.Bets()),
-		zap.Bool("realizado", state.Drawn()), zap.Duration("duracion", time.Since(started)))
+	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir),
+		zap.Int64("apuestas", state.Bets()), zap.Bool("realizado", state.Drawn()),
+		zap.Duration("duracion", time.Since(started)))
 	loops := cfg.EventLoops
 	if loops == 0 {
 		loops = runtime.NumCPU()
@@ -142,7 +143,8 @@ func open(cfg Config, log *zap.Logger, env environment) (*Server, error) {
 
 // openLedger takes the ledger and replays it.
 func openLedger(cfg Config, log *zap.Logger, env environment) (commit.Log, *lottery.Lottery, error) {
-	state := lottery.New(lottery.Rules{Agencies: cfg.Agencies, Poll: cfg.Winners == WinnersPoll, AllWinners: cfg.WinnersScope == ScopeAll})
+	state := lottery.New(lottery.Rules{Agencies: cfg.Agencies,
+		Poll: cfg.Winners == WinnersPoll, AllWinners: cfg.WinnersScope == ScopeAll})
 	want := history.Settings{Agencies: cfg.Agencies, WinningNumber: cfg.WinningNumber}
 	replayed := history.Replay(state, want)
 	if cfg.Durability == DurabilityOS {
@@ -164,7 +166,8 @@ func openLedger(cfg Config, log *zap.Logger, env environment) (commit.Log, *lott
 		return nil, nil, startError(cfg.DataDir, err)
 	}
 	if tail.Torn {
-		log.Warn("ledger", zap.String("result", "success"), zap.String("archivo", tail.File), zap.Int64("posicion", tail.Offset),
+		log.Warn("ledger", zap.String("result", "success"), zap.String("archivo", tail.File),
+			zap.Int64("posicion", tail.Offset),
 			zap.String("aviso", "an unfinished write, never acknowledged, was cut off here: "+tail.Reason))
 	}
 	if err := finishOpening(led, tail, replayed.Opened, want, state.Drawn()); err != nil {
@@ -173,8 +176,8 @@ func openLedger(cfg Config, log *zap.Logger, env environment) (commit.Log, *lott
 	return led, state, nil
 }
 
-// finishOpening writes what a ledger has to hold that was just opened, and refuses one that lacks
-// its draw.
+// finishOpening refuses a ledger that has lost its draw. It writes the settings to a new ledger,
+// and the seal to one that has its draw but no seal.
 func finishOpening(led commit.Log, tail ledger.Tail, opened bool, want history.Settings, drawn bool) error {
 	if err := history.CheckSealed(tail, drawn); err != nil {
 		return err
@@ -184,7 +187,7 @@ func finishOpening(led commit.Log, tail ledger.Tail, opened bool, want history.S
 	case !opened:
 		err = led.Commit([][]byte{want.AppendRecord(nil)})
 	case drawn && tail.SealedSeq == 0:
-		err = led.Seal() // the server before this one ended at its draw, or knew no seal
+		err = led.Seal() // the last server ended between draw and seal, or knew no seals
 	}
 	if err != nil {
 		return storageError(err)
@@ -195,30 +198,29 @@ func finishOpening(led commit.Log, tail ledger.Tail, opened bool, want history.S
 // Ready is closed when the server accepts connections.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Addr is the address that the server listens on, with the port that it was
-// given for port 0.
+// Addr is the address that the server listens on. For port 0 it has the port that the system chose.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve accepts connections and holds the draw. It returns when the server has
-// ended, for whatever reason, with the address and the ledger released; it may
-// be called once.
+// Serve accepts connections and holds the draw. It returns when the server has ended, and has then
+// released the address and the ledger. It may be called once.
 //
-// It returns nil when every agency is known to have its winners and none that it
-// waits for is connected, and when ctx is done: then what is queued is answered and
-// those who wait are told that there is no draw yet. Errors wrap ErrUnfinished,
-// ErrStorage, ErrEngine or commit.ErrNotLeader.
+// It returns nil when every agency is known to have its winners and the exit rule waits for none.
+// It also returns nil when ctx is done: then what was read is answered, and connections that wait
+// are told that there is no draw yet. Errors wrap ErrUnfinished, ErrStorage, ErrEngine or
+// commit.ErrNotLeader.
 func (s *Server) Serve(ctx context.Context) error {
 	err := s.serve(ctx)
 	s.log.Info("limites", s.front.Limits()...)
-	// How well groups fill is the first thing to look at when throughput
-	// disappoints. `loteria bench` reads this line.
+	// When throughput disappoints, look first at how full the groups are. `loteria bench` reads
+	// this line.
 	total := s.committer.Totals()
-	s.log.Info("ledger", zap.String("result", "success"), zap.Int64("apuestas", s.committer.Lottery().Bets()),
-		zap.Int64("grupos", total.Groups), zap.Int64("bytes", total.Bytes), zap.Int64("grupo_bytes_max", total.GroupBytesMax))
+	s.log.Info("ledger", zap.String("result", "success"),
+		zap.Int64("apuestas", s.committer.Lottery().Bets()), zap.Int64("grupos", total.Groups),
+		zap.Int64("bytes", total.Bytes), zap.Int64("grupo_bytes_max", total.GroupBytesMax))
 	errClose := s.ledger.Close()
 	switch {
 	case errors.Is(errClose, ledger.ErrGone):
-		// In place of err, whatever that is: other errors say that the ledger has what was acknowledged.
+		// It replaces err, because other errors say that the ledger has what was acknowledged.
 		err = storageError(errClose)
 	case errClose != nil && !errors.Is(err, ErrStorage):
 		err = errors.Join(err, storageError(errClose))
@@ -226,8 +228,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	return err
 }
 
-// Close releases the address and the ledger of a server that is not going to
-// Serve.
+// Close releases the address and the ledger of a server on which Serve is not called.
 func (s *Server) Close() error {
 	err := s.ledger.Close()
 	if s.listener != nil {
@@ -260,15 +261,14 @@ func (s *Server) serve(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("%w: %w", ErrEngine, errStop))
 	}
 	if done {
-		// Asked only now: the last groups may have finished what was missing.
+		// Ask only now: the last groups may have brought what was missing.
 		err = errors.Join(err, s.committer.Exit().Result(s.now()))
 	}
 	return errors.Join(err, s.awaitExport())
 }
 
-// commitUntilDone is the committer's loop: it runs until the exit rule says
-// that there is nothing left to do, which is when done is true, ctx is done, or
-// something fails.
+// commitUntilDone is the committer's loop. It returns done if the exit rule or the deadline ends
+// the server. It also returns when ctx is done or something fails.
 func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 	ticks := time.NewTicker(s.front.TickPeriod())
 	defer ticks.Stop()
@@ -282,8 +282,8 @@ func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 		case wait > 0:
 			grace = time.After(wait)
 		}
-		// What has been handed over while a group synced is looked at before a
-		// verdict counts: an agency may be back.
+		// A verdict counts only if nothing waits for the committer: an agency may have come back
+		// while the last group synced.
 		select {
 		case <-s.committer.Wake():
 			if err := s.commit(); err != nil {
@@ -302,8 +302,8 @@ func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 	}
 }
 
-// isAbrupt reports whether a server that meets the error ends without a word to anybody: the event
-// loops have ended, or another holder leads the log and knows what became of the last group.
+// isAbrupt reports whether the server ends without telling its peers: the event loops have ended,
+// or another holder leads the log, and only that one knows what became of the last group.
 func isAbrupt(err error) bool {
 	return errors.Is(err, ErrEngine) || errors.Is(err, commit.ErrNotLeader)
 }
@@ -320,8 +320,8 @@ func (s *Server) hasLoopEnded() bool {
 	}
 }
 
-// commit makes what the loops have handed over durable as one group, and lets its answers go. An
-// error leaves the answers unsent.
+// commit makes what the loops have handed over durable as one group, and then sends its answers.
+// After an error no answer is sent.
 func (s *Server) commit() error {
 	group, err := s.committer.Commit(s.now())
 	for _, id := range group.Reported {
@@ -344,8 +344,9 @@ func (s *Server) commit() error {
 	return nil
 }
 
-// stop ends a server that serves: everything that was taken in is answered, all that wait are told,
-// and the sockets are closed. The front has been told to accept no more.
+// stop ends a serving server: it answers everything that was read, tells the connections that wait,
+// and closes the sockets. If storage has failed, it tells all sessions so instead. Call it after
+// front.StopAccepting.
 func (s *Server) stop(reason error) error {
 	s.front.StopReading()
 	through, loops := s.front.Through()
@@ -363,19 +364,19 @@ func (s *Server) stop(reason error) error {
 	return reason
 }
 
-// dismiss ends all sessions. Without a code, those that wait for the draw are told that it has not
-// taken place; with one, all are told that.
+// dismiss ends all sessions. With CodeNone, those that wait for the draw are told that it has not
+// taken place. Any other code is told to all sessions.
 func (s *Server) dismiss(code codec.Code) {
 	if code == codec.CodeNone {
 		s.front.Deliver(s.committer.Dismiss())
 	}
-	s.committer.Close() // nothing that is said from here on is stored
+	s.committer.Close() // nothing that peers say from here on is stored
 	s.front.Farewell(code)
 }
 
-// commitRest commits until every loop has handed over all that it had taken in before it was told
-// to stop reading. It never waits for a loop without also taking from it. Loops that have ended hand
-// over nothing more.
+// commitRest commits until every loop has handed over what it read before it was told to stop.
+// While it waits for the loops it goes on taking from them, because a loop may be waiting for room.
+// Loops that have ended hand over nothing more.
 func (s *Server) commitRest(through <-chan struct{}, loops int) error {
 	accepted := s.front.Accepted()
 	for loops > 0 || accepted != nil {
@@ -395,35 +396,38 @@ func (s *Server) commitRest(through <-chan struct{}, loops int) error {
 	return s.commit()
 }
 
-// reported says that an agency's report is durable.
+// reported logs that an agency's report is durable.
 func (s *Server) reported(id codec.Agency) {
 	state := s.committer.Lottery()
 	s.log.Info("fin_apuestas", zap.String("result", "success"), zap.Uint32("agencia", uint32(id)),
 		zap.Int64("apuestas", state.Stored(id)), zap.Int("faltan", state.Missing()))
 }
 
-// served says that it is durable that agencies have their winners.
+// served logs that these agencies have their winners, which is durable.
 func (s *Server) served(ids []codec.Agency) {
 	missing := s.committer.Lottery().Unserved() + len(ids)
 	for _, id := range ids {
 		missing--
-		s.log.Info("ganadores_recibidos", zap.String("result", "success"), zap.Uint32("agencia", uint32(id)), zap.Int("faltan", missing))
+		s.log.Info("ganadores_recibidos", zap.String("result", "success"),
+			zap.Uint32("agencia", uint32(id)), zap.Int("faltan", missing))
 	}
 }
 
-// drawn says that the draw is durable.
+// drawn logs that the draw is durable, tells the front, and starts the export.
 func (s *Server) drawn() {
 	s.front.Drawn()
 	state := s.committer.Lottery()
-	s.log.Info("sorteo", zap.String("result", "success"), zap.Int64("apuestas", state.Bets()), zap.Int("cant_ganadores", state.Won()))
-	// Written out before any winners leave: a server that is killed now must not leave agencies with
-	// winners of which its log says nothing. A log that can't be written keeps nobody from the draw.
+	s.log.Info("sorteo", zap.String("result", "success"),
+		zap.Int64("apuestas", state.Bets()), zap.Int("cant_ganadores", state.Won()))
+	// Write the log out before any winners leave. Otherwise a server that is killed now leaves
+	// agencies with winners that its log says nothing of. An error of the log doesn't stop the
+	// draw.
 	_ = s.log.Sync()
 	s.startExport()
 }
 
-// startExport writes bets.csv and winners.csv beside the event loops. After the
-// draw the ledger doesn't change any more.
+// startExport writes bets.csv and winners.csv in another goroutine. After the draw the ledger's
+// bets don't change any more.
 func (s *Server) startExport() {
 	if s.cfg.NoExport {
 		return
@@ -433,7 +437,8 @@ func (s *Server) startExport() {
 		start := time.Now()
 		err := history.ExportFiles(s.ledger.Scan, s.cfg.DataDir)
 		if err == nil {
-			s.log.Info("export", zap.String("result", "success"), zap.String("dir", s.cfg.DataDir), zap.Duration("duracion", time.Since(start)))
+			s.log.Info("export", zap.String("result", "success"),
+				zap.String("dir", s.cfg.DataDir), zap.Duration("duracion", time.Since(start)))
 		}
 		s.exports <- err
 	}()
@@ -444,7 +449,8 @@ func (s *Server) awaitExport() error {
 		return nil
 	}
 	if err := <-s.exports; err != nil {
-		return fmt.Errorf("%w: export: %w: the bets are safe in the ledger; `loteria export` writes them out", ErrStorage, err)
+		return fmt.Errorf("%w: export: %w: the bets are safe in the ledger; `loteria export` writes them out",
+			ErrStorage, err)
 	}
 	return nil
 }

@@ -11,35 +11,32 @@ import (
 	"loteria/codec"
 )
 
-// simAgency is an agency and what is known of its bets. A new one speaks the
-// extension and may have two processes at once; an old one has one process
-// that waits for every answer.
+// simAgency is an agency and what is known of its bets. A new agency speaks the extension and may
+// have two processes at once. An old one has one process, which waits for every answer.
 type simAgency struct {
 	world     *world
 	id        codec.Agency
 	old       bool
-	bets      [][]byte // lines with their '\n'; a bet is told by its document
-	won       []byte   // the winning ones, as they have to arrive
+	bets      [][]byte // lines with their '\n'; the document identifies a bet
+	won       []byte   // the winning lines, as they have to arrive
 	processes []process
-	done      bool   // a process has ended that had the winners
-	winners   []byte // what the processes got; nil if none has
-	// received says that the winners are where they have to be: an old agency's process has read them,
-	// or a new one's has saved them.
+	done      bool   // a process that had the winners has ended
+	winners   []byte // what the processes got; nil if nothing
+	// received says that the winners are where they have to be: a process of an old agency has read
+	// them, or one of a new agency has saved them.
 	received bool
 	// receiptPromised says that the server has acknowledged the receipt.
 	receiptPromised bool
 	uploaded        bool // of an old agency: all bets are acknowledged
-	// newestLink is the last connection that a process of it has opened to say HELLO.
+	// newestLink is the last connection that one of its processes has opened to say HELLO.
 	newestLink int
 
-	// promised is how many bets the server has said are stored, ACK or WELCOME:
-	// noted when the answer leaves the server, whether it arrives or not. An
-	// old agency's are in acked.
+	// promised is how many bets the server has said are stored, in an ACK or WELCOME. It is noted
+	// when the answer leaves the server, whether it arrives or not. For an old agency, see acked.
 	promised int
-	// reportRead says that the server has read GET_WINNERS; reportPromised that it
-	// has answered it.
+	// reportRead says that the server has read GET_WINNERS, reportPromised that it has answered it.
 	reportRead, reportPromised bool
-	// Of an old agency, how often each bet was sent, and how often acknowledged.
+	// Of an old agency: how often each bet was sent, and how often acknowledged.
 	sent, acked []int
 }
 
@@ -49,9 +46,9 @@ type process interface {
 	owner() *simAgency
 	// act does what the process can do by itself.
 	act()
-	// receive takes what the server said.
+	// receive takes bytes that the server has sent.
 	receive(b []byte)
-	// lost says that the connection is gone.
+	// lost tells the process that its connection is gone.
 	lost()
 	// end ends the process.
 	end()
@@ -84,7 +81,7 @@ func (a *simAgency) String() string {
 	return fmt.Sprintf("agency %d: done %v, %d of %d promised, %v", a.id, a.done, a.promised, len(a.bets), a.processes)
 }
 
-// act starts a process if there is none and one is needed, or lets one go on.
+// act lets a process go on, or starts one if there is none and one is needed.
 func (a *simAgency) act() {
 	switch {
 	case len(a.processes) > 0:
@@ -97,8 +94,8 @@ func (a *simAgency) act() {
 	}
 }
 
-// crashProcess kills a process of the agency. Old agencies don't crash while they have bets to
-// send: they have no way to go on afterwards.
+// crashProcess kills a process of the agency. An old agency doesn't crash while it has bets to
+// send, because it could not go on afterwards.
 func (a *simAgency) crashProcess() {
 	if a.old && !a.uploaded || len(a.processes) == 0 {
 		return
@@ -122,7 +119,7 @@ func (a *simAgency) remove(p process) {
 	a.processes = slices.DeleteFunc(a.processes, func(other process) bool { return other == p })
 }
 
-// lines are the bets from first on, count of them.
+// lines returns count bets from first on.
 func (a *simAgency) lines(first, count int) []byte {
 	return bytes.Join(a.bets[first:first+count], nil)
 }
@@ -131,12 +128,12 @@ func (a *simAgency) lines(first, count int) []byte {
 type processEnd struct {
 	agency *simAgency
 	link   *simLink
-	in     []byte // received, not yet a frame
-	number int    // tells the agency's processes apart
+	in     []byte // received, but not a whole frame yet
+	number int    // identifies the process in traces
 
-	// After failures tries without an answer that helps, the next one is at
-	// step retryAt at the earliest. Without it, those who are refused for too many
-	// connections would themselves be the too many.
+	// failures is how many tries in a row have failed. The next one is at step retryAt at the
+	// earliest. Otherwise processes that are refused for too many connections would keep the server
+	// full.
 	failures, retryAt int
 }
 
@@ -153,7 +150,7 @@ func newProcessEnd(a *simAgency) processEnd {
 
 func (c *processEnd) owner() *simAgency { return c.agency }
 
-// frame takes the next whole frame's payload.
+// frame takes the payload of the next whole frame.
 func (c *processEnd) frame() (payload []byte, ok bool) {
 	payload, rest, ok, err := codec.SplitFrame(c.in, codec.ReplyBytesMaxDefault)
 	if err != nil {
@@ -163,7 +160,7 @@ func (c *processEnd) frame() (payload []byte, ok bool) {
 	return payload, ok
 }
 
-// connect is another try to connect, if it is time for one.
+// connect tries to connect if it is time. It reports whether there is a connection.
 func (c *processEnd) connect(p process) bool {
 	w := c.agency.world
 	if c.link == nil && w.step >= c.retryAt {
@@ -190,15 +187,15 @@ func (c *processEnd) hangUp() {
 type newProcess struct {
 	processEnd
 	session *agency.Session
-	// The limits of batches, which differ from one process to the next.
+	// The limits of batches, which differ between processes.
 	batchBets, batchBytes int
 
-	next     int  // bet of the input
+	next     int  // the next bet of the input
 	finished bool // the input's end was seen
-	asking   bool // all is uploaded
+	asking   bool // everything is uploaded
 	hold     bool // the server wants to be asked again
-	saving   bool // it has the winners, and has not saved them
-	confirms bool // it has saved them, and says so
+	saving   bool // it has the winners, but has not saved them
+	confirms bool // it has saved them, and tells the server
 }
 
 func newNewProcess(a *simAgency) *newProcess {
@@ -227,7 +224,7 @@ func (p *newProcess) act() {
 	}
 	if p.saving {
 		if w.chance(50) {
-			return // it takes a while
+			return // saving takes a while
 		}
 		p.saving, p.confirms, p.agency.received = false, true, true
 		p.session.Confirm()
@@ -253,7 +250,7 @@ func (p *newProcess) act() {
 	}
 }
 
-// push reads another batch of the input.
+// push reads another batch from the input.
 func (p *newProcess) push() {
 	if p.next == len(p.agency.bets) {
 		if p.finished {
@@ -292,7 +289,7 @@ func (p *newProcess) receive(in []byte) {
 			w.seen[seenTakenOverTold]++
 			w.tracef("%v was taken over", p)
 			if p.link.id == p.agency.newestLink {
-				w.failf("%v is told that it was taken over, and nobody has connected after it", p)
+				w.failf("%v is told that it was taken over, but no process has connected after it", p)
 			}
 			p.end()
 			return
@@ -342,18 +339,18 @@ func (p *newProcess) end() {
 	p.agency.remove(p)
 }
 
-// oldProcess is an agency written for the old server: it sends, waits, and if
+// oldProcess is a process of an agency that was written for the old server: it sends, waits, and if
 // it gets no answer it can only send the same again.
 type oldProcess struct {
 	processEnd
-	oneMessage bool // a connection for each message
-	newline    bool // after the last bet
+	oneMessage bool // it opens a connection for each message
+	newline    bool // it ends the last bet with '\n'
 	next       int  // the first bet without an ACK
-	count      int  // of the batch that waits for one; 0: none
+	count      int  // bets of the batch that waits for an ACK; 0: none
 	waiting    bool // for an answer, on this connection
 	again      bool // the batch was sent before
-	impatient  bool // it asks for its winners anew, on another connection, after a while
-	stays      bool // it doesn't close when it has its winners, but when the server does
+	impatient  bool // after a while it asks for its winners again, on another connection
+	stays      bool // it closes only when the server does, not when it has its winners
 	over       bool // it has its winners
 }
 
@@ -443,7 +440,7 @@ func (p *oldProcess) receive(in []byte) {
 	case reply.Kind == codec.ReplyError && reply.Code.Closes():
 		p.lost()
 	default:
-		w.failf("%v: %q answers nothing that was asked", p, payload)
+		w.failf("%v: %q is no answer to what was asked", p, payload)
 	}
 }
 
@@ -462,7 +459,7 @@ func (p *oldProcess) end() {
 	p.agency.remove(p)
 }
 
-// got takes the winners that a process has received.
+// got notes the winners that a process has received.
 func (a *simAgency) got(winners []byte) {
 	w := a.world
 	w.tracef("agency %d has its winners: %q", a.id, winners)

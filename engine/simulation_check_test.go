@@ -16,30 +16,29 @@ import (
 	"loteria/engine/lottery"
 )
 
-// audit watches a connection at the server's end: what the server has read of
-// requests and what it has said. An answer counts as a promise from the moment
-// it leaves.
+// audit watches a connection at the server's end: which requests the server has read, and what it
+// has said. An answer counts as a promise from the moment it leaves.
 type audit struct {
-	agency      codec.Agency // 0: a stranger's
-	in, out     []byte       // beginnings of frames
+	agency      codec.Agency // 0: a stranger
+	in, out     []byte       // half frames
 	questions   []question
 	winnersSaid bool
-	proved      bool // it has been told AUTHENTICATED
-	lastSaid    bool // an error that closes: nothing may follow it
+	proved      bool // the server has said AUTHENTICATED
+	lastSaid    bool // the server has said an error that closes: nothing may follow
 
-	owed []codec.Code // to a stranger
+	owed []codec.Code // what a stranger still has to be told, in order
 	deaf bool         // what a stranger says from now on is not read
 
 	challenged bool // a stranger has said AUTH
 }
 
-// question is a request that the server has read and not answered.
+// question is a request that the server has read and not answered yet.
 type question struct {
 	kind         codec.RequestKind
-	first, count int // of bets; of HELLO, count is what was promised before
+	first, count int // of bets; of HELLO: count is how many bets were promised before
 }
 
-// asked takes what the server reads.
+// asked takes the bytes that the server reads.
 func (a *audit) asked(c *simConn, b []byte) {
 	if a.agency == 0 {
 		a.strangeAsked(c, b)
@@ -73,7 +72,7 @@ func (a *audit) asked(c *simConn, b []byte) {
 	}
 }
 
-// simIndex is which of its agency's bets a line begins with.
+// simIndex is the index, among its agency's bets, of the first bet in line.
 func simIndex(line []byte) int {
 	fields := bytes.SplitN(line, []byte{'|'}, 4)
 	n, err := strconv.Atoi(string(fields[2]))
@@ -83,7 +82,7 @@ func simIndex(line []byte) int {
 	return n - simDocument
 }
 
-// answered takes what the server says.
+// answered takes the bytes that the server says.
 func (a *audit) answered(c *simConn, b []byte) {
 	w := c.link.world
 	a.out = append(a.out, b...)
@@ -97,7 +96,7 @@ func (a *audit) answered(c *simConn, b []byte) {
 		}
 		a.out = rest
 		if a.lastSaid {
-			w.failf("link %d: %q behind the last answer", c.link.id, payload)
+			w.failf("link %d: %q after the last answer", c.link.id, payload)
 		}
 		reply, err := codec.ParseReply(payload)
 		if err != nil {
@@ -115,7 +114,7 @@ func (a *audit) answer(c *simConn, reply codec.Reply) {
 	w := c.link.world
 	owner := w.agencies[a.agency-1]
 	if guarded := reply.Kind == codec.ReplyAck || reply.Kind == codec.ReplyWelcome || reply.Kind == codec.ReplyWinners; guarded && w.guard != nil && !a.proved {
-		w.failf("link %d: %+v for who has not authenticated", c.link.id, reply)
+		w.failf("link %d: %+v for an agency that has not authenticated", c.link.id, reply)
 	}
 	switch reply.Kind {
 	case codec.ReplyChallenge:
@@ -166,8 +165,8 @@ func (a *audit) refused(c *simConn, owner *simAgency, code codec.Code) {
 		w.seen[seenTimeout]++
 	case codec.CodeAgencyTakenOver, codec.CodeStorage:
 	case codec.CodeBetsClosed:
-		// An old agency that doesn't know what became of a batch sends it again,
-		// and its first try may be read when all is over.
+		// An old agency that doesn't know what became of a batch sends it again. The server may
+		// read its first try after the agency has reported.
 		if a.take(c, codec.RequestBets, code.String()); !owner.old {
 			w.failf("link %d: %v", c.link.id, code)
 		}
@@ -176,8 +175,8 @@ func (a *audit) refused(c *simConn, owner *simAgency, code codec.Code) {
 	}
 }
 
-// take finds the question that an answer belongs to: the oldest one, but for
-// GET_WINNERS, whose answer may come later.
+// take removes and returns the question that an answer belongs to. It is the oldest one, except
+// that the answer to GET_WINNERS may come later.
 func (a *audit) take(c *simConn, kind codec.RequestKind, answer string) question {
 	for i, q := range a.questions {
 		if q.kind == kind || kind == codec.RequestBets && q.kind == codec.RequestReceived {
@@ -188,7 +187,7 @@ func (a *audit) take(c *simConn, kind codec.RequestKind, answer string) question
 			break
 		}
 	}
-	c.link.world.failf("link %d: %s, which is not what is to be answered: %+v", c.link.id, answer, a.questions)
+	c.link.world.failf("link %d: %s answers none of the questions %+v", c.link.id, answer, a.questions)
 	panic("unreachable")
 }
 
@@ -206,8 +205,7 @@ func (a *simAgency) promise(first, count int) {
 	a.promised = max(a.promised, first+count)
 }
 
-// checkQuiet looks at what a server keeps of connections when all of them are
-// closed: nothing.
+// checkQuiet checks that a server keeps nothing of connections when all of them are closed.
 func (w *world) checkQuiet() {
 	w.chaosUntil = w.step
 	for len(w.strangers) > 0 {
@@ -241,10 +239,10 @@ func (w *world) checkQuiet() {
 	}
 }
 
-// quiet reports whether nothing is left that could happen by itself.
+// quiet reports whether all connections are gone and the loops have nothing to do.
 func (w *world) quiet() bool { return len(w.links) == 0 && w.handedOver() }
 
-// checkLoop looks at the bounds of a loop's memory.
+// checkLoop checks the bounds of a loop's memory.
 func (w *world) checkLoop(lp *simLoop) {
 	if w.server == nil {
 		return
@@ -255,7 +253,8 @@ func (w *world) checkLoop(lp *simLoop) {
 		w.failf("%d bytes of half frames are held, the limit is %d", held, w.cfg.PartialBytesMax)
 	}
 	for _, c := range lp.conns {
-		if n := c.session().Unanswered(); n > w.cfg.Window+1 { // one for the message that breaks it
+		// One more is for the error that ends the session.
+		if n := c.session().Unanswered(); n > w.cfg.Window+1 {
 			w.failf("a session has %d unanswered frames, the window is %d", n, w.cfg.Window)
 		}
 	}
@@ -275,8 +274,7 @@ func (w *world) newContents() *contents {
 	return &contents{stored: make([][]int, n), won: make([][]byte, n), reported: make([]bool, n), served: make([]bool, n)}
 }
 
-// visit is how the contents are read: independently of the lottery, a line at
-// a time.
+// visit returns a function that reads records into c: a line at a time, and without the lottery.
 func (w *world) visit(c *contents) func(ledger.Record) error {
 	reader := &history.Reader{
 		OnBets: func(id codec.Agency, count int, payload []byte, _ ledger.Checksum) error {
@@ -329,7 +327,7 @@ func (w *world) readLedger() *contents {
 
 func (c *contents) drawn() bool { return !slices.Contains(c.reported, false) }
 
-// checkRecovered looks at what a start has found: all that was promised.
+// checkRecovered checks that a start has found everything that was promised.
 func (w *world) checkRecovered() {
 	c := w.readLedger()
 	for i, a := range w.agencies {
@@ -338,7 +336,7 @@ func (w *world) checkRecovered() {
 		case a.reportPromised && !c.reported[i]:
 			w.failf("the report of agency %d is lost", a.id)
 		case c.reported[i] && !a.reportRead:
-			w.failf("agency %d is in the ledger as having reported, and has not", a.id)
+			w.failf("the ledger says that agency %d has reported, but it has not", a.id)
 		case a.receiptPromised && !c.served[i]:
 			w.failf("the receipt of agency %d is lost", a.id)
 		case c.served[i] != w.server.committer.Lottery().Served(a.id):
@@ -352,7 +350,7 @@ func (w *world) checkRecovered() {
 	}
 }
 
-// checkStored looks at one agency's bets in the ledger.
+// checkStored checks one agency's bets in the ledger.
 func (w *world) checkStored(a *simAgency, stored []int) {
 	if a.old {
 		times := make([]int, len(a.bets))
@@ -376,8 +374,8 @@ func (w *world) checkStored(a *simAgency, stored []int) {
 	}
 }
 
-// checkDraw looks at a draw that was just announced: the only one, and after
-// the last report.
+// checkDraw checks that a draw that was just announced is the only one, and comes after all
+// reports.
 func (w *world) checkDraw() {
 	if w.drawn > 1 {
 		w.failf("a second draw")
@@ -392,29 +390,31 @@ func (w *world) checkDraw() {
 	}
 }
 
-// checkServed looks at whom the server takes for served: agencies that have received their winners.
+// checkServed checks that all agencies that the server takes for served have received their
+// winners.
 func (w *world) checkServed() {
 	for _, a := range w.agencies {
 		if w.server.committer.Lottery().Served(a.id) && !a.received {
-			w.failf("the server takes agency %d for served, which has not received its winners", a.id)
+			w.failf("the server takes agency %d for served, but it has not received its winners", a.id)
 		}
 	}
 }
 
-// checkGoal looks at a server that says it is done: each agency has received its winners.
+// checkGoal checks that every agency has received its winners when a server says it has reached its
+// goal.
 func (w *world) checkGoal() {
 	for _, a := range w.agencies {
 		if !a.received {
-			w.failf("the server ends with its goal, and agency %d has not received its winners", a.id)
+			w.failf("the server ends with its goal, but agency %d has not received its winners", a.id)
 		}
 	}
 }
 
-// checkUnfinished looks at a server that names the agencies that are missing.
+// checkUnfinished checks that a server that ends without its goal names the right agencies.
 func (w *world) checkUnfinished(err error) {
 	var unfinished *commit.UnfinishedError
 	if !errors.As(err, &unfinished) {
-		w.failf("%v names nobody", err)
+		w.failf("%v names no agencies", err)
 	}
 	c := w.readLedger()
 	for i, a := range w.agencies {
@@ -423,15 +423,15 @@ func (w *world) checkUnfinished(err error) {
 			there = c.served[i]
 		}
 		if named := slices.Contains(unfinished.Missing, a.id); named == there {
-			w.failf("the server ends with %q, and agency %d is there: %v", err, a.id, there)
+			w.failf("the server ends with %q; agency %d has reported or is served: %v", err, a.id, there)
 		}
 		if unfinished.Drawn && a.receiptPromised && !there {
-			w.failf("the server ends with %q, and has acknowledged the receipt of agency %d", err, a.id)
+			w.failf("the server ends with %q, but has acknowledged the receipt of agency %d", err, a.id)
 		}
 	}
 }
 
-// checkLastStart starts the server once more, to which nobody comes: it must end by itself.
+// checkLastStart starts the server once more. No agency comes, and the server must end by itself.
 func (w *world) checkLastStart() {
 	w.chaosUntil = w.step
 	for w.server == nil {
@@ -439,25 +439,25 @@ func (w *world) checkLastStart() {
 	}
 	for last := w.now.Add(timeoutMax); w.server != nil; w.tick() {
 		if w.now.After(last) {
-			w.failf("the server doesn't end after the draw, and nobody comes")
+			w.failf("no agency comes after the draw, but the server doesn't end")
 		}
 		w.now = w.now.Add(simStepPeriod)
 	}
 	c := w.readLedger()
 	for i, a := range w.agencies {
 		if !a.old && !c.served[i] {
-			w.failf("agency %d has ended, and is not served", a.id)
+			w.failf("agency %d has ended, but is not served", a.id)
 		}
 	}
 }
 
-// checkEnd looks at a run in which every agency has its winners.
+// checkEnd checks a run in which every agency has its winners.
 func (w *world) checkEnd() {
 	w.checkQuiet()
 	w.checkLastStart()
 	c := w.readLedger()
 	if !c.drawn() {
-		w.failf("all agencies have winners, and there was no draw")
+		w.failf("all agencies have winners, but there was no draw")
 	}
 	for i, a := range w.agencies {
 		w.checkStored(a, c.stored[i])
@@ -480,7 +480,7 @@ func (w *world) checkEnd() {
 	w.checkDamage(c, written)
 }
 
-// checkReplay looks at whether a replay comes to the same state.
+// checkReplay checks that a replay leads to the same state.
 func (w *world) checkReplay(c *contents) {
 	if w.server != nil {
 		w.serverGone()
@@ -499,12 +499,12 @@ func (w *world) checkReplay(c *contents) {
 	}
 }
 
-// checkDamage breaks the disk in a way that no crash does: a bit of something
-// acknowledged flips, or a sector of it that had been synced is as it was
-// before. The ledger may refuse that, and must not lose anything.
+// checkDamage damages the disk in a way that no crash does: it flips a bit, or clears acknowledged
+// bytes of a sector that had been synced. The ledger may refuse to open, but must not lose
+// anything.
 func (w *world) checkDamage(c *contents, written []stretch) {
 	if w.chance(50) {
-		// As before the draw: the seal alone would have the damage refused.
+		// Remove the seal, which alone would make the ledger refuse the damage.
 		if err := w.disk.Remove(filepath.Join(history.Dir(simDir), simSeal)); err != nil {
 			w.failf("the ledger of a drawn lottery: %v", err)
 		}
@@ -528,9 +528,9 @@ func (w *world) checkDamage(c *contents, written []stretch) {
 	}
 }
 
-// damage does it, and says where. What a sector of the last group misses may
-// never have been acknowledged, so a sector is lost only before the last two
-// groups; with SERVER_DURABILITY=os, all is one group.
+// damage does the damage, and returns where. It loses sectors only before the last two groups,
+// because what is missing of the last group may never have been acknowledged. With
+// SERVER_DURABILITY=os it loses none, because then everything counts as one group.
 func (w *world) damage(written []stretch) (name string, offset int64, size int) {
 	old := withoutLastCommit(withoutLastCommit(written))
 	if len(old) > 0 && !w.volatile && w.chance(50) {

@@ -9,19 +9,19 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// simDisk is the disk of a run. While the committer writes to it, the rest of
-// the world goes on, and what is written is noted.
+// simDisk is the disk of a run. While the committer writes to it, the rest of the world goes on. It
+// notes where records are written.
 type simDisk struct {
 	*ledgertest.FS
 	world *world
 	dead  bool // the failure that breakAt chose ends the process
-	// written are the stretches of this life's groups, by commit; the last one
-	// is the group that is being written.
+	// written are the stretches of this life's groups, in order of their commits. The last group
+	// may still be being written.
 	written []stretch
 	commit  int
 }
 
-// stretch is where records were written.
+// stretch is a place where records were written.
 type stretch struct {
 	commit     int
 	name       string
@@ -30,8 +30,8 @@ type stretch struct {
 
 func newSimDisk(w *world) *simDisk { return &simDisk{FS: ledgertest.NewFS(w.rng.Uint64()), world: w} }
 
-// breakAt makes the n-th operation from now on fail; if dead, the process ends
-// there, and every later one fails too.
+// breakAt makes the n-th operation from now on fail. If dead, the process ends there, and every
+// later operation fails, too.
 func (d *simDisk) breakAt(n int, dead bool) {
 	d.dead = dead
 	d.Break(ledgertest.Fault{N: n, Dead: dead})
@@ -79,10 +79,11 @@ func (f *simFile) WriteAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// segmentHeaderBytes is what a segment begins with; see package ledger.
+// segmentHeaderBytes is the length of a segment's header. See package ledger.
 const segmentHeaderBytes = 64
 
-// note notes the records of a write. It is of whole blocks, so older ones may stand before them and zeros behind.
+// note notes the records of a write. A write is of whole blocks, so older records may come before
+// the new ones, and zeros after them.
 func (d *simDisk) note(name string, p []byte, offset int64) {
 	records := len(bytes.TrimRight(p, "\x00"))
 	s := stretch{d.commit, name, max(offset, segmentHeaderBytes), offset + int64(ledger.RecordBytes(records)-ledger.RecordBytes(0))}

@@ -8,23 +8,22 @@ import (
 	"loteria/engine/front"
 )
 
-// simGuard is what a draw has whose agencies authenticate; nil is one whose
-// agencies don't. It decides by a PCG of its own, so that the other draws are
-// those that they would be without it.
+// simGuard is the secrets and nonces of a draw in which agencies authenticate; nil in other draws.
+// It has its own PCG, so the other draws are the same as they would be without it.
 type simGuard struct {
 	rng     *rand.Rand
 	secrets []codec.Secret // by agency
 	decoy   codec.Secret
 }
 
-// simGuarded is how many draws have a guarded one among them.
+// One draw of simGuarded is guarded.
 const simGuarded = 4
 
-// simProofTakes is how much longer than to say a first word it takes to
-// authenticate: a server that gives less time would never be spoken to.
+// simProofTakes is how many times as long authenticating takes as a first message. With less time,
+// no agency could ever speak to the server.
 const simProofTakes = 100
 
-// An agency's questions that the codec knows as no requests.
+// An agency's questions that are no requests to the codec.
 const (
 	simAuth codec.RequestKind = 1<<7 + iota
 	simProof
@@ -49,7 +48,7 @@ func newSimGuard(seed uint64) *simGuard {
 	return g
 }
 
-// watch has a front's sessions authenticate.
+// watch makes a front require authentication, if the draw is guarded.
 func (g *simGuard) watch(cfg *front.Config) {
 	if g != nil {
 		cfg.Secrets, cfg.Nonce = front.NewSecrets(g.secrets, g.decoy), g.nonce
@@ -63,7 +62,7 @@ func (g *simGuard) nonce() (n codec.Nonce) {
 	return n
 }
 
-// secret is an agency's; none if it needs none.
+// secret is the agency's secret; zero if the draw is not guarded.
 func (g *simGuard) secret(id codec.Agency) codec.Secret {
 	if g == nil {
 		return codec.Secret{}
@@ -71,7 +70,7 @@ func (g *simGuard) secret(id codec.Agency) codec.Secret {
 	return g.secrets[id-1]
 }
 
-// guardedFrames are what strangers say beside strangeFrames.
+// guardedFrames are what strangers say in a guarded draw.
 var guardedFrames = append([]string{
 	"6\nAUTH|1", "7\nAUTH|99", "7\nAUTH|01", fmt.Sprintf("70\nPROOF|%064x", 1),
 	"6\nAUTH|170\nPROOF|" + fmt.Sprintf("%064x", 1), "6\nAUTH|113\nGET_WINNERS|1", "13\nGET_WINNERS|1", "7\nHELLO|1",
@@ -84,7 +83,7 @@ func (g *simGuard) strangeFrames() []string {
 	return guardedFrames
 }
 
-// guarded is what a stranger is owed for a message; CodeNone is a challenge.
+// guarded is what a stranger has to be answered in a guarded draw; CodeNone is a challenge.
 func (a *audit) guarded(payload []byte) codec.Code {
 	_, isAuth := codec.ParseAuth(payload)
 	_, isProof := codec.ParseProof(payload)

@@ -17,11 +17,11 @@ var errReset = errors.New("connection reset by peer")
 
 // simPipe is one direction of a connection.
 type simPipe struct {
-	inFlight []byte // in order; the reader has not got them yet
-	arrived  int    // so many of them are with the reader's system, which has acknowledged them
+	inFlight []byte // written, but not read yet, in order
+	arrived  int    // how many of them the reader's system has acknowledged
 	lost     int    // bytes that were written and will never arrive
-	ended    bool   // nothing is added any more; behind inFlight is the end
-	reset    bool   // the end is a reset, or no end was heard of: something was lost
+	ended    bool   // nothing more is added: the end comes after inFlight
+	reset    bool   // the end is a reset: something may be lost
 	unread   bool   // the reader is gone
 }
 
@@ -33,7 +33,7 @@ func (p *simPipe) write(b []byte) {
 	p.inFlight = append(p.inFlight, b...)
 }
 
-// arrive lets the reader's system have some of what is in flight, or all.
+// arrive makes the reader's system acknowledge some of what is in flight, or all.
 func (p *simPipe) arrive(w *world) {
 	more := len(p.inFlight) - p.arrived
 	if w.chance(20) {
@@ -42,10 +42,10 @@ func (p *simPipe) arrive(w *world) {
 	p.arrived += more
 }
 
-// unacknowledged is how many of the written bytes the reader's system doesn't have.
+// unacknowledged is how many of the written bytes the reader's system has not acknowledged.
 func (p *simPipe) unacknowledged() int { return len(p.inFlight) - p.arrived + p.lost }
 
-// lose ends the pipe, and a part of what is in flight is never delivered.
+// lose ends the pipe. A part of what is in flight is never delivered.
 func (p *simPipe) lose(w *world) {
 	p.ended, p.reset = true, true
 	arrives := p.arrived + w.rng.IntN(len(p.inFlight)-p.arrived+1)
@@ -53,7 +53,7 @@ func (p *simPipe) lose(w *world) {
 	p.inFlight = p.inFlight[:arrives]
 }
 
-// read takes up to n bytes.
+// read takes n bytes.
 func (p *simPipe) read(n int) []byte {
 	b := p.inFlight[:n:n]
 	p.inFlight = p.inFlight[n:]
@@ -61,7 +61,8 @@ func (p *simPipe) read(n int) []byte {
 	return b
 }
 
-// hangUp is the reader's: it reads nothing more. It reports whether it had read all that had come.
+// hangUp is called by the reader, which reads nothing more. It reports whether nothing was left
+// unread.
 func (p *simPipe) hangUp() (readAll bool) {
 	readAll = len(p.inFlight) == 0
 	p.lost += len(p.inFlight) - p.arrived
@@ -73,7 +74,7 @@ func (p *simPipe) hangUp() (readAll bool) {
 type simLink struct {
 	world              *world
 	id                 int
-	slow               bool     // as long as things break
+	slow               bool     // it rarely gets a turn as long as things break
 	process            process  // nil when the agency's end is closed
 	conn               *simConn // nil when the server's end is closed
 	toServer, toAgency simPipe
@@ -110,7 +111,7 @@ func (w *world) connect(p process) *simLink {
 	return l
 }
 
-// refuse is the acceptor's.
+// refuse does what the acceptor does with one connection too many.
 func (w *world) refuse(l *simLink) {
 	w.seen[seenTooMany]++
 	w.links = append(w.links, l)
@@ -119,7 +120,7 @@ func (w *world) refuse(l *simLink) {
 	l.toAgency.ended, l.toServer.unread = true, true
 }
 
-// cut breaks a connection: each end hears of it after what still comes through.
+// cut breaks a connection. Each end learns of it after what still comes through.
 func (l *simLink) cut() {
 	l.world.tracef("link %d is cut", l.id)
 	l.world.seen[seenCut]++
@@ -127,8 +128,8 @@ func (l *simLink) cut() {
 	l.toAgency.lose(l.world)
 }
 
-// hangUp closes the agency's end. Its system tells the server so with a FIN if everything was read that
-// had come, else with a reset; the network may lose what it still has of the connection.
+// hangUp closes the agency's end. Its system sends a FIN if it had read everything, else a reset.
+// In either case the network may lose what is still in flight.
 func (l *simLink) hangUp() {
 	w := l.world
 	l.process = nil
@@ -146,7 +147,7 @@ func (l *simLink) hangUp() {
 	l.forget()
 }
 
-// forget drops a connection that both ends have closed.
+// forget removes a connection once both ends have closed it.
 func (l *simLink) forget() {
 	if l.process != nil || l.conn != nil {
 		return
@@ -159,7 +160,7 @@ func (l *simLink) forget() {
 	}
 }
 
-// somewhere visits links from a random one on until one is of use.
+// somewhere offers the links to use, from a random one on, until it returns true.
 func (w *world) somewhere(use func(*simLink) bool) {
 	if len(w.links) == 0 {
 		return
@@ -175,7 +176,7 @@ func (w *world) somewhere(use func(*simLink) bool) {
 	}
 }
 
-// deliverToServer lets an event loop read from a socket that has something.
+// deliverToServer lets an event loop read from a socket that has bytes or an end.
 func (w *world) deliverToServer() {
 	w.somewhere(func(l *simLink) bool {
 		c, p := l.conn, &l.toServer
@@ -213,7 +214,7 @@ func (w *world) deliverToServer() {
 	})
 }
 
-// portion is how many of n bytes come at once.
+// portion picks how many of n bytes come at once.
 func (w *world) portion(n int) int {
 	switch w.rng.IntN(4) {
 	case 0:
@@ -244,7 +245,7 @@ func (w *world) deliverToAgency() {
 	})
 }
 
-// acknowledge lets something arrive at an agency's system.
+// acknowledge lets bytes arrive at an agency's system.
 func (w *world) acknowledge() {
 	w.somewhere(func(l *simLink) bool {
 		l.toAgency.arrive(w)
@@ -264,9 +265,8 @@ func (w *world) takeFromSocket() {
 	})
 }
 
-// simConn is the server's end of a connection: to the handler as gnet gives
-// it, what the handler doesn't use is nil and would panic; to its session as the
-// socket.
+// simConn is the server's end of a connection. To the handler it is gnet's connection, to the
+// session it is the socket.
 type simConn struct {
 	fronttest.Conn
 	link   *simLink
@@ -312,10 +312,10 @@ func (c *simConn) Send(b []byte) (int, error) {
 	return n, nil
 }
 
-// Drop closes the server's end at its own wish.
+// Drop closes the server's end because the server wants to.
 func (c *simConn) Drop() { c.closeFor(nil) }
 
-// closeFor closes the server's end: err is what reading said, if anything.
+// closeFor closes the server's end. err is the error of reading, or nil.
 func (c *simConn) closeFor(err error) {
 	if c.closed {
 		return
@@ -329,7 +329,7 @@ func (c *simConn) closeFor(err error) {
 	l.serverGone(len(l.toServer.inFlight) > 0)
 }
 
-// serverGone closes the server's end; with a reset, answers can get lost.
+// serverGone closes the server's end. With a reset, answers can get lost.
 func (l *simLink) serverGone(reset bool) {
 	if reset {
 		l.toAgency.lose(l.world)
@@ -341,8 +341,8 @@ func (l *simLink) serverGone(reset bool) {
 	l.forget()
 }
 
-// fits reports whether the loop can hand over all that these bytes would
-// complete: a loop that can't would wait for the committer.
+// fits reports whether the loop can hand over all messages that b would complete, without waiting
+// for the committer.
 func (c *simConn) fits(b []byte) bool {
 	records, count := 0, 0
 	for rest := append(c.audit.in[:len(c.audit.in):len(c.audit.in)], b...); ; count++ {
@@ -352,7 +352,7 @@ func (c *simConn) fits(b []byte) bool {
 		}
 		records, rest = records+len(payload)+40, after
 	}
-	// An intake that is empty may get over its limit by one record.
+	// One record may take an empty intake over its limit.
 	return count == 0 || c.loop.stage.HasRoom(count+len(c.loop.conns)+2, records) && (count == 1 || records <= c.link.world.stageBytes)
 }
 
@@ -374,8 +374,8 @@ func (lp *simLoop) remove(c *simConn) {
 	}
 }
 
-// ready reports whether the loop could hand over that many requests without waiting for the
-// committer.
+// ready reports whether the loop could hand over that many requests, and two for each connection,
+// without waiting for the committer.
 func (w *world) ready(lp *simLoop, requests int) bool {
 	return lp.stage.HasRoom(requests+2*len(lp.conns), 0)
 }

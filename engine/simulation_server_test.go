@@ -18,8 +18,7 @@ const (
 	simPartialBytes = 4 << 10 // what a short half frame takes
 )
 
-// start begins another life of the server, with limits of its own, on the same
-// ledger.
+// start begins another life of the server on the same ledger, with new limits.
 func (w *world) start() {
 	w.life++
 	cfg := DefaultConfig()
@@ -50,8 +49,8 @@ func (w *world) start() {
 	}
 	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
 	if w.chance(20) {
-		// An intake may be over its limit by one record, and behind that record half frames may be
-		// refused in the same read: for that there must be room, since nobody else runs meanwhile.
+		// One record may fill an intake, and after it the same read may refuse half frames. There
+		// must be room for that, because nothing else runs meanwhile.
 		stageBytes = max(stageBytes, 2*cfg.FrameBytesMax)
 		cfg.PartialBytesMax = int64(w.between(1, 3) * simPartialBytes)
 	}
@@ -62,7 +61,7 @@ func (w *world) start() {
 		requestsMax: simStageRequests,
 		front: front.Config{
 			Now:   func() time.Time { return w.now },
-			Later: func(_ time.Duration, f func()) { f() }, // what it posts, a loop does some time
+			Later: func(_ time.Duration, f func()) { f() }, // f only posts: a loop acts later
 		},
 	}
 	w.guard.watch(&env.front)
@@ -143,20 +142,19 @@ func (w *world) commit() {
 	w.verdict()
 }
 
-// meanwhile is what happens to the others while the committer waits for the
-// disk.
+// meanwhile lets the rest of the world go on while the committer waits for the disk.
 func (w *world) meanwhile() {
 	if !w.committing {
 		return
 	}
-	w.committing = false // what is nested must not nest again
+	w.committing = false // no nesting
 	for w.chance(60) {
 		w.goOn()
 	}
 	w.committing = true
 }
 
-// tick is the server's ticker.
+// tick does what the server does at a tick.
 func (w *world) tick() {
 	if w.server == nil {
 		return
@@ -191,8 +189,8 @@ func (w *world) verdict() {
 	w.serverGone()
 }
 
-// signal is SIGTERM: what was said is answered, those who wait are told that
-// there is no draw, and the process ends. It goes as Server.stop does.
+// signal is SIGTERM: what was read is answered, agencies that wait are told that there is no draw,
+// and the process ends. It does the same as Server.stop.
 func (w *world) signal() {
 	s := w.server
 	w.seen[seenSignal]++
@@ -208,7 +206,7 @@ func (w *world) signal() {
 		w.commit()
 	}
 	if w.server != s {
-		return // it has crashed meanwhile, or ended for another reason
+		return // it has crashed, or ended for another reason
 	}
 	w.farewell(codec.CodeNone)
 	if err := s.ledger.Close(); err != nil && !w.disk.broken() {
@@ -217,8 +215,7 @@ func (w *world) signal() {
 	w.serverGone()
 }
 
-// handedOver reports whether the loops have done and handed over all they had
-// to.
+// handedOver reports whether the loops have nothing to do and the committer has taken everything.
 func (w *world) handedOver() bool {
 	for _, lp := range w.loops {
 		if lp.Busy() {
@@ -228,7 +225,7 @@ func (w *world) handedOver() bool {
 	return len(w.server.committer.Wake()) == 0
 }
 
-// farewell ends all sessions and lets the loops tell them.
+// farewell ends all sessions, and lets the loops tell their peers.
 func (w *world) farewell(code codec.Code) {
 	w.dismissing = true
 	w.server.dismiss(code)
@@ -240,8 +237,8 @@ func (w *world) farewell(code codec.Code) {
 	w.dismissing = false
 }
 
-// serverGone ends the server's process: its connections break, its memory is
-// gone. The machine may crash with it.
+// serverGone ends the server's process: its connections break, and its memory is gone. The machine
+// may crash with it.
 func (w *world) serverGone() {
 	for i := len(w.links) - 1; i >= 0; i-- {
 		if l := w.links[i]; l.conn != nil {
@@ -262,7 +259,7 @@ func (d *simDisk) crash(w *world) {
 		return
 	}
 	w.seen[seenMachineCrash]++
-	w.tracef("disk: of what was not synced, something is lost")
+	w.tracef("disk: some of what was not synced is lost")
 	d.FS.Crash()
 }
 

@@ -8,17 +8,17 @@ import (
 	"loteria/codec"
 )
 
-// stranger is a connection that belongs to no agency and says what nobody
-// should, also more at once than the window allows. No agency may notice, and
-// each of its messages gets the answer of the protocol's table, in order.
+// stranger is a connection that belongs to no agency and sends what no agency should, sometimes
+// more at once than the window allows. No agency may notice. Each of its messages gets the answer
+// of the protocol's table, in order.
 type stranger struct {
 	world *world
 	id    int
 	link  *simLink
-	left  int // frames to say
+	left  int // frames still to send
 }
 
-// strangeFrames are what strangers say, and strangeAnswers what becomes of it.
+// strangeFrames are what strangers send. strangeAnswers are the answers, by payload.
 var (
 	strangeFrames  = []string{"0\n", "2\n\n\n", "1\nx", "8\nHELLO|99", "7\nHELLO|x", "14\nGET_WINNERS|99", "12\nGET_WINNERS|", "07\n", "9999999\n"}
 	strangeAnswers = map[string]codec.Code{
@@ -32,7 +32,7 @@ var (
 	}
 )
 
-// strangerComes is one of the things that a server has to bear.
+// strangerComes adds a stranger, if there are fewer than two.
 func (w *world) strangerComes() {
 	if len(w.strangers) == 2 {
 		return
@@ -76,7 +76,7 @@ func (s *stranger) end() {
 	s.world.strangers = slices.DeleteFunc(s.world.strangers, func(p process) bool { return p == process(s) })
 }
 
-// strangeAsked notes what a stranger has to be answered.
+// strangeAsked notes what a stranger has to be told.
 func (a *audit) strangeAsked(c *simConn, b []byte) {
 	cfg := &c.link.world.cfg
 	guard, frameBytesMax := c.link.world.guard, cfg.FrameBytesMax
@@ -109,7 +109,7 @@ func (a *audit) strangeAsked(c *simConn, b []byte) {
 	}
 }
 
-// strangeAnswered compares what a stranger is told.
+// strangeAnswered checks what a stranger is told.
 func (a *audit) strangeAnswered(c *simConn, reply codec.Reply) {
 	w := c.link.world
 	a.lastSaid = reply.Code.Closes()
@@ -122,7 +122,7 @@ func (a *audit) strangeAnswered(c *simConn, reply codec.Reply) {
 		w.seen[seenAuthenticationFailed]++
 	}
 	if isError := reply.Kind == codec.ReplyError; !isError && reply.Kind != codec.ReplyChallenge || len(a.owed) == 0 || a.owed[0] != reply.Code {
-		w.failf("link %d: a stranger is told %+v, owed is %v", c.link.id, reply, a.owed)
+		w.failf("link %d: a stranger is told %+v, want %v", c.link.id, reply, a.owed)
 	}
 	a.owed = a.owed[1:]
 }

@@ -13,30 +13,27 @@ import (
 	"testing"
 )
 
-// The simulation runs whole draws in one goroutine: the real agency.Session,
-// handler, session, loop, stage, committer, lottery and ledger, between a
-// network and a disk that are made of memory and break all the time.
+// The simulation runs whole draws in one goroutine. It has the real agency.Session, handler,
+// session, loop, stage, committer, lottery and ledger, and a network and a disk in memory that
+// break all the time.
 //
-//	simulation_test.go          seeds, and what one command can be told
+//	simulation_test.go          the tests, their seeds and their flag
 //	simulation_world_test.go    one run: what happens next, and what breaks
 //	simulation_agency_test.go   the agencies' processes, new ones and old ones
-//	simulation_stranger_test.go those who are nobody's agency
+//	simulation_stranger_test.go connections of no agency
 //	simulation_guard_test.go    draws in which agencies authenticate
 //	simulation_network_test.go  connections, and gnet as the handler sees it
 //	simulation_server_test.go   the server's lives: start, commit, stop, crash
-//	simulation_disk_test.go     the disk, seen while something is written to it
+//	simulation_disk_test.go     the disk, while something is written to it
 //	simulation_check_test.go    what has to hold
-//	mutation_test.go            whether the simulation would notice
+//	mutation_test.go            whether the simulation notices mistakes
 //
-// One PCG decides everything, so a seed is a run: there is no clock, socket or
-// other goroutine in it. The one thing that differs is the ledger's random id,
-// and nothing but checksums depends on it.
+// The seed decides everything, so a seed is a run: there is no clock, socket or other goroutine in
+// it. Only the ledger's random id differs, and only checksums depend on it.
 //
-// Not simulated: what Server.stop waits for with real time, and
-// halfSocket. Their
-// tests have real sockets.
+// Two things are not simulated: the waits of Server.stop, which take real time, and halfSocket.
 
-// seedsEnv is how many seeds a run takes; seedsDefault if it isn't set.
+// seedsEnv sets how many seeds TestSimulation runs; without it, seedsDefault.
 //
 //	LOTERIA_SEEDS=1000000 go test ./engine -run Simulation -timeout 2h
 const (
@@ -68,18 +65,17 @@ func TestSimulation(t *testing.T) {
 		t.Fatalf("seed %d: %v\nreplay: go test ./engine -run Simulation -seed=%d -v", seed, err, seed)
 	}
 	t.Logf("%d seeds: %v", seeds, seen)
-	// A simulation in which nothing happens proves nothing.
+	// A simulation in which an event never happens proves nothing about it.
 	for what, n := range seen {
 		if n == 0 && seeds >= seedsDefault {
-			t.Errorf("in %d seeds there was never: %v", seeds, event(what))
+			t.Errorf("in %d seeds this never happened: %v", seeds, event(what))
 		}
 	}
 }
 
-// simulateMany runs the seeds from 1 on, shared among the processors, and
-// stops at the first one that fails.
+// simulateMany runs the seeds from 1 on, on all processors, and stops at the first one that fails.
 func simulateMany(seeds uint64) (all tally, failed uint64, err error) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a run leaves much behind and needs little
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // much garbage, but a small heap
 	var (
 		workers sync.WaitGroup
 		next    atomic.Uint64
@@ -109,7 +105,7 @@ func simulateMany(seeds uint64) (all tally, failed uint64, err error) {
 	return all, failed, err
 }
 
-// A seed is a run: the same one twice gives the same trace.
+// The same seed gives the same trace twice.
 func TestSimulationIsDeterministic(t *testing.T) {
 	for seed := uint64(1); seed <= 20; seed++ {
 		var traces [2][]string
@@ -130,5 +126,5 @@ func TestSimulationIsDeterministic(t *testing.T) {
 	}
 }
 
-// errViolation says that something that has to hold did not.
+// errViolation says that something that has to hold did not hold.
 var errViolation = errors.New("violation")

@@ -17,22 +17,21 @@ import (
 // Bounds of one run.
 const (
 	simStepsMax   = 60_000 // a run that has not ended by then never will
-	simChaosMax   = 1500   // steps in which things break
+	simChaosMax   = 1500   // the most steps in which things break
 	simAgencies   = 5
 	simBetsMax    = 40 // of an agency
 	simStepPeriod = time.Millisecond
-	// simStageRequests has room for one request of every connection, twice: what
-	// a loop says of its own accord must never wait, since nobody else would run.
+	// simStageRequests leaves room for two requests of every connection. What a loop says of its
+	// own accord must never wait, because nothing else runs meanwhile.
 	simStageRequests = 200
 	simWinning       = 7
 	simDocument      = 1000 // of an agency's first bet
 )
 
-// world is one run. Everything in it is owned by the goroutine that called
-// simulate.
+// world is one run. The goroutine that called simulate owns everything in it.
 type world struct {
 	rng   *rand.Rand
-	trace func(format string, args ...any) // nil: nobody reads it
+	trace func(format string, args ...any) // nil: no trace is wanted
 	seen  *tally
 
 	// Settings of this draw, the same in all of the server's lives.
@@ -42,7 +41,7 @@ type world struct {
 	guard            *simGuard // nil: nobody has to authenticate
 
 	now        time.Time
-	chaosUntil int // the step from which on nothing breaks any more
+	chaosUntil int // from this step on nothing breaks
 	step       int
 	disk       *simDisk
 	agencies   []*simAgency
@@ -53,18 +52,18 @@ type world struct {
 	server     *Server // nil while it is down
 	ledger     *ledger.Ledger
 	cfg        Config
-	stageBytes int // what a stage takes
-	life       int // how often it was started
+	stageBytes int // a stage's bytesMax
+	life       int // how often the server was started
 	loops      []*simLoop
 	handler    gnet.EventHandler
-	dismissing bool // the server stops: those who wait are told so
-	committing bool // inside the committer: the loops go on, the committer does not
+	dismissing bool // the server stops, and tells the agencies that wait
+	committing bool // the committer is at work; loops and agencies go on meanwhile
 
 	drawn    int  // how often a draw was announced
 	promised bool // some agency was told of the draw, so there was one
 }
 
-// event is something that happens in a run and that a good simulation has seen.
+// event is something that must happen now and then if the simulation is any good.
 type event int
 
 const (
@@ -146,8 +145,8 @@ var eventNames = [events]string{
 	seenOutstayed:      "agency that stayed connected after the draw",
 
 	seenAuthenticated:          "agency that authenticated",
-	seenAuthenticationRequired: "stranger that didn't",
-	seenAuthenticationFailed:   "stranger that tried",
+	seenAuthenticationRequired: "stranger that didn't authenticate",
+	seenAuthenticationFailed:   "stranger that failed to authenticate",
 }
 
 func (e event) String() string { return eventNames[e] }
@@ -188,7 +187,7 @@ func simulate(seed uint64, seen *tally, trace func(string, ...any)) (err error) 
 	return nil
 }
 
-// violation is a panic's value: what did not hold.
+// violation is the value of a panic: what did not hold.
 type violation string
 
 func (w *world) failf(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
@@ -199,10 +198,10 @@ func (w *world) tracef(format string, args ...any) {
 	}
 }
 
-// chance is true in percent of a hundred cases.
+// chance is true with a probability of percent.
 func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
 
-// between is a number from low to high.
+// between is a random number from low to high, both included.
 func (w *world) between(low, high int) int { return low + w.rng.IntN(high-low+1) }
 
 func (w *world) chaos() bool { return w.step < w.chaosUntil }
@@ -222,7 +221,7 @@ func (w *world) rules() lottery.Rules {
 	return lottery.Rules{Agencies: len(w.agencies), Poll: w.poll, AllWinners: w.allWinners}
 }
 
-// done reports whether every agency has its winners and no process runs on.
+// done reports whether every agency has its winners and no process is left.
 func (w *world) done() bool {
 	for _, a := range w.agencies {
 		if !a.done || len(a.processes) > 0 {
@@ -243,7 +242,7 @@ func (w *world) waitingFor() string {
 	return strings.Join(words, "; ")
 }
 
-// next is one step: whatever can go on does so in any order.
+// next is one step of the run, picked at random.
 func (w *world) next() {
 	if w.server == nil {
 		if w.chance(10) {
@@ -264,8 +263,8 @@ func (w *world) next() {
 	}
 }
 
-// goOn is a step of anything but the committer. It also happens while a group
-// is being committed, since loops and agencies don't wait for that.
+// goOn is a step of anything except the committer. It also happens while a group is being
+// committed, because loops and agencies don't wait for that.
 func (w *world) goOn() {
 	switch n := w.rng.IntN(100); {
 	case n < 30:
@@ -289,7 +288,7 @@ func (w *world) goOn() {
 
 func pick[T any](w *world, from []T) T { return from[w.rng.IntN(len(from))] }
 
-// breakSomething is what a simulation is for.
+// breakSomething breaks a connection, a process, the server or the disk, or brings a stranger.
 func (w *world) breakSomething() {
 	switch n := w.rng.IntN(100); {
 	case n < 40:
@@ -307,14 +306,14 @@ func (w *world) breakSomething() {
 	case n < 82:
 		w.signal()
 	default:
-		// Somewhere in the operations that come next, most of them a commit's.
+		// One of the next operations fails. Most of them are a commit's.
 		w.disk.breakAt(w.between(1, 12), w.chance(80))
 		w.tracef("the disk will break")
 	}
 }
 
-// crash ends the server between two steps. Answers that are durable and wait
-// for their loop are lost.
+// crash ends the server between two steps. Answers that wait for their loop are lost, although
+// their group is durable.
 func (w *world) crash() {
 	for _, lp := range w.loops {
 		if lp.answering {

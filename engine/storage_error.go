@@ -11,12 +11,11 @@ import (
 	"loteria/engine/lottery"
 )
 
-// diskErrors are what a file system says when it can't do what is legal, beside
-// that it is full. Other errors of a start, of permissions for one, are those of
-// the configuration.
+// diskErrors are the file system's own failures, apart from a full disk. Other errors at a start,
+// such as missing permissions, are those of the configuration.
 var diskErrors = []syscall.Errno{syscall.EIO, syscall.EFBIG, syscall.EROFS}
 
-// startError says what an error of ledger.Open means to who starts a server.
+// startError wraps an error of opening the ledger in what it means for the operator.
 func startError(dataDir string, err error) error {
 	err = fmt.Errorf("ledger in %s: %w", dataDir, err)
 	failed := func(errno syscall.Errno) bool { return errors.Is(err, errno) }
@@ -26,13 +25,13 @@ func startError(dataDir string, err error) error {
 	case ledger.IsNoSpace(err):
 		return storageError(err)
 	case slices.ContainsFunc(diskErrors, failed):
-		return fmt.Errorf("%w: %w: repair the disk, then start again: what was acknowledged is kept", ErrStorage, err)
+		return fmt.Errorf("%w: %w: repair the disk, then start again: what was acknowledged is kept",
+			ErrStorage, err)
 	}
 	return err
 }
 
-// storageError wraps what failed in a ledger in ErrStorage, and says what to do
-// about a disk that is full.
+// storageError wraps an error of the ledger in ErrStorage, and says what to do about a full disk.
 func storageError(err error) error {
 	if ledger.IsNoSpace(err) {
 		return fmt.Errorf("%w: %w: make room and start again: what was acknowledged is kept", ErrStorage, err)
