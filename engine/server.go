@@ -241,8 +241,8 @@ func (s *Server) serve(ctx context.Context) error {
 	if err := s.front.Start(); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", ErrEngine, err), s.listener.Close())
 	}
-	close(s.ready)
 	s.front.Accept(s.listener)
+	close(s.ready)
 	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.Addr()))
 	s.committer.Exit().Begin(s.now())
 	s.missingNext = s.now().Add(missingPeriod)

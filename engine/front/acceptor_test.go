@@ -45,7 +45,7 @@ func TestConnectionsAreSpread(t *testing.T) {
 	}
 	counts := make(chan int, loops)
 	for _, lp := range l.front.Loops() {
-		lp.post(func(m *mailbox) { m.ran = append(m.ran, func() { counts <- lp.Sessions() }) })
+		lp.post(func(m *mailbox) { m.then = append(m.then, func() { counts <- lp.Sessions() }) })
 	}
 	for range loops {
 		if n := <-counts; n != agencies/loops {

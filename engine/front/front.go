@@ -216,7 +216,7 @@ func (f *Front) StopReading() { f.stopping.Store(true) }
 func (f *Front) Through() (through <-chan struct{}, loops int) {
 	done := make(chan struct{}, len(f.loops))
 	for _, lp := range f.loops {
-		lp.post(func(m *mailbox) { m.ran = append(m.ran, func() { done <- struct{}{} }) })
+		lp.post(func(m *mailbox) { m.then = append(m.then, func() { done <- struct{}{} }) })
 	}
 	return done, len(f.loops)
 }

@@ -23,7 +23,7 @@ type mailbox struct {
 	flush     bool
 	shed      bool
 	farewell  *farewell
-	ran       []func() // called when everything else is done
+	then      []func() // called when everything else is done
 }
 
 // farewell ends all sessions of a loop. A code other than CodeNone is told to each of them first.
@@ -64,8 +64,8 @@ func (lp *Loop) Run(context.Context) error {
 	m := &lp.mail
 	m.mu.Lock()
 	m.scheduled = false
-	replies, tick, flush, shed, bye, ran := m.replies, m.tick, m.flush, m.shed, m.farewell, m.ran
-	m.replies, m.tick, m.flush, m.shed, m.farewell, m.ran = m.spare[:0], false, false, false, nil, nil
+	replies, tick, flush, shed, bye, then := m.replies, m.tick, m.flush, m.shed, m.farewell, m.then
+	m.replies, m.tick, m.flush, m.shed, m.farewell, m.then = m.spare[:0], false, false, false, nil, nil
 	m.spare = nil
 	m.mu.Unlock()
 
@@ -93,7 +93,7 @@ func (lp *Loop) Run(context.Context) error {
 	if bye != nil {
 		lp.sayFarewell(bye.code)
 	}
-	for _, f := range ran {
+	for _, f := range then {
 		f()
 	}
 
