@@ -27,7 +27,7 @@ type Config struct {
 	ConnectionsPerSource int           `env:"SERVER_CONNECTIONS_PER_SOURCE" envDefault:"0" help:"connections at once of one source address; 0 is no limit" min:"0" max:"1000000"`
 	ReadTimeout          time.Duration `env:"SERVER_READ_TIMEOUT" envDefault:"30s" help:"how long a new connection may say nothing, or not who it is, a frame stay half sent, and a peer read nothing of what it asked for" min:"50ms" max:"24h"`
 	UnreadBytesMax       int           `env:"SERVER_UNREAD_BYTES_MAX" envDefault:"65536" help:"bytes of answers that a peer may leave unread when it is owed another one, beside what its socket takes" min:"1024" max:"1073741824"`
-	PartialBytesMax      int64         `env:"SERVER_PARTIAL_BYTES_MAX" envDefault:"134217728" help:"bytes of half sent frames to keep, of all connections; over it, whoever has been half sent longest is told ERROR_TIMEOUT and closed; at least SERVER_FRAME_BYTES_MAX" min:"65536" max:"17179869184"`
+	PartialBytesMax      int64         `env:"SERVER_PARTIAL_BYTES_MAX" envDefault:"134217728" help:"bytes of half sent frames to keep, of all connections; over it, the connection whose frame has been half sent longest is told ERROR_TIMEOUT and closed; at least SERVER_FRAME_BYTES_MAX" min:"65536" max:"17179869184"`
 	QueueBytesMax        int           `env:"SERVER_QUEUE_BYTES_MAX" envDefault:"8388608" help:"bytes of bets that may wait for the disk, in all; when it is full, nothing more is read" min:"65536" max:"1073741824"`
 	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" min:"0" max:"256"`
 	// AgencySecretsFile is read by Open.

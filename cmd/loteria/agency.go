@@ -239,7 +239,7 @@ func newWinnersFile(name string) (*winnersFile, error) {
 	return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s can't be written: %w", errEnvironment, name, err)
 }
 
-// readable is the mode of the file of winners; a file that is written in place keeps its own.
+// readable is the mode of a new file of winners; a file that is there keeps its own.
 const readable = 0o644
 
 // write returns when the winners are durable. Those written to a pipe or a device are only written.
@@ -257,8 +257,12 @@ func (f *winnersFile) replace(winners []byte) error {
 	if f.temp == nil {
 		return writeInPlace(f.name, winners)
 	}
+	mode := fs.FileMode(readable)
+	if info, err := os.Stat(f.name); err == nil {
+		mode = info.Mode().Perm()
+	}
 	_, err := f.temp.Write(winners)
-	err = errors.Join(err, f.temp.Chmod(readable), f.temp.Sync(), f.temp.Close())
+	err = errors.Join(err, f.temp.Chmod(mode), f.temp.Sync(), f.temp.Close())
 	if err == nil {
 		err = os.Rename(f.temp.Name(), f.name)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -203,6 +204,13 @@ func TestAgencyConfirmsWhatItKeeps(t *testing.T) {
 				t.Errorf("%d receipts, %v", s.receipts(), err)
 			}
 			wantConfirmed(t, logs, "success")
+			want := fs.FileMode(readable)
+			if name != "a new file" {
+				want = 0o600 // the winners are people: who may read them is for others to say
+			}
+			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+				t.Errorf("the file is %v, %v; want mode %v", info, err, want)
+			}
 		})
 	}
 	t.Run("nowhere", func(t *testing.T) {

@@ -206,7 +206,7 @@ func TestVariablesAreDocumented(t *testing.T) {
 // A variable that the server and other commands share has one default.
 func TestDefaultsAreOne(t *testing.T) {
 	defaults := map[string]string{}
-	for _, v := range variables(engine.Config{}, healthConfig{}, ledgerConfig{}, exportConfig{}) {
+	for _, v := range variables(engine.Config{}, healthConfig{}, ledgerConfig{}) {
 		if one, ok := defaults[v.name]; ok && one != v.defaultValue {
 			t.Errorf("%s has the defaults %q and %q", v.name, one, v.defaultValue)
 		}

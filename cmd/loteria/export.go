@@ -16,21 +16,16 @@ in the order in which they were stored.
 It only reads, in constant memory, and may run beside the server at any time.
 The counts go to standard error.`
 
-// exportConfig is the part of the server's configuration that `loteria export` needs.
-type exportConfig struct {
-	DataDir string `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the server's ledger" legal:"a directory"`
-}
-
 func newExportCommand() *cobra.Command {
 	var winners bool
 	cmd := &cobra.Command{
 		Use:     "export",
 		Short:   "Print the stored bets or the winners as CSV",
-		Long:    exportHelp + "\n\n" + environmentHelp(exportConfig{}),
+		Long:    exportHelp + "\n\n" + environmentHelp(ledgerConfig{}),
 		Example: "  SERVER_DATA_DIR=data loteria export > bets.csv\n  SERVER_DATA_DIR=data loteria export --winners",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var cfg exportConfig
+			var cfg ledgerConfig
 			if err := loadEnvironment(&cfg); err != nil {
 				return err
 			}
@@ -42,7 +37,7 @@ func newExportCommand() *cobra.Command {
 	return cmd
 }
 
-func runExport(cfg exportConfig, winners bool, stdout, stderr io.Writer) error {
+func runExport(cfg ledgerConfig, winners bool, stdout, stderr io.Writer) error {
 	bets, wins := stdout, io.Writer(nil)
 	if winners {
 		bets, wins = nil, stdout

@@ -48,7 +48,7 @@ const (
 	recordsPrintedNoStop = 0  // --limit: all
 )
 
-// ledgerConfig is the part of the server's configuration that `loteria ledger` needs.
+// ledgerConfig is the part of the server's configuration that `loteria ledger` and `loteria export` need.
 type ledgerConfig struct {
 	DataDir string `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the server's ledger" legal:"a directory"`
 }

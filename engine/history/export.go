@@ -169,7 +169,10 @@ func ExportFiles(log Log, dir string) error {
 	if _, err := Export(log, bets, winners); err != nil {
 		return errors.Join(err, bets.abandon(), winners.abandon())
 	}
-	return errors.Join(bets.publish(), winners.publish())
+	if err := errors.Join(bets.publish(), winners.publish()); err != nil {
+		return err
+	}
+	return ledger.Disk{}.SyncDir(dir) // or a crash of the machine could take the names away
 }
 
 // exportFile is an export under a temporary name, until publish.
