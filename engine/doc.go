@@ -52,7 +52,7 @@
 // the peer's system has acknowledged them. The lottery decides which of the two counts. The
 // committer writes all agencies that a group serves into one record, so a restart knows them, too.
 //
-// The exit rule (commit/exit.go) decides when the server ends, and the log names the agencies that
+// The exit rule (commit/exit_rule.go) decides when the server ends, and the log names the agencies that
 // it waits for (missing.go). The rule counts the connections that have named an agency that was not
 // done at that time. A half-closed connection that waits counts as open, unless it has said HELLO:
 // its agency would have to confirm, and can't any more.

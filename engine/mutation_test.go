@@ -217,7 +217,7 @@ var mutations = []mutation{
 	{
 		name: "a server that starts after the draw waits for ever for the first agency to come",
 		changes: []change{{
-			file: "commit/exit.go",
+			file: "commit/exit_rule.go",
 			old:  "case x.open > 0, !drawn && !x.came:",
 			new:  "case x.open > 0, !x.came:",
 		}},
@@ -226,7 +226,7 @@ var mutations = []mutation{
 	{
 		name: "a server ends after the draw although agencies are not served",
 		changes: []change{{
-			file: "commit/exit.go",
+			file: "commit/exit_rule.go",
 			old:  "case drawn && x.lottery.Unserved() == 0 && x.absent == 0:",
 			new:  "case drawn:",
 		}},
@@ -235,7 +235,7 @@ var mutations = []mutation{
 	{
 		name: "an agency that stays connected keeps the server from ending",
 		changes: []change{{
-			file: "front/loop.go",
+			file: "front/timeouts.go",
 			old:  "if s.lateTicks++; s.lateTicks <= limit {",
 			new:  "if s.lateTicks++; s.lateTicks <= 1<<30 {",
 		}},

@@ -10,7 +10,7 @@
 //
 // The front accepts connections itself, not through gnet (acceptor.go). So the limits on
 // connections hold exactly, and it only waits when descriptors run out. Each connection goes to the
-// loop with the fewest. gnet reads (handler.go, loops.go). The session cuts the bytes into frames
+// loop with the fewest. gnet reads (handler.go, eventloops.go). The session cuts the bytes into frames
 // and validates each with codec (session.go). Requests go to the loop's stage. If the stage is
 // full, the loop waits there, and TCP makes its peers wait.
 //
@@ -20,12 +20,12 @@
 // # Answering
 //
 // Other goroutines tell a loop what to do through its mailbox (mailbox.go). The loop sends adjacent
-// answers to a connection in one write (answer.go), directly to the socket (socket.go). What the
+// answers to a connection in one write (answers.go), directly to the socket (socket.go). What the
 // socket doesn't take waits in the session's backlog (backlog.go).
 //
 // # The life of a connection
 //
-// A connection goes through the phases of life.go. An answer that closes is its last. From then on
+// A connection goes through the phases of phase.go. An answer that closes is its last. From then on
 // the loop drops what still comes in. It shuts our side once the answer is out, and gives the peer
 // a moment to read it and close. gnet closes the socket of a peer that has shut its side, so the
 // session keeps a duplicate (halfSocket) until the peer has taken everything it is owed.
@@ -36,7 +36,7 @@
 // # Bounds
 //
 // limits.go lists the limits that a peer can run into, and derives how much memory all peers
-// together can make the server hold. Half frames are bounded over all loops (partial.go),
+// together can make the server hold. Half frames are bounded over all loops (half_frames.go),
 // connections in admission.go. The log lines that strangers can cause are bounded, too (noise.go).
 //
 // # Who owns what

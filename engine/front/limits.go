@@ -29,7 +29,7 @@ import "sync/atomic"
 // allocator's rounding.
 //
 // Half frames: each is kept in a buffer that grows up to the frame's length, and the buffers of all
-// connections count together (partial.go). A loop checks the sum after each read, and a read leaves
+// connections count together (half_frames.go). A loop checks the sum after each read, and a read leaves
 // at most one buffer larger than it was. Over the limit the loop refuses the oldest half frame. If
 // that is another loop's, it asks that loop, which may be busy or waiting for the disk. Over 9/8 of
 // the limit it doesn't wait for the other loop, and refuses its own oldest. So on top of 9/8 comes

@@ -218,24 +218,6 @@ func (s *Session) refuse(code codec.Code, rd *reader) {
 	rd.stage.Add(r, nil, nil)
 }
 
-// tick is called periodically. It refuses a peer that keeps the server waiting for more than
-// timeoutTicks ticks. A stranger does so until it has authenticated, whatever else it says.
-func (s *Session) tick(timeoutTicks int32, rd *reader) {
-	if !s.phase.hears() || s.said >= saidFrame && s.partial == nil && !s.stranger(rd) {
-		return
-	}
-	if s.quietTicks++; s.quietTicks > timeoutTicks {
-		s.outstay(LimitReadTime, rd)
-	}
-}
-
-// outstay refuses a peer with ERROR_TIMEOUT, and counts the limit that it has broken.
-func (s *Session) outstay(broken Limit, rd *reader) {
-	rd.counters.count(broken)
-	s.unanswered++
-	s.refuse(codec.CodeTimeout, rd)
-}
-
 // sessionOf is the session that a reply is for.
 func sessionOf(r *commit.Reply) *Session { return r.To.Peer.(*Session) }
 
