@@ -1,58 +1,61 @@
 package ledger
 
-// BlockBytes is the unit of all writes to a segment: the largest that disks ask
-// of writes that go past the operating system's cache.
+// BlockBytes is the unit in which an [Appender] writes. It is the largest unit that disks require
+// of writes that bypass the operating system's cache.
 const BlockBytes = 4 << 10
 
-// appendBytesMax is how much an Appender writes at once: as much as two event loops hand over when they are busy, so that
-// a group is one write. Large runs are copied in one piece for the same reason that they are not written by
-// way of the cache: from 1 MiB on, Go copies past the processor's cache.
-// A ledger with small groups never needs so much: its buffer has appendBytesMin.
+// An Appender writes at most appendBytesMax at once: as much as two event loops hand over when they
+// are busy, so that their group is one write. A large run is copied in one piece, because Go's
+// copy bypasses the processor's cache from 1 MiB on. With small groups the buffer stays at
+// appendBytesMin.
 const (
 	appendBytesMax = 4 << 20
 	appendBytesMin = 512 << 10
 )
 
-// A sync after a write to space that is reserved but was never written waits for the file system, too, which has to note that
-// it is written now. So a write of at most smallBytes takes zeros along for the next zeroAheadBytes,
-// and the small ones that follow find written space: a group of 8 kB and its sync take 190 us instead of 340, and half
-// the processor time. Large ones are better off without.
+// The first write to reserved space makes its sync slower, because the file system has to note that
+// the space is written now. So a write of at most smallBytes also writes zeros to the next
+// zeroAheadBytes, and the small writes after it find written space: a group of 8 kB and its sync
+// take 190 us instead of 340, and half the processor time. Large writes are faster without.
 const (
 	smallBytes     = 128 << 10
 	zeroAheadBytes = 256 << 10
 )
 
-// Appender writes bytes one behind the other into a file, in whole blocks: what the last block lacks is zeros,
-// and it is written again when there is more for it. A crash may leave any of its sectors as it was
-// before; those that were full have not changed.
+// Appender appends bytes to a file in whole blocks. Zeros fill the last block, and it is written
+// again when more bytes follow. A crash may then leave any of its sectors as they were before; in
+// the full ones nothing has changed.
 //
-// It is how a ledger writes, and how a benchmark measures the disk without a ledger. It belongs to one goroutine.
+// A ledger writes with an Appender, and a benchmark measures the disk with one. It belongs to one
+// goroutine.
 type Appender struct {
 	file    File
-	buf     []byte // whole blocks of memory, aligned to blocks; grows to appendBytesMax
+	buf     []byte // whole blocks, aligned to blocks; grows to appendBytesMax
 	base    int64  // where buf goes in the file, a multiple of BlockBytes
-	used    int    // bytes of buf; always less than len(buf)
-	written int    // of used: what is in the file already; less than a block
+	used    int    // how many bytes of buf are used; between calls, less than len(buf)
+	written int    // how many of these are in the file already; less than a block
 
 	ahead  bool  // whether zeros are written ahead
-	size   int64 // of the file, reserved, whole blocks
+	size   int64 // reserved size of the file, in whole blocks
 	zeroed int64 // where the zeros end that were written ahead
 }
 
-// NewAppender makes one that writes zeros ahead or not; see smallBytes. Start comes first.
+// NewAppender makes an Appender. ahead says whether small writes also write zeros to the space
+// after them, which makes the next small writes faster. Call Start before the other methods.
 func NewAppender(ahead bool) *Appender {
 	return &Appender{buf: Buffer(BlockBytes), ahead: ahead}
 }
 
-// Start makes file, of that size, the one that is written, from offset on. begun is what the block with that offset begins with, and
-// is in the file.
+// Start directs what is appended to file, from offset on. size is the file's reserved size, in
+// whole blocks. begun is the content of the block that offset lies in, up to offset; it is in the
+// file already. Start copies it.
 func (a *Appender) Start(file File, size, offset int64, begun []byte) {
 	a.file, a.base, a.size, a.zeroed = file, offset-int64(len(begun)), size, 0
 	a.used = copy(a.buf, begun)
 	a.written = a.used
 }
 
-// grow makes room for n bytes more, as far as there may be.
+// grow enlarges the buffer for n more bytes, up to appendBytesMax.
 func (a *Appender) grow(n int) {
 	if len(a.buf) == appendBytesMax || len(a.buf) >= appendBytesMin && a.used+n < len(a.buf) {
 		return
@@ -66,7 +69,7 @@ func (a *Appender) grow(n int) {
 	a.buf = grown
 }
 
-// Reserve makes the file larger, to size rounded up to whole blocks.
+// Reserve makes the file at least size bytes long, rounded up to whole blocks.
 func (a *Appender) Reserve(size int64) error {
 	size = roundUp(size)
 	if err := a.file.Allocate(size); err != nil {
@@ -76,10 +79,10 @@ func (a *Appender) Reserve(size int64) error {
 	return nil
 }
 
-// Offset is where the next byte goes.
+// Offset returns where in the file the next byte goes.
 func (a *Appender) Offset() int64 { return a.base + int64(a.used) }
 
-// Append takes p, which is the caller's again afterwards. It writes only what fills the buffer.
+// Append copies p into the buffer, and writes the buffer whenever it is full.
 func (a *Appender) Append(p []byte) error {
 	a.grow(len(p))
 	for len(p) > 0 {
@@ -94,7 +97,7 @@ func (a *Appender) Append(p []byte) error {
 	return nil
 }
 
-// Flush writes what was appended.
+// Flush writes what was appended and isn't written yet. It doesn't sync.
 func (a *Appender) Flush() error {
 	if a.used == a.written {
 		return nil

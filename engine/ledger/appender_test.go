@@ -8,7 +8,7 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// writesFS notes how large the writes to its files are.
+// writesFS records the sizes of the writes to its files.
 type writesFS struct {
 	*ledgertest.FS
 	writes []int
@@ -29,8 +29,8 @@ func (f writesFile) WriteAt(p []byte, offset int64) (int, error) {
 	return f.File.WriteAt(p, offset)
 }
 
-// A small write takes zeros along for those that follow it, which write only their blocks. Large ones don't, nor do those
-// that nobody syncs, and nothing goes beyond the segment.
+// A small write also writes zeros for the writes after it, which then write only their blocks.
+// Large writes and writes without a sync add no zeros. No zeros go beyond the segment.
 func TestZerosAhead(t *testing.T) {
 	const block, ahead = ledger.BlockBytes, ledger.ZeroAheadBytes
 	few := func(n int) []entry { return slices.Repeat([]entry{bets(block-100, 1)}, n) }
@@ -42,14 +42,17 @@ func TestZerosAhead(t *testing.T) {
 		want         []int
 	}{
 		// The first write is the segment's header.
-		{"small", ledger.Fsync, 1 << 20, [][]entry{few(1), few(1), few(3)}, []int{block + ahead, block, block, 4 * block}},
-		{"large", ledger.Fsync, 1 << 20, [][]entry{few(80), few(1)}, []int{block + ahead, 79 * block, 2*block + ahead}},
+		{"small", ledger.Fsync, 1 << 20, [][]entry{few(1), few(1), few(3)},
+			[]int{block + ahead, block, block, 4 * block}},
+		{"large", ledger.Fsync, 1 << 20, [][]entry{few(80), few(1)},
+			[]int{block + ahead, 79 * block, 2*block + ahead}},
 		{"without a sync", ledger.OS, 1 << 20, [][]entry{few(1), few(1)}, []int{block, block, block}},
 		{"segment", ledger.Fsync, 4 * block, [][]entry{few(1), few(1)}, []int{4 * block, block, block}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fsys := &writesFS{FS: ledgertest.NewFS(1)}
-			l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: c.segmentBytes, Durability: c.durability})
+			o := ledger.Options{FS: fsys, SegmentBytes: c.segmentBytes, Durability: c.durability}
+			l, _ := mustOpen(t, testDir, o)
 			defer mustClose(t, l)
 			for _, group := range c.groups {
 				mustCommit(t, l, group...)

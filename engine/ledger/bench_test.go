@@ -18,7 +18,7 @@ func BenchmarkAppendRecord(b *testing.B) {
 	}
 }
 
-// BenchmarkCommit commits groups of 64 records of 8 kB, as two event loops would hand them over.
+// BenchmarkCommit commits groups of 64 records of 8 kB in two runs, as from two event loops.
 func BenchmarkCommit(b *testing.B) {
 	const recordsPerRun, runCount = 32, 2
 	for _, durability := range []ledger.Durability{ledger.Fsync, ledger.OS} {

@@ -2,5 +2,5 @@ package ledger
 
 import "golang.org/x/sys/unix"
 
-// requestHugePages may be refused: by a kernel that has none, or is told not to give any.
+// requestHugePages ignores errors: a kernel may have no huge pages, or be told not to give any.
 func requestHugePages(b []byte) { _ = unix.Madvise(b, unix.MADV_HUGEPAGE) }

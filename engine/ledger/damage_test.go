@@ -10,8 +10,9 @@ import (
 	"loteria/engine/ledger"
 )
 
-// A flipped bit in each part of the first, a middle and the last record of a sealed and of the live segment: all of
-// them were acknowledged, so the ledger refuses, names the place, and has replayed what stands before it.
+// One bit is flipped in each part of the first, a middle and the last record of a finished and of
+// the live segment. All records were acknowledged, so the ledger replays those before the damage,
+// and refuses with its place.
 func TestFlippedBit(t *testing.T) {
 	const perSegment = 3
 	groups := [][]entry{
@@ -27,7 +28,8 @@ func TestFlippedBit(t *testing.T) {
 		for n, record := range []string{"first", "middle", "last"} {
 			for part, at := range map[string]int{
 				"length": 0, "kind": 4, "group index": 5, "sequence number": 8, "agency": 16, "count": 20,
-				"payload checksum": 24, "chain checksum": 28, "payload's begin": 32, "payload's middle": 700, "payload's end": 32 + 1199,
+				"payload checksum": 24, "chain checksum": 28,
+				"payload's begin": 32, "payload's middle": 700, "payload's end": 32 + 1199,
 			} {
 				t.Run(fmt.Sprintf("%s record of segment %d, %s", record, s+1, part), func(t *testing.T) {
 					files := pristine.clone()
@@ -39,8 +41,10 @@ func TestFlippedBit(t *testing.T) {
 						t.Fatalf("%d records and %v, want a CorruptError", survived, err)
 					}
 					before := s*perSegment + n
-					if !strings.HasSuffix(corrupt.File, segment) || corrupt.Offset != int64(offset) || corrupt.Seq != uint64(before+1) || survived != before {
-						t.Errorf("%d records, then %v; want %d, then offset %d of %s", survived, err, before, offset, segment)
+					if !strings.HasSuffix(corrupt.File, segment) || corrupt.Offset != int64(offset) ||
+						corrupt.Seq != uint64(before+1) || survived != before {
+						t.Errorf("%d records, then %v; want %d, then offset %d of %s",
+							survived, err, before, offset, segment)
 					}
 				})
 			}
@@ -48,8 +52,8 @@ func TestFlippedBit(t *testing.T) {
 	}
 }
 
-// Each segment that has a successor is missed. The newest ones are not: without a seal, nothing that is left can tell that they were
-// there.
+// A missing segment is noticed if it had a successor. Without a seal, nothing proves that the
+// newest segment existed.
 func TestMissingSegment(t *testing.T) {
 	groups := [][]entry{{bets(3000, 1)}, {bets(3000, 2)}, {bets(3000, 3)}, {bets(3000, 4)}}
 	pristine, want := written(t, groups...), slices.Concat(groups...)
@@ -60,7 +64,8 @@ func TestMissingSegment(t *testing.T) {
 		files := pristine.clone()
 		delete(files, ledger.SegmentName(uint64(missing+1)))
 		survived, err := reopen(t, files, want)
-		if !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "missing") || survived != missing {
+		if !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "missing") ||
+			survived != missing {
 			t.Errorf("segment %d is missing: %d records and %v", missing+1, survived, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bets are personal data: the group may read them, for backups; others may not.
+// Bets are personal data. The group may read them, for backups; others may not.
 const (
 	filePerm = 0o640
 	dirPerm  = 0o750
@@ -82,7 +82,9 @@ func (Disk) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = retryInterrupted(func() error { return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	err = retryInterrupted(func() error {
+		return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	})
 	if err == nil {
 		return file, nil
 	}
@@ -94,7 +96,8 @@ func (Disk) Lock(name string) (io.Closer, error) {
 	return nil, errors.Join(err, file.Close())
 }
 
-// diskFile adds to *os.File what it lacks of File; Allocate and SyncData differ between systems.
+// diskFile adds the methods of File that *os.File lacks. Allocate, SyncData and Direct depend on
+// the operating system and are in other files.
 type diskFile struct{ *os.File }
 
 func (f diskFile) Size() (int64, error) {

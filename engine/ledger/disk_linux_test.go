@@ -11,7 +11,7 @@ import (
 	"loteria/engine/ledger"
 )
 
-// What is free where a directory is to be is what is free where its parents are.
+// For a directory that doesn't exist yet, Free asks the nearest parent that does.
 func TestDiskFree(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{dir, filepath.Join(dir, "not", "there"), "not-there"} {
@@ -24,12 +24,13 @@ func TestDiskFree(t *testing.T) {
 		t.Fatal(err)
 	}
 	var wrong *fs.PathError
-	if free, err := (ledger.Disk{}).Free(filepath.Join(file, "x")); !errors.As(err, &wrong) || wrong.Err != syscall.ENOTDIR {
+	free, err := (ledger.Disk{}).Free(filepath.Join(file, "x"))
+	if !errors.As(err, &wrong) || wrong.Err != syscall.ENOTDIR {
 		t.Errorf("in a file: %d bytes, %v", free, err)
 	}
 }
 
-// The sizes that a person is told: never less than is needed, nor more than there is.
+// The message rounds what is needed up, and what is free down.
 func TestNoSpaceError(t *testing.T) {
 	for _, test := range []struct {
 		needs, free int64

@@ -2,11 +2,12 @@
 
 package ledger
 
-// SyncData implements [File]. Sync is all that is portable; on macOS it asks the drive to empty its cache.
+// SyncData implements [File] with Sync, because fdatasync isn't portable. On macOS, Sync makes the
+// drive empty its cache, too.
 func (f diskFile) SyncData() error { return f.Sync() }
 
-// Allocate implements [File]. Space is not reserved.
+// Allocate implements [File]. It reserves no space.
 func (f diskFile) Allocate(size int64) error { return f.extend(size) }
 
-// Direct implements [File]. Nothing that is portable goes past the operating system's cache.
+// Direct implements [File]. It does nothing: there is no portable way to bypass the cache.
 func (f diskFile) Direct() error { return nil }

@@ -1,7 +1,6 @@
 /*
-Package ledger is the durable log of a draw: records are appended in groups, each group is made
-durable with one sync, and a restart replays them all, in order. An acknowledged bet is a record
-here.
+Package ledger is the durable log of a draw. Records are appended in groups, one sync makes a group
+durable, and a restart replays all records in order. An acknowledged bet is a record here.
 
 # Use
 
@@ -11,35 +10,35 @@ here.
 	err = l.Seal()                     // from now on a missing end is noticed
 	err = l.Close()
 
-Event loops pack records into runs of their own, checksums included, in parallel. Commit fills in
-what depends on a record's place in the log, writes the runs and syncs once. [Ledger.Scan] reads what
-is committed; the function [Scan] reads a ledger without opening it, beside a running server, too.
-Records are never changed or removed. What they mean is not this package's concern.
+Event loops pack records into runs of their own in parallel, including the checksums. Commit fills
+in what depends on a record's place in the log, writes the runs and syncs once. [Ledger.Scan] reads
+what is committed. The function [Scan] reads a ledger without opening it, even beside a running
+server. Records are never changed or removed. Their meaning is not this package's concern.
 
 # Directory
 
 	LOCK                          held with flock(2) while a Ledger is open
 	00000000000000000001.ledger   a finished segment: one that has a successor
 	00000000000000081313.ledger   the live segment: the one with the highest name
-	SEAL                          how far the log goes; only there once the ledger was sealed
+	SEAL                          how far the log goes; exists once the ledger was sealed
 
 A segment's name is the sequence number of its first record. Other files are left alone. A ledger's
-segments and its seal all belong together: to copy or move one, stop the server and take them all.
+segments and its seal belong together: to copy or move a ledger, stop the server and take them all.
 
 # Format, version 1
 
-All numbers are little endian; checksums are CRC-32C (Castagnoli). A segment is a header, records,
-and, if it is the live one, zeros up to its reserved size, which grows in steps.
+All numbers are little endian; checksums are CRC-32C (Castagnoli). A segment is a header and
+records. In the live segment, zeros follow up to its reserved size, which grows in steps.
 
 	0               8       12              28          36      40          60      64
 	+---------------+-------+---------------+-----------+-------+-----------+-------+
 	| "LOTERIA\n"   |version| ledger id     | first seq | chain | zeros     | crc   |  segment header
 	+---------------+-------+---------------+-----------+-------+-----------+-------+
 
-The ledger id is random, made with the first segment and the same in all. First seq is the sequence
-number of the segment's first record. Chain is the chain value (below) before that record. The
-checksum covers the 60 bytes before it. In every version the magic, the version and the checksum
-stand here.
+The ledger id is random. It is made with the first segment, and all segments have the same. First
+seq is the sequence number of the segment's first record. Chain is the chain value (below) before
+that record. The checksum covers the 60 bytes before it. Every version keeps the magic, the version
+and the checksum in these places.
 
 	0       4    5      8        16      20      24      28      32
 	+-------+----+------+--------+-------+-------+-------+-------+------------+-----+
@@ -47,107 +46,102 @@ stand here.
 	|       |    |index |        |       |       |crc    |       |            |     |
 	+-------+----+------+--------+-------+-------+-------+-------+------------+-----+
 
-What stands in it:
+The fields:
 
   - Length: bytes of payload, at most 16 MiB. Zeros pad the record to a multiple of 8 bytes.
   - Kind: what the record means, not zero. Agency and count are the caller's, too, but not both
     zero.
   - Seq: the sequence number, from 1, without gaps.
   - Group index: how many records lie between this one and the last sync of its segment. Usually
-    that is its place in the group that was committed; a rotation begins anew with 0, and with
-    durability [OS] it goes on counting.
-  - Payload crc: begins with 0x4c4f5445 instead of 0, so that it isn't zero for an empty payload.
+    this is the record's place in its group. After a rotation it starts again at 0. With durability
+    [OS] it continues over groups.
+  - Payload crc: starts from 0x4c4f5445 instead of 0, so that it isn't zero for an empty payload.
   - Chain: the checksum of the header's first 28 bytes, continued from the chain value of the record
-    before. The chain begins with the checksum of the ledger id. So a header is proved, together
-    with the whole history of headers, before its length is believed; a payload is proved by its
-    header.
+    before. The chain starts with the checksum of the ledger id. So the chain proves a header, and
+    all headers before it, before its length is trusted. The header then proves the payload.
 
-A record never spans segments. One that is larger than a segment gets a larger segment.
+A record never spans segments. A record that is larger than a segment gets a larger segment.
 
-The seal is a segment header and nothing else: the one of a segment that would begin behind the last
-record that is sealed. So it proves the ledger's id, the number of that record and, with its chain
-value, the whole history of headers up to it.
+The seal is only a segment header: that of a segment that would start after the last sealed record.
+It proves the ledger's id, the number of that record and, by its chain value, all headers up to it.
 
 # The tail rule
 
-A crash may leave the last group half written: any of its sectors (512 bytes, aligned) may still be
-what they were before, which is zeros, because space is reserved and zero before it is written. An
-intact record has something in each of its 8-byte words: in the header by the rules above, in the
-payload because it is text without NUL bytes, which is the caller's duty. That makes an unwritten
-sector recognisable. When a replay comes to bytes that are not the next record:
+A crash may leave the last group half written. Any of its sectors (512 bytes, aligned) may still be
+as they were before, which is zeros, because space is reserved and zeroed before it is written. In
+an intact record none of the 8-byte words is zero: in the header by the rules above, in the payload
+because the caller must pass text without NUL bytes. So an unwritten sector can be recognised. When
+a replay comes to bytes that are not the next record:
 
  1. In a finished segment, it is corruption: such a segment was synced whole before its successor
     was created.
  2. Only zeros up to the end of the file: a clean end.
- 3. What surely belongs to the record (its 32 bytes of header, or all of it if the header is intact)
-    runs past the end of the file, or its part in some sector is all zero: a torn write, unless 4
-    applies. Else it is corruption.
- 4. A record header behind it, of a group that began after the expected record: that group was
-    written after the expected one had been synced. What is damaged here was acknowledged:
-    corruption.
+ 3. Take the bytes that surely belong to the record: its 32 bytes of header, or all of it if the
+    header is intact. If they run past the end of the file, or their part in some sector is all
+    zero, it is a torn write, unless 4 applies. Otherwise it is corruption.
+ 4. A record header follows, of a group that began after the expected record: that group was written
+    after the expected record had been synced. So an acknowledged record is damaged: corruption.
 
 A torn write is cut off: the file is truncated, reserved again and synced before anything is
-appended. What was cut was never acknowledged. Corruption is refused with a [CorruptError], and
+appended. What is cut off was never acknowledged. Corruption is refused with a [CorruptError], and
 nothing is changed.
 
-A last segment without an intact header and with nothing but zeros behind it is what an interrupted
-rotation leaves; it is removed.
+An interrupted rotation leaves a last segment without an intact header and with nothing but zeros
+after it. Open removes it.
 
-All this is for what lies behind the seal. If the log ends before an intact seal, for whatever
+All this applies to what follows the seal. If the log ends before an intact seal, for whatever
 reason (a torn write, a clean end, a segment without a header, no segment at all), it is corruption:
-what is sealed was durable before the seal was written. A seal that isn't intact was interrupted or
-is damaged. Nothing is measured by it, but [Tail] tells of it, and the caller knows what a log holds
-before it is sealed. Open and Scan read the seal before they list the segments, so that it is never
-ahead of them.
+sealed records were durable before the seal was written. A seal that isn't intact is unfinished or
+damaged. It doesn't tell how far the log must go, but [Tail] reports that it exists, and the caller
+knows what a log must hold before it is sealed. Open and Scan read the seal before they list the
+segments, so that it is never ahead of them.
 
 # Writing
 
-	commit    reserve the next step of the segment if it is needed (with durability [OS], sync
-	          first); write the runs, fdatasync, which makes the file's new size durable, too.
-	          Writes are of whole blocks (4 kB): the last one is filled up with zeros, and
-	          written again with what the next group has for it.
-	rotate    look whether the segment still stands in the directory; truncate it to what is used,
-	          fsync; create the new one, reserve it, write its header, fsync; fsync the directory.
-	          Only then are records written to it.
+	commit    reserve the next step of the segment if needed (with durability [OS], sync first);
+	          write the runs, fdatasync, which makes the file's new size durable, too. Writes are of
+	          whole blocks (4 kB): zeros fill the last one, and the next group writes it again.
+	rotate    check that the segment is still in the directory; truncate it to what is used, fsync;
+	          create the new one, reserve it, write its header, fsync; fsync the directory. Only
+	          then are records written to it.
 	open      take the lock, replay; remove what an interrupted rotation left; fsync the directory;
-	          cut a torn tail; write the newest group once more; reserve; fsync. If there is an
-	          intact seal, write it once more, through all that was replayed; fsync.
-	seal      fdatasync what isn't synced yet (with durability [OS]); look whether the segment still
-	          stands in the directory; create SEAL, write it, fsync; fsync the directory. A SEAL that
-	          is there already is written over in place, which is atomic.
-	close     as seal if there is an intact seal; else only the fdatasync and the look.
+	          cut off a torn tail; write the newest group again; reserve; fsync. If there is an
+	          intact seal, write it again so that it covers all that was replayed; fsync.
+	seal      fdatasync what isn't synced yet (with durability [OS]); check that the segment is
+	          still in the directory; create SEAL, write it, fsync; fsync the directory. An existing
+	          SEAL is overwritten in place, which is atomic.
+	close     as seal if there is an intact seal; else only the fdatasync and the check.
 
-With durability [Fsync], commits go past the operating system's cache (O_DIRECT) where the file
-system says that it can: for 500 MB/s of bets, copying into pages that must be found first took more
-processor time than everything else together, and a sync waited 1.4 to 6 times as long. Nobody reads
-what a commit wrote before the next start.
+With durability [Fsync], commits bypass the operating system's cache (O_DIRECT) where the file
+system says that it can. At 500 MB/s of bets, copying into pages that must be found first took more
+processor time than everything else together, and a sync waited 1.4 to 6 times as long. What a
+commit wrote is hardly ever read before the next start.
 
-Small commits take zeros along for what will follow them, so that the next ones sync faster; see
-appender.go.
+Small commits write zeros ahead, so that the commits after them sync faster; see appender.go.
 
-Opening syncs even if nothing was torn: a server that was killed between a write and its sync leaves
+Opening syncs even if nothing was torn. A server that was killed between a write and its sync leaves
 records that are whole in the operating system's memory but not on the disk, and after a replay they
-count as stored. It even writes the newest group again, because after a failed sync Linux keeps the
-pages and takes them for clean: another sync alone would succeed without writing them.
+count as stored. Open even writes the newest group again, because after a failed sync Linux keeps
+the pages and takes them for clean: another sync alone would succeed without writing them.
 
-Any error of a write or a sync is final. A failed sync is never tried again: nobody knows what it
-left behind.
+Any error of a write or a sync is final. A failed sync is never retried: nobody knows what it left
+behind.
 
 # What is promised
 
   - When Commit returns nil, the group survives a crash of the process and of the machine (with
     durability [OS]: of the process).
   - When Open returns nil, so does all that it replayed.
-  - A group that was not acknowledged is found as a whole, or as a beginning of whole records, or
-    not at all.
-  - A replay returns records as they were written, in order, without gaps; or it says where it
-    can't.
-  - Any single bit that flips in an acknowledged record is noticed.
+  - Of a group that was not acknowledged, a replay finds all, some whole records from its beginning,
+    or nothing.
+  - A replay returns records as they were written, in order, without gaps. If it can't, it says
+    where.
+  - Any single flipped bit in an acknowledged record is noticed.
   - When Seal returns nil, a log that lacks any of the records committed before it is refused from
-    then on, for as long as the seal is there.
-  - When Seal or Close returns nil, the newest segment stood in the ledger's directory. If it
-    doesn't, they say so with [ErrGone]: whoever has a file open can write and sync it long after it
-    was removed, and a Commit looks only when it begins a new segment.
+    then on, for as long as the seal exists.
+  - When Seal or Close returns nil, the newest segment was in the ledger's directory. If it isn't,
+    they return [ErrGone]. The check is needed because a process can write and sync an open file
+    long after the file was removed. A Commit checks only when it begins a new segment.
   - Replay takes memory for one buffer and the largest record, however long the log is.
 
 # What is assumed of the disk, and what is not noticed
@@ -156,47 +150,47 @@ left behind.
   - A sector of 512 bytes is written whole or not at all; neighbours of a written sector stay as
     they are.
   - Reserved space reads as zeros until it is written.
-  - A rename or a new name is durable once its directory is synced. (Nothing is ever renamed here.)
-  - flock works: true of local file systems; of network file systems, ask their manual.
-  - Damage is random. The checksums are no protection against somebody who forges records.
-  - Damage that looks just like a crash is taken for one, unless it lies before a seal: if whole
-    sectors of the very last group turn to zero, or the live segment is cut short, or the newest
-    segments disappear altogether, after they were acknowledged, nothing that is left can prove it.
-    Nor can anything if the seal disappears with them.
-  - If the directory is replaced by an older copy of the same ledger while it is open, nobody
-    notices it then but [Ledger.Scan]. If the ledger is sealed afterwards, the next Open does: the
-    seal is ahead of the copy.
+  - A rename or a new name is durable once its directory is synced. (The ledger renames nothing.)
+  - flock works. Local file systems do this; for network file systems, see their manuals.
+  - Damage is random. The checksums don't protect against forged records.
+  - Damage after the seal that looks just like a crash is taken for one. If whole sectors of the
+    very last group turn to zero, or the live segment is cut short, or the newest segments
+    disappear, all after they were acknowledged, nothing that is left proves it. If the seal
+    disappears with them, that holds for sealed records, too.
+  - If an older copy of the same ledger, with the same newest segment, replaces the directory while
+    it is open, only [Ledger.Scan] notices then. If a seal is written afterwards, the next Open
+    notices, too: the seal is ahead of the copy.
 
 # What is tested
 
-  - What any log has to be that stands in for a ledger: ledgertest.Conform.
-  - Crash, process or machine, at every operation of four lives in a row, which also seal, and a
-    failure of every operation: package ledgertest, whose checks are themselves tested with ledgers
-    that skip a sync, the seal's for one, hide an error or forget a record.
+  - What every log must do that takes the ledger's place: ledgertest.Conform.
+  - A crash of the process or the machine at every operation of four lives in a row, which also
+    seal, and a failure of every operation: package ledgertest. Its checks are themselves tested
+    with ledgers that skip a sync (the seal's, for example), hide an error or forget a record.
   - Every subset of the last group's sectors lost; a cut at every byte of it; zeros from every byte
     on: tail_test.go.
   - Every bit of a log of two segments, and each part of the first, a middle and the last record of
     both: tail_test.go, damage_test.go.
   - Missing, renamed, swapped, cut and foreign segments, interrupted rotations: one row each,
     tail_test.go.
-  - Sealed ledgers: a cut at every byte, sectors, records and segments that are lost, before the
-    seal and behind it; every bit of the seal, a cut at every byte of it, seals of other ledgers; a
-    failure of every operation of Seal; scans beside it: seal_test.go.
-  - A directory that is removed, moved or replaced while it is open, on a real file system, too:
+  - Sealed ledgers: a cut at every byte; lost sectors, records and segments, before the seal and
+    after it; every bit of the seal, a cut at every byte of it, seals of other ledgers; a failure of
+    every operation of Seal; scans beside it: seal_test.go.
+  - A directory that is removed, moved or replaced while it is open, also on a real file system:
     seal_test.go.
   - Arbitrary damage, and arbitrary bytes as a segment: the fuzz targets.
   - A disk that is full, can't be read, or fails to sync: fault_test.go, and with the whole server
     in package engine and (on a small file system, if run by root) in cmd/loteria.
-  - Ledgers of all format versions in testdata/ledgers: what is there stays readable for ever.
+  - Ledgers of all format versions in testdata/ledgers: they stay readable for ever.
   - The whole draw, with crashes of all sides: the simulation in package engine; with real processes
     and kill -9 in cmd/loteria.
 
 # How long a restart takes
 
 A ledger of 10 million bets (457 MB, 66,676 records, 1 segment) on 2 cores, from the operating
-system's cache: Scan alone takes 0.25 s; the server, which also looks for the winning bets, serves
-after 0.33 s, 1.0 s at worst beside other work, with 19 MB of memory, most of it not the ledger's.
-To see it again:
+system's cache: Scan alone takes 0.25 s. The server also looks for the winning bets. It serves after
+0.33 s, or after 1.0 s at worst beside other work, with 19 MB of memory, most of it not the
+ledger's. To measure it again:
 
 	loteria dataset --out big --bets 10000000
 	loteria demo --dataset big --data-dir draw
@@ -205,12 +199,11 @@ To see it again:
 
 # What is not tested
 
-  - Power cuts of real drives, and drives that lie about a flush or write sectors that were not
-    asked for.
-  - A file system's own bugs, network file systems, and systems other than Linux, where space isn't
+  - Power cuts of real drives; drives that lie about a flush or write sectors they were not told to.
+  - A file system's own bugs; network file systems; systems other than Linux, where space isn't
     reserved.
-  - Sectors smaller than 512 bytes or torn within. (Larger ones are whole multiples, and covered.)
-  - Damage to several places at once is tested by fuzzing only; CRC-32C notices it with a
-    probability, not for sure.
+  - Sectors smaller than 512 bytes, or torn within. (Larger ones are whole multiples, and covered.)
+  - Damage to several places at once, except by fuzzing. CRC-32C notices it with a probability, not
+    for sure.
 */
 package ledger

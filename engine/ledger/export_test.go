@@ -1,6 +1,6 @@
 package ledger
 
-// What the tests know of the format.
+// The tests use these parts of the format.
 const (
 	FormatVersion      = formatVersion
 	SegmentHeaderBytes = segmentHeaderBytes

@@ -12,8 +12,8 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// The checks that every ledger must pass, with segments that their large records don't fit in, and with larger ones that are
-// reserved at once and step by step.
+// A ledger passes ledgertest.Check with segments that are smaller than the largest records, with
+// larger segments, and with segments that are reserved step by step.
 func TestLedger(t *testing.T) {
 	for name, options := range map[string]ledger.Options{
 		"small segments":    {SegmentBytes: ledger.SegmentBytesMin},
@@ -28,8 +28,8 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// A failed sync may leave records that only the operating system's memory holds, and that a later sync
-// doesn't write. A restart replays them, so it must make them durable after all.
+// After a failed sync, records may be only in the operating system's memory, and a later sync
+// doesn't write them. A restart replays them, so it must make them durable.
 func TestRestartAfterFailedSync(t *testing.T) {
 	for _, groupsBefore := range []int{0, 1, 5} {
 		for seed := range uint64(20) {
@@ -56,15 +56,16 @@ func TestRestartAfterFailedSync(t *testing.T) {
 	}
 }
 
-// The same for the header of a new segment: whose sync failed, a restart finds it in the operating system's memory. It must be on
-// disk before the segment gets its first record, or else a crash leaves records without a header.
+// The same for the header of a new segment. If its sync failed, a restart finds it in the operating
+// system's memory. It must be on disk before the segment gets its first record: otherwise a crash
+// could leave records without a header.
 func TestRestartAfterFailedRotation(t *testing.T) {
 	for seed := range uint64(100) {
 		fsys := ledgertest.NewFS(seed)
 		o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
 		l, _ := mustOpen(t, testDir, o)
 		mustCommit(t, l, bets(3000, 1))
-		fsys.Break(ledgertest.Fault{Op: ledgertest.Sync, N: 2}) // the first one seals the old segment
+		fsys.Break(ledgertest.Fault{Op: ledgertest.Sync, N: 2}) // the first one finishes the old segment
 		if err := commit(l, bets(3000, 2)); !errors.Is(err, syscall.EIO) {
 			t.Fatalf("the sync failed, Commit returned %v", err)
 		}
@@ -83,15 +84,16 @@ func TestRestartAfterFailedRotation(t *testing.T) {
 	}
 }
 
-// A full disk: the group that finds no room is not acknowledged, nor is anything after it. Nothing starts on a full disk that needs
-// room. When there is some, the ledger goes on with all that was acknowledged.
+// On a full disk, the group that finds no room is not acknowledged, nor is anything after it. Open
+// fails if it needs room. Once there is room, the ledger goes on with all that was acknowledged.
 func TestDiskFull(t *testing.T) {
 	for seed := range uint64(50) {
 		fsys := ledgertest.NewFS(seed)
 		o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
 		fsys.LimitSpace(ledger.SegmentBytesMin - 1)
 		_, err := ledger.Open(testDir, o, nil)
-		if full := (*ledger.NoSpaceError)(nil); !errors.Is(err, syscall.ENOSPC) || !errors.As(err, &full) || full.Needs != ledger.SegmentBytesMin || full.Dir != testDir {
+		if full := (*ledger.NoSpaceError)(nil); !errors.Is(err, syscall.ENOSPC) || !errors.As(err, &full) ||
+			full.Needs != ledger.SegmentBytesMin || full.Dir != testDir {
 			t.Fatalf("seed %d: Open without room for a segment returned %v", seed, err)
 		}
 		fsys.LimitSpace(3*ledger.SegmentBytesMin + int64(seed)*61)
@@ -108,7 +110,7 @@ func TestDiskFull(t *testing.T) {
 		if !errors.Is(err, ledger.ErrFailed) || !errors.Is(err, syscall.ENOSPC) || len(acknowledged) < 8 {
 			t.Fatalf("seed %d: after %d commits: %v", seed, len(acknowledged), err)
 		}
-		fsys.LimitSpace(0) // what was given back meanwhile is gone again
+		fsys.LimitSpace(0) // no room, even if a rotation gave some back
 		if again := commit(l, bets(1, 1)); again != err {
 			t.Fatalf("seed %d: a later commit returned %v", seed, again)
 		}
@@ -119,12 +121,14 @@ func TestDiskFull(t *testing.T) {
 		}
 		if l, err := ledger.Open(testDir, o, nil); err == nil { // it needed no room
 			mustClose(t, l)
-		} else if full := (*ledger.NoSpaceError)(nil); !errors.As(err, &full) || full.Needs <= 0 || full.Needs > ledger.SegmentBytesMin || full.Free >= 0 {
+		} else if full := (*ledger.NoSpaceError)(nil); !errors.As(err, &full) ||
+			full.Needs <= 0 || full.Needs > ledger.SegmentBytesMin || full.Free >= 0 {
 			t.Fatalf("seed %d: Open on a full disk returned %v", seed, err)
 		}
 		fsys.LimitSpace(-1)
 		l, found := mustOpen(t, testDir, o)
-		if ledgertest.Agreement(found, acknowledged) != len(acknowledged) || len(found) > len(acknowledged)+1 {
+		if ledgertest.Agreement(found, acknowledged) != len(acknowledged) ||
+			len(found) > len(acknowledged)+1 {
 			t.Fatalf("seed %d: found %d records, %d were acknowledged", seed, len(found), len(acknowledged))
 		}
 		mustCommit(t, l, bets(3000, 1))
@@ -132,7 +136,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// A disk that can't be read isn't taken for a damaged or an empty ledger, and nothing is changed.
+// A read error isn't taken for a damaged or an empty ledger, and Open then changes nothing.
 func TestReadError(t *testing.T) {
 	for n := 1; ; n++ {
 		fsys := ledgertest.NewFS(uint64(n))
@@ -154,7 +158,7 @@ func TestReadError(t *testing.T) {
 			broken := fsys.Broken()
 			fsys.Break(ledgertest.Fault{}) // Close reads, too
 			if mustClose(t, l); broken != 0 || n < 8 {
-				t.Fatalf("read %d failed (%v), Open didn't", n, broken)
+				t.Fatalf("read %d failed (%v), but Open didn't", n, broken)
 			}
 			return
 		}
@@ -176,7 +180,7 @@ func TestReadError(t *testing.T) {
 	}
 }
 
-// An Open that the replay's visitor refuses has changed nothing and left nothing open.
+// If visit returns an error, Open and Scan have changed nothing and leave nothing open.
 func TestRefusedOpenChangesNothing(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
@@ -191,12 +195,13 @@ func TestRefusedOpenChangesNothing(t *testing.T) {
 	if _, err := ledger.Scan(testDir, o, func(ledger.Record) error { return stop }); err != stop {
 		t.Fatalf("Scan returned %v", err)
 	}
-	if changes := fsys.Count(ledgertest.Changes&^ledgertest.Mkdir) - before; changes != 0 || fsys.OpenFiles() != 0 {
+	changes := fsys.Count(ledgertest.Changes&^ledgertest.Mkdir) - before
+	if changes != 0 || fsys.OpenFiles() != 0 {
 		t.Fatalf("%d operations changed something, %d files are left open", changes, fsys.OpenFiles())
 	}
 }
 
-// What each durability costs: a commit is one write, and with Fsync one sync.
+// A commit takes one write, and with Fsync also one sync.
 func TestSyncsPerCommit(t *testing.T) {
 	for durability, syncs := range map[ledger.Durability]int{ledger.Fsync: 2, ledger.OS: 0} {
 		for seed := range uint64(20) {
@@ -212,7 +217,7 @@ func TestSyncsPerCommit(t *testing.T) {
 			if got := fsys.Count(ledgertest.Changes) - changes; got != syncs+2 {
 				t.Errorf("%v: two commits took %d operations, want %d", durability, got, syncs+2)
 			}
-			mustClose(t, l) // makes durable what was not
+			mustClose(t, l) // makes everything durable
 			fsys.Crash()
 			l, found := mustOpen(t, testDir, o)
 			mustClose(t, l)
@@ -221,7 +226,8 @@ func TestSyncsPerCommit(t *testing.T) {
 	}
 }
 
-// With Durability OS, a crash of the process loses nothing; one of the machine loses what was not synced, and the ledger opens.
+// With Durability OS, a crash of the process loses nothing. A crash of the machine may lose what
+// was not synced, and the ledger opens.
 func TestCrashWithoutSync(t *testing.T) {
 	lost := 0
 	for seed := range uint64(300) {
@@ -232,8 +238,10 @@ func TestCrashWithoutSync(t *testing.T) {
 		killed := false
 		for range 4 {
 			l, found := mustOpen(t, testDir, o)
-			if agree := ledgertest.Agreement(found, submitted); agree != len(found) || killed && agree != len(submitted) {
-				t.Fatalf("seed %d: found %d records, of %d that were written %d agree", seed, len(found), len(submitted), agree)
+			agree := ledgertest.Agreement(found, submitted)
+			if agree != len(found) || killed && agree != len(submitted) {
+				t.Fatalf("seed %d: found %d records, %d were written; the first %d are equal",
+					seed, len(found), len(submitted), agree)
 			}
 			lost += len(submitted) - len(found)
 			submitted = found
@@ -250,11 +258,12 @@ func TestCrashWithoutSync(t *testing.T) {
 		}
 	}
 	if lost == 0 {
-		t.Error("no crash has lost anything: the test tests nothing")
+		t.Error("no crash lost anything: the test tests nothing")
 	}
 }
 
-// What a crash of the machine may take with Durability OS is less than is reserved at a time, within a segment, too.
+// With Durability OS, a crash of the machine loses less than is reserved at a time, even within one
+// segment.
 func TestCrashWithoutSyncLosesLittle(t *testing.T) {
 	const records, size, step = 40, 1000, 4 * ledger.BlockBytes
 	for seed := range uint64(50) {
@@ -270,13 +279,14 @@ func TestCrashWithoutSyncLosesLittle(t *testing.T) {
 		l, found := mustOpen(t, testDir, o)
 		mustClose(t, l)
 		if ledgertest.Agreement(found, want) != len(found) || (len(want)-len(found))*size >= step {
-			t.Fatalf("seed %d: %d of %d records are left, of %d bytes each", seed, len(found), len(want), size)
+			t.Fatalf("seed %d: %d of %d records are left, of %d bytes each",
+				seed, len(found), len(want), size)
 		}
 	}
 }
 
-// A process may end between creating the ledger's directory and syncing its name. The next one finds it, and makes sure of it before
-// it promises anything.
+// A process may end between creating the ledger's directory and syncing its name. The next process
+// finds the directory, and makes its name durable before it acknowledges anything.
 func TestDirectoryIsDurable(t *testing.T) {
 	for seed := range uint64(50) {
 		fsys := ledgertest.NewFS(seed)

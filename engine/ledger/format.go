@@ -14,16 +14,17 @@ const (
 	// RecordPayloadBytesMax is the longest payload of a record.
 	RecordPayloadBytesMax = 16 << 20
 
-	// SegmentBytesDefault is the size of a segment when Options don't say. To begin one takes 3 ms, in
-	// which nothing is committed: with segments of 64 MB that was 5 % of a busy server's time.
+	// SegmentBytesDefault is the default of Options.SegmentBytes. Beginning a segment takes 3 ms,
+	// during which nothing is committed: with segments of 64 MB that was 5 % of a busy server's
+	// time.
 	SegmentBytesDefault = 512 << 20
-	// SegmentBytesMin is the smallest size that Options may ask for.
+	// SegmentBytesMin is the least Options.SegmentBytes.
 	SegmentBytesMin = 4 << 10
-	// SegmentBytesMax is the largest size that Options may ask for. A segment of
-	// this size holds fewer than 1<<24 records, so that a group index always fits.
+	// SegmentBytesMax is the largest Options.SegmentBytes. A segment of this size holds fewer
+	// than 1<<24 records, so a group index always fits into its 24 bits.
 	SegmentBytesMax = 512 << 20
 
-	// ReserveBytesDefault is how much space is reserved at a time when Options don't say.
+	// ReserveBytesDefault is the default of Options.ReserveBytes.
 	ReserveBytesDefault = 64 << 20
 
 	segmentHeaderBytes = 64
@@ -39,7 +40,7 @@ const (
 	segmentDigits = 20 // of the first sequence number in a segment's name
 	lockName      = "LOCK"
 
-	// payloadSeed starts every payload checksum, so that the checksum of an empty payload is not zero.
+	// payloadSeed starts every payload checksum, so that an empty payload's checksum isn't zero.
 	payloadSeed = 0x4c4f5445
 )
 
@@ -70,38 +71,39 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-// Record is one entry of the log: as replayed, or as [Unpack] finds it in a run.
+// Record is one entry of the log, as it is replayed or as [Unpack] finds it in a run.
 type Record struct {
 	Kind     Kind
 	Agency   uint32
 	Count    uint32
-	Seq      uint64   // from 1, without gaps; 0 in a run, where it has no place yet
-	Payload  []byte   // valid only during the call that hands it over; in a run, a part of it
+	Seq      uint64   // from 1, without gaps; 0 from Unpack
+	Payload  []byte   // valid only during the call of visit; from Unpack, a part of the run
 	Checksum Checksum // of Payload
 }
 
-// Checksum proves a record's payload. It is computed once, when the record is packed, so that
-// nobody who needs it has to read the payload again.
+// Checksum proves a record's payload. It is computed once, when the record is packed, so that its
+// users need not read the payload again.
 type Checksum uint32
 
-// CRC32C is the checksum as package hash/crc32 computes it: sum is crc32.Update(seed,
-// crc32.MakeTable(crc32.Castagnoli), payload). Where the seed comes from is the format's affair.
+// CRC32C returns the checksum in terms of package hash/crc32: sum is crc32.Update(seed,
+// crc32.MakeTable(crc32.Castagnoli), payload). The format defines the seed.
 func (c Checksum) CRC32C() (sum, seed uint32) { return uint32(c), payloadSeed }
 
-// RecordBytes is how many bytes a record with a payload of payloadBytes occupies, packed.
+// RecordBytes returns how many bytes a packed record with a payload of payloadBytes takes.
 func RecordBytes(payloadBytes int) int {
 	return recordHeaderBytes + (payloadBytes+recordAlignBytes-1)&^(recordAlignBytes-1)
 }
 
-// AppendRecord packs one record onto dst and returns the longer slice. dst must be
-// empty or hold nothing but packed records: the result is a run for [Ledger.Commit], which
-// fills in what depends on the record's place in the log.
+// AppendRecord appends one packed record to dst and returns the longer slice. dst must be empty or
+// hold only packed records: the result is a run for [Ledger.Commit], which fills in what depends on
+// the record's place in the log.
 //
-// The payload must not contain NUL bytes (see "The tail rule" in the package comment), and agency and
-// count must not both be zero. The payload is copied. AppendRecord is pure, allocates only when dst
-// lacks room ([RecordBytes] tells how much it takes), and may be called by many goroutines, each with a dst of its own.
+// The payload is copied. It must not contain NUL bytes (see "The tail rule" in the package
+// comment). AppendRecord allocates only when dst lacks room for [RecordBytes] more. Many goroutines
+// may call it, each with a dst of its own.
 //
-// It panics on a zero kind, on agency and count both zero, and on a payload over [RecordPayloadBytesMax].
+// It panics if kind is zero, if agency and count are both zero, and if the payload is longer than
+// [RecordPayloadBytesMax].
 func AppendRecord(dst []byte, kind Kind, agency, count uint32, payload []byte) []byte {
 	switch {
 	case kind == 0:
@@ -109,7 +111,8 @@ func AppendRecord(dst []byte, kind Kind, agency, count uint32, payload []byte) [
 	case agency == 0 && count == 0:
 		panic("ledger: record whose agency and count are both zero")
 	case len(payload) > RecordPayloadBytesMax:
-		panic(fmt.Sprintf("ledger: payload of %d bytes, at most %d are legal", len(payload), RecordPayloadBytesMax))
+		panic(fmt.Sprintf("ledger: payload of %d bytes, at most %d are legal",
+			len(payload), RecordPayloadBytesMax))
 	}
 	start, total := len(dst), RecordBytes(len(payload))
 	dst = slices.Grow(dst, total)[:start+total]
@@ -127,12 +130,12 @@ func AppendRecord(dst []byte, kind Kind, agency, count uint32, payload []byte) [
 	return dst
 }
 
-// Unpack takes the first record off a run: packed records as [AppendRecord] makes them, back to
-// back. The record's payload and rest are parts of run, and nothing is copied. Only the record's
-// header is read; the payload isn't checked against its checksum. Unpack is pure, doesn't allocate,
-// and may be called by many goroutines.
+// Unpack splits a run, as [AppendRecord] makes it, into its first record and the rest. The record's
+// payload and rest are parts of run; nothing is copied. Unpack reads only the record's header, and
+// doesn't check the payload against its checksum. It doesn't allocate. Many goroutines may call it,
+// also on the same run.
 //
-// It panics if run doesn't begin with a whole packed record, so on an empty run, too.
+// It panics if run doesn't begin with a whole packed record, also if run is empty.
 func Unpack(run []byte) (first Record, rest []byte) {
 	h := packedHeader(run)
 	end := recordHeaderBytes + int(h.length)
@@ -142,7 +145,7 @@ func Unpack(run []byte) (first Record, rest []byte) {
 	}, run[h.recordBytes():]
 }
 
-// packedHeader is the header of the record that run begins with, which is there as a whole.
+// packedHeader returns the header of run's first record. It panics if the record isn't whole.
 func packedHeader(run []byte) recordHeader {
 	if len(run) < recordHeaderBytes {
 		panic("ledger: a run must hold whole records: make it with AppendRecord")
@@ -154,13 +157,15 @@ func packedHeader(run []byte) recordHeader {
 	return h
 }
 
-func payloadChecksum(payload []byte) uint32 { return crc32.Update(payloadSeed, castagnoli, payload) }
+func payloadChecksum(payload []byte) uint32 {
+	return crc32.Update(payloadSeed, castagnoli, payload)
+}
 
 // recordHeader is the decoded form of a record's first 32 bytes.
 type recordHeader struct {
 	length     uint32 // of the payload, without padding
 	kind       Kind
-	groupIndex uint32 // 24 bits: how many records of the same group come before this one in its segment
+	groupIndex uint32 // 24 bits: how many records lie between this one and its segment's last sync
 	seq        uint64
 	agency     uint32
 	count      uint32
@@ -180,8 +185,9 @@ func (h *recordHeader) encode(b []byte) {
 	binary.LittleEndian.PutUint32(b[28:], 0)
 }
 
-// complete fills in a packed header in place for its position in the log and
-// returns the chain value after it. All three fields are overwritten, whatever they held.
+// complete fills in, in place, the fields of a packed header that depend on its place in the log,
+// and returns the chain value after it. It overwrites all three fields, so a run can be committed
+// again.
 func complete(b []byte, groupIndex uint32, seq uint64, chain uint32) uint32 {
 	_ = b[recordHeaderBytes-1]
 	binary.LittleEndian.PutUint32(b[4:], uint32(b[4])|groupIndex<<8)
@@ -206,15 +212,15 @@ func decodeRecordHeader(b []byte) recordHeader {
 	}
 }
 
-// lawful reports whether the fields are ones that AppendRecord could have written.
+// lawful reports whether AppendRecord could have written these fields.
 func (h *recordHeader) lawful() bool {
 	return h.kind != 0 && h.length <= RecordPayloadBytesMax && (h.agency != 0 || h.count != 0)
 }
 
-// recordBytes is the packed size; call it only on a lawful header.
+// recordBytes returns the size of the packed record. Call it only on a lawful header.
 func (h *recordHeader) recordBytes() int { return RecordBytes(int(h.length)) }
 
-// groupFirst is the sequence number at which the record's group begins in its segment.
+// groupFirst returns the sequence number of the first record of the record's group in its segment.
 func (h *recordHeader) groupFirst() uint64 { return h.seq - uint64(h.groupIndex) }
 
 // chainNext continues the chain checksum over a record header.
@@ -247,8 +253,8 @@ func (h *segmentHeader) encode() []byte {
 	return b
 }
 
-// decodeSegmentHeader reports false if the bytes are not an intact header of any version:
-// all versions keep the magic, the version and the checksum where they are.
+// decodeSegmentHeader reports false if the bytes are not an intact header. It accepts every
+// version: all have the magic, the version and the checksum in the same places.
 func decodeSegmentHeader(b []byte) (segmentHeader, bool) {
 	if len(b) < segmentHeaderBytes || string(b[:len(segmentMagic)]) != segmentMagic ||
 		binary.LittleEndian.Uint32(b[60:]) != crc32.Checksum(b[:60], castagnoli) {
@@ -266,7 +272,7 @@ func segmentName(first uint64) string {
 	return fmt.Sprintf("%0*d%s", segmentDigits, first, segmentSuffix)
 }
 
-// segmentFirst reads the first sequence number from a segment's name and reports whether it is such a name.
+// segmentFirst reads the sequence number from a segment's name. It reports false for other names.
 func segmentFirst(name string) (uint64, bool) {
 	digits, found := strings.CutSuffix(name, segmentSuffix)
 	if !found || len(digits) != segmentDigits {

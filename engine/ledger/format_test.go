@@ -16,12 +16,13 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-var update = flag.Bool("update", false, "write testdata/ledgers anew: only for a new version of the format")
+var update = flag.Bool("update", false,
+	"write testdata/ledgers again: only for a new version of the format")
 
-// ledgers is where ledgers of all format versions are kept.
+// ledgers is the directory with ledgers of all format versions.
 var ledgers = filepath.Join("..", "..", "testdata", "ledgers")
 
-// goldenBets is a batch of so many bets of agency 2.
+// goldenBets makes a batch of count bets of agency 2.
 func goldenBets(count int) entry {
 	var lines strings.Builder
 	for i := range count {
@@ -30,8 +31,8 @@ func goldenBets(count int) entry {
 	return entry{Kind: ledger.Bets, Agency: 2, Count: uint32(count), Payload: lines.String()}
 }
 
-// A ledger that an earlier build wrote is read for ever, and the same records are still written as the same bytes. Builds that
-// knew no seals wrote the one that has none.
+// A ledger that an earlier build wrote stays readable for ever, and the same records still give the
+// same bytes. The ledger without a seal is from a build that had no seals.
 func TestFormatIsStable(t *testing.T) {
 	t.Run("v1", func(t *testing.T) { checkGolden(t, "v1", false) })
 	t.Run("v1-sealed", func(t *testing.T) { checkGolden(t, "v1-sealed", true) })
@@ -40,7 +41,8 @@ func TestFormatIsStable(t *testing.T) {
 func checkGolden(t *testing.T, golden string, seal bool) {
 	want := []entry{
 		opened("version=1 agencies=2 winning_number=7574"),
-		{Kind: ledger.Bets, Agency: 1, Count: 2, Payload: "Juan|Pérez|12345678|1990-05-23|7574|1\nMaría|Gómez|87654321|1985-07-10|2311|1"},
+		{Kind: ledger.Bets, Agency: 1, Count: 2, Payload: "Juan|Pérez|12345678|1990-05-23|7574|1\n" +
+			"María|Gómez|87654321|1985-07-10|2311|1"},
 		{Kind: ledger.Bets, Agency: 2, Count: 1, Payload: "Carlos|López|99887766|1982-02-17|7574|2\n"},
 		reported(1),
 		goldenBets(60),
@@ -70,7 +72,7 @@ func checkGolden(t *testing.T, golden string, seal bool) {
 	}
 	for name, got := range files {
 		if name != ledger.SealName {
-			got = got[:files.end(name)] // what follows in the live segment is reserved
+			got = got[:files.end(name)] // without the live segment's reserved space
 		}
 		path := filepath.Join(dir, name)
 		if *update {
@@ -102,7 +104,7 @@ func checkGolden(t *testing.T, golden string, seal bool) {
 	}
 }
 
-// A ledger of a version that doesn't exist yet is refused, and isn't taken for a damaged one.
+// A ledger of an unknown, later version is refused, and isn't taken for a damaged one.
 func TestUnknownVersion(t *testing.T) {
 	const version = 99
 	dir := filepath.Join(ledgers, "v99")
@@ -121,7 +123,8 @@ func TestUnknownVersion(t *testing.T) {
 	_, openErr := ledger.Open(testDir, ledger.Options{FS: fsys}, nil)
 	_, scanErr := ledger.Scan(dir, ledger.Options{}, nil)
 	for _, err := range []error{openErr, scanErr} {
-		if !errors.Is(err, ledger.ErrVersion) || errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), "version 99, this one reads 1") {
+		if !errors.Is(err, ledger.ErrVersion) || errors.Is(err, ledger.ErrCorrupt) ||
+			!strings.Contains(err.Error(), "version 99, this one reads 1") {
 			t.Errorf("got %v, want ErrVersion", err)
 		}
 	}
@@ -130,8 +133,8 @@ func TestUnknownVersion(t *testing.T) {
 	}
 }
 
-// AppendRecord keeps what dst holds, takes as much as RecordBytes says, and needs no clean memory.
-// Unpack finds what was packed.
+// AppendRecord keeps the content of dst, takes as many bytes as RecordBytes says, and works in
+// memory that isn't zeroed. Unpack returns what was packed.
 func TestAppendRecord(t *testing.T) {
 	for n := range 50 {
 		e := bets(n, n)
@@ -142,27 +145,31 @@ func TestAppendRecord(t *testing.T) {
 		dirty := bytes.Repeat([]byte{0xff}, 300)
 		run := e.AppendTo(e.AppendTo(dirty[:0]))
 		if !slices.Equal(run, slices.Concat(clean, clean)) || &run[0] != &dirty[0] {
-			t.Fatalf("payload of %d: packed twice into a used buffer, it is not the same twice", n)
+			t.Fatalf("payload of %d: packing into a used buffer gives other bytes, or moves it", n)
 		}
 		for rest := run; len(rest) > 0; {
 			var r ledger.Record
 			r, rest = ledger.Unpack(rest)
 			sum, seed := r.Checksum.CRC32C()
-			if got := (entry{Kind: r.Kind, Agency: r.Agency, Count: r.Count, Payload: string(r.Payload)}); got != e || r.Seq != 0 || cap(r.Payload) != n ||
+			got := entry{Kind: r.Kind, Agency: r.Agency, Count: r.Count, Payload: string(r.Payload)}
+			if got != e || r.Seq != 0 || cap(r.Payload) != n ||
 				sum != crc32.Update(seed, crc32.MakeTable(crc32.Castagnoli), r.Payload) || sum == 0 {
-				t.Fatalf("payload of %d: unpacked, it is %+v", n, r)
+				t.Fatalf("payload of %d: Unpack returns %+v", n, r)
 			}
 		}
 	}
 }
 
-// The format promises that every 8 bytes of a record, so every part in a sector, hold something.
+// The format promises that none of a record's 8-byte words is zero, and so no sector's part of it.
 func TestNoZeroWords(t *testing.T) {
-	entries := []entry{opened("x"), bets(1, 1), bets(8, 2), bets(9, 3), reported(1), {Kind: 255, Count: 1 << 31}}
+	entries := []entry{
+		opened("x"), bets(1, 1), bets(8, 2), bets(9, 3), reported(1), {Kind: 255, Count: 1 << 31},
+	}
 	files := written(t, entries, entries)
 	name := ledger.SegmentName(1)
 	for at := ledger.SegmentHeaderBytes; at < files.end(name); at += ledger.RecordAlignBytes {
-		if bytes.Equal(files[name][at:at+ledger.RecordAlignBytes], make([]byte, ledger.RecordAlignBytes)) {
+		word := files[name][at : at+ledger.RecordAlignBytes]
+		if bytes.Equal(word, make([]byte, ledger.RecordAlignBytes)) {
 			t.Errorf("the 8 bytes at %d are zero", at)
 		}
 	}
@@ -174,7 +181,10 @@ func TestSegmentNames(t *testing.T) {
 			t.Errorf("%s was read as %d, %v", ledger.SegmentName(first), got, ok)
 		}
 	}
-	for _, name := range []string{"", ".ledger", "LOCK", "1.ledger", "99999999999999999999.ledger", "+0000000000000000001.ledger", "00000000000000000001.ledger~"} {
+	for _, name := range []string{
+		"", ".ledger", "LOCK", "1.ledger", "99999999999999999999.ledger",
+		"+0000000000000000001.ledger", "00000000000000000001.ledger~",
+	} {
 		if first, ok := ledger.SegmentFirst(name); ok {
 			t.Errorf("%q was read as segment %d", name, first)
 		}

@@ -10,7 +10,8 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// fuzzLog is the log that FuzzDamage damages: two segments, groups of one and of several records, and a seal before the last group.
+// fuzzLog makes the log that FuzzDamage damages: two segments, groups of one and of several
+// records, and a seal before the last group. The first sealedThrough records of want are sealed.
 func fuzzLog(t testing.TB) (files image, want []entry, sealedThrough int) {
 	before := [][]entry{
 		{opened("7574"), bets(1400, 1)},
@@ -22,9 +23,10 @@ func fuzzLog(t testing.TB) (files image, want []entry, sealedThrough int) {
 	return sealed(t, before, after), slices.Concat(want, after[0]), len(want)
 }
 
-// FuzzDamage damages a log as the input says: 5 bytes an edit, of which the first tells the file and what
-// to do, two the offset and two the length or the new bytes. Whatever is done, a ledger that
-// opens holds a beginning of what was written, and if its seal is what it was, at least what was sealed.
+// FuzzDamage damages a log as the input says. An edit has 5 bytes: one for the file and the kind of
+// edit, two for the offset, and two for the length or the changed bits. Whatever the damage, a
+// ledger that opens holds only the first of the written records, in order. If the seal is
+// undamaged, it holds at least the sealed ones.
 func FuzzDamage(f *testing.F) {
 	pristine, want, sealedThrough := fuzzLog(f)
 	names := []string{ledger.SegmentName(1), ""}
@@ -56,11 +58,11 @@ func FuzzDamage(f *testing.F) {
 				for i, b := range data[offset:min(offset+2, len(data))] {
 					data[offset+i] = b ^ edits[3+i]
 				}
-			case 1: // a stretch of zeros
+			case 1: // zero a stretch
 				clear(data[offset:end])
 			case 2: // cut
 				files[name] = data[:offset]
-			case 3: // a stretch of the other segment
+			case 3: // copy a stretch of the other segment
 				other := files[names[edits[0]&1^1]]
 				copy(data[offset:end], other[min(offset, len(other)):])
 			}
@@ -69,13 +71,15 @@ func FuzzDamage(f *testing.F) {
 		if err != nil && !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, ledger.ErrVersion) {
 			t.Fatal(err)
 		}
-		if seal, ok := files[ledger.SealName]; ok && err == nil && survived < sealedThrough && slices.Equal(seal, pristine[ledger.SealName]) {
+		if seal, ok := files[ledger.SealName]; ok && err == nil && survived < sealedThrough &&
+			slices.Equal(seal, pristine[ledger.SealName]) {
 			t.Fatalf("%d records, %d were sealed", survived, sealedThrough)
 		}
 	})
 }
 
-// fuzzSegment is a segment of the ledger with that id: groups of one and of several records, and some of what is reserved.
+// fuzzSegment makes the segment of a ledger with that id: groups of one and of several records, and
+// two sectors of reserved space.
 func fuzzSegment(t testing.TB, id [16]byte) []byte {
 	name := ledger.SegmentName(1)
 	fsys := image{name: ledger.EncodeSegmentHeader(ledger.FormatVersion, id)}.fs()
@@ -90,19 +94,21 @@ func fuzzSegment(t testing.TB, id [16]byte) []byte {
 
 var fuzzID = [16]byte([]byte("fuzzed segments."))
 
-// FuzzSegment replays arbitrary bytes as a ledger's only segment. There is no panic, and what is
-// accepted is exactly what AppendRecord and Commit would have written.
+// FuzzSegment replays arbitrary bytes as a ledger's only segment. Scan doesn't panic, and accepts
+// only records as AppendRecord and Commit would have written them.
 func FuzzSegment(f *testing.F) {
 	f.Add(fuzzSegment(f, fuzzID))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) >= ledger.SegmentHeaderBytes { // fuzzing rarely finds a checksum, so give it the header's
-			data = append(ledger.EncodeSegmentHeader(ledger.FormatVersion, fuzzID), data[ledger.SegmentHeaderBytes:]...)
+		if len(data) >= ledger.SegmentHeaderBytes { // give it a header: a fuzzer rarely guesses a checksum
+			header := ledger.EncodeSegmentHeader(ledger.FormatVersion, fuzzID)
+			data = append(header, data[ledger.SegmentHeaderBytes:]...)
 		}
 		checkSegment(t, data)
 	})
 }
 
-// checkSegment replays a ledger's only segment.
+// checkSegment replays a ledger's only segment, and checks that Commit would have written the
+// accepted records with the same bytes.
 func checkSegment(t *testing.T, data []byte) (records int, err error) {
 	t.Helper()
 	fsys := image{ledger.SegmentName(1): data}.fs()
@@ -113,7 +119,7 @@ func checkSegment(t *testing.T, data []byte) (records int, err error) {
 		again = ledger.AppendRecord(again[:0], r.Kind, r.Agency, r.Count, r.Payload)
 		chain = ledger.Complete(again, ledger.GroupIndex(data[at:]), r.Seq, chain)
 		if got := data[at : at+len(again)]; !slices.Equal(got, again) {
-			t.Fatalf("record %d is accepted, but is written otherwise", r.Seq)
+			t.Fatalf("record %d is accepted, but Commit would write other bytes", r.Seq)
 		}
 		at += len(again)
 		return nil
@@ -127,7 +133,7 @@ func checkSegment(t *testing.T, data []byte) (records int, err error) {
 	return records, err
 }
 
-// What FuzzRecord leaves as the fuzzer made it, by bits of a byte a record.
+// FuzzRecord has a byte of these bits for each record: what it leaves as the fuzzer made it.
 const (
 	spareLength = 1 << iota
 	sparePadding
@@ -136,15 +142,16 @@ const (
 	spareGroup
 )
 
-// FuzzRecord replays records of any kind, length, agency, count, group and payload whose checksums are right, so
-// that the fuzzer gets behind them: but for what a byte of spared says, every record is made to fit its place. What is
-// accepted is exactly what AppendRecord and Commit would have written, and what could have been written is accepted.
+// FuzzRecord replays records of any kind, length, agency, count, group and payload. repair makes
+// each record fit its place and gives it right checksums, because a fuzzer doesn't guess them. A
+// byte of spared says what repair leaves alone. Scan accepts a record if and only if AppendRecord
+// and Commit could have written it.
 func FuzzRecord(f *testing.F) {
 	segment := fuzzSegment(f, fuzzID)[ledger.SegmentHeaderBytes:]
 	f.Add(segment, []byte{})
-	segment = segment[:len(segment)-2*ledgertest.SectorBytes] // without what is reserved
+	segment = segment[:len(segment)-2*ledgertest.SectorBytes] // without the reserved space
 	if _, whole := repair(append(make([]byte, ledger.SegmentHeaderBytes), segment...), nil); !whole {
-		f.Fatal("a segment that was written is not whole")
+		f.Fatal("a segment that Commit wrote is not whole")
 	}
 	f.Add(segment, []byte{})
 	for _, spared := range []byte{spareLength, sparePadding, sparePayloadChecksum, sparePlace, spareGroup} {
@@ -155,13 +162,13 @@ func FuzzRecord(f *testing.F) {
 		want, whole := repair(data, spared)
 		got, err := checkSegment(t, data)
 		if whole && (err != nil || got != want) {
-			t.Fatalf("%d of %d records are accepted: %v", got, want, err)
+			t.Fatalf("%d of %d records were accepted: %v", got, want, err)
 		}
 	})
 }
 
-// repair makes records fit their places. It reports how many they are, and whether all of data is what could have been
-// written.
+// repair makes records fit their places, except for what is spared. It returns how many there are,
+// and whether Commit could have written all of data.
 func repair(data, spared []byte) (records int, whole bool) {
 	whole = true
 	chain := ledger.ChainStart(fuzzID)
@@ -197,8 +204,10 @@ func repair(data, spared []byte) (records int, whole bool) {
 		if spare&sparePlace == 0 {
 			chain = ledger.Complete(b, ledger.GroupIndex(b), uint64(records+1), chain)
 		}
-		// What is spared may be right all the same, which is for checkSegment to see.
-		lawful := b[4] != 0 && (binary.LittleEndian.Uint32(b[16:]) != 0 || binary.LittleEndian.Uint32(b[20:]) != 0)
+		// A spared record may still be right. checkSegment decides that, so it isn't counted as
+		// whole.
+		lawful := b[4] != 0 &&
+			(binary.LittleEndian.Uint32(b[16:]) != 0 || binary.LittleEndian.Uint32(b[20:]) != 0)
 		whole = whole && spare == 0 && lawful && !slices.Contains(b[ledger.RecordHeaderBytes:end], 0)
 		at += ledger.RecordBytes(length)
 	}

@@ -11,7 +11,7 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// testDir is where tests keep a ledger in memory.
+// testDir is the directory of a ledger in memory.
 const testDir = "data"
 
 type entry = ledgertest.Entry
@@ -53,14 +53,15 @@ func mustClose(t testing.TB, l *ledger.Ledger) {
 func wantEntries(t testing.TB, got, want []entry) {
 	t.Helper()
 	if !slices.Equal(got, want) {
-		t.Fatalf("found %d records, want %d; they agree up to %d", len(got), len(want), ledgertest.Agreement(got, want))
+		t.Fatalf("found %d records, want %d; the first %d are equal",
+			len(got), len(want), ledgertest.Agreement(got, want))
 	}
 }
 
-// image is a ledger's files, by name.
+// image holds a ledger's files by name.
 type image map[string][]byte
 
-// imageOf copies the files of a file system.
+// imageOf copies the files from a file system.
 func imageOf(fsys *ledgertest.FS) image {
 	files := image{}
 	for path, data := range fsys.Files() {
@@ -77,10 +78,10 @@ func (files image) clone() image {
 	return c
 }
 
-// fs puts the files on a new file system.
+// fs makes a file system with the files.
 func (files image) fs() *ledgertest.FS {
 	fsys := ledgertest.NewFS(1)
-	if err := fsys.MkdirAll(testDir); err != nil { // there may be no files
+	if err := fsys.MkdirAll(testDir); err != nil { // Install would make it, but there may be no files
 		panic(err)
 	}
 	for name, data := range files {
@@ -89,7 +90,7 @@ func (files image) fs() *ledgertest.FS {
 	return fsys
 }
 
-// written makes a ledger of groups and returns its files.
+// written commits the groups to a new ledger, closes it and returns its files.
 func written(t testing.TB, groups ...[]entry) image {
 	t.Helper()
 	fsys := ledgertest.NewFS(1)
@@ -101,7 +102,8 @@ func written(t testing.TB, groups ...[]entry) image {
 	return imageOf(fsys)
 }
 
-// place is where a segment's n-th record begins, from 0. Behind the last record, it is where the next one would begin.
+// place returns where a segment's n-th record begins, from 0. If n is the number of records, it is
+// where the next one would begin.
 func (files image) place(name string, n int) int {
 	at := ledger.SegmentHeaderBytes
 	for range n {
@@ -110,11 +112,12 @@ func (files image) place(name string, n int) int {
 	return at
 }
 
-// end is where a segment's records end.
+// end returns where a segment's records end.
 func (files image) end(name string) int {
 	none := make([]byte, ledger.RecordHeaderBytes)
 	n := 0
-	for at := files.place(name, n); at+len(none) <= len(files[name]) && !bytes.Equal(files[name][at:at+len(none)], none); at = files.place(name, n) {
+	for at := files.place(name, n); at+len(none) <= len(files[name]) &&
+		!bytes.Equal(files[name][at:at+len(none)], none); at = files.place(name, n) {
 		n++
 	}
 	return files.place(name, n)

@@ -16,11 +16,11 @@ import (
 type Durability int
 
 const (
-	// Fsync means that a committed group survives a crash of the machine. The default.
+	// Fsync means that a committed group survives a crash of the machine. It is the default.
 	Fsync Durability = iota
-	// OS means that a committed group survives a crash of the process only; the operating system writes
-	// it to the disk when it likes. After a crash of the machine, the log may lack the end: less than
-	// what [Options] say to reserve at a time.
+	// OS means that a committed group survives a crash of the process only. The operating system
+	// writes it to the disk when it likes. A crash of the machine may lose the end of the log: less
+	// than Options.ReserveBytes, unless a single record is larger than that.
 	OS
 )
 
@@ -36,19 +36,19 @@ func (d Durability) String() string {
 
 // Options are the settings of [Open]. The zero value is what a server wants.
 type Options struct {
-	// FS holds the ledger; nil stands for Disk.
+	// FS is the file system that holds the ledger; nil stands for Disk.
 	FS FS
 
-	// SegmentBytes is the size at which a new segment is begun, from
-	// SegmentBytesMin to SegmentBytesMax; 0 stands for SegmentBytesDefault. A record that
-	// is larger gets a larger segment for itself. The size may differ from one Open to the next.
+	// SegmentBytes is the size at which a new segment begins, from SegmentBytesMin to
+	// SegmentBytesMax; 0 stands for SegmentBytesDefault. It is rounded down to whole blocks. A
+	// record that is larger gets a larger segment. The size may differ from one Open to the next.
 	SegmentBytes int64
 
-	// ReserveBytes is how much space on the disk the live segment takes at a time, at least BlockBytes; 0 stands for
-	// ReserveBytesDefault.
+	// ReserveBytes is how much disk space the live segment reserves at a time, at least BlockBytes;
+	// 0 stands for ReserveBytesDefault. It is rounded down to whole blocks.
 	ReserveBytes int64
 
-	// Durability is what Commit waits for.
+	// Durability says what Commit waits for.
 	Durability Durability
 }
 
@@ -65,7 +65,8 @@ func (o Options) segmentBytes() (int64, error) {
 		size = SegmentBytesDefault
 	}
 	if size < SegmentBytesMin || size > SegmentBytesMax {
-		return 0, fmt.Errorf("ledger: segments of %d bytes: use %d to %d", size, SegmentBytesMin, SegmentBytesMax)
+		return 0, fmt.Errorf("ledger: segments of %d bytes: use %d to %d",
+			size, SegmentBytesMin, SegmentBytesMax)
 	}
 	return size / BlockBytes * BlockBytes, nil
 }
@@ -81,8 +82,8 @@ func (o Options) reserveBytes() (int64, error) {
 	return size / BlockBytes * BlockBytes, nil
 }
 
-// Ledger is an open log. Commit, Seal and Close belong to one goroutine; the other methods may be
-// called by any.
+// Ledger is an open log. One goroutine calls Commit, Seal and Close; any may call the other
+// methods.
 type Ledger struct {
 	fsys         FS
 	dir          string
@@ -95,33 +96,35 @@ type Ledger struct {
 
 	live        File      // the last segment, open for writing; nil while there is none
 	path        string    // of the newest segment that was begun without an error
-	out         *Appender // of live
-	segments    int       // live included
-	sealedBytes int64     // of all segments but live
+	out         *Appender // writes to live
+	segments    int       // how many there are, including live
+	sealedBytes int64     // bytes of all segments except live
 
 	next       uint64 // sequence number of the next record
 	chain      uint32 // chain value before it
 	groupFirst uint64 // first record in live that is not yet synced; next if all are
 	sealedSeq  uint64 // the last record that a durable seal covers; 0 if there is none
 
-	err error // once set, Commit and Seal do nothing but return it; set by the first failure or by Close
+	err error // the first failure, or errClosed; once it is set, Commit and Seal only return it
 
 	mu       sync.Mutex
-	stats    Stats  // guarded by mu; counts only what was promised
-	endChain uint32 // guarded by mu; the chain value behind what stats count
+	stats    Stats  // guarded by mu; counts only what is committed
+	endChain uint32 // guarded by mu; the chain value after the last record that stats counts
 	closed   bool   // guarded by mu
 }
 
-// Open locks the directory, replays the log through visit, repairs what an interrupted write left behind, and
-// makes the ledger ready to append. It creates the directory and an empty log where there is none.
-// When it returns, every record that was visited is durable, whatever o.Durability says. If there is an intact
-// seal, it covers them all.
+// Open locks the directory, replays the log through visit, repairs what an interrupted write left,
+// and makes the ledger ready to append. It creates the directory and an empty log where there is
+// none. When it returns nil, every record that was visited is durable, whatever o.Durability says.
+// If there is an intact seal, it covers them all.
 //
-// visit is called for every record in order, and may be nil. Its error ends Open, before anything was changed, and is
-// returned as it is.
+// visit is called for every record in order, and may be nil. The record's payload is valid only
+// during the call. visit's error ends Open before anything in the log is changed, and is returned
+// as it is.
 //
-// Errors: those of visit and of the file system, those that match [ErrLocked], [ErrCorrupt] or [ErrVersion], and
-// [*NoSpaceError]. After an error, the directory holds every acknowledged record that it held before.
+// Errors: those of visit and of the file system, options out of bounds, those that match
+// [ErrLocked], [ErrCorrupt] or [ErrVersion], and [*NoSpaceError]. After an error, the directory
+// holds every acknowledged record that it held before.
 func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error) {
 	segmentBytes, err := o.segmentBytes()
 	if err != nil {
@@ -159,16 +162,17 @@ func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error
 	return l, nil
 }
 
-// recover makes what the replay accepted durable and the rest vanish, in an order that a crash may interrupt anywhere.
+// recover makes the replayed records durable and removes the rest. Its order is safe against a
+// crash at any point.
 func (l *Ledger) recover(p *replayer) error {
 	if p.unborn != "" {
-		// Its predecessor counts as sealed for as long as this name exists, so it
-		// must be gone for good before the predecessor is written to again.
+		// Its predecessor counts as finished for as long as this name exists. So the name must be
+		// gone, durably, before the predecessor is written to again.
 		if err := l.fsys.Remove(p.unborn); err != nil {
 			return err
 		}
 	}
-	// The process before us may have ended between creating a segment and syncing its name.
+	// The process before this one may have ended between creating a segment and syncing its name.
 	if err := l.fsys.SyncDir(l.dir); err != nil {
 		return err
 	}
@@ -178,20 +182,23 @@ func (l *Ledger) recover(p *replayer) error {
 	}
 	l.id = p.id
 	if err := l.reopen(p); err != nil || p.tail.SealedSeq == 0 {
-		return err // an unfinished seal is left as it is: the caller says what it means
+		return err // a seal that isn't intact stays as it is: the caller judges it
 	}
-	// Written anew, even if it goes as far as it did, for the reason that the newest group is: see rewrite.
+	// Write the seal again even if it is up to date, for the same reason as the newest group: see
+	// rewrite.
 	return l.writeSeal()
 }
 
 // create begins a new log.
 func (l *Ledger) create() error {
-	// The process before us may have ended between creating the directory and syncing its name.
+	// The process before this one may have ended between creating the directory and syncing its
+	// name.
 	parent := filepath.Dir(l.dir)
 	if err := l.fsys.SyncDir(parent); err != nil {
 		return err
 	}
-	// The same goes for the directory above. One that may not be read is nothing that we made.
+	// The same goes for the directory above. A ledger creates no directory that it may not read, so
+	// such a one needs no sync.
 	if err := l.fsys.SyncDir(filepath.Dir(parent)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
@@ -202,7 +209,7 @@ func (l *Ledger) create() error {
 	return l.begin(segmentHeaderBytes)
 }
 
-// reopen makes the segment that the replay ended in ready for more.
+// reopen makes the segment in which the replay ended ready for more records.
 func (l *Ledger) reopen(p *replayer) error {
 	live, err := l.fsys.OpenFile(p.tail.File, os.O_RDWR)
 	if err != nil {
@@ -212,14 +219,15 @@ func (l *Ledger) reopen(p *replayer) error {
 	l.live, l.path, l.groupFirst = live, p.tail.File, l.next
 	l.segments, l.sealedBytes = p.tail.Segments, p.tail.Bytes-offset
 	if p.tail.Torn {
-		// The remains go before anything is written over them, lest a later replay take them for records.
+		// Cut the remains off before anything overwrites them: a later replay could take what is
+		// left of them for records.
 		if err := live.Truncate(offset); err != nil {
 			return err
 		}
 	}
 	newest := p.groupOffset
 	if newest == segmentHeaderBytes {
-		newest = 0 // the header may be no older: it gets to disk before any record behind it
+		newest = 0 // the header may be unsynced, too, and must be durable before new records follow it
 	}
 	if err := l.rewrite(&p.r, newest, offset); err != nil {
 		return err
@@ -245,8 +253,8 @@ func (l *Ledger) reopen(p *replayer) error {
 	return l.appendTo(live, want, offset, begun)
 }
 
-// appendTo makes live, whose next record goes to offset, ready to be appended to. size is what is reserved, in whole
-// blocks; begun is what the block with that offset begins with.
+// appendTo directs further records to live, from offset on. size is the reserved size, in whole
+// blocks. begun is the content of the block that offset lies in, up to offset.
 func (l *Ledger) appendTo(live File, size, offset int64, begun []byte) error {
 	l.live = live
 	l.out.Start(live, size, offset, begun)
@@ -256,9 +264,10 @@ func (l *Ledger) appendTo(live File, size, offset int64, begun []byte) error {
 	return live.Direct()
 }
 
-// rewrite writes the newest group, which stands between from and end, once more, with the bytes it has. If the process before us ended
-// because a sync failed, the operating system may hold that group in memory and
-// believe that it is on disk; only a new write makes it try again. For a group that is on disk, nothing changes.
+// rewrite writes the newest group, which lies between from and end, again with the same bytes. If
+// the process before this one ended because a sync failed, the operating system may hold that group
+// in memory and believe that it is on disk. Only a new write makes it try again. If the group is on
+// disk, nothing changes.
 func (l *Ledger) rewrite(r *reader, from, end int64) error {
 	if err := r.reset(l.live); err != nil {
 		return err
@@ -269,7 +278,8 @@ func (l *Ledger) rewrite(r *reader, from, end int64) error {
 			return err
 		}
 		if len(b) == 0 {
-			return fmt.Errorf("the last segment ends at %d, before %d: %w", r.offset, end, io.ErrUnexpectedEOF)
+			return fmt.Errorf("the last segment ends at %d, before %d: %w",
+				r.offset, end, io.ErrUnexpectedEOF)
 		}
 		if _, err := l.live.WriteAt(b, r.offset); err != nil {
 			return err
@@ -279,38 +289,40 @@ func (l *Ledger) rewrite(r *reader, from, end int64) error {
 	return nil
 }
 
-// Recovered tells where Open found the end of the log, and whether it had to cut something off there.
+// Recovered returns where Open found the end of the log, and whether it cut something off there.
+// Any goroutine may call it.
 func (l *Ledger) Recovered() Tail { return l.recovered }
 
-// Stats tells what the ledger holds: all that was durable at the last successful Commit.
+// Stats returns what the ledger holds: what Open replayed, and every group that was committed
+// since. Any goroutine may call it.
 func (l *Ledger) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stats
 }
 
-// Term numbers the leadership under which this holder writes. Where a log passes from one server to
-// another, each leadership has a higher term than those before it; 0 is none. A ledger stays with
-// its one server, which leads from its first start on, so this is always 1, also after a restart.
+// Term is the number of the leadership under which this holder writes. If a log passes from server
+// to server, each leadership has a higher term than those before it; 0 stands for none. A ledger
+// stays with one server, which leads from its first start on, so its term is always 1.
 func (l *Ledger) Term() uint64 { return 1 }
 
-// Scan visits what is committed: the records that Open replayed, and every group whose Commit
+// Scan visits the committed records: those that Open replayed, and every group whose Commit
 // returned nil before the call. A group that is committed while Scan begins is visited as a whole
-// or not at all. What is committed later isn't, nor is what a failed Commit left. (The function
-// [Scan] needs no open ledger, and may see a part of the group that is being written.)
+// or not at all. Scan leaves out what is committed later, and what a failed Commit left. (The
+// function [Scan] needs no open ledger, but may see a part of the group that is being written.)
 //
-// Any goroutine may call Scan, beside Commits, Seals and other Scans, and after one of them has
-// failed. It neither waits for a Commit nor keeps one waiting; visit may commit, too, if it runs in
-// Commit's goroutine.
+// Any goroutine may call Scan at any time: beside Commits, Seals and other Scans, and after one of
+// them has failed. Scan and Commit don't wait for each other. So visit may even commit, if it runs
+// in Commit's goroutine.
 //
 // visit is called for every record in order, and may be nil. The record's payload belongs to the
 // scan and is valid only during the call. visit's error ends the scan and is returned as it is. The
-// Tail says where the last of these records ends, and isn't torn; what it says of the seal is as of
-// the scan's beginning.
+// Tail says where the last visited record ends, and is not torn. Its seal is that of the scan's
+// beginning.
 //
-// Errors: those of visit and of the file system, and those that match [ErrCorrupt]: a committed
-// record is damaged or missing, or the directory holds another log by now. After Close it is one
-// that matches [ErrFailed]; a scan that has begun goes on.
+// Errors: those of visit and of the file system; those that match [ErrCorrupt] or [ErrVersion],
+// when a committed record is damaged or missing, or the directory holds another log by now; and
+// after Close one that matches [ErrFailed]. A scan that began before Close goes on.
 func (l *Ledger) Scan(visit func(Record) error) (Tail, error) {
 	p := newReplayer(l.fsys, l.dir, visit)
 	p.holder = l
@@ -318,7 +330,7 @@ func (l *Ledger) Scan(visit func(Record) error) (Tail, error) {
 	return p.tail, err
 }
 
-// committed is the last record that was promised, and the chain value behind it.
+// committed returns the last committed record, and the chain value after it.
 func (l *Ledger) committed() (seq uint64, chain uint32, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -328,17 +340,19 @@ func (l *Ledger) committed() (seq uint64, chain uint32, err error) {
 	return l.stats.Seq, l.endChain, nil
 }
 
-// Commit appends the records of all runs, in order, as one group, and returns when they are durable. A run holds whole
-// records, back to back, as [AppendRecord] packs them; it may be empty. Commit completes the headers in place;
-// otherwise the runs stay the caller's, who may use them again afterwards. They may even
-// be committed again, as new records. Runs near 512 kB in all make the best use of a disk.
+// Commit appends the records of all runs, in order, as one group, and returns when they are
+// durable. A run holds whole records, back to back, as [AppendRecord] packs them; it may be empty.
+// Commit completes the headers in place. Afterwards the runs are the caller's again, who may even
+// commit them again, as new records. Runs of about 512 kB in all make the best use of a disk.
 //
-// Any error is final. It matches [ErrFailed] and wraps the cause, which may be a [*NoSpaceError]; whether the group is in
-// the log is then unknown until the directory is opened anew, and every later Commit and Seal returns the same error. A
-// Commit that begins a new segment also finds out whether the directory is gone ([ErrGone]); others don't look.
+// Any error is final. It matches [ErrFailed] and wraps the cause, which may be a [*NoSpaceError].
+// Whether the group is in the log is then unknown until the directory is opened again, and every
+// later Commit and Seal returns the same error. A Commit that begins a new segment also checks
+// whether the directory is gone ([ErrGone]); other Commits don't.
 //
-// Commit panics on a run that doesn't consist of packed records. It belongs to one goroutine and doesn't allocate, except when it
-// begins a new segment.
+// Commit panics on a run that doesn't consist of packed records. It belongs to one goroutine. It
+// doesn't allocate, except when it begins a new segment or its buffer grows, which happens at most
+// twice.
 func (l *Ledger) Commit(runs [][]byte) error {
 	if l.err != nil {
 		return l.err
@@ -371,9 +385,10 @@ func (l *Ledger) commit(runs [][]byte) error {
 	return nil
 }
 
-// write completes and appends the records of one run, a stretch at a time: as much as goes into one segment.
+// write completes and appends the records of one run. It appends a stretch at a time: the records
+// that fit into the reserved space.
 func (l *Ledger) write(run []byte) error {
-	start := 0 // of the stretch: records completed for the live segment, not yet appended
+	start := 0 // where the stretch starts: records that are completed, but not yet appended
 	for pos := 0; pos < len(run); {
 		h := packedHeader(run[pos:])
 		size := h.recordBytes()
@@ -401,14 +416,15 @@ func (l *Ledger) sync() error {
 	return nil
 }
 
-// makeRoom sees to it that a record of recordBytes fits into the live segment.
+// makeRoom makes a record of recordBytes fit into the live segment: it reserves more space, or
+// begins a new segment.
 func (l *Ledger) makeRoom(recordBytes int64) error {
 	end := l.out.Offset() + recordBytes
 	if end > l.segmentBytes && l.out.Offset() > segmentHeaderBytes {
 		return l.rotate(recordBytes)
 	}
 	if l.durability == OS && l.groupFirst != l.next {
-		// So that no more than this can be lost, nor has to be written again by the next start.
+		// This bounds what a crash can lose, and what the next start has to write again.
 		if err := l.out.Flush(); err != nil {
 			return err
 		}
@@ -416,7 +432,8 @@ func (l *Ledger) makeRoom(recordBytes int64) error {
 			return err
 		}
 	}
-	// An empty segment has no successor: that would begin with the same record. It gets larger than others instead.
+	// An empty segment is never rotated, because its successor would have the same name. It gets
+	// larger than others instead.
 	size := l.reservation(end)
 	if err := l.out.Reserve(size); err != nil {
 		return l.noSpace(l.live, size, err)
@@ -424,13 +441,13 @@ func (l *Ledger) makeRoom(recordBytes int64) error {
 	return nil
 }
 
-// noSpace is the file system's err, as a NoSpaceError if there was no room for file to have size bytes. file is nil if there
-// is none yet.
+// noSpace turns the file system's err into a NoSpaceError if file could not get size bytes for want
+// of room. Other errors it returns as they are. file is nil if it doesn't exist yet.
 func (l *Ledger) noSpace(file File, size int64, err error) error {
 	if !IsNoSpace(err) {
 		return err
 	}
-	// An error of what follows would only hide the one that counts.
+	// Errors from here on are dropped: they would only hide err.
 	full := &NoSpaceError{Dir: l.dir, Needs: size, Free: -1, Err: err}
 	if file != nil {
 		if has, errSize := file.Size(); errSize == nil { // a part may have been reserved
@@ -445,18 +462,19 @@ func (l *Ledger) noSpace(file File, size int64, err error) error {
 	return full
 }
 
-// reservation is how large the live segment's file is to be, in whole blocks, if end bytes of it are used.
+// reservation returns how large the live segment's file has to be if end bytes of it are used. The
+// result is in bytes, a multiple of BlockBytes.
 func (l *Ledger) reservation(end int64) int64 {
 	step := min(l.reserveBytes, l.segmentBytes)
 	return roundUp(max(end, min((end+step-1)/step*step, l.segmentBytes)))
 }
 
-// rotate seals the live segment and begins the next one. The old one is whole on disk before the new name exists: that is
-// why a replay need not forgive any damage in a segment that has a successor. For the same reason
-// it syncs with Durability OS, too.
+// rotate finishes the live segment and begins the next one. The old segment is whole on disk before
+// the new name exists, so a replay takes any damage in a segment that has a successor for
+// corruption. For this reason rotate syncs with Durability OS, too.
 func (l *Ledger) rotate(recordBytes int64) error {
 	if err := l.standing(); err != nil {
-		return err // rather than begin a segment in a directory that is somebody else's by now
+		return err // don't begin a segment in a directory that may be somebody else's by now
 	}
 	if err := l.out.Flush(); err != nil {
 		return err
@@ -476,8 +494,9 @@ func (l *Ledger) rotate(recordBytes int64) error {
 	return l.begin(segmentHeaderBytes + recordBytes)
 }
 
-// begin creates the segment for l.next, with room for at least sizeMin bytes. Its header and its
-// name are durable before it returns, so that no record is ever written to a segment that a crash may unmake.
+// begin creates the segment that starts with record l.next, with room for at least sizeMin bytes.
+// Its header and its name are durable before begin returns. So a crash can't remove a segment that
+// has records.
 func (l *Ledger) begin(sizeMin int64) error {
 	path := filepath.Join(l.dir, segmentName(l.next))
 	size := l.reservation(sizeMin)
@@ -518,11 +537,12 @@ func (l *Ledger) publish() {
 }
 
 // Close makes everything that was committed durable, also with Durability OS, seals it if there is
-// an intact seal, and releases the directory. Later Commits, Seals and Scans return ErrFailed;
-// closing again does nothing.
+// an intact seal, and releases the directory. After a failed Commit or Seal it makes nothing
+// durable: it only checks whether the directory is gone, and releases it. Later Commits, Seals and
+// Scans return an error that matches [ErrFailed]. Closing again does nothing.
 //
-// An error that matches [ErrGone] says that the directory was removed, moved or replaced: then nothing
-// that was committed may be called stored. It comes even after another failure.
+// An error that matches [ErrGone] says that the directory was removed, moved or replaced: then
+// nothing that was committed may be called stored. Close belongs to the goroutine of Commit.
 func (l *Ledger) Close() error {
 	if l.lock == nil {
 		return nil
@@ -543,7 +563,7 @@ func (l *Ledger) Close() error {
 	return nil
 }
 
-// release closes what is open; the lock last.
+// release closes what is open, the lock last.
 func (l *Ledger) release() error {
 	var err error
 	if l.live != nil {

@@ -16,14 +16,15 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// A ledger in a directory of the operating system's, which has to be made and is synced or not, is
-// what a log has to be. Its segments are smaller than some records.
+// A ledger on the operating system's file system passes ledgertest.Conform with each durability. It
+// has to create its directory, and its segments are smaller than some records.
 func TestConforms(t *testing.T) {
 	for _, durability := range []ledger.Durability{ledger.Fsync, ledger.OS} {
 		t.Run(durability.String(), func(t *testing.T) {
 			ledgertest.Conform(t, func(t testing.TB) ledgertest.Open {
 				dir := filepath.Join(t.TempDir(), "a", "b")
-				return ledgertest.In(dir, ledger.Options{Durability: durability, SegmentBytes: 2 * ledger.SegmentBytesMin})
+				o := ledger.Options{Durability: durability, SegmentBytes: 2 * ledger.SegmentBytesMin}
+				return ledgertest.In(dir, o)
 			})
 		})
 	}
@@ -32,13 +33,16 @@ func TestConforms(t *testing.T) {
 // A record that ends anywhere around the end of a segment is found again, and so is what follows.
 func TestRotationAtEveryBoundary(t *testing.T) {
 	const room = ledger.SegmentBytesMin - ledger.SegmentHeaderBytes
-	for first := room - 3*ledger.RecordHeaderBytes; first <= room+ledger.RecordHeaderBytes; first += ledger.RecordAlignBytes {
+	const begin, end = room - 3*ledger.RecordHeaderBytes, room + ledger.RecordHeaderBytes
+	for first := begin; first <= end; first += ledger.RecordAlignBytes {
 		for _, second := range []int{0, 1, 8, 40} {
 			fsys := ledgertest.NewFS(1)
 			o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
 			l, _ := mustOpen(t, testDir, o)
-			want := []entry{bets(first-ledger.RecordHeaderBytes, 1), bets(second, 2), bets(0, 3), bets(room, 4), bets(0, 5)}
-			mustCommit(t, l, want[:4]...) // in one run: it is cut at the segment's end
+			want := []entry{
+				bets(first-ledger.RecordHeaderBytes, 1), bets(second, 2), bets(0, 3), bets(room, 4), bets(0, 5),
+			}
+			mustCommit(t, l, want[:4]...) // one run, which the segment's end divides
 			mustCommit(t, l, want[4])
 			stats := l.Stats()
 			mustClose(t, l)
@@ -53,7 +57,7 @@ func TestRotationAtEveryBoundary(t *testing.T) {
 	}
 }
 
-// Segments are as large as was said, and a sealed one ends with its last record.
+// Segments have the size that Options say, and a finished one ends with its last record.
 func TestSegmentSizes(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin + 5})
@@ -70,14 +74,15 @@ func TestSegmentSizes(t *testing.T) {
 		if i < len(names)-1 {
 			used += int64(size)
 			if next := ledger.RecordBytes(100); size > ledger.SegmentBytesMin || size < ledger.SegmentBytesMin-next {
-				t.Errorf("sealed segment %s has %d bytes", name, size)
+				t.Errorf("finished segment %s has %d bytes", name, size)
 			}
 		} else if size != ledger.SegmentBytesMin {
-			t.Errorf("live segment has %d bytes", size)
+			t.Errorf("the live segment has %d bytes", size)
 		}
 	}
-	if stats.Segments != len(names) || stats.Bytes <= used || stats.Bytes > used+ledger.SegmentBytesMin {
-		t.Errorf("Stats %+v; %d segments, of which the sealed ones have %d bytes", stats, len(names), used)
+	if stats.Segments != len(names) ||
+		stats.Bytes <= used || stats.Bytes > used+ledger.SegmentBytesMin {
+		t.Errorf("Stats %+v; %d segments, the finished ones have %d bytes", stats, len(names), used)
 	}
 }
 
@@ -94,7 +99,8 @@ func TestScanChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := fsys.Count(ledgertest.Changes)
-	if tail, err := ledger.Scan(testDir, ledger.Options{FS: fsys}, nil); err != nil || tail != (ledger.Tail{}) {
+	tail, err := ledger.Scan(testDir, ledger.Options{FS: fsys}, nil)
+	if err != nil || tail != (ledger.Tail{}) {
 		t.Fatalf("Scan of an empty directory: %+v, %v", tail, err)
 	}
 	if changes := fsys.Count(ledgertest.Changes) - before; changes != 0 {
@@ -102,10 +108,12 @@ func TestScanChangesNothing(t *testing.T) {
 	}
 }
 
-// Whatever else stands in the directory is left alone.
+// Other files in the directory don't disturb the ledger.
 func TestOtherFiles(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"bets.csv", "1.ledger", "00000000000000000002.ledger.bak", "x0000000000000000002.ledger"} {
+	for _, name := range []string{
+		"bets.csv", "1.ledger", "00000000000000000002.ledger.bak", "x0000000000000000002.ledger",
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -120,30 +128,34 @@ func TestOtherFiles(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	for _, size := range []int64{-1, 1, ledger.SegmentBytesMin - 1, ledger.SegmentBytesMax + 1} {
-		if _, err := ledger.Open(testDir, ledger.Options{FS: ledgertest.NewFS(1), SegmentBytes: size}, nil); err == nil {
+		o := ledger.Options{FS: ledgertest.NewFS(1), SegmentBytes: size}
+		if _, err := ledger.Open(testDir, o, nil); err == nil {
 			t.Errorf("segments of %d bytes were accepted", size)
 		}
 	}
 	for _, size := range []int64{-1, 1, ledger.BlockBytes - 1} {
-		if _, err := ledger.Open(testDir, ledger.Options{FS: ledgertest.NewFS(1), ReserveBytes: size}, nil); err == nil {
-			t.Errorf("%d bytes to reserve at a time were accepted", size)
+		o := ledger.Options{FS: ledgertest.NewFS(1), ReserveBytes: size}
+		if _, err := ledger.Open(testDir, o, nil); err == nil {
+			t.Errorf("reserving %d bytes at a time was accepted", size)
 		}
 	}
 }
 
-// The live segment takes space step by step, up to its size, also after a restart.
+// The live segment reserves space step by step, up to its size, also after restarts.
 func TestReservation(t *testing.T) {
 	const step, segment = 2 * ledger.BlockBytes, 5 * ledger.BlockBytes
 	fsys := ledgertest.NewFS(1)
 	o := ledger.Options{FS: fsys, SegmentBytes: segment, ReserveBytes: step + 5}
-	for i, want := range []int{step, 2 * step, 2 * step, segment, step, 2 * step} { // the last two are the second segment's
+	// The last two sizes are the second segment's.
+	for i, want := range []int{step, 2 * step, 2 * step, segment, step, 2 * step} {
 		l, _ := mustOpen(t, testDir, o)
-		mustCommit(t, l, bets(ledger.BlockBytes-40, i)) // a block with its header, nearly; the segment's comes before the first
+		mustCommit(t, l, bets(ledger.BlockBytes-40, i)) // a little less than a block, with its header
 		mustClose(t, l)
 		files := imageOf(fsys)
 		names := slices.Sorted(maps.Keys(files))
 		if got := len(files[names[len(names)-1]]); got != want {
-			t.Errorf("after %d records the live segment, of %d, has %d bytes, want %d", i+1, len(names), got, want)
+			t.Errorf("after %d records the live segment of %d segments has %d bytes, want %d",
+				i+1, len(names), got, want)
 		}
 	}
 }
@@ -162,7 +174,8 @@ func TestLockedByAnotherProcess(t *testing.T) {
 	other := exec.Command(os.Args[0], "-test.run=^TestLockedByAnotherProcess$", "-test.v")
 	other.Env = append(os.Environ(), lockDirVariable+"="+dir)
 	out, err := other.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), ledger.ErrLocked.Error()) || !strings.Contains(string(out), dir) {
+	if err != nil || !strings.Contains(string(out), ledger.ErrLocked.Error()) ||
+		!strings.Contains(string(out), dir) {
 		t.Fatalf("the other process: %v\n%s", err, out)
 	}
 }
@@ -171,8 +184,10 @@ func TestMisusePanics(t *testing.T) {
 	cases := map[string]func(){
 		"no kind":             func() { ledger.AppendRecord(nil, 0, 1, 1, nil) },
 		"no agency, no count": func() { ledger.AppendRecord(nil, ledger.Bets, 0, 0, nil) },
-		"payload too long":    func() { ledger.AppendRecord(nil, ledger.Bets, 1, 1, make([]byte, ledger.RecordPayloadBytesMax+1)) },
-		"nothing to unpack":   func() { ledger.Unpack(nil) },
+		"payload too long": func() {
+			ledger.AppendRecord(nil, ledger.Bets, 1, 1, make([]byte, ledger.RecordPayloadBytesMax+1))
+		},
+		"nothing to unpack": func() { ledger.Unpack(nil) },
 	}
 	for name, misuse := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -204,13 +219,13 @@ func TestNoAllocations(t *testing.T) {
 		})
 		mustClose(t, l)
 		if allocations != 0 {
-			t.Errorf("%v: %v allocations a commit", durability, allocations)
+			t.Errorf("%v: %v allocations per commit", durability, allocations)
 		}
 	}
 }
 
-// A reader beside the writer, through the operating system's cache, finds what was committed past
-// it, and the other way round. All who count come to the same.
+// Commits that bypass the operating system's cache, and commits that don't, are found by scans that
+// read through it. The function Scan, the ledger's Scan, Stats and Recovered agree.
 func TestCommitsPastTheCache(t *testing.T) {
 	dir := t.TempDir()
 	var want []entry
@@ -231,7 +246,8 @@ func TestCommitsPastTheCache(t *testing.T) {
 			tail, err = ledger.Scan(dir, o, ledgertest.Collect(&seen))
 			tailHeld, errHeld := l.Scan(ledgertest.Collect(&held))
 			if err != nil || errHeld != nil || tail.Torn || tailHeld != tail || l.Stats() != tail.Stats {
-				t.Fatalf("life %d, commit %d: Scan: %+v, %v, the holder's %+v, %v, Stats %+v", life, i, tail, err, tailHeld, errHeld, l.Stats())
+				t.Fatalf("life %d, commit %d: Scan: %+v, %v, the ledger's %+v, %v, Stats %+v",
+					life, i, tail, err, tailHeld, errHeld, l.Stats())
 			}
 			wantEntries(t, seen, want)
 			wantEntries(t, held, want)
@@ -243,7 +259,7 @@ func TestCommitsPastTheCache(t *testing.T) {
 	}
 }
 
-// A group that is larger than what is written at once, in records that never end with a block.
+// A group is larger than what is written at once, and its records' ends are not at blocks' ends.
 func TestLargeGroup(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys})

@@ -7,21 +7,21 @@ import (
 	"io"
 )
 
-// readBytes is how much is read at once. It is small enough that a
-// checksum finds in the processor's cache what was read, and large enough that calls don't count.
+// readBytes is how much is read at once. It is small enough to stay in the processor's cache until
+// its checksum is computed, and large enough that the calls cost little.
 const readBytes = 256 << 10
 
-// reader reads a file forwards through one buffer, which grows only for a record that is larger.
+// reader reads a file forwards through one buffer, which grows only for a larger record.
 type reader struct {
 	file   File
-	size   int64 // the file's when reset or grow last looked; less if it turned out to end earlier
+	size   int64 // of the file, when reset or grow last looked; less if a read met an earlier end
 	offset int64 // of the next unread byte
 	buf    []byte
 	pos    int // buf[pos:end] holds the bytes from offset on
 	end    int
 }
 
-// reset starts on another file, keeping the buffer.
+// reset starts on another file. It keeps the buffer.
 func (r *reader) reset(file File) error {
 	size, err := file.Size()
 	if err != nil {
@@ -35,7 +35,7 @@ func (r *reader) reset(file File) error {
 	return nil
 }
 
-// grow reports whether the file has become larger, and looks at it anew if so.
+// grow reports whether the file has grown. If so, what follows is read again.
 func (r *reader) grow() (bool, error) {
 	size, err := r.file.Size()
 	if err != nil || size <= r.size {
@@ -46,11 +46,11 @@ func (r *reader) grow() (bool, error) {
 	return true, nil
 }
 
-// seek goes to an offset and forgets what was buffered: what comes next is read anew.
+// seek goes to an offset and empties the buffer: what follows is read again.
 func (r *reader) seek(offset int64) { r.offset, r.pos, r.end = offset, 0, 0 }
 
-// peek returns the next n bytes without consuming them, fewer only at the end of the file.
-// The slice is valid until the next call of peek, seek or reset.
+// peek returns the next n bytes without consuming them, or fewer at the end of the file. The slice
+// is valid until the next call of peek or reset.
 func (r *reader) peek(n int) ([]byte, error) {
 	if r.end-r.pos >= n {
 		return r.buf[r.pos : r.pos+n], nil
@@ -59,7 +59,7 @@ func (r *reader) peek(n int) ([]byte, error) {
 }
 
 func (r *reader) fill(n int) ([]byte, error) {
-	n = min(n, int(max(r.size-r.offset, 0))) // a short file needs no large buffer
+	n = min(n, int(max(r.size-r.offset, 0))) // so that a short file needs no large buffer
 	if n > len(r.buf) {
 		grown := make([]byte, (n+readBytes-1)/readBytes*readBytes)
 		r.end = copy(grown, r.buf[r.pos:r.end])
@@ -75,7 +75,7 @@ func (r *reader) fill(n int) ([]byte, error) {
 		switch {
 		case int64(got) == want:
 		case errors.Is(err, io.EOF):
-			r.size = at + int64(got) // it was cut while we read
+			r.size = at + int64(got) // the file was cut in the meantime
 		default:
 			return nil, fmt.Errorf("read at offset %d: %w", at, err)
 		}
@@ -89,7 +89,7 @@ func (r *reader) skip(n int) {
 	r.pos += n
 }
 
-// zeroToEnd reports whether nothing but zeros follows. It moves the reader.
+// zeroToEnd reports whether only zeros follow, or nothing. It moves the reader.
 func (r *reader) zeroToEnd() (bool, error) {
 	for {
 		b, err := r.peek(readBytes)

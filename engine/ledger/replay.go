@@ -8,36 +8,39 @@ import (
 	"slices"
 )
 
-// Stats is what a ledger holds.
+// Stats says how much a ledger holds.
 type Stats struct {
-	Seq      uint64 // sequence number of the last record, which is also how many there are
-	Bytes    int64  // of all segments, headers included, without what is merely reserved
+	Seq      uint64 // sequence number of the last record, which is also the number of records
+	Bytes    int64  // of all segments, including headers, without unused reserved space
 	Segments int
 }
 
-// Tail is where a log ends.
+// Tail says where a log ends.
 type Tail struct {
 	Stats
 
 	File   string // path of the segment that holds the end; empty if there is none yet
-	Offset int64  // where in File the next record belongs
-	Torn   bool   // an unfinished write follows: [Open] cuts it off, or a running server is just writing it
+	Offset int64  // where in File the next record belongs, in bytes
+	Torn   bool   // an unfinished write follows: Open cuts it off, or a running server is writing it
 	Reason string // why the log ends at Offset, if Torn
 
-	// Sealed says that there is a seal. Seal creates it only after all that it was called to seal is
-	// durable, so a log that lacks any of that was damaged, even if the seal doesn't tell how far it goes.
+	// Sealed says that there is a seal, intact or not. Seal creates it only after the records that
+	// it is to cover are durable. So a log that lacks any of them was damaged, even if the seal
+	// doesn't tell how far it goes.
 	Sealed bool
-	// SealedSeq is the last record that the seal covers. It is 0 without a seal, and if the seal was not
-	// finished, is damaged, or a running server is just writing it.
+	// SealedSeq is the last record that the seal covers. It is 0 without a seal, and if the seal is
+	// unfinished or damaged, or a running server is just writing it.
 	SealedSeq uint64
 }
 
-// Scan replays a ledger as [Open] does, but only reads: it takes no lock, repairs nothing and creates
-// nothing. It may run beside a server that is writing; then it sees the log as it was at
-// some moment since the call, and perhaps a part of the group that was being written.
+// Scan replays a ledger as [Open] does, but only reads: it takes no lock, repairs nothing and
+// creates nothing. It may run beside a server that is writing. Then it sees the log as it was at
+// some moment since the call, and perhaps a part of the group that was being written. Any goroutine
+// may call it.
 //
-// visit is called for every record in order, and may be nil. Its error ends the scan and
-// is returned as it is. Of the options only FS counts. A directory without segments is an empty log.
+// visit is called for every record in order, and may be nil. The record's payload is valid only
+// during the call. visit's error ends the scan and is returned as it is. Only the option FS counts.
+// A directory without segments is an empty log.
 //
 // Errors: those of visit and of the file system, and those that match [ErrCorrupt] or [ErrVersion].
 func Scan(dir string, o Options, visit func(Record) error) (Tail, error) {
@@ -53,18 +56,18 @@ type replayer struct {
 	visit func(Record) error
 
 	r     reader
-	id    ledgerID // known once the first segment's header was read
+	id    ledgerID // that of the first segment's header, once it was read
 	next  uint64   // sequence number of the record expected at the reader's offset
 	chain uint32   // chain value before that record
 
 	groupOffset int64         // where in the current segment the newest group begins
-	unborn      string        // path of a last segment that an interrupted rotation left without a header, or empty
+	unborn      string        // path of a last segment without a header, or empty; see header
 	seal        segmentHeader // how far the log must go; zero without an intact seal
 	tail        Tail
 
-	holder   *Ledger // whose committed records are all that is read; nil for whatever there is
+	holder   *Ledger // the ledger whose committed records are read; nil to read all there are
 	through  uint64  // the last record to read
-	endChain uint32  // the chain value behind it, if there is a holder
+	endChain uint32  // the chain value after it, if there is a holder
 }
 
 func newReplayer(fsys FS, dir string, visit func(Record) error) *replayer {
@@ -79,7 +82,7 @@ func (p *replayer) replay() error {
 	if err := p.readSeal(); err != nil {
 		return err
 	}
-	if p.holder != nil { // after the seal, which is never ahead of what is committed
+	if p.holder != nil { // after readSeal, so that the seal isn't ahead of what is committed
 		var err error
 		if p.through, p.endChain, err = p.holder.committed(); err != nil {
 			return err
@@ -91,7 +94,7 @@ func (p *replayer) replay() error {
 	}
 	for i, first := range segments {
 		if first > max(p.through, 1) {
-			break // its records are not committed, nor may its header be written
+			break // its records are not committed, and its header may not be written yet
 		}
 		last := i == len(segments)-1
 		path := filepath.Join(p.dir, segmentName(first))
@@ -109,8 +112,8 @@ func (p *replayer) replay() error {
 	return nil
 }
 
-// segments returns the first sequence numbers that the segments' names tell, in order.
-// Other files may stand in the directory, exports for one; they are not ours.
+// segments returns the sequence numbers in the segments' names, sorted. It ignores other files:
+// exports, for example, may be in the directory, too.
 func (p *replayer) segments() ([]uint64, error) {
 	names, err := p.fsys.ReadDir(p.dir)
 	if err != nil {
@@ -126,7 +129,7 @@ func (p *replayer) segments() ([]uint64, error) {
 	return segments, nil
 }
 
-// segment replays one segment. All but the last were sealed before their successor was created.
+// segment replays one segment. nameFirst is the sequence number in its name.
 func (p *replayer) segment(path string, nameFirst uint64, last bool) (err error) {
 	file, err := p.fsys.OpenFile(path, os.O_RDONLY)
 	if err != nil {
@@ -157,7 +160,7 @@ func (p *replayer) segment(path string, nameFirst uint64, last bool) (err error)
 	return err
 }
 
-// missing says what a segment's place in the directory tells when it isn't the one expected.
+// missing explains a segment whose name isn't the expected one.
 func (p *replayer) missing(nameFirst uint64) string {
 	switch {
 	case nameFirst < p.next:
@@ -170,9 +173,9 @@ func (p *replayer) missing(nameFirst uint64) string {
 		"a segment was removed or cut short", p.next, nameFirst-1)
 }
 
-// header checks the segment's header and goes behind it. It reports false for a last segment
-// without an intact header and with nothing behind it: its creation was interrupted. Records are written only after the header was
-// synced, so none can be lost with it.
+// header checks the segment's header and skips it. It reports false for a last segment without an
+// intact header and with only zeros after it: its creation was interrupted. Records are written
+// only after the header was synced, so such a segment has none.
 func (p *replayer) header(path string, last bool) (born bool, err error) {
 	b, err := p.r.peek(segmentHeaderBytes)
 	if err != nil {
@@ -199,21 +202,24 @@ func (p *replayer) header(path string, last bool) (born bool, err error) {
 	return false, p.corrupt(path, "the segment's header is damaged")
 }
 
-// enter checks that an intact header continues the log, and goes behind it.
+// enter checks that an intact header continues the log, and skips it.
 func (p *replayer) enter(path string, h *segmentHeader) error {
 	if p.next == 1 {
 		p.id, p.chain = h.id, h.id.chainStart()
 	}
 	switch {
 	case h.id != p.id:
-		return p.corrupt(path, fmt.Sprintf("the segment belongs to another ledger: its id is %x, the others' is %x", h.id, p.id))
+		return p.corrupt(path, fmt.Sprintf(
+			"the segment belongs to another ledger: its id is %x, the others' is %x", h.id, p.id))
 	case p.seal.first != 0 && h.id != p.seal.id:
 		return p.corrupt(filepath.Join(p.dir, sealName), fmt.Sprintf(
 			"the seal belongs to another ledger: its id is %x, the segments' is %x", p.seal.id, h.id))
 	case h.first != p.next:
-		return p.corrupt(path, fmt.Sprintf("the segment begins with record %d, unlike its name: was it renamed?", h.first))
+		return p.corrupt(path, fmt.Sprintf(
+			"the segment begins with record %d, unlike its name: was it renamed?", h.first))
 	case h.chain != p.chain:
-		return p.corrupt(path, "the segment does not continue the one before: one of them is from another copy of the ledger")
+		return p.corrupt(path,
+			"the segment does not continue the one before: one of them is from another copy of the ledger")
 	}
 	p.r.skip(segmentHeaderBytes)
 	return nil
@@ -221,7 +227,7 @@ func (p *replayer) enter(path string, h *segmentHeader) error {
 
 // records replays from the reader's offset to the end of the segment.
 func (p *replayer) records(path string, last bool) error {
-	var suspect *CorruptError // the damage that the first look at this offset found
+	var suspect *CorruptError // the corruption that the first look at this offset found
 	for p.r.offset < p.r.size && p.tail.Seq < p.through {
 		h, payload, damage, err := p.look()
 		if err != nil {
@@ -238,7 +244,7 @@ func (p *replayer) records(path string, last bool) error {
 		if !last {
 			return corrupt
 		}
-		// Beside a running server, the file may have grown by what the record lacks.
+		// Beside a running server, the file may have grown since, and hold the rest of the record.
 		if grown, err := p.r.grow(); err != nil {
 			return fmt.Errorf("ledger: %s: %w", path, err)
 		} else if grown {
@@ -257,21 +263,24 @@ func (p *replayer) records(path string, last bool) error {
 			p.tail.Torn, p.tail.Reason = end.verdict == torn, end.reason
 			return nil
 		}
-		// Look at the file itself once more: beside a running server, part of the buffer may be
-		// older than what convicted it, and the record whole by now.
+		// Read the file once more. Beside a running server, the damaged bytes in the buffer may be
+		// older than what judge has read since, and the record may be whole by now.
 		suspect = corrupt
 		suspect.Reason = end.reason
 	}
 	return nil
 }
 
-// accept takes an intact record at the reader's offset into the log.
+// accept visits an intact record at the reader's offset, and skips it.
 func (p *replayer) accept(h *recordHeader, payload []byte) error {
 	if h.seq == p.tail.SealedSeq && h.chain != p.seal.chain {
 		return p.corrupt(p.tail.File,
 			"the ledger was sealed with another record here: the seal or a segment is from another copy of it")
 	}
-	err := p.visit(Record{Kind: h.kind, Agency: h.agency, Count: h.count, Seq: h.seq, Payload: payload, Checksum: Checksum(h.payloadCRC)})
+	err := p.visit(Record{
+		Kind: h.kind, Agency: h.agency, Count: h.count, Seq: h.seq,
+		Payload: payload, Checksum: Checksum(h.payloadCRC),
+	})
 	if err != nil {
 		return err
 	}
@@ -285,7 +294,8 @@ func (p *replayer) accept(h *recordHeader, payload []byte) error {
 }
 
 func versionError(path string, version uint32) error {
-	return fmt.Errorf("%w: %s has version %d, this one reads %d", ErrVersion, path, version, formatVersion)
+	return fmt.Errorf("%w: %s has version %d, this one reads %d",
+		ErrVersion, path, version, formatVersion)
 }
 
 func (p *replayer) corrupt(path, reason string) *CorruptError {

@@ -10,13 +10,14 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// Scans beside a writer see what was durable when they began, and never take what is being written for damage.
+// Scans beside a writer see all that was committed before they began, and never take a write in
+// progress for damage.
 func TestScanBesideWriter(t *testing.T) {
 	dir := t.TempDir()
 	o := ledger.Options{SegmentBytes: 64 << 10, Durability: ledger.OS}
 	l, _ := mustOpen(t, dir, o)
 	const groups = 400
-	var durable atomic.Uint64
+	var committed atomic.Uint64 // records
 	done := make(chan error, 1)
 	go func() {
 		for i := range groups {
@@ -30,7 +31,7 @@ func TestScanBesideWriter(t *testing.T) {
 					return
 				}
 			}
-			durable.Store(l.Stats().Seq)
+			committed.Store(l.Stats().Seq)
 		}
 		done <- nil
 	}()
@@ -43,13 +44,14 @@ func TestScanBesideWriter(t *testing.T) {
 			running = false
 		default:
 		}
-		before := durable.Load()
+		before := committed.Load()
 		var seq uint64
 		tail, err := ledger.Scan(dir, o, func(r ledger.Record) error {
 			seq++
 			i := int(r.Seq-1) / 3
 			want := []entry{bets(i*7%3000, i), bets(i*13%9000, i), bets(0, i)}[(r.Seq-1)%3]
-			if got := (entry{Kind: r.Kind, Agency: r.Agency, Count: r.Count, Payload: string(r.Payload)}); got != want || r.Seq != seq {
+			got := entry{Kind: r.Kind, Agency: r.Agency, Count: r.Count, Payload: string(r.Payload)}
+			if got != want || r.Seq != seq {
 				t.Errorf("record %d, expected number %d, is wrong", r.Seq, seq)
 			}
 			return nil
@@ -58,7 +60,7 @@ func TestScanBesideWriter(t *testing.T) {
 			t.Fatalf("scan %d: %v", scans, err)
 		}
 		if seq < before || tail.Seq != seq || tail.SealedSeq > seq {
-			t.Fatalf("scan %d: %d records, tail %+v; %d were durable before", scans, seq, tail, before)
+			t.Fatalf("scan %d: %d records, tail %+v; %d were committed before", scans, seq, tail, before)
 		}
 	}
 	mustClose(t, l)
@@ -67,7 +69,7 @@ func TestScanBesideWriter(t *testing.T) {
 	}
 }
 
-// racingFS lets something happen right after a scan's first read of the live segment.
+// racingFS calls afterRead once, right after the first read of a file.
 type racingFS struct {
 	*ledgertest.FS
 	afterRead func()
@@ -92,11 +94,12 @@ func (f *racingFile) ReadAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// The file of the live segment grows while it is scanned: a record across its old end is no torn write.
+// The live segment grows while it is scanned. A record across its old end is not a torn write.
 func TestScanOfGrowingSegment(t *testing.T) {
 	const groups = 100
 	fsys := ledgertest.NewFS(1)
-	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: 4 << 20, ReserveBytes: 1 << 20})
+	o := ledger.Options{FS: fsys, SegmentBytes: 4 << 20, ReserveBytes: 1 << 20}
+	l, _ := mustOpen(t, testDir, o)
 	var want, found []entry
 	write := func() {
 		for range groups {
@@ -118,8 +121,8 @@ func TestScanOfGrowingSegment(t *testing.T) {
 	wantEntries(t, found, want)
 }
 
-// What a scan has in its buffer may be older than what it reads next: groups that were written in between don't make the
-// buffer's zeros a damage. Nor does it matter that the segment is sealed meanwhile.
+// A scan's buffer may be older than what the scan reads next. If groups are written in between, the
+// zeros in the buffer are not damage, even if the segment is finished in the meantime.
 func TestScanWithStaleBuffer(t *testing.T) {
 	for _, groups := range []int{1, 60, 200} { // within the buffer, beyond it, into the next segment
 		fsys := ledgertest.NewFS(1)
@@ -133,16 +136,18 @@ func TestScanWithStaleBuffer(t *testing.T) {
 			}
 		}}
 		var found []entry
-		if _, err := ledger.Scan(testDir, ledger.Options{FS: racing}, ledgertest.Collect(&found)); err != nil {
+		_, err := ledger.Scan(testDir, ledger.Options{FS: racing}, ledgertest.Collect(&found))
+		if err != nil {
 			t.Fatalf("%d groups: %v", groups, err)
 		}
 		if len(found) == 0 || ledgertest.Agreement(found, want) != len(found) {
-			t.Fatalf("%d groups: found %d records, %d agree", groups, len(found), ledgertest.Agreement(found, want))
+			t.Fatalf("%d groups: found %d records, the first %d are right",
+				groups, len(found), ledgertest.Agreement(found, want))
 		}
 	}
 }
 
-// sealedFS lets something happen right before a seal is read.
+// sealedFS calls beforeSeal once, right before a seal is read.
 type sealedFS struct {
 	*ledgertest.FS
 	beforeSeal func()
@@ -156,7 +161,8 @@ func (s *sealedFS) OpenFile(name string, flag int) (ledger.File, error) {
 	return s.FS.OpenFile(name, flag)
 }
 
-// A holder's scan whose ledger is sealed just when it looks for the seal sees what that covers.
+// If the ledger is sealed just when its own Scan looks for the seal, the scan sees all that the
+// seal covers.
 func TestScanOfWhatIsSealedMeanwhile(t *testing.T) {
 	fsys := &sealedFS{FS: ledgertest.NewFS(1)}
 	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})

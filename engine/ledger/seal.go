@@ -9,19 +9,20 @@ import (
 	"path/filepath"
 )
 
-// sealName is the file that says how far the log goes: the header that a segment behind its last record would have.
+// sealName is the file that says how far the log goes. It holds the header of a segment that would
+// start after the last sealed record.
 const sealName = "SEAL"
 
-// Seal makes everything that was committed durable, also with Durability OS, and writes down how far the
-// log goes. From then on Open and Scan refuse a log that ends earlier; without a seal they take it for
-// one whose last write was interrupted. A sealed ledger takes more commits. What they add is sealed by
-// the next Seal, by Close or by the next Open. If everything is sealed already, or there are no records
-// yet, Seal only checks that the ledger is still in its directory.
+// Seal makes everything that was committed durable, also with Durability OS, and writes down how
+// far the log goes. From then on Open and Scan refuse a log that ends earlier. (Without a seal they
+// assume that its last write was interrupted.) A sealed ledger takes more commits. The next Seal,
+// Close or the next Open seals what they add. If everything is sealed already, or there are no
+// records yet, Seal only checks that the ledger is still in its directory.
 //
-// Any error is final, as one of Commit is, and matches [ErrFailed]. One that also matches [ErrGone] says
-// that the directory was removed, moved or replaced: then nothing that was committed may be called
-// stored. After any other error, what was durable is durable, and how far the seal goes is unknown until
-// the directory is opened anew.
+// Any error is final, as those of Commit are, and matches [ErrFailed]. One that also matches
+// [ErrGone] says that the directory was removed, moved or replaced: then nothing that was committed
+// may be called stored. After any other error, what was durable stays durable, and how far the seal
+// goes is unknown until the directory is opened again.
 //
 // Seal belongs to the goroutine of Commit.
 func (l *Ledger) Seal() error {
@@ -34,8 +35,9 @@ func (l *Ledger) Seal() error {
 	return l.err
 }
 
-// settle makes durable what isn't yet, and checks that it can be found again. Only then may it be
-// sealed: if a seal ran ahead of the log, a crash would make a whole log look like one that was cut short.
+// settle makes durable what isn't yet, checks that it can be found again, and then seals it if told
+// to. The seal comes last: if it ran ahead of the log, a crash would make a whole log look cut
+// short.
 func (l *Ledger) settle(seal bool) error {
 	if l.groupFirst != l.next {
 		if err := l.sync(); err != nil {
@@ -48,8 +50,8 @@ func (l *Ledger) settle(seal bool) error {
 	return l.writeSeal()
 }
 
-// writeSeal seals all that there is, which must be durable. An older seal is written over in place: it is
-// smaller than a sector, so a crash leaves the old one or the new one.
+// writeSeal seals all records, which must be durable. It overwrites an older seal in place: a seal
+// is smaller than a sector, so a crash leaves the old one or the new one.
 func (l *Ledger) writeSeal() (err error) {
 	if l.sealedSeq == l.next-1 {
 		return nil
@@ -80,9 +82,9 @@ func (l *Ledger) writeSeal() (err error) {
 	return nil
 }
 
-// standing checks that the newest segment is still where the next Open will look for it. Writes to an open
-// file succeed long after it was removed. The header tells the ledger from another one that was put, or
-// begun by another server, in its place.
+// standing checks that the newest segment is still where the next Open will look for it. The check
+// is needed because writes to an open file succeed long after it was removed. The header's id tells
+// this ledger from another one that has taken its place.
 func (l *Ledger) standing() error {
 	h, intact, err := readHeader(l.fsys, l.path)
 	switch {
@@ -96,8 +98,8 @@ func (l *Ledger) standing() error {
 	return nil
 }
 
-// readHeader reads what a file begins with as a segment's header, and reports whether it is an intact one
-// of any version.
+// readHeader reads a segment header from the start of a file, and reports whether it is intact. Its
+// version may be any.
 func readHeader(fsys FS, path string) (h segmentHeader, intact bool, err error) {
 	file, err := fsys.OpenFile(path, os.O_RDONLY)
 	if err != nil {
@@ -113,8 +115,8 @@ func readHeader(fsys FS, path string) (h segmentHeader, intact bool, err error) 
 	return h, intact, nil
 }
 
-// readSeal looks for a seal. It comes before all else: even beside a running server, a seal is never ahead
-// of segments that are read after it. If it isn't intact, p.seal stays zero.
+// readSeal looks for a seal. The replay calls it before it reads any segment: then even beside a
+// running server the seal isn't ahead of the segments. If the seal isn't intact, p.seal stays zero.
 func (p *replayer) readSeal() error {
 	path := filepath.Join(p.dir, sealName)
 	h, intact, err := readHeader(p.fsys, path)
@@ -133,8 +135,8 @@ func (p *replayer) readSeal() error {
 	return nil
 }
 
-// reachSeal checks that the log, whose end was found, goes as far as the seal. What is missing was durable
-// before the seal was written, so no crash can have taken it.
+// reachSeal checks that the log goes as far as the seal, once its end was found. Missing records
+// were durable before the seal was written, so a crash can't have lost them.
 func (p *replayer) reachSeal() error {
 	if p.next >= p.seal.first {
 		return nil
@@ -143,7 +145,8 @@ func (p *replayer) reachSeal() error {
 		"a segment was removed or cut short", p.tail.SealedSeq, p.tail.Seq))
 }
 
-// short says that the log, whose end was found, lacks what it must have.
+// short makes the error of a log that ends too early. A torn write at the end goes into its reason,
+// and p.tail is no longer torn, because Open won't cut anything off.
 func (p *replayer) short(reason string) *CorruptError {
 	if p.tail.Torn {
 		reason += " (" + p.tail.Reason + ")"
@@ -153,6 +156,6 @@ func (p *replayer) short(reason string) *CorruptError {
 		path = filepath.Join(p.dir, segmentName(1))
 	}
 	corrupt := &CorruptError{File: path, Offset: p.tail.Offset, Seq: p.next, Reason: reason}
-	p.tail.Torn, p.tail.Reason = false, "" // nothing will be cut off
+	p.tail.Torn, p.tail.Reason = false, ""
 	return corrupt
 }

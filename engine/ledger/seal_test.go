@@ -23,8 +23,8 @@ func mustSeal(t testing.TB, l *ledger.Ledger) {
 	}
 }
 
-// sealed makes a ledger of groups that are sealed and of groups that came after, and returns the files that its process
-// leaves when it is killed.
+// sealed commits the groups before, seals, and commits the groups after. It returns the files that
+// the process leaves when it is killed.
 func sealed(t testing.TB, before, after [][]entry) image {
 	t.Helper()
 	fsys := ledgertest.NewFS(1)
@@ -40,13 +40,13 @@ func sealed(t testing.TB, before, after [][]entry) image {
 	return imageOf(fsys)
 }
 
-// scanTail scans the files.
+// scanTail scans the files and returns the tail.
 func scanTail(files image) (ledger.Tail, error) {
 	return ledger.Scan(testDir, ledger.Options{FS: files.fs()}, nil)
 }
 
-// The tail rule of a sealed ledger, row by row: what was written before the seal and after it, how it was damaged, what must
-// become of it.
+// The tail rule of a sealed ledger: what is written before the seal and after it, how it is
+// damaged, and what a replay makes of it.
 func TestSealedTail(t *testing.T) {
 	const (
 		first  = "00000000000000000001.ledger"
@@ -55,7 +55,7 @@ func TestSealedTail(t *testing.T) {
 	)
 	oneSegment := [][]entry{{bets(1000, 1), bets(300, 2)}, {bets(1000, 3)}}
 	twoSegments := [][]entry{{bets(1800, 1), bets(1800, 2)}, {bets(1000, 3)}, {bets(1000, 4)}}
-	last := [][]entry{{bets(3000, 5)}} // behind oneSegment or twoSegments it needs a segment of its own
+	last := [][]entry{{bets(3000, 5)}} // gets a segment of its own after twoSegments
 	cut := func(file string, n, at int) func(image) {
 		return func(files image) { files[file] = files[file][:files.place(file, n)+at] }
 	}
@@ -79,17 +79,20 @@ func TestSealedTail(t *testing.T) {
 		before, after [][]entry
 		damage        func(image)
 		survive       int    // records that must be there if the ledger opens
-		sealed        int    // what the seal that is found covers, -1 if there is none
+		sealed        int    // the last record that the seal covers, as Scan says; -1 if there is no seal
 		refused       string // part of the reason, if it must not open
 	}{
 		{"undamaged", oneSegment, nil, func(image) {}, 3, 3, ""},
 		{"undamaged segments", twoSegments, nil, func(image) {}, 4, 4, ""},
-		{"undamaged, with records behind the seal", twoSegments, last, func(image) {}, 5, 4, ""},
+		{"undamaged, with records after the seal", twoSegments, last, func(image) {}, 5, 4, ""},
 		{"nothing to seal", nil, last, func(image) {}, 1, -1, ""},
 
-		// What was sealed is missing.
-		{"the last record", oneSegment, nil, cut(first, 2, 0), 2, 3, "sealed through record 3 and ends at record 2: a segment was removed or cut short"},
-		{"half of the last payload", oneSegment, nil, cut(first, 2, 500), 2, 3, "sealed through record 3 and ends at record 2: a segment was removed or cut short (the record's payload is cut off by the end of the file)"},
+		// Sealed records are missing.
+		{"the last record", oneSegment, nil, cut(first, 2, 0), 2, 3,
+			"sealed through record 3 and ends at record 2: a segment was removed or cut short"},
+		{"half of the last payload", oneSegment, nil, cut(first, 2, 500), 2, 3,
+			"sealed through record 3 and ends at record 2: a segment was removed or cut short " +
+				"(the record's payload is cut off by the end of the file)"},
 		{"a sector of the last payload", oneSegment, nil, zero(first, 2048, 2560), 2, 3, "sealed through record 3 and ends at record 2"},
 		{"all records", oneSegment, nil, cut(first, 0, 0), 0, 3, "sealed through record 3 and ends at record 0"},
 		{"the only segment's content", oneSegment, nil, func(files image) { files[first] = nil }, 0, 3, "sealed through record 3 and ends at record 0"},
@@ -103,20 +106,26 @@ func TestSealedTail(t *testing.T) {
 		{"the last two segments", twoSegments, last, remove(second, third), 2, 4, "sealed through record 4 and ends at record 2"},
 		{"the segment before the last", twoSegments, last, remove(second), 2, 4, "records 3 to 4 are missing"},
 
-		// What came behind the seal is nobody's promise of it.
-		{"behind the seal: a record", oneSegment, [][]entry{{bets(9, 4)}, {bets(9, 5)}}, cut(first, 4, 0), 4, 3, ""},
-		{"behind the seal: part of a record", oneSegment, [][]entry{{bets(9, 4)}, {bets(9, 5)}}, cut(first, 4, 33), 4, 3, ""},
-		{"behind the seal: all records", oneSegment, [][]entry{{bets(9, 4)}, {bets(9, 5)}}, cut(first, 3, 0), 3, 3, ""},
-		{"behind the seal: a segment", twoSegments, last, remove(third), 4, 4, ""},
-		{"behind the seal: a segment's content", twoSegments, last, func(files image) { files[third] = nil }, 4, 4, ""},
-		{"behind the seal: a bit", oneSegment, [][]entry{{bets(9, 4)}}, func(files image) { files[first][files.place(first, 3)+34] ^= 1 }, 3, 3, "payload is damaged"},
+		// The seal doesn't cover records after it.
+		{"after the seal: a record", oneSegment, [][]entry{{bets(9, 4)}, {bets(9, 5)}}, cut(first, 4, 0), 4, 3, ""},
+		{"after the seal: part of a record", oneSegment, [][]entry{{bets(9, 4)}, {bets(9, 5)}}, cut(first, 4, 33), 4, 3, ""},
+		{"after the seal: all records", oneSegment, [][]entry{{bets(9, 4)}, {bets(9, 5)}}, cut(first, 3, 0), 3, 3, ""},
+		{"after the seal: a segment", twoSegments, last, remove(third), 4, 4, ""},
+		{"after the seal: a segment's content", twoSegments, last, func(files image) { files[third] = nil }, 4, 4, ""},
+		{"after the seal: a bit", oneSegment, [][]entry{{bets(9, 4)}}, func(files image) {
+			files[first][files.place(first, 3)+34] ^= 1
+		}, 3, 3, "payload is damaged"},
 
 		// The seal itself.
 		{"no seal", twoSegments, nil, remove(ledger.SealName), 4, -1, ""},
 		{"no seal and no last segment", twoSegments, nil, remove(ledger.SealName, second), 2, -1, ""},
 		{"zeros in place of the seal", twoSegments, nil, zero(ledger.SealName, 0, ledger.SegmentHeaderBytes), 4, 0, ""},
-		{"something behind the seal's content", twoSegments, nil, seal(func(s []byte, _ image) []byte { return append(s, 1, 2, 3) }), 4, 4, ""},
-		{"seal of another ledger", twoSegments, nil, seal(func([]byte, image) []byte { return foreign[ledger.SealName] }), 0, 4, "the seal belongs to another ledger"},
+		{"something after the seal's content", twoSegments, nil, seal(func(s []byte, _ image) []byte {
+			return append(s, 1, 2, 3)
+		}), 4, 4, ""},
+		{"seal of another ledger", twoSegments, nil, seal(func([]byte, image) []byte {
+			return foreign[ledger.SealName]
+		}), 0, 4, "the seal belongs to another ledger"},
 		{"seal of another ledger, and no segments", twoSegments, nil, func(files image) {
 			clear(files)
 			files[ledger.SealName] = foreign[ledger.SealName]
@@ -159,17 +168,19 @@ func TestSealedTail(t *testing.T) {
 			switch {
 			case c.refused == "" && err != nil:
 				t.Errorf("refused: %v", err)
-			case c.refused != "" && (!errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), c.refused)):
+			case c.refused != "" &&
+				(!errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), c.refused)):
 				t.Errorf("got %v, want ErrCorrupt because %q", err, c.refused)
 			case c.refused != "" && tail.Torn:
-				t.Errorf("Scan says that the next Open cuts off what it refuses: %+v", tail)
+				t.Errorf("Open refuses, but Scan says that it will cut off the tail: %+v", tail)
 			}
 		})
 	}
 }
 
-// The last segment of a sealed ledger, cut at every byte, with nothing behind the cut or with zeros: no record that was sealed
-// is ever given up, nor any that is whole.
+// The last segment of a sealed ledger is cut at every byte, with nothing or zeros after the cut. If
+// sealed records are lost, Open refuses. Otherwise it finds them all and, if nothing follows the
+// cut, all other whole records.
 func TestSealedTruncationAtEveryByte(t *testing.T) {
 	const last = "00000000000000000003.ledger"
 	before := [][]entry{{bets(1800, 1), bets(1800, 2)}, {bets(500, 3)}, {bets(300, 4), bets(15, 5)}}
@@ -186,11 +197,14 @@ func TestSealedTruncationAtEveryByte(t *testing.T) {
 			damaged := files.clone()
 			damaged[last] = append(damaged[last][:size], make([]byte, zeros)...)
 			survived, err := reopen(t, damaged, want)
-			sealedLost := len(damaged[last]) < sealedEnd || !slices.Equal(damaged[last][:sealedEnd], files[last][:sealedEnd])
+			sealedLost := len(damaged[last]) < sealedEnd ||
+				!slices.Equal(damaged[last][:sealedEnd], files[last][:sealedEnd])
 			switch {
 			case sealedLost && !errors.Is(err, ledger.ErrCorrupt):
 				t.Fatalf("cut to %d bytes, %d zeros: %d records and %v", size, zeros, survived, err)
-			case sealedLost && zeros == 0 && !strings.Contains(err.Error(), fmt.Sprintf("sealed through record 5 and ends at record %d", whole)):
+			case sealedLost && zeros == 0 &&
+				!strings.Contains(err.Error(),
+					fmt.Sprintf("sealed through record 5 and ends at record %d", whole)):
 				t.Fatalf("cut to %d bytes: %v, want that it ends at record %d", size, err, whole)
 			case !sealedLost && zeros == 0 && (err != nil || survived != whole):
 				t.Fatalf("cut to %d bytes: %d of %d whole records, %v", size, survived, whole, err)
@@ -201,8 +215,8 @@ func TestSealedTruncationAtEveryByte(t *testing.T) {
 	}
 }
 
-// A seal that is cut at any byte or has any bit flipped is no seal to measure by, but it says that there was one. Nothing else
-// comes of it.
+// A seal that is cut at any byte, or has any bit flipped, doesn't tell how far the log goes. It
+// still tells that there was a seal, and all records are found.
 func TestDamagedSeal(t *testing.T) {
 	groups := [][]entry{{bets(1800, 1), bets(1800, 2)}, {bets(1000, 3)}}
 	pristine, want := sealed(t, groups, nil), slices.Concat(groups...)
@@ -232,8 +246,8 @@ func TestDamagedSeal(t *testing.T) {
 	}
 }
 
-// A damaged or unfinished seal is written anew by Seal, and left as it is by Open and Close: they can't know whether the log is what
-// was sealed.
+// Seal overwrites a damaged or unfinished seal. Open and Close leave it as it is: they can't know
+// whether the log still has all that was sealed.
 func TestDamagedSealIsLeftAlone(t *testing.T) {
 	for _, damaged := range [][]byte{nil, make([]byte, 10), make([]byte, ledger.SegmentHeaderBytes)} {
 		files := sealed(t, [][]entry{{bets(10, 1)}}, nil)
@@ -261,13 +275,14 @@ func TestDamagedSealIsLeftAlone(t *testing.T) {
 func TestSealOfUnknownVersion(t *testing.T) {
 	files := sealed(t, [][]entry{{bets(10, 1)}}, nil)
 	files[ledger.SealName] = ledger.EncodeSegmentHeader(99, [16]byte([]byte("not yet invented")))
-	if _, err := reopen(t, files, nil); !errors.Is(err, ledger.ErrVersion) || !strings.Contains(err.Error(), "SEAL has version 99, this one reads 1") {
+	if _, err := reopen(t, files, nil); !errors.Is(err, ledger.ErrVersion) ||
+		!strings.Contains(err.Error(), "SEAL has version 99, this one reads 1") {
 		t.Errorf("got %v, want ErrVersion", err)
 	}
 }
 
-// Every operation of a first Seal and of a later one fails: the error is final, the records are safe, and the seal is the old one,
-// the new one, or unfinished. The next process can seal.
+// Each operation of a first Seal and of a later one fails in turn. The error is final, the records
+// are safe, and the seal is the old one, the new one, or unfinished. The next process can seal.
 func TestSealFails(t *testing.T) {
 	const all = ledgertest.Changes | ledgertest.Read | ledgertest.OpenOld
 	for _, durability := range []ledger.Durability{ledger.Fsync, ledger.OS} {
@@ -295,8 +310,10 @@ func TestSealFails(t *testing.T) {
 						continue
 					}
 					operations = n
-					when := fmt.Sprintf("durability %v, again %v, seed %d, %v failed", durability, again, seed, fsys.Broken())
-					if !errors.Is(err, ledger.ErrFailed) || !errors.Is(err, syscall.EIO) || errors.Is(err, ledger.ErrGone) {
+					when := fmt.Sprintf("durability %v, again %v, seed %d, %v failed",
+						durability, again, seed, fsys.Broken())
+					if !errors.Is(err, ledger.ErrFailed) || !errors.Is(err, syscall.EIO) ||
+						errors.Is(err, ledger.ErrGone) {
 						t.Fatalf("%s: %v", when, err)
 					}
 					if seal, more := l.Seal(), commit(l, bets(1, 3)); seal != err || more != err {
@@ -336,7 +353,7 @@ func TestSealFails(t *testing.T) {
 	}
 }
 
-// With Durability OS, what was sealed survives a crash of the machine.
+// With Durability OS, sealed records survive a crash of the machine.
 func TestSealWithoutSyncedCommits(t *testing.T) {
 	for seed := range uint64(100) {
 		fsys := ledgertest.NewFS(seed)
@@ -355,7 +372,7 @@ func TestSealWithoutSyncedCommits(t *testing.T) {
 	}
 }
 
-// Sealing what is sealed changes nothing, nor does closing it.
+// If everything is sealed, Seal and Close change nothing.
 func TestSealAgain(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
@@ -373,7 +390,7 @@ func TestSealAgain(t *testing.T) {
 	}
 }
 
-// listingFS lets something happen between a scan's listing of the segments and its first look at them.
+// listingFS calls afterList right after a scan has listed the segments.
 type listingFS struct {
 	*ledgertest.FS
 	afterList func()
@@ -385,7 +402,7 @@ func (f *listingFS) ReadDir(dir string) ([]string, error) {
 	return names, err
 }
 
-// A server that begins segments and seals them while it is scanned isn't taken for one whose segments are missing.
+// A scan beside a server that begins segments and seals doesn't report missing segments.
 func TestScanWhileSealing(t *testing.T) {
 	for _, sealedBefore := range []bool{false, true} {
 		fsys := ledgertest.NewFS(1)
@@ -410,7 +427,8 @@ func TestScanWhileSealing(t *testing.T) {
 	}
 }
 
-// diskOrMemory is a file system under test, with what somebody else may do to a ledger's directory there.
+// diskOrMemory is a file system, with functions that remove and read a ledger's directory as
+// another process could.
 type diskOrMemory struct {
 	ledger.FS
 	dir       string
@@ -421,7 +439,11 @@ type diskOrMemory struct {
 func disksAndMemory(t *testing.T) map[string]diskOrMemory {
 	memory := ledgertest.NewFS(1)
 	return map[string]diskOrMemory{
-		"memory": {memory, testDir, func(_ *testing.T, dir string) { memory.RemoveAll(dir) }, func(*testing.T, string) image { return imageOf(memory) }},
+		"memory": {
+			memory, testDir,
+			func(_ *testing.T, dir string) { memory.RemoveAll(dir) },
+			func(*testing.T, string) image { return imageOf(memory) },
+		},
 		"disk": {ledger.Disk{}, filepath.Join(t.TempDir(), "data"), func(t *testing.T, dir string) {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
@@ -442,8 +464,9 @@ func disksAndMemory(t *testing.T) map[string]diskOrMemory {
 	}
 }
 
-// Somebody removes or replaces the directory of an open ledger. No Commit notices that stays in its segment; whatever comes next says
-// that what was stored is lost, also after another failure, and does no harm to what stands there now.
+// Somebody removes or replaces the directory of an open ledger. A Commit within its segment doesn't
+// notice. A Commit that begins a segment, Seal, Close and Scan do, and leave unchanged what is in
+// the directory now.
 func TestGone(t *testing.T) {
 	damages := map[string]func(t *testing.T, f diskOrMemory){
 		"directory": func(t *testing.T, f diskOrMemory) { f.removeAll(t, f.dir) },
@@ -488,7 +511,8 @@ func TestGone(t *testing.T) {
 	ends := map[string]func(t *testing.T, l *ledger.Ledger) error{
 		"Seal": func(t *testing.T, l *ledger.Ledger) error {
 			err := l.Seal()
-			if more, errClose := commit(l, bets(1, 1)), l.Close(); !errors.Is(err, ledger.ErrFailed) || more != err || !errors.Is(errClose, ledger.ErrGone) {
+			more, errClose := commit(l, bets(1, 1)), l.Close()
+			if !errors.Is(err, ledger.ErrFailed) || more != err || !errors.Is(errClose, ledger.ErrGone) {
 				t.Errorf("Seal returned %v, Commit %v, Close %v", err, more, errClose)
 			}
 			return err
@@ -517,8 +541,9 @@ func TestGone(t *testing.T) {
 						if strings.HasPrefix(damage, "replaced") {
 							before = f.files(t, f.dir)
 						}
-						for i := range 2 { // the other ledger has as many records, and fewer
-							if tail, err := l.Scan(nil); !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
+						for i := range 2 { // before and after a commit: the other ledger has one record
+							tail, err := l.Scan(nil)
+							if !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
 								t.Errorf("Scan found %+v, %v", tail, err)
 							}
 							if i == 0 {
@@ -530,7 +555,7 @@ func TestGone(t *testing.T) {
 							t.Errorf("got %v, want ErrGone", err)
 						}
 						if before != nil && !maps.EqualFunc(f.files(t, f.dir), before, slices.Equal[[]byte]) {
-							t.Error("what stands there now was changed")
+							t.Error("the directory's new content was changed")
 						}
 					})
 				}
@@ -539,7 +564,7 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// A ledger whose write failed says at its Close that the directory is gone, too.
+// Close reports that the directory is gone even after a failed write.
 func TestGoneAfterFailure(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
@@ -553,7 +578,7 @@ func TestGoneAfterFailure(t *testing.T) {
 	}
 }
 
-// A directory that was moved and is moved back has lost nothing.
+// If the directory is moved away and back again, nothing is lost.
 func TestMovedBack(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	l, _ := mustOpen(t, dir, ledger.Options{})

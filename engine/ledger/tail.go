@@ -4,21 +4,23 @@ import (
 	"fmt"
 )
 
-// damage is what keeps the bytes at some offset from being the next record.
+// damage says why the bytes at an offset are not the next record.
 type damage struct {
 	reason string
-	extent int // how many bytes from there on are known to belong to the record
+	extent int // how many bytes from that offset on surely belong to the record
 }
 
-// look examines the bytes at the reader's offset as the next record. The payload is valid until the reader is used again.
+// look reads the next record at the reader's offset, or finds damage there. The payload is valid
+// until the reader is used again.
 func (p *replayer) look() (h recordHeader, payload []byte, found *damage, err error) {
 	b, err := p.r.peek(recordHeaderBytes)
 	if err != nil {
 		return h, nil, nil, err
 	}
-	// A header is believed as a whole or not at all: the chain covers every field, and what it was before.
+	// Any damage discredits the whole header, because the chain covers all its fields together.
 	if len(b) < recordHeaderBytes {
-		return h, nil, &damage{"the record's header is cut off by the end of the file", recordHeaderBytes}, nil
+		reason := "the record's header is cut off by the end of the file"
+		return h, nil, &damage{reason, recordHeaderBytes}, nil
 	}
 	h = decodeRecordHeader(b)
 	if !h.lawful() || h.seq != p.next || h.chain != chainNext(p.chain, b) {
@@ -38,7 +40,7 @@ func (p *replayer) look() (h recordHeader, payload []byte, found *damage, err er
 	return h, payload, nil, nil
 }
 
-// verdict is what damage at the end of the last segment means.
+// verdict says what damage in the last segment means.
 type verdict int
 
 const (
@@ -52,7 +54,8 @@ type judgement struct {
 	reason  string
 }
 
-// judge applies the tail rule (see the package comment) to damage at the reader's offset in the last segment. It moves the reader.
+// judge applies the tail rule (see the package comment) to damage at the reader's offset in the
+// last segment. It moves the reader.
 func (p *replayer) judge(d damage) (judgement, error) {
 	offset := p.r.offset
 	b, err := p.r.peek(d.extent)
@@ -74,13 +77,15 @@ func (p *replayer) judge(d damage) (judgement, error) {
 		return judgement{}, err
 	}
 	if later != 0 {
-		return judgement{refused, fmt.Sprintf("%s, though it was durable before record %d, which follows, was written", d.reason, later)}, nil
+		reason := fmt.Sprintf("%s, though it was durable before record %d, which follows, was written",
+			d.reason, later)
+		return judgement{refused, reason}, nil
 	}
 	return judgement{torn, d.reason}, nil
 }
 
-// missesSector reports whether some sector's part of b, which stands at offset, is all zero:
-// intact records leave no such part, so that sector was never written.
+// missesSector reports whether some sector's part of b is all zero. b lies at offset in the file.
+// An intact record has no such part, so that sector was never written.
 func missesSector(b []byte, offset int64) bool {
 	for len(b) > 0 {
 		part := min(len(b), int(sectorBytes-offset%sectorBytes))
@@ -92,12 +97,13 @@ func missesSector(b []byte, offset int64) bool {
 	return false
 }
 
-// laterGroup looks behind the reader's offset for a record of a group that began after the record expected there,
-// and returns its sequence number, or 0. Such a group was written after the expected
-// record had been synced. It moves the reader.
+// laterGroup looks after the reader's offset for a record of a group that began after the record
+// expected there, and returns its sequence number, or 0. Such a group was written after the
+// expected record had been synced. laterGroup moves the reader.
 //
-// The fields of the header are evidence enough: between text and zeros nothing looks like it, a header that lost
-// a sector doesn't either (its kind or its sequence number is gone), and in doubt refusing is the safe side.
+// The fields of the header are enough evidence. Text and zeros don't look like it. A header that
+// lost a sector has lost its kind with the group index, or its sequence number, or both are still
+// right. In doubt it is safe to refuse.
 func (p *replayer) laterGroup() (uint64, error) {
 	start := p.r.offset
 	for {
@@ -108,7 +114,8 @@ func (p *replayer) laterGroup() (uint64, error) {
 		h := decodeRecordHeader(b)
 		// The records between the expected one and this one take at least a header each.
 		seqMax := p.next + uint64(p.r.offset-start)/recordHeaderBytes
-		if h.lawful() && h.seq > p.next && h.seq <= seqMax && h.groupFirst() > p.next && h.groupFirst() <= h.seq {
+		if h.lawful() && h.seq > p.next && h.seq <= seqMax &&
+			h.groupFirst() > p.next && h.groupFirst() <= h.seq {
 			return h.seq, nil
 		}
 		p.r.skip(recordAlignBytes)

@@ -11,9 +11,9 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// reopen opens the files, checks that what was found is a beginning of want and that a
-// repaired ledger stays as it is and takes more, and returns how many records there were. Scan must agree with Open. A refused
-// ledger must be as it was, and an intact seal must cover what was added.
+// reopen opens the files and returns how many records it found, which must be the first of want.
+// Scan must agree with Open. If Open refuses, the files must be unchanged. Otherwise the ledger
+// must take more records and keep them all, and an intact seal must cover the new ones, too.
 func reopen(t testing.TB, files image, want []entry) (int, error) {
 	t.Helper()
 	fsys := files.fs()
@@ -25,14 +25,15 @@ func reopen(t testing.TB, files image, want []entry) (int, error) {
 		t.Fatalf("Scan found %d records and %v, Open %d and %v", len(scanned), scanErr, len(found), err)
 	}
 	if ledgertest.Agreement(found, want) != len(found) {
-		t.Fatalf("record %d of %d is not what was written", ledgertest.Agreement(found, want)+1, len(found))
+		t.Fatalf("record %d of %d is not what was written",
+			ledgertest.Agreement(found, want)+1, len(found))
 	}
 	if err != nil {
 		if corrupt := (*ledger.CorruptError)(nil); errors.As(err, &corrupt) != errors.Is(err, ledger.ErrCorrupt) {
-			t.Fatalf("neither a CorruptError nor without ErrCorrupt: %v", err)
+			t.Fatalf("a CorruptError without ErrCorrupt, or the reverse: %v", err)
 		}
 		if !maps.EqualFunc(imageOf(fsys), files, slices.Equal[[]byte]) {
-			t.Fatalf("it was refused and changed: %v", err)
+			t.Fatalf("Open refused, but changed the files: %v", err)
 		}
 		return len(found), err
 	}
@@ -53,12 +54,13 @@ func reopen(t testing.TB, files image, want []entry) (int, error) {
 		sealed = uint64(len(again))
 	}
 	if got := l.Recovered(); got.Sealed != tail.Sealed || got.SealedSeq != sealed {
-		t.Fatalf("of %d records, the seal should cover %d: %+v, before %+v", len(again), sealed, got, tail)
+		t.Fatalf("of %d records, the seal should cover %d: %+v, before %+v",
+			len(again), sealed, got, tail)
 	}
 	return len(found), nil
 }
 
-// The tail rule, row by row: what was written, how it was damaged, what must become of it.
+// The tail rule: what is written, how it is damaged, and what a replay makes of it.
 func TestTail(t *testing.T) {
 	const (
 		live   = "00000000000000000001.ledger"
@@ -67,7 +69,7 @@ func TestTail(t *testing.T) {
 	one := func(e ...entry) [][]entry { return [][]entry{e} }
 	twoGroups := [][]entry{{bets(1000, 1), bets(300, 2)}, {bets(1000, 3)}}
 	twoSegments := [][]entry{{bets(1800, 1), bets(1800, 2)}, {bets(1000, 3)}, {bets(1000, 4)}}
-	sealed, tail := live, second
+	finished, tail := live, second
 
 	// flip and cut damage byte number at of a segment's n-th record.
 	flip := func(file string, n, at int) func(image) {
@@ -99,7 +101,7 @@ func TestTail(t *testing.T) {
 		// The last group.
 		{"cut before the last record", twoGroups, cut(live, 2, 0), 2, ""},
 		{"cut in the last header", twoGroups, cut(live, 2, 5), 2, ""},
-		{"cut behind the last header", twoGroups, cut(live, 2, 32), 2, ""},
+		{"cut after the last header", twoGroups, cut(live, 2, 32), 2, ""},
 		{"cut in the last payload", twoGroups, cut(live, 2, 999), 2, ""},
 		{"a sector of the last payload", twoGroups, zero(live, 2048, 2560), 2, ""},
 		{"the sector of the last header", twoGroups, zero(live, 1432, 1536), 2, ""},
@@ -110,10 +112,10 @@ func TestTail(t *testing.T) {
 		{"a bit of the last padding", [][]entry{{bets(1001, 1)}}, flip(live, 0, 32+1007), 0, "payload is damaged"},
 		{"a bit of the last length", twoGroups, flip(live, 2, 0), 2, "header is damaged"},
 		{"a bit of the last chain value", twoGroups, flip(live, 2, 28), 2, "header is damaged"},
-		{"a bit behind the end", twoGroups, flip(live, 3, 40), 3, ""},
+		{"a bit after the end", twoGroups, flip(live, 3, 40), 3, ""},
 		{"a bit at the end", twoGroups, flip(live, 3, 0), 3, "header is damaged"},
 
-		// A group before it: it was acknowledged.
+		// A group before the last: it was acknowledged.
 		{"a sector of the first payload", twoGroups, zero(live, 512, 1024), 0, "durable before record 3"},
 		{"the sector of the first header", twoGroups, zero(live, 64, 512), 0, "durable before record 3"},
 		{"all of the first group", twoGroups, zero(live, 64, 1432), 0, "durable before record 3"},
@@ -122,10 +124,12 @@ func TestTail(t *testing.T) {
 
 		// Segment headers.
 		{"header of the only segment", twoGroups, zero(live, 0, 64), 0, "segment's header is damaged"},
-		{"a bit of the only segment's header", twoGroups, func(files image) { files[live][20] ^= 1 }, 0, "segment's header is damaged"},
+		{"a bit of the only segment's header", twoGroups, func(files image) {
+			files[live][20] ^= 1
+		}, 0, "segment's header is damaged"},
 		{"header of a segment without records", nil, zero(live, 0, 64), 0, ""},
 		{"half a header of a segment without records", nil, zero(live, 32, 64), 0, ""},
-		{"header of a sealed segment", twoSegments, zero(sealed, 0, 64), 0, "segment's header is damaged"},
+		{"header of a finished segment", twoSegments, zero(finished, 0, 64), 0, "segment's header is damaged"},
 		{"header of the last segment", twoSegments, zero(tail, 0, 64), 2, "segment's header is damaged"},
 
 		// An interrupted rotation leaves the last segment without records.
@@ -136,27 +140,27 @@ func TestTail(t *testing.T) {
 		{"last segment without records", twoSegments, cut(tail, 0, 0), 2, ""},
 		{"interrupted, and its predecessor damaged", twoSegments, func(files image) {
 			files[tail] = nil
-			clear(files[sealed][len(files[sealed])-512:])
+			clear(files[finished][len(files[finished])-512:])
 		}, 1, "payload is damaged"},
-		{"interrupted, and its predecessor not sealed", twoSegments, func(files image) {
+		{"interrupted, and its predecessor not finished", twoSegments, func(files image) {
 			files[tail] = nil
-			files[sealed] = append(files[sealed], make([]byte, 512)...)
+			files[finished] = append(files[finished], make([]byte, 512)...)
 		}, 2, "header is damaged"},
 		{"interrupted with a wrong name", twoSegments, func(files image) {
 			cut(tail, 2, 0)(files)
 			files["00000000000000000006.ledger"] = nil
 		}, 4, "records 5 to 5 are missing"},
 
-		// Sealed segments forgive nothing.
-		{"sealed: a sector of the last payload", twoSegments, zero(sealed, 3072, 3584), 1, "payload is damaged"},
-		{"sealed: a bit of the first payload", twoSegments, flip(sealed, 0, 100), 0, "payload is damaged"},
-		{"sealed: cut at a record", twoSegments, cut(sealed, 1, 0), 1, "records 2 to 2 are missing"},
-		{"sealed: cut in a record", twoSegments, cut(sealed, 1, 100), 1, "cut off by the end of the file"},
-		{"sealed: cut in a header", twoSegments, cut(sealed, 1, 10), 1, "cut off by the end of the file"},
-		{"sealed: something behind the end", twoSegments, func(files image) {
-			files[sealed] = append(files[sealed], make([]byte, 8)...)
+		// Any damage to a finished segment is refused.
+		{"finished: a sector of the last payload", twoSegments, zero(finished, 3072, 3584), 1, "payload is damaged"},
+		{"finished: a bit of the first payload", twoSegments, flip(finished, 0, 100), 0, "payload is damaged"},
+		{"finished: cut at a record", twoSegments, cut(finished, 1, 0), 1, "records 2 to 2 are missing"},
+		{"finished: cut in a record", twoSegments, cut(finished, 1, 100), 1, "cut off by the end of the file"},
+		{"finished: cut in a header", twoSegments, cut(finished, 1, 10), 1, "cut off by the end of the file"},
+		{"finished: something after the end", twoSegments, func(files image) {
+			files[finished] = append(files[finished], make([]byte, 8)...)
 		}, 2, "cut off by the end of the file"},
-		{"first segment missing", twoSegments, remove(sealed), 0, "first segment, " + live + ", is missing"},
+		{"first segment missing", twoSegments, remove(finished), 0, "first segment, " + live + ", is missing"},
 		{"segment renamed", twoSegments, func(files image) {
 			files["00000000000000000009.ledger"] = files[tail]
 			delete(files, tail)
@@ -164,14 +168,14 @@ func TestTail(t *testing.T) {
 		{"segment under two names", twoSegments, func(files image) {
 			files["00000000000000000002.ledger"] = files[tail]
 		}, 2, "was it renamed"},
-		{"segment swapped", twoSegments, func(files image) { files[tail] = files[sealed] }, 2, "was it renamed"},
+		{"segment swapped", twoSegments, func(files image) { files[tail] = files[finished] }, 2, "was it renamed"},
 		{"segment of another ledger", twoSegments, func(files image) {
 			files[tail] = written(t, twoSegments...)[tail]
 		}, 2, "belongs to another ledger"},
 		{"segment of another copy of the ledger", twoSegments, func(files image) {
 			diverged := files.clone()
 			delete(diverged, tail)
-			diverged[sealed] = diverged[sealed][:ledger.SegmentHeaderBytes]
+			diverged[finished] = diverged[finished][:ledger.SegmentHeaderBytes]
 			fsys := diverged.fs()
 			l, _ := mustOpen(t, testDir, ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin})
 			mustCommit(t, l, bets(1800, 8), bets(1800, 9))
@@ -191,15 +195,16 @@ func TestTail(t *testing.T) {
 			switch {
 			case c.refused == "" && err != nil:
 				t.Errorf("refused: %v", err)
-			case c.refused != "" && (!errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), c.refused)):
+			case c.refused != "" &&
+				(!errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(err.Error(), c.refused)):
 				t.Errorf("got %v, want ErrCorrupt because %q", err, c.refused)
 			}
 		})
 	}
 }
 
-// Every bit of a small log, flipped: nothing acknowledged is lost or changed. Either the ledger refuses, or all
-// records are there.
+// Whichever bit of a small log is flipped, no acknowledged record is lost or changed: Open refuses,
+// or finds all records.
 func TestEveryBit(t *testing.T) {
 	groups := [][]entry{
 		{opened("7574|1,2,3,4,5")},
@@ -218,7 +223,7 @@ func TestEveryBit(t *testing.T) {
 		end := files.end(name)
 		for bit := range 8 * len(data) {
 			if free := bit/8 - end; free > ledgertest.SectorBytes && bit%61 != 0 {
-				continue // far behind the end, one place is like another
+				continue // far after the end a sample is enough
 			}
 			damaged := image{}
 			for n, d := range files {
@@ -244,7 +249,8 @@ func TestEveryBit(t *testing.T) {
 	}
 }
 
-// A log that ends anywhere in its last group keeps the groups before, and whole records of that group.
+// A log that is cut anywhere in its last group keeps the groups before, and that group's whole
+// records.
 func TestTruncationAtEveryByte(t *testing.T) {
 	groups := [][]entry{{bets(500, 1), bets(100, 2)}, {bets(700, 3), reported(1), bets(15, 4)}}
 	want := slices.Concat(groups...)
@@ -261,7 +267,7 @@ func TestTruncationAtEveryByte(t *testing.T) {
 			if zeros == 0 && (err != nil || survived != whole) {
 				t.Fatalf("cut to %d bytes: %d of %d whole records, %v", size, survived, whole, err)
 			}
-			// Zeros from within a sector on are no torn write, unless nothing of the sector's part is left.
+			// Zeros that begin within a sector may be refused: a torn write leaves whole sectors.
 			if zeros != 0 && size%ledgertest.SectorBytes == 0 && (err != nil || survived != whole) {
 				t.Fatalf("zeros from %d on: %d of %d whole records, %v", size, survived, whole, err)
 			}
@@ -269,7 +275,8 @@ func TestTruncationAtEveryByte(t *testing.T) {
 	}
 }
 
-// Whichever sectors of an unsynced group didn't reach the disk, the groups before it are there, and the ledger opens.
+// Whichever sectors of an unsynced group didn't reach the disk, the ledger opens with the groups
+// before.
 func TestEverySubsetOfSectors(t *testing.T) {
 	before := [][]entry{{bets(200, 1)}, {bets(333, 2), bets(50, 3)}}
 	for _, last := range [][]entry{
@@ -282,21 +289,24 @@ func TestEverySubsetOfSectors(t *testing.T) {
 		const live = "00000000000000000001.ledger"
 		all := append(slices.Clone(before), last)
 		full := written(t, all...)
-		// The last group's sectors, as they were before it was written.
+		// old is the segment as it was before the last group was written.
 		from := full.place(live, 3)
 		old := slices.Clone(full[live])
 		clear(old[from:])
-		first, end := from/ledgertest.SectorBytes, (full.place(live, 3+len(last))+ledgertest.SectorBytes-1)/ledgertest.SectorBytes
+		first := from / ledgertest.SectorBytes
+		end := (full.place(live, 3+len(last)) + ledgertest.SectorBytes - 1) / ledgertest.SectorBytes
 		for subset := range 1 << (end - first) {
 			data := slices.Clone(old)
 			for i := first; i < end; i++ {
 				if subset>>(i-first)&1 == 1 {
-					copy(data[i*ledgertest.SectorBytes:(i+1)*ledgertest.SectorBytes], full[live][i*ledgertest.SectorBytes:])
+					at := i * ledgertest.SectorBytes
+					copy(data[at:at+ledgertest.SectorBytes], full[live][at:])
 				}
 			}
 			survived, err := reopen(t, image{live: data}, slices.Concat(all...))
 			if err != nil || survived < 3 {
-				t.Fatalf("%d records, subset %b of the sectors from %d to %d: %d survived, %v", len(last), subset, first, end, survived, err)
+				t.Fatalf("%d records, subset %b of the sectors from %d to %d: %d survived, %v",
+					len(last), subset, first, end, survived, err)
 			}
 		}
 	}

@@ -7,15 +7,17 @@ import (
 	"testing"
 )
 
-// largePayloadBytes is the payload of the checks' largest records. A local ledger under test has segments that are smaller.
+// largePayloadBytes is the payload size of the checks' largest records. It doesn't fit
+// into a segment of the smallest size.
 const largePayloadBytes = 10 << 10
 
-// crashSeeds is how often a crash at each operation is tried, each time with other groups and other losses.
+// crashSeeds is how often Check tries a crash at each operation. The seeds change the groups and
+// the losses.
 const crashSeeds = 16
 
-// Check runs what every log must pass that one goroutine has, and breaks it, each point as a
-// subtest. newStore makes an empty store; what it leaves to chance, seed decides. A failure names
-// the seed.
+// Check runs the checks of [Conform] that need only one goroutine, and then makes the log fail and
+// crash. Each check is a subtest. newStore makes an empty store, and seed decides all its chance. A
+// failure after a crash names the seed.
 func Check(t *testing.T, newStore func(seed uint64) Store) {
 	for i, c := range conformance {
 		t.Run(c.name, func(t *testing.T) { c.check(t, newStore(uint64(i+1)).Open) })
@@ -36,9 +38,10 @@ func Check(t *testing.T, newStore func(seed uint64) Store) {
 	})
 }
 
-// checkFailure fails the n-th operation of a series of commits and seals, and reports whether there
-// were fewer. The log never takes anything again, and its scans see what was acknowledged; who
-// opens it next finds that, and of the group that failed a beginning.
+// checkFailure makes the n-th operation of a series of commits and seals fail, and reports whether
+// there were fewer. After the failure the log takes nothing more, and its scans see what was
+// acknowledged. The next Open finds that, and all, some first ones or none of the failed group's
+// records.
 func checkFailure(t testing.TB, s Store, n int) (done bool) {
 	const groups = 8
 	l, _ := mustOpen(t, s.Open)
@@ -73,28 +76,32 @@ func checkFailure(t testing.TB, s Store, n int) (done bool) {
 	}
 	s.Kill()
 	l, found = mustOpen(t, s.Open)
-	checkFound(t, fmt.Sprintf("operation %d failed", n), found, slices.Concat(acknowledged, failed), len(acknowledged))
+	when := fmt.Sprintf("operation %d failed", n)
+	checkFound(t, when, found, slices.Concat(acknowledged, failed), len(acknowledged))
 	mustClose(t, l)
 	return first == nil
 }
 
-// checkFound wants a beginning of what was submitted, and all that was acknowledged.
+// checkFound fails unless found holds the first of the submitted records, and at least the
+// acknowledged ones.
 func checkFound(t testing.TB, when string, found, submitted []Entry, acknowledged int) {
 	t.Helper()
 	if agree := Agreement(found, submitted); agree != len(found) || len(found) < acknowledged {
-		t.Fatalf("%s: found %d records of which %d are right; %d were acknowledged", when, len(found), agree, acknowledged)
+		t.Fatalf("%s: found %d records, the first %d are right; %d were acknowledged",
+			when, len(found), agree, acknowledged)
 	}
 }
 
-// checkCrash lives four lives with one ledger. In each but the last, the operation number at fails, counted from its beginning: while
-// the ledger is made, filled, sealed, opened again or repaired. Then the process ends, and perhaps the machine. It reports whether all
-// lives ended before their crash was due.
+// checkCrash runs four lives of one log. In each life except the last, the operation with number
+// at, counted from the life's start, fails. It may be one that creates, fills, seals, reopens or
+// repairs the log. Each life ends with the end of the process or the machine. checkCrash reports
+// whether no life came to its failure.
 func checkCrash(t testing.TB, s Store, seed uint64, at int) (done bool) {
 	const lives, groups = 4, 5
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var submitted []Entry
 	acknowledged := 0
-	var sealed uint64 // what some Seal or Open has promised that the seal covers
+	var sealed uint64 // the last record that the seal must cover, as Seal, Open or Close promised
 	sealing := false  // whether there may be a seal
 	done = true
 	for life := range lives {
@@ -111,10 +118,10 @@ func checkCrash(t testing.TB, s Store, seed uint64, at int) (done bool) {
 			checkFound(t, when, found, submitted, acknowledged)
 			_, tail := mustScan(t, l)
 			if tail.SealedSeq < sealed || tail.SealedSeq > uint64(len(found)) || tail.Sealed && !sealing {
-				t.Fatalf("%s: of %d records that are found, %d were sealed; %+v", when, len(found), sealed, tail)
+				t.Fatalf("%s: found %d records, %d were sealed; %+v", when, len(found), sealed, tail)
 			}
 			sealed = tail.SealedSeq
-			// What a restart replays, it promises: an agency is told how much of its own is stored.
+			// What a restart replays counts as acknowledged, because agencies are told of it.
 			submitted, acknowledged = submitted[:len(found):len(found)], len(found)
 			for range groups {
 				group := make([]Entry, 1+rng.IntN(3))

@@ -11,15 +11,15 @@ import (
 	"loteria/engine/ledger"
 )
 
-// lyingStore is a local ledger on a disk that doesn't do all it says, or that is itself broken.
+// lyingStore is a local ledger that breaks promises, or whose disk does.
 type lyingStore struct {
 	*Local
-	lies       Op   // operations that do nothing and succeed
-	sealLies   Op   // the same, but only of the file SEAL and of its name
-	sealsOnce  bool // later Seals do nothing
-	unlocked   bool // anybody may open it
+	lies       Op   // these operations do nothing and succeed
+	sealLies   Op   // the same, but only for the file SEAL and its name
+	sealsOnce  bool // Seals after the first do nothing
+	unlocked   bool // there is no lock
 	optimistic bool // Commit hides its errors
-	forgetful  bool // every replay ends before the last record
+	forgetful  bool // a replay leaves out the last record
 }
 
 func (s *lyingStore) Open(visit func(ledger.Record) error) (Log, error) {
@@ -67,7 +67,7 @@ func (l *lyingLedger) Seal() error {
 type lyingFS struct {
 	*FS
 	store   *lyingStore
-	created string // the newest name
+	created string // name of the newest file
 }
 
 func (m *lyingFS) Lock(name string) (io.Closer, error) {
@@ -120,7 +120,7 @@ func (f *lyingFile) Sync() error {
 	return f.File.Sync()
 }
 
-// recorder is a testing.TB that notes the first fatal failure.
+// recorder is a testing.TB that keeps the fatal failure.
 type recorder struct {
 	testing.TB
 	failure error
@@ -135,7 +135,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// failure runs a check and returns how it failed.
+// failure runs a check and returns its failure, or nil. Only fatal failures are seen.
 func failure(t *testing.T, check func(t testing.TB)) error {
 	r := &recorder{TB: t}
 	done := make(chan struct{})
@@ -147,7 +147,7 @@ func failure(t *testing.T, check func(t testing.TB)) error {
 	return r.failure
 }
 
-// The checks notice a ledger that breaks its promises, and nothing in one that doesn't.
+// The checks notice a ledger that breaks its promises, and pass one that keeps them.
 func TestCheckNotices(t *testing.T) {
 	crashes := func(t testing.TB, newStore func(seed uint64) Store) {
 		for at := 1; at < 40; at++ {
@@ -162,7 +162,9 @@ func TestCheckNotices(t *testing.T) {
 	}
 	lock := func(t testing.TB, newStore func(seed uint64) Store) { checkLock(t, newStore(1).Open) }
 	seals := func(t testing.TB, newStore func(seed uint64) Store) { checkSeal(t, newStore(1).Open) }
-	roundTrip := func(t testing.TB, newStore func(seed uint64) Store) { checkRoundTrip(t, newStore(1).Open) }
+	roundTrip := func(t testing.TB, newStore func(seed uint64) Store) {
+		checkRoundTrip(t, newStore(1).Open)
+	}
 	for _, test := range []struct {
 		name  string
 		spoil func(*lyingStore)
@@ -181,7 +183,8 @@ func TestCheckNotices(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			newStore := func(broken bool) func(seed uint64) Store {
 				return func(seed uint64) Store {
-					s := &lyingStore{Local: &Local{FS: NewFS(seed), Dir: "data", Options: ledger.Options{SegmentBytes: ledger.SegmentBytesMin}}}
+					o := ledger.Options{SegmentBytes: ledger.SegmentBytesMin}
+					s := &lyingStore{Local: &Local{FS: NewFS(seed), Dir: "data", Options: o}}
 					if broken {
 						test.spoil(s)
 					}

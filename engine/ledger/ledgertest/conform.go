@@ -11,7 +11,7 @@ import (
 	"loteria/engine/ledger"
 )
 
-// Log is what a committer asks of an open log. [ledger.Ledger] says what the methods mean.
+// Log is an open log, as a committer needs it. [ledger.Ledger] documents the methods.
 type Log interface {
 	Commit(runs [][]byte) error
 	Seal() error
@@ -20,24 +20,23 @@ type Log interface {
 	Close() error
 }
 
-// Open opens a log, always the same one. It replays it through visit, which may be nil, and makes
-// it ready to append, like ledger.Open.
+// Open opens a log, the same one at every call. Like [ledger.Open], it replays the log through
+// visit, which may be nil, and makes it ready to append.
 type Open func(visit func(ledger.Record) error) (Log, error)
 
-// In opens the ledger in a directory.
+// In returns an Open of the ledger in directory dir.
 func In(dir string, o ledger.Options) Open {
 	return func(visit func(ledger.Record) error) (Log, error) {
 		l, err := ledger.Open(dir, o, visit)
 		if err != nil {
-			return nil, err // not a nil *Ledger in an interface
+			return nil, err // the Log must be nil, too: a nil *Ledger in it would not be
 		}
 		return l, nil
 	}
 }
 
-// Conform runs what every log must pass, whatever it keeps its records on, each point as a subtest.
-// fresh gives a new and empty log at every call. [Check] also breaks logs, those that one goroutine
-// has.
+// Conform runs the checks that every log must pass, wherever it stores its records. Each check is a
+// subtest. fresh makes a new, empty log at every call. [Check] also makes logs fail and crash.
 func Conform(t *testing.T, fresh func(t testing.TB) Open) {
 	for _, c := range conformance {
 		t.Run(c.name, func(t *testing.T) { c.check(t, fresh(t)) })
@@ -45,7 +44,8 @@ func Conform(t *testing.T, fresh func(t testing.TB) Open) {
 	t.Run("scans beside commits", func(t *testing.T) { checkScansBeside(t, fresh(t)) })
 }
 
-// conformance is what takes no more than one goroutine. The checks fail with Fatal and Fatalf only.
+// conformance lists the checks that need only one goroutine. They fail only by Fatal and Fatalf,
+// because tests of the checks look for these.
 var conformance = []struct {
 	name  string
 	check func(t testing.TB, open Open)
@@ -98,12 +98,13 @@ func mustClose(t testing.TB, l Log) {
 func equal(t testing.TB, got, want []Entry) {
 	t.Helper()
 	if !slices.Equal(got, want) {
-		t.Fatalf("found %d records, want %d; they agree up to %d", len(got), len(want), Agreement(got, want))
+		t.Fatalf("found %d records, want %d; the first %d are equal",
+			len(got), len(want), Agreement(got, want))
 	}
 }
 
-// What is committed is scanned at once and replayed by every later Open, in order and unchanged,
-// however it was grouped and packed.
+// checkRoundTrip commits records in different groups and runs. The next Scan and every later Open
+// visit them in order and unchanged.
 func checkRoundTrip(t testing.TB, open Open) {
 	groups := [][]Entry{
 		{Opened("settings")},
@@ -118,7 +119,7 @@ func checkRoundTrip(t testing.TB, open Open) {
 		l, found := mustOpen(t, open)
 		equal(t, found, want)
 		var runs [][]byte
-		if i < len(groups) { // each entry a run of its own, and an empty one
+		if i < len(groups) { // a run for each entry, and an empty one after it
 			for _, e := range group {
 				runs = append(runs, Run(e), nil)
 			}
@@ -138,8 +139,8 @@ func checkRoundTrip(t testing.TB, open Open) {
 	mustClose(t, l)
 }
 
-// Runs stay the caller's: changed after Commit, they change nothing; committed again, they are new
-// records.
+// checkRunAgain uses a run after its Commit. Committed again, it makes new records. Overwritten, it
+// changes nothing in the log.
 func checkRunAgain(t testing.TB, open Open) {
 	l, _ := mustOpen(t, open)
 	a, b := Bets(100, 1), Bets(700, 2)
@@ -159,12 +160,12 @@ func checkRunAgain(t testing.TB, open Open) {
 	mustClose(t, l)
 }
 
-// A scan sees what was committed when it began, and waits for nobody who commits while it visits.
-// Of such a group it sees all or nothing.
+// checkScan scans, and commits in the middle of the scan. The scan sees what was committed before it
+// began, doesn't block the commit, and sees all or nothing of its group.
 func checkScan(t testing.TB, open Open) {
 	l, _ := mustOpen(t, open)
 	if tail, err := l.Scan(nil); err != nil || tail.Seq != 0 {
-		t.Fatalf("of no records, Scan found %+v, %v", tail, err)
+		t.Fatalf("in an empty log, Scan found %+v, %v", tail, err)
 	}
 	before := []Entry{Bets(10, 1), Bets(20, 2)}
 	after := []Entry{Bets(30, 3), Bets(largePayloadBytes, 4)}
@@ -187,7 +188,8 @@ func checkScan(t testing.TB, open Open) {
 	mustClose(t, l)
 }
 
-// checkScansBeside scans as the one who commits can't: from another goroutine, at any moment.
+// checkScansBeside scans while another goroutine commits and seals. Each scan sees at least what
+// was committed before it, in whole groups.
 func checkScansBeside(t testing.TB, open Open) {
 	const groups, perGroup = 200, 3
 	var all []Entry
@@ -224,14 +226,16 @@ func checkScansBeside(t testing.TB, open Open) {
 		before := int(committed.Load())
 		found, tail := mustScan(t, l)
 		if len(found) < before*perGroup || len(found)%perGroup != 0 || tail.SealedSeq > tail.Seq {
-			t.Fatalf("%d groups of %d were committed, Scan found %d records: %+v", before, perGroup, len(found), tail)
+			t.Fatalf("%d groups of %d were committed, Scan found %d records: %+v",
+				before, perGroup, len(found), tail)
 		}
 		equal(t, found, all[:len(found)])
 	}
 	mustClose(t, l)
 }
 
-// An error of visit ends Open and Scan, and comes back as it is. It harms nothing.
+// checkVisitError returns an error from visit. The error ends Scan and Open, which return it as it
+// is, and the log loses nothing.
 func checkVisitError(t testing.TB, open Open) {
 	want := []Entry{Bets(10, 1), Bets(20, 2), Bets(30, 3)}
 	l, _ := mustOpen(t, open)
@@ -259,8 +263,8 @@ func checkVisitError(t testing.TB, open Open) {
 	mustClose(t, l)
 }
 
-// A seal covers what was committed, from Seal on and for all who open the log later. Without one
-// there is none.
+// checkSeal commits, seals and reopens. After Seal, the seal covers all that was committed, also
+// after the log is opened again. Without a Seal there is no seal.
 func checkSeal(t testing.TB, open Open) {
 	l, _ := mustOpen(t, open)
 	seal := func() {
@@ -299,7 +303,8 @@ func checkSeal(t testing.TB, open Open) {
 	mustClose(t, l)
 }
 
-// A holder has one term, and none that comes later has a lower one.
+// checkTerm opens the log several times. A holder's term doesn't change, and no later holder has a
+// lower one.
 func checkTerm(t testing.TB, open Open) {
 	before := uint64(1)
 	for i := range 3 {
@@ -314,8 +319,8 @@ func checkTerm(t testing.TB, open Open) {
 	}
 }
 
-// Nobody opens a log that is open, and the one who has it isn't disturbed. When it is closed, it is
-// free.
+// checkLock opens a log that is open. That fails and doesn't disturb the first holder. Once the log
+// is closed, it can be opened.
 func checkLock(t testing.TB, open Open) {
 	l, _ := mustOpen(t, open)
 	if _, err := open(nil); !errors.Is(err, ledger.ErrLocked) {
@@ -328,7 +333,8 @@ func checkLock(t testing.TB, open Open) {
 	mustClose(t, l)
 }
 
-// What is no packed record is a mistake of the program, and no error.
+// checkMisuse commits runs that don't consist of packed records. Commit panics: this is a mistake
+// in the program.
 func checkMisuse(t testing.TB, open Open) {
 	whole := Run(Bets(100, 1))
 	unlawful := slices.Clone(whole)
@@ -343,20 +349,22 @@ func checkMisuse(t testing.TB, open Open) {
 					t.Fatalf("%s: no panic", name)
 				}
 			}()
-			_ = l.Commit([][]byte{run}) // it panics, or this test fails
+			_ = l.Commit([][]byte{run})
 		}()
 		mustClose(t, l)
 	}
 }
 
-// After Close nothing is committed or read. Closing twice is harmless.
+// checkClosed uses a log after Close: Commit, Seal and Scan fail. Closing twice is harmless.
 func checkClosed(t testing.TB, open Open) {
 	l, _ := mustOpen(t, open)
 	mustCommit(t, l, Bets(10, 1))
 	mustClose(t, l)
 	mustClose(t, l)
 	_, err := l.Scan(nil)
-	for name, err := range map[string]error{"Commit": l.Commit([][]byte{Run(Bets(1, 1))}), "Seal": l.Seal(), "Scan": err} {
+	for name, err := range map[string]error{
+		"Commit": l.Commit([][]byte{Run(Bets(1, 1))}), "Seal": l.Seal(), "Scan": err,
+	} {
 		if !errors.Is(err, fs.ErrClosed) {
 			t.Fatalf("%s after Close: %v", name, err)
 		}

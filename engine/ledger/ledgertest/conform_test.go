@@ -11,11 +11,11 @@ import (
 
 type visitor = func(ledger.Record) error
 
-// mistake is what a log does in its own way. What isn't set it does as it should.
+// mistake replaces some operations of a log by wrong ones. Those that are nil stay right.
 type mistake struct {
-	open   func(m *Memory)
+	open   func(m *Memory) // called before each Open
 	commit func(l Log, runs [][]byte) error
-	scan   func(l Log, visit visitor) (ledger.Tail, error) // by Open, too
+	scan   func(l Log, visit visitor) (ledger.Tail, error) // Open's replay, too
 	seal   func(l Log) error
 	term   func(l Log) uint64
 }
@@ -31,7 +31,7 @@ func (l *mistaken) Scan(visit visitor) (ledger.Tail, error) { return l.scan(l.Lo
 func (l *mistaken) Seal() error                             { return l.seal(l.Log) }
 func (l *mistaken) Term() uint64                            { return l.term(l.Log) }
 
-// fresh is an empty log in memory with that mistake.
+// fresh makes an empty log in memory with the mistake.
 func (w mistake) fresh() Open {
 	if w.open == nil {
 		w.open = func(*Memory) {}
@@ -65,7 +65,7 @@ func (w mistake) fresh() Open {
 	}
 }
 
-// The suite notices these mistakes, and none in a log without.
+// The checks notice each of these mistakes, and pass a log without one.
 func TestConformNotices(t *testing.T) {
 	runs := func(change func(runs [][]byte) [][]byte) mistake {
 		return mistake{commit: func(l Log, runs [][]byte) error { return l.Commit(change(runs)) }}
@@ -146,9 +146,12 @@ func TestConformNotices(t *testing.T) {
 			}
 			return l.Seal()
 		}},
-		"no term":             {term: func(Log) uint64 { return 0 }},
-		"terms that fall":     {term: func(l Log) uint64 { return 100 - l.Term() }},
-		"a term that changes": {term: func(l Log) uint64 { tail, _ := l.Scan(nil); return l.Term() + tail.Seq }},
+		"no term":         {term: func(Log) uint64 { return 0 }},
+		"terms that fall": {term: func(l Log) uint64 { return 100 - l.Term() }},
+		"a term that changes": {term: func(l Log) uint64 {
+			tail, _ := l.Scan(nil)
+			return l.Term() + tail.Seq
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := failure(t, func(t testing.TB) {
@@ -157,7 +160,7 @@ func TestConformNotices(t *testing.T) {
 				}
 			})
 			if (err != nil) != (name != "none") {
-				t.Errorf("the suite says: %v", err)
+				t.Errorf("the checks return: %v", err)
 			}
 			t.Log(err)
 		})

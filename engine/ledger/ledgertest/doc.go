@@ -1,49 +1,52 @@
 /*
-Package ledgertest breaks ledgers on purpose. It holds a file system in memory that forgets, fails
-and fills up, a log in memory, and the checks that every log must pass, whatever it stores its
-records on.
+Package ledgertest breaks ledgers on purpose. It has a file system in memory that forgets, fails and
+fills up, a log in memory, and the checks that every log must pass, wherever it stores its records.
 
 # The file system
 
-[FS] is a ledger.FS. It remembers what a process sees and, apart from that, what is durable:
+[FS] is a ledger.FS. It keeps what a process sees and, separately, what is durable:
 
 	fsys := ledgertest.NewFS(seed)
-	l, err := ledger.Open("data", ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}, visit)
+	o := ledger.Options{FS: fsys, SegmentBytes: ledger.SegmentBytesMin}
+	l, err := ledger.Open("data", o, visit)
 	...
-	fsys.Break(ledgertest.Fault{Op: ledgertest.SyncData, N: 3})  // the third fdatasync from now on fails
+	// The third fdatasync from now on fails.
+	fsys.Break(ledgertest.Fault{Op: ledgertest.SyncData, N: 3})
 	...
 	fsys.Kill()   // the process ends: files and locks are closed, everything written is kept
 	fsys.Crash()  // the machine ends: of what was not synced, a random part is kept
 
-What a crash may do:
+After a crash:
 
-  - Each name that was created or removed since its directory was synced, file or directory, is as it was or as it is.
-    A directory that vanishes takes along all that was in it.
-  - Each file that wasn't synced since its size changed has the old size or the new one. SyncData makes the
-    size durable only where a file grew.
-  - Each sector of 512 bytes that was written or cut off since the file was synced is as it was or as it is. Sectors are
-    never torn themselves, and neighbours of a written sector stay as they are.
+  - A name, of a file or a directory, that was created or removed since its directory was synced
+    exists or doesn't. A lost directory takes along all that was in it.
+  - A file that wasn't synced since its size changed has the old size or the new one. SyncData makes
+    a size durable only if the file grew.
+  - A sector of 512 bytes that was written or cut off since the file was synced has its old content
+    or the new one. Sectors are never torn, and neighbours of a written sector stay as they are.
 
-What a failure may do: whatever the operation would have done, or a part of it. A write leaves a random number of its first sectors. A
-sync makes a random part durable and forgets that the rest is dirty, as Linux does with its page cache: the
-process still reads it, a second sync succeeds, and a crash loses it nevertheless.
+An operation that fails has its whole effect, a part of it, or none. A write leaves a random number
+of its first sectors. A sync makes a random part durable and forgets that the rest is dirty, as
+Linux does with its page cache: the process still reads it, a second sync succeeds, and a crash
+loses it nevertheless.
 
-All chance comes from the seed: the same seed and the same operations do the same. An FS belongs to one goroutine.
+All chance comes from the seed: the same seed and the same operations give the same results. An FS
+belongs to one goroutine.
 
 # The checks
 
-[Conform] runs what every [Log] has to pass against anything that opens one:
+[Conform] runs the checks that every [Log] has to pass, against a function that opens the log:
 
 	ledgertest.Conform(t, func(t testing.TB) ledgertest.Open {
 		return ledgertest.In(t.TempDir(), ledger.Options{})
 	})
 
-[Check] runs the same against a log that belongs to one goroutine, and then has it fail and crash.
-[Local] is the ledger of package ledger on an FS. A log that is stored otherwise brings a [Store] of
-its own.
+[Check] runs those of them that need only one goroutine, and then makes the log fail and crash.
+[Local] is the ledger of package ledger on an FS. For a log that is stored elsewhere, write another
+[Store].
 
-[Memory] is another log, for the tests of who commits. It needs no disk, and fails with the error
-that it is told:
+[Memory] is another log, for tests of a committer. It needs no disk, and fails on demand with a
+given error:
 
 	m := ledgertest.NewMemory(seed)
 	log, err := m.Open(visit)

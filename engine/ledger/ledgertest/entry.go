@@ -8,7 +8,8 @@ import (
 	"loteria/engine/ledger"
 )
 
-// Entry is a ledger.Record whose payload outlives the visit. Entries can be compared.
+// Entry holds the kind, agency, count and payload of a ledger.Record. It outlives the call of
+// visit, and entries can be compared with ==.
 type Entry struct {
 	Kind    ledger.Kind
 	Agency  uint32
@@ -16,11 +17,12 @@ type Entry struct {
 	Payload string
 }
 
-// Bets makes a record of one bet with a payload of that many bytes. Records of different numbers below 1e8 differ, if their
-// payloads are long enough to hold the number.
+// Bets makes a record of one bet with a payload of payloadBytes. Different numbers below 1e8 give
+// different records, if the payload is long enough to hold the number.
 func Bets(payloadBytes, number int) Entry {
 	line := fmt.Sprintf("Juan|Pérez|%08d|1990-05-23|7574|1\n", number)
-	return Entry{ledger.Bets, uint32(number%5 + 1), 1, strings.Repeat(line, payloadBytes/len(line)+1)[:payloadBytes]}
+	payload := strings.Repeat(line, payloadBytes/len(line)+1)[:payloadBytes]
+	return Entry{ledger.Bets, uint32(number%5 + 1), 1, payload}
 }
 
 // Opened makes a ledger's first record.
@@ -29,12 +31,12 @@ func Opened(settings string) Entry { return Entry{ledger.Opened, 0, 1, settings}
 // Reported makes a record that says that an agency has no more bets.
 func Reported(agency uint32) Entry { return Entry{ledger.Reported, agency, 0, ""} }
 
-// AppendTo packs the entry onto a run, as ledger.AppendRecord does.
+// AppendTo appends the packed entry to a run, as ledger.AppendRecord does.
 func (e Entry) AppendTo(run []byte) []byte {
 	return ledger.AppendRecord(run, e.Kind, e.Agency, e.Count, []byte(e.Payload))
 }
 
-// Run packs entries as one run.
+// Run packs entries into one run.
 func Run(entries ...Entry) []byte {
 	var run []byte
 	for _, e := range entries {
@@ -43,8 +45,8 @@ func Run(entries ...Entry) []byte {
 	return run
 }
 
-// Collect returns a visitor that appends the records to *into. It ends the replay with an error if a sequence number is not the
-// next one, or a checksum not the payload's.
+// Collect returns a visit function that appends the records to *into, which must be empty at first.
+// It returns an error if a sequence number is not the next one, or a checksum is wrong.
 func Collect(into *[]Entry) func(ledger.Record) error {
 	return func(r ledger.Record) error {
 		*into = append(*into, Entry{r.Kind, r.Agency, r.Count, string(r.Payload)})
@@ -60,7 +62,7 @@ func Collect(into *[]Entry) func(ledger.Record) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Agreement is how many entries two logs have in common from their beginning on.
+// Agreement returns how many entries are equal from the beginning of a and b on.
 func Agreement(a, b []Entry) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

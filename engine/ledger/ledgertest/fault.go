@@ -8,13 +8,13 @@ import (
 	"syscall"
 )
 
-// ErrInjected matches every error that was asked for with [FS.Break].
+// ErrInjected is matched by every error that [FS.Break] arranged.
 var ErrInjected = errors.New("injected failure")
 
 // Op is a set of kinds of operations.
 type Op uint
 
-// The kinds of operations that are counted and can fail.
+// The kinds of operations. All are counted and can fail.
 const (
 	Mkdir Op = 1 << iota
 	Create
@@ -26,9 +26,9 @@ const (
 	Sync
 	SyncDir
 	Read    // one ReadAt of a file
-	OpenOld // of a file that exists
-	List    // the names in a directory
-	Direct  // no change, but it is where the file system may say no
+	OpenOld // OpenFile without os.O_CREATE
+	List    // ReadDir
+	Direct  // changes nothing, but may fail
 
 	// Changes are the operations that change something.
 	Changes = Mkdir | Create | Remove | Write | Truncate | Allocate | AnySync
@@ -36,7 +36,10 @@ const (
 	AnySync = SyncData | Sync | SyncDir
 )
 
-var opNames = [...]string{"mkdir", "create", "remove", "write", "truncate", "allocate", "sync data", "sync", "sync directory", "read", "open", "list", "direct"}
+var opNames = [...]string{
+	"mkdir", "create", "remove", "write", "truncate", "allocate", "sync data", "sync",
+	"sync directory", "read", "open", "list", "direct",
+}
 
 func (o Op) String() string {
 	var names []string
@@ -48,15 +51,16 @@ func (o Op) String() string {
 	return strings.Join(names, "|")
 }
 
-// Fault is a failure to come.
+// Fault is an arranged failure.
 type Fault struct {
 	Op   Op    // which operations count; 0 stands for Changes
-	N    int   // which of them fails, from 1
-	Err  error // what it fails with, e.g. syscall.ENOSPC; nil stands for syscall.EIO
-	Dead bool  // the process ends there: every operation fails from then on, without doing anything
+	N    int   // which of them fails, from 1; 0: none
+	Err  error // the error, for example syscall.ENOSPC; nil stands for syscall.EIO
+	Dead bool  // the process ends there: all later operations fail without an effect
 }
 
-// Break arranges a failure, in place of the one before. N counts from now on. Nothing else fails after it, unless it is Dead.
+// Break arranges a failure, and replaces the one before. N counts from now on. Later operations
+// don't fail, unless Dead is set.
 func (m *FS) Break(f Fault) {
 	if f.Op == 0 {
 		f.Op = Changes
@@ -67,10 +71,11 @@ func (m *FS) Break(f Fault) {
 	m.fault, m.broken = f, 0
 }
 
-// Broken is the operation that failed, or 0 if the failure is still to come or none was arranged.
+// Broken returns the kind of the operation that failed. It is 0 before the failure, and if none was
+// arranged.
 func (m *FS) Broken() Op { return m.broken }
 
-// Count is how many operations of these kinds there have been, those that failed included.
+// Count returns how many operations of these kinds there were, including those that failed.
 func (m *FS) Count(ops Op) int {
 	n := 0
 	for i := range opNames {
@@ -81,8 +86,8 @@ func (m *FS) Count(ops Op) int {
 	return n
 }
 
-// op counts an operation and returns the error that it fails with. effective tells
-// whether it takes effect, at least in part: without an error always, otherwise by chance.
+// op counts an operation and returns the error that it fails with. effective says whether the
+// operation has an effect, at least in part: always without an error, otherwise by chance.
 func (m *FS) op(op Op, name string) (effective bool, err error) {
 	for i := range opNames {
 		if op == 1<<i {

@@ -10,7 +10,8 @@ import (
 	"loteria/engine/ledger"
 )
 
-// file implements ledger.File. When its process has ended, it does nothing any more.
+// file implements ledger.File. Once its process has ended, its operations fail, except Size and
+// Close.
 type file struct {
 	fs       *FS
 	node     *inode
@@ -21,7 +22,7 @@ type file struct {
 	direct   bool
 }
 
-// op counts an operation, unless the file is closed.
+// op counts an operation, unless the file is closed or the operation needs a writable one.
 func (f *file) op(op Op) (effective bool, err error) {
 	switch {
 	case f.closed || f.life != f.fs.life:
@@ -51,7 +52,8 @@ func (f *file) ReadAt(p []byte, offset int64) (int, error) {
 }
 
 func (f *file) WriteAt(p []byte, offset int64) (int, error) {
-	if f.direct && (len(p)%ledger.BlockBytes != 0 || offset%ledger.BlockBytes != 0 || reflect.ValueOf(p).Pointer()%ledger.BlockBytes != 0) {
+	if f.direct && (len(p)%ledger.BlockBytes != 0 || offset%ledger.BlockBytes != 0 ||
+		reflect.ValueOf(p).Pointer()%ledger.BlockBytes != 0) {
 		return 0, &fs.PathError{Op: Write.String(), Path: f.name, Err: syscall.EINVAL}
 	}
 	effective, err := f.op(Write)
@@ -62,7 +64,7 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 		if err = f.fs.room(Write, f.name, offset+int64(len(p))-int64(len(f.node.data))); err != nil {
 			p = p[:max(0, min(int64(len(p)), int64(len(f.node.data))-offset))]
 		}
-	} else { // some of its sectors
+	} else { // write only some of the first sectors
 		end := (int(offset) + f.fs.rng.IntN(len(p)+1)) / SectorBytes * SectorBytes
 		p = p[:max(0, end-int(offset))]
 	}
@@ -72,7 +74,7 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 	return len(p), err
 }
 
-// Direct makes WriteAt refuse what is not of whole blocks.
+// Direct makes WriteAt refuse writes that aren't aligned whole blocks.
 func (f *file) Direct() error {
 	_, err := f.op(Direct)
 	if err == nil {
@@ -112,7 +114,7 @@ func (f *file) sync(op Op, do func()) error {
 	switch {
 	case err == nil:
 		do()
-	case f.fs.broken != before: // it was this one that failed, not a dead process
+	case f.fs.broken != before: // this sync is the arranged failure, and the process was alive
 		f.node.syncFailed(f.fs.share())
 	}
 	return err

@@ -14,19 +14,20 @@ import (
 	"loteria/engine/ledger"
 )
 
-// FS is a file system in memory that can fail, fill up and crash. It belongs to one goroutine. Use [NewFS].
+// FS is a file system in memory that can fail, fill up and crash. It belongs to one goroutine. Make
+// one with [NewFS].
 type FS struct {
-	names   map[string]*inode // as a process sees them
-	durable map[string]*inode // as they were when their directory was synced last
+	names   map[string]*inode // all names, as a process sees them
+	durable map[string]*inode // all names, as they were when their directory was last synced
 
 	rng    *rand.Rand
-	fault  Fault // the failure to come; N 0: none
-	broken Op    // the operation that failed
+	fault  Fault // the arranged failure
+	broken Op    // the operation that failed; 0: none
 	counts [len(opNames)]int
 
-	spaceBytes int64 // what all files may have together; negative: no limit
-	life       int   // how many processes have ended; what an earlier one had open is closed
-	open       int   // files of this life that are not closed
+	spaceBytes int64 // how many bytes all files together may have; negative: no limit
+	life       int   // how many processes have ended; files that an earlier one opened are closed
+	open       int   // how many files this process has open
 	locked     map[string]*lock
 }
 
@@ -41,8 +42,8 @@ func NewFS(seed uint64) *FS {
 	}
 }
 
-// Kill ends the process: its files and locks are closed, all that it wrote is as it left it. Failures end, too; a full
-// disk stays full.
+// Kill ends the process: its files and locks are closed, and all that it wrote stays. An arranged
+// failure ends, too, but a limit of space stays.
 func (m *FS) Kill() {
 	clear(m.locked)
 	m.life++
@@ -50,7 +51,8 @@ func (m *FS) Kill() {
 	m.fault, m.broken = Fault{}, 0
 }
 
-// Crash ends the machine: of what was not synced, each name, size and sector is kept or not.
+// Crash ends the machine, and the process with it. Chance decides for each name, size and sector
+// that was not synced whether it is kept.
 func (m *FS) Crash() {
 	m.Kill()
 	keep := m.share()
@@ -70,13 +72,14 @@ func (m *FS) Crash() {
 	}
 }
 
-// share draws how much of something survives, which is all or nothing as often as not, and returns what decides on each part.
+// share draws how much of something survives: all or nothing in half of the cases. The function
+// that it returns decides for each part.
 func (m *FS) share() func() bool {
 	percent := min(max(m.rng.IntN(200)-50, 0), 100)
 	return func() bool { return m.rng.IntN(100) < percent }
 }
 
-// persistName makes a name durable as it is: there or not.
+// persistName makes the current state of a name durable, whether it exists or not.
 func (m *FS) persistName(name string) {
 	if node, ok := m.names[name]; ok {
 		m.durable[name] = node
@@ -85,11 +88,12 @@ func (m *FS) persistName(name string) {
 	}
 }
 
-// LimitSpace makes the disk full when all files together have so many bytes, reserved ones
-// included: what needs more fails with ENOSPC. Files that are larger already keep what they have. A negative limit is none.
+// LimitSpace limits how many bytes all files together may have, including reserved ones. Operations
+// that need more fail with ENOSPC. If the files are larger already, they keep what they have. A
+// negative limit stands for none.
 func (m *FS) LimitSpace(bytes int64) { m.spaceBytes = bytes }
 
-// UsedBytes is how many bytes all files have together, reserved ones included.
+// UsedBytes returns how many bytes all files together have, including reserved ones.
 func (m *FS) UsedBytes() int64 {
 	var sum int64
 	for _, node := range m.names {
@@ -98,7 +102,7 @@ func (m *FS) UsedBytes() int64 {
 	return sum
 }
 
-// room fails if the disk has no room for so many more bytes.
+// room returns an error if the disk has no room for more bytes. op and name go into the error.
 func (m *FS) room(op Op, name string, more int64) error {
 	if m.spaceBytes >= 0 && more > 0 && m.UsedBytes()+more > m.spaceBytes {
 		return &fs.PathError{Op: op.String(), Path: name, Err: syscall.ENOSPC}
@@ -106,7 +110,7 @@ func (m *FS) room(op Op, name string, more int64) error {
 	return nil
 }
 
-// OpenFiles is how many files the process has open.
+// OpenFiles returns how many files the process has open.
 func (m *FS) OpenFiles() int { return m.open }
 
 // Files returns the files as a process sees them, by path. The contents are copies.
@@ -120,7 +124,8 @@ func (m *FS) Files() map[string][]byte {
 	return files
 }
 
-// Install puts a file there, in place of one that has the name, and makes it and its directories durable. It counts as no operation.
+// Install creates or replaces a file with that content, and makes it and its directories durable.
+// It neither counts as an operation nor fails. It copies data.
 func (m *FS) Install(name string, data []byte) {
 	m.makeDurableDirs(filepath.Dir(name))
 	node := newInode(data)
@@ -144,7 +149,7 @@ func (m *FS) MkdirAll(dir string) error {
 		return &fs.PathError{Op: Mkdir.String(), Path: dir, Err: syscall.ENOTDIR}
 	case err == nil && node == nil:
 		m.makeDurableDirs(dir)
-	case effective && node == nil: // made, but the parent's sync failed
+	case effective && node == nil: // it is created, but the parent's sync failed
 		if parent := filepath.Dir(dir); !isRoot(parent) {
 			m.makeDurableDirs(parent)
 		}
@@ -213,8 +218,8 @@ func (m *FS) Remove(name string) error {
 	return err
 }
 
-// RemoveAll removes a directory and all that is in it, as somebody else may do at any time. What the
-// process has open there stays open. It neither counts as an operation nor fails.
+// RemoveAll removes a directory and all that is in it, as somebody else may do at any time. The
+// process's open files stay open. RemoveAll neither counts as an operation nor fails.
 func (m *FS) RemoveAll(dir string) {
 	for name := range m.names {
 		if name == dir || strings.HasPrefix(name, dir+string(filepath.Separator)) {
@@ -239,10 +244,10 @@ func (m *FS) SyncDir(dir string) error {
 
 func (m *FS) isDir(dir string) bool { return isRoot(dir) || m.names[dir] != nil && m.names[dir].dir }
 
-// isRoot tells the directories that are always there.
+// isRoot reports whether dir always exists.
 func isRoot(dir string) bool { return dir == "." || dir == string(filepath.Separator) }
 
-// Lock implements ledger.FS. A lock's file can't be seen.
+// Lock implements ledger.FS. It creates no file.
 func (m *FS) Lock(name string) (io.Closer, error) {
 	if m.locked[name] != nil {
 		return nil, ledger.ErrLocked
@@ -257,7 +262,7 @@ type lock struct {
 	name string
 }
 
-// Close gives the lock back; after the process has ended, it isn't this one's any more.
+// Close releases the lock, unless its process has ended: then another may hold it.
 func (l *lock) Close() error {
 	if l.fs.locked[l.name] == l {
 		delete(l.fs.locked, l.name)

@@ -15,7 +15,8 @@ import (
 
 const create = os.O_RDWR | os.O_CREATE | os.O_EXCL
 
-// made is a file of some sectors, each written with the letter a, synced whole or not.
+// made creates the file f with that many sectors full of the letter a, and perhaps syncs it and its
+// name.
 func made(t *testing.T, fsys *FS, sectors int, sync bool) ledger.File {
 	t.Helper()
 	f, err := fsys.OpenFile("f", create)
@@ -31,7 +32,7 @@ func made(t *testing.T, fsys *FS, sectors int, sync bool) ledger.File {
 	return f
 }
 
-// outcomes runs what over many seeds and counts what it returns.
+// outcomes calls what with many seeds and counts its results.
 func outcomes(what func(seed uint64) string) map[string]int {
 	counts := map[string]int{}
 	for seed := range uint64(300) {
@@ -40,7 +41,8 @@ func outcomes(what func(seed uint64) string) map[string]int {
 	return counts
 }
 
-// sectors is a file as a letter for each sector, ? for one that is torn, . for zeros; "gone" without a file.
+// sectors returns the file f as a letter for each sector: ? for a torn one, . for zeros. It returns
+// "gone" if there is no file.
 func sectors(fsys *FS) string {
 	data, ok := fsys.Files()["f"]
 	if !ok {
@@ -62,12 +64,13 @@ func sectors(fsys *FS) string {
 
 func wantOutcomes(t *testing.T, got map[string]int, want ...string) {
 	t.Helper()
-	if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, slices.Sorted(slices.Values(want))) {
-		t.Errorf("it ends as %q, want %q", names, want)
+	names := slices.Sorted(maps.Keys(got))
+	if !slices.Equal(names, slices.Sorted(slices.Values(want))) {
+		t.Errorf("the outcomes are %q, want %q", names, want)
 	}
 }
 
-// A crash keeps what was synced and any part of the rest; never anything else.
+// A crash keeps what was synced, and any part of the rest, but nothing else.
 func TestCrashKeeps(t *testing.T) {
 	write := func(t *testing.T, f ledger.File, letter byte, sectors int, at int64) {
 		t.Helper()
@@ -83,8 +86,9 @@ func TestCrashKeeps(t *testing.T) {
 		{"nothing synced", func(t *testing.T, fsys *FS) { made(t, fsys, 2, false) },
 			[]string{"gone", "", "..", "a.", ".a", "aa"}},
 		{"all synced", func(t *testing.T, fsys *FS) { made(t, fsys, 2, true) }, []string{"aa"}},
-		{"written over", func(t *testing.T, fsys *FS) { write(t, made(t, fsys, 2, true), 'b', 2, 0) }, []string{"aa", "ab", "ba", "bb"}},
-		{"written over, data synced", func(t *testing.T, fsys *FS) {
+		{"overwritten", func(t *testing.T, fsys *FS) { write(t, made(t, fsys, 2, true), 'b', 2, 0) },
+			[]string{"aa", "ab", "ba", "bb"}},
+		{"overwritten, data synced", func(t *testing.T, fsys *FS) {
 			f := made(t, fsys, 2, true)
 			write(t, f, 'b', 1, 0)
 			if err := f.SyncData(); err != nil {
@@ -148,7 +152,8 @@ func TestCrashKeeps(t *testing.T) {
 		{"a write that fails", func(t *testing.T, fsys *FS) {
 			f := made(t, fsys, 2, true)
 			fsys.Break(Fault{N: 1, Err: syscall.ENOSPC})
-			if n, err := f.WriteAt(bytes.Repeat([]byte{'b'}, 2*SectorBytes), 0); !errors.Is(err, syscall.ENOSPC) || n > 2*SectorBytes {
+			n, err := f.WriteAt(bytes.Repeat([]byte{'b'}, 2*SectorBytes), 0)
+			if !errors.Is(err, syscall.ENOSPC) || n > 2*SectorBytes {
 				t.Fatalf("it wrote %d bytes: %v", n, err)
 			}
 			if err := f.Sync(); err != nil {
@@ -168,7 +173,7 @@ func TestCrashKeeps(t *testing.T) {
 	}
 }
 
-// The end of the process alone loses nothing but its files and locks.
+// Kill closes the process's files and locks, and keeps all that it wrote.
 func TestKillKeeps(t *testing.T) {
 	fsys := NewFS(1)
 	f := made(t, fsys, 2, false)
@@ -186,17 +191,17 @@ func TestKillKeeps(t *testing.T) {
 	}
 	fsys.Kill()
 	if sectors(fsys) != "aa" || fsys.OpenFiles() != 0 {
-		t.Errorf("it left %s and %d files open", sectors(fsys), fsys.OpenFiles())
+		t.Errorf("it left %s, and %d files open", sectors(fsys), fsys.OpenFiles())
 	}
 	if _, err := f.WriteAt([]byte{1}, 0); !errors.Is(err, fs.ErrClosed) {
-		t.Errorf("a file of the dead process is written: %v", err)
+		t.Errorf("a write to a file of the dead process returned %v", err)
 	}
 	if _, err := fsys.Lock("LOCK"); err != nil {
-		t.Errorf("the lock is held still: %v", err)
+		t.Errorf("the lock is still held: %v", err)
 	}
 }
 
-// A directory that wasn't synced takes along what is in it.
+// If a crash loses a directory whose name wasn't synced, it loses what is in it, too.
 func TestCrashLosesDirectory(t *testing.T) {
 	got := outcomes(func(seed uint64) string {
 		fsys := NewFS(seed)
@@ -220,7 +225,7 @@ func TestCrashLosesDirectory(t *testing.T) {
 	wantOutcomes(t, got, "not made", "lost", "kept")
 }
 
-// The same seed and the same operations do the same.
+// The same seed and the same operations give the same result.
 func TestDeterminism(t *testing.T) {
 	for seed := range uint64(50) {
 		var runs [2]string
@@ -236,7 +241,7 @@ func TestDeterminism(t *testing.T) {
 	}
 }
 
-// A full disk takes nothing more, and what is reserved can be written.
+// A full disk takes nothing more, but reserved space can be written.
 func TestLimitSpace(t *testing.T) {
 	fsys := NewFS(1)
 	fsys.LimitSpace(3 * SectorBytes)
@@ -247,7 +252,8 @@ func TestLimitSpace(t *testing.T) {
 	if err := f.Allocate(4 * SectorBytes); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Allocate: %v", err)
 	}
-	if n, err := f.WriteAt(bytes.Repeat([]byte{'b'}, 3*SectorBytes), SectorBytes); !errors.Is(err, syscall.ENOSPC) || n != 2*SectorBytes || sectors(fsys) != "abb" {
+	n, err := f.WriteAt(bytes.Repeat([]byte{'b'}, 3*SectorBytes), SectorBytes)
+	if !errors.Is(err, syscall.ENOSPC) || n != 2*SectorBytes || sectors(fsys) != "abb" {
 		t.Errorf("WriteAt wrote %d: %v, %s", n, err, sectors(fsys))
 	}
 	if err := f.Truncate(0); err != nil || fsys.UsedBytes() != 0 {

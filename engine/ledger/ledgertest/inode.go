@@ -5,21 +5,24 @@ import (
 	"slices"
 )
 
-// SectorBytes is what a crash keeps or loses as a whole.
+// SectorBytes is the size of a sector. A crash keeps or loses a sector as a whole.
 const SectorBytes = 512
 
-// inode is a directory or a file's content. A failed sync leaves written sectors in data, yet forgets that they
-// are dirty.
+// inode is a directory, or the content of a file: data is what a process sees, and durable what a
+// crash surely keeps. A failed sync keeps written sectors in data, but forgets that they are dirty.
 type inode struct {
 	dir     bool
 	data    []byte
 	durable []byte
-	dirty   map[int]bool // sectors written since they were last synced, or since their sync failed
+	dirty   map[int]bool // sectors written since the last sync, failed or not
 	cut     map[int]bool // sectors truncated since the last Sync, and not written since
 }
 
 func newInode(data []byte) *inode {
-	return &inode{data: slices.Clone(data), durable: slices.Clone(data), dirty: map[int]bool{}, cut: map[int]bool{}}
+	return &inode{
+		data: slices.Clone(data), durable: slices.Clone(data),
+		dirty: map[int]bool{}, cut: map[int]bool{},
+	}
 }
 
 func (n *inode) resize(size int) {
@@ -51,7 +54,8 @@ func (n *inode) write(b []byte, offset int) {
 	}
 }
 
-// persist makes a size durable, and those of some sectors that keep chooses; the others count as clean from now on.
+// persist makes a size durable, and those of the sectors that keep chooses. It empties sectors, so
+// that the others count as clean, too.
 func (n *inode) persist(size int, sectors map[int]bool, keep func() bool) {
 	n.durable = resized(n.durable, size)
 	for _, i := range slices.Sorted(maps.Keys(sectors)) {
@@ -71,12 +75,12 @@ func (n *inode) sync() {
 	n.persist(len(n.data), n.dirty, always)
 }
 
-// syncData makes the file longer where that is needed, but not shorter.
+// syncData makes written sectors durable, and a larger size, but not a smaller one.
 func (n *inode) syncData() {
 	n.persist(max(len(n.data), len(n.durable)), n.dirty, always)
 }
 
-// syncFailed is a sync that reached the disk in part.
+// syncFailed is a sync that fails after a part of the data reached the disk.
 func (n *inode) syncFailed(keep func() bool) {
 	size := len(n.durable)
 	if keep() {

@@ -10,39 +10,41 @@ import (
 	"loteria/engine/ledger"
 )
 
-// Memory is a log in memory, and a [Store]: for the tests of who commits, which need no disk. It
-// stays when whoever had it open is gone, so that the next one finds what was committed. It loses
-// nothing, but it fails on demand. Every Open begins a new term, from 1.
+// Memory is a log in memory, and a [Store], for tests of a committer that need no disk. It outlives
+// the Logs that it opens, one at a time: the next Open finds what was committed. It loses nothing,
+// but fails on demand. Terms start at 1, and every Open takes the next one.
 //
-// Any goroutine may call its methods, and those of a log that it opened are as [ledger.Ledger]
-// says. Use [NewMemory].
+// Any goroutine may call Memory's methods. For the methods of a Log that it opened, see
+// [ledger.Ledger]. Make a Memory with [NewMemory].
 type Memory struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
-	records []ledger.Record // with payloads of their own; only ever appended to
+	records []ledger.Record // with payloads of their own; records are only appended
 	sealed  uint64          // the last record that the seal covers; 0 without a seal
 	term    uint64          // of the newest holder
-	holder  *memoryLog      // nil while nobody has it open
+	holder  *memoryLog      // the open log, or nil
 
-	failIn int   // how many operations there are to the one that fails; 0: none fails
-	cause  error // what it fails with
-	failed bool  // it has failed
+	failIn int   // the failIn-th operation from now on fails; 0: none
+	cause  error // the error it fails with
+	failed bool  // whether it has failed
 }
 
 // NewMemory makes an empty log. All chance comes from the seed.
 func NewMemory(seed uint64) *Memory { return &Memory{rng: rand.New(rand.NewPCG(seed, 0))} }
 
-// Fail arranges that the n-th Commit or Seal from now on fails, from 1, in place of a failure that
-// was arranged before. It returns err as it is, and so do all that follow it from the same holder,
-// as from one that doesn't lead any more. A Commit without records doesn't count. What the failed
-// one leaves is chance: the next Open finds all of its group, a beginning, or nothing.
+// Fail makes the n-th Commit or Seal from now on fail, counted from 1. It replaces a failure that
+// was arranged before. The failed call returns err as it is, and so do all later Commits and Seals
+// of the same holder, as if it had lost its leadership. A Commit without records isn't counted.
+// Chance decides what a failed call leaves: the next Open finds all, some first ones or none of a
+// group's records, and the old or the new seal.
 func (m *Memory) Fail(n int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failIn, m.cause, m.failed = n, err, false
 }
 
-// BreakNext implements [Store]. After a failure nothing works anyway, dead or not.
+// BreakNext implements [Store]. It ignores dead: after a failure the holder can't change anything
+// anyway.
 func (m *Memory) BreakNext(n int, _ bool) { m.Fail(n, ErrInjected) }
 
 // Failed implements [Store].
@@ -87,7 +89,7 @@ func (m *Memory) Open(visit func(ledger.Record) error) (Log, error) {
 	return l, nil
 }
 
-// operation counts one that changes something, and returns the error that it fails with.
+// operation counts a Commit or a Seal, and returns the error that it fails with.
 func (m *Memory) operation() error {
 	if m.failIn == 0 {
 		return nil
@@ -99,16 +101,16 @@ func (m *Memory) operation() error {
 	return m.cause
 }
 
-// memoryLog is a Memory as the one who opened it has it. The memory's mu guards all but the term.
+// memoryLog is the Log of one holder of a Memory. The memory's mu guards committed, err and closed.
 type memoryLog struct {
 	memory    *Memory
 	term      uint64
-	committed int // how many of the memory's records
-	err       error
+	committed int   // how many of the memory's records are committed
+	err       error // what Commit and Seal return, after a failure or Close
 	closed    bool
 }
 
-// Commit is as [ledger.Ledger] has it, but leaves the runs as they are.
+// Commit works as that of [ledger.Ledger], but doesn't write to the runs.
 func (l *memoryLog) Commit(runs [][]byte) error {
 	l.memory.mu.Lock()
 	defer l.memory.mu.Unlock()
@@ -149,7 +151,7 @@ func (l *memoryLog) Seal() error {
 	return l.err
 }
 
-// sealMore has the seal cover what was committed, if there is one.
+// sealMore extends the seal, if there is one, to all that was committed.
 func (l *memoryLog) sealMore() {
 	if l.memory.sealed > 0 {
 		l.memory.sealed = uint64(l.committed)
@@ -158,8 +160,8 @@ func (l *memoryLog) sealMore() {
 
 func (l *memoryLog) Term() uint64 { return l.term }
 
-// Scan is as [ledger.Ledger] has it. It visits each payload in memory of its own, and spoils that
-// afterwards, so that who keeps one notices.
+// Scan works as that of [ledger.Ledger]. It passes a copy of each payload to visit, and overwrites
+// the copy afterwards, so that tests notice a visit that keeps the payload.
 func (l *memoryLog) Scan(visit func(ledger.Record) error) (ledger.Tail, error) {
 	l.memory.mu.Lock()
 	records := l.memory.records[:l.committed]
@@ -199,7 +201,7 @@ func (l *memoryLog) Close() error {
 	return nil
 }
 
-// end makes the log free for the next holder.
+// end closes the log, and frees the memory for the next holder.
 func (l *memoryLog) end() {
 	l.closed, l.err = true, errMemoryClosed
 	if l.memory.holder == l {

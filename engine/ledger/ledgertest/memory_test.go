@@ -10,15 +10,15 @@ func TestMemory(t *testing.T) {
 	Check(t, func(seed uint64) Store { return NewMemory(seed) })
 }
 
-// The chosen commit fails with the chosen error, and nothing that follows succeeds until somebody
-// opens the log anew.
+// The chosen commit fails with the chosen error, and so does everything after it until the log is
+// opened again.
 func TestMemoryFails(t *testing.T) {
 	lost := errors.New("another one leads")
 	m := NewMemory(1)
 	l, _ := mustOpen(t, m.Open)
 	m.Fail(2, lost)
 	mustCommit(t, l, Bets(10, 1))
-	mustCommit(t, l) // of nothing
+	mustCommit(t, l) // no records, so it isn't counted
 	for range 2 {
 		if err := l.Commit([][]byte{Run(Bets(10, 2))}); err != lost || l.Seal() != lost {
 			t.Fatalf("Commit returned %v", err)

@@ -2,22 +2,24 @@ package ledgertest
 
 import "loteria/engine/ledger"
 
-// Store is where a log under test lives, with the means to hurt it. One goroutine uses it.
+// Store stores a log under test, and can make it fail and crash. One goroutine uses it.
 type Store interface {
-	// Open is an [Open].
+	// Open is an [Open] of the log.
 	Open(visit func(ledger.Record) error) (Log, error)
 
-	// Kill ends the process that has the log open, without closing it. Arranged failures end.
+	// Kill ends the process that has the log open, without closing it. It ends an arranged failure.
 	Kill()
 
-	// Crash ends the machines that hold the log, too: what was not made durable may be lost.
+	// Crash does what Kill does, and ends the machines that hold the log, too: what was not made
+	// durable may be lost.
 	Crash()
 
-	// BreakNext arranges that the n-th operation from now on that changes something fails, from 1. The error need not match anything.
-	// If dead, the process ends there: all that follow fail, too.
+	// BreakNext makes an operation fail: the n-th from now on that changes something, where 1 is
+	// the next. The error may be any. If dead, the process ends there: all later operations fail,
+	// too.
 	BreakNext(n int, dead bool)
 
-	// Failed reports whether the failure that was arranged has come.
+	// Failed reports whether the arranged failure has happened.
 	Failed() bool
 }
 
@@ -25,7 +27,7 @@ type Store interface {
 type Local struct {
 	*FS
 	Dir     string
-	Options ledger.Options // but for FS
+	Options ledger.Options // the field FS is ignored
 }
 
 // Open implements [Store].
