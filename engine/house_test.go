@@ -14,6 +14,7 @@ var house = []string{
 	"loteria/engine/ledger",
 	"loteria/engine/ledger/ledgertest",
 	"loteria/engine/lottery",
+	"loteria/engine/mesh",
 	"loteria/engine/history",
 	"loteria/engine/commit",
 	"loteria/engine/front",

@@ -1,0 +1,111 @@
+package mesh
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// lane is a stream of messages from one server to another.
+type lane uint8
+
+const (
+	urgent lane = iota // small messages that must not wait behind large ones
+	bulk               // all others
+	lanes              // how many there are
+)
+
+// hello is what the dialling server says first.
+type hello struct {
+	mesh     [16]byte // which one
+	lane     lane
+	from, to uint64
+}
+
+const (
+	helloMagic = "LOTERIA MESH 1\n" // the digit is the version
+	helloBytes = len(helloMagic) + 1 + 16 + 8 + 8
+
+	// welcome is what a server says that takes the connection.
+	welcome = "TAKEN\n"
+)
+
+// errHello says that a connection doesn't begin as those of this mesh do.
+var errHello = errors.New("not a server of this mesh")
+
+func (h hello) encode() []byte {
+	b := append(make([]byte, 0, helloBytes), helloMagic...)
+	b = append(b, byte(h.lane))
+	b = append(b, h.mesh[:]...)
+	b = binary.BigEndian.AppendUint64(b, h.from)
+	return binary.BigEndian.AppendUint64(b, h.to)
+}
+
+// readHello reads a hello, and nothing behind it. The first wrong byte of the magic ends it.
+func readHello(r io.Reader) (h hello, err error) {
+	var b [helloBytes]byte
+	for n := range len(helloMagic) {
+		if _, err := io.ReadFull(r, b[n:n+1]); err != nil {
+			return h, err
+		}
+		if b[n] != helloMagic[n] {
+			return h, fmt.Errorf("%w: it begins with %q", errHello, b[:n+1])
+		}
+	}
+	rest := b[len(helloMagic):]
+	if _, err := io.ReadFull(r, rest); err != nil {
+		return h, err
+	}
+	h.lane = lane(rest[0])
+	copy(h.mesh[:], rest[1:])
+	h.from, h.to = binary.BigEndian.Uint64(rest[17:]), binary.BigEndian.Uint64(rest[25:])
+	if h.lane >= lanes {
+		return h, fmt.Errorf("%w: lane %d", errHello, h.lane)
+	}
+	return h, nil
+}
+
+// MessageBytesMax is the size of the largest message.
+const MessageBytesMax = 64 << 20
+
+const frameHeaderBytes = 4
+
+// errMessageTooLarge says that a message is over MessageBytesMax.
+var errMessageTooLarge = errors.New("message too large")
+
+// readMessage reads the next message into buf, which grows if it must, and returns it. A buffer grows
+// with what has come, so that a length alone costs nothing.
+func readMessage(r io.Reader, buf []byte) ([]byte, error) {
+	var header [frameHeaderBytes]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return buf, err
+	}
+	size := int(binary.BigEndian.Uint32(header[:]))
+	if size > MessageBytesMax {
+		return buf, fmt.Errorf("%w: %d bytes, at most %d are legal", errMessageTooLarge, size, MessageBytesMax)
+	}
+	const step = 1 << 20
+	buf = buf[:0]
+	for len(buf) < size {
+		have, want := len(buf), min(size, max(len(buf)+step, cap(buf)))
+		if want > cap(buf) {
+			grown := make([]byte, want, min(size, max(2*cap(buf), want)))
+			copy(grown, buf)
+			buf = grown
+		}
+		buf = buf[:want]
+		if _, err := io.ReadFull(r, buf[have:]); err != nil {
+			return buf[:0], unexpected(err)
+		}
+	}
+	return buf, nil
+}
+
+// unexpected is the error of a stream that ends within a message.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

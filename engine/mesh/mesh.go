@@ -1,0 +1,200 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// dialTimeout is how long a connection may take, from the dial to the other server's welcome.
+	dialTimeout = 2 * time.Second
+	// helloTimeout is how long a stranger may take to say who it is.
+	helloTimeout = 2 * time.Second
+	// strangersMax is how many connections may not have said yet who they are.
+	strangersMax = 64
+	// writeTimeout is how long a peer may take nothing of what is sent to it.
+	writeTimeout = 5 * time.Second
+
+	// A server that can't be reached is dialled again after retryMin. The delay doubles up to
+	// retryMax; it is short, because a draw stands still while a quorum is missing.
+	retryMin = 20 * time.Millisecond
+	retryMax = 500 * time.Millisecond
+
+	// acceptRetryDelay is how long to wait when nothing can be accepted.
+	acceptRetryDelay = 50 * time.Millisecond
+)
+
+// keepAlive finds a dead peer to which nothing is sent.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 4}
+
+// The bounds of Settings.
+const (
+	LaneBytesMaxDefault = 64 << 20
+	ServersMax          = 9
+)
+
+// Errors of Listen. ErrListen wraps the system's.
+var (
+	ErrListen   = errors.New("cannot listen for other servers")
+	ErrSettings = errors.New("servers are not legal")
+)
+
+// Settings are what a mesh is made with.
+type Settings struct {
+	// ID is this server's, one of Servers.
+	ID uint64
+	// Servers are the addresses of all servers, by id from 1 on, HOST:PORT each. There are 2 to
+	// ServersMax of them. This server's own isn't dialled.
+	Servers map[uint64]string
+	// Addr is the address to listen on.
+	Addr string
+	// Mesh tells the servers of one draw from those of another. It is the same on all of them.
+	Mesh [16]byte
+	// Identity authenticates connections; nil makes them plain. Its id is ID.
+	Identity *Identity
+	// LaneBytesMax bounds the messages that wait for a connection to take them, for each server and
+	// lane. 0 stands for LaneBytesMaxDefault.
+	LaneBytesMax int
+}
+
+func (s *Settings) check() error {
+	if n := len(s.Servers); n < 2 || n > ServersMax {
+		return fmt.Errorf("%w: %d of them: want 2 to %d", ErrSettings, n, ServersMax)
+	}
+	for id, addr := range s.Servers {
+		if _, _, err := net.SplitHostPort(addr); id == 0 || err != nil {
+			return fmt.Errorf("%w: server %d at %q: want an id from 1 on, and HOST:PORT", ErrSettings, id, addr)
+		}
+	}
+	if _, there := s.Servers[s.ID]; !there {
+		return fmt.Errorf("%w: server %d is not one of them", ErrSettings, s.ID)
+	}
+	if s.Identity != nil && s.Identity.id != s.ID {
+		return fmt.Errorf("%w: the certificate is server %d's, and this is server %d", ErrSettings, s.Identity.id, s.ID)
+	}
+	return nil
+}
+
+// Deliver takes a message from another server. The message is valid only during the call. Calls for
+// one server and lane come one after the other; those for others come at the same time. While it
+// doesn't return, nothing more is read of that connection. It may call Send, and not Close.
+type Deliver func(from uint64, message []byte)
+
+// Mesh is one server's connections to the others. Its methods may be called from any goroutine.
+type Mesh struct {
+	settings Settings
+	log      *zap.Logger
+	deliver  Deliver
+	listener net.Listener
+	senders  map[uint64]*[lanes]*sender
+
+	writeTimeout time.Duration // the constant; a test has less patience
+
+	ctx  context.Context // done when the mesh is closed
+	stop context.CancelFunc
+	busy sync.WaitGroup
+
+	taken map[uint64]*[lanes]inbound // by server: what is received from
+
+	mu        sync.Mutex // guards strangers, and each inbound's conn
+	strangers []net.Conn // the oldest first
+}
+
+// inbound is a lane from another server.
+type inbound struct {
+	conn       net.Conn   // the newest; nil if there is none
+	delivering sync.Mutex // held while a message is delivered
+}
+
+// Listen listens, and begins to dial the other servers. Errors wrap ErrListen or ErrSettings.
+func Listen(settings Settings, log *zap.Logger, deliver Deliver) (*Mesh, error) {
+	if err := settings.check(); err != nil {
+		return nil, err
+	}
+	if settings.LaneBytesMax == 0 {
+		settings.LaneBytesMax = LaneBytesMaxDefault
+	}
+	config := net.ListenConfig{KeepAliveConfig: keepAlive}
+	listener, err := config.Listen(context.Background(), "tcp", settings.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w on %s: %w", ErrListen, settings.Addr, err)
+	}
+	m := &Mesh{
+		settings: settings, log: log, deliver: deliver, listener: listener,
+		senders: make(map[uint64]*[lanes]*sender), taken: make(map[uint64]*[lanes]inbound),
+		writeTimeout: writeTimeout,
+	}
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	for id, addr := range settings.Servers {
+		if id == settings.ID {
+			continue
+		}
+		m.senders[id], m.taken[id] = new([lanes]*sender), new([lanes]inbound)
+		for l := range lanes {
+			s := newSender(m, id, addr, l)
+			m.senders[id][l] = s
+			m.busy.Go(s.run)
+		}
+	}
+	m.busy.Go(m.accept)
+	return m, nil
+}
+
+// Addr is the address that the mesh listens on.
+func (m *Mesh) Addr() net.Addr { return m.listener.Addr() }
+
+// Send gives a message to another server's connection, and doesn't wait. The message is copied. An
+// urgent message overtakes those that are not. Send returns false if the message is dropped: there is
+// no connection to that server, or its lane is full. A true is no promise.
+//
+// It panics on a server that is not one of the others, and on a message over MessageBytesMax.
+func (m *Mesh) Send(to uint64, isUrgent bool, message []byte) bool {
+	senders := m.senders[to]
+	if senders == nil {
+		panic(fmt.Sprintf("mesh: no server %d", to))
+	}
+	if len(message) > MessageBytesMax {
+		panic(fmt.Sprintf("mesh: a message of %d bytes, at most %d are legal", len(message), MessageBytesMax))
+	}
+	l := bulk
+	if isUrgent {
+		l = urgent
+	}
+	return senders[l].send(message)
+}
+
+// Connected reports whether both lanes to a server have a connection.
+func (m *Mesh) Connected(to uint64) bool {
+	for _, s := range m.senders[to] {
+		if !s.connected() {
+			return false
+		}
+	}
+	return true
+}
+
+// Close closes the address and all connections, and waits until no Deliver runs any more.
+func (m *Mesh) Close() error {
+	m.stop()
+	err := m.listener.Close()
+	m.mu.Lock()
+	for _, c := range m.strangers {
+		_ = c.Close() // it was taken for nothing
+	}
+	for _, from := range m.taken {
+		for l := range from {
+			if c := from[l].conn; c != nil {
+				_ = c.Close() // what is lost may be lost
+			}
+		}
+	}
+	m.mu.Unlock()
+	m.busy.Wait()
+	return err
+}

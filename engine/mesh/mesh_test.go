@@ -1,0 +1,393 @@
+package mesh
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// patience bounds every wait for something that has to happen.
+const patience = 20 * time.Second
+
+// inbox is where a mesh's messages go.
+type inbox struct {
+	mu       sync.Mutex
+	messages []string
+	grown    chan struct{} // holds one
+	gate     chan struct{} // a large message waits until it is closed; nil: none waits
+}
+
+func (in *inbox) deliver(from uint64, message []byte) {
+	const large = 64 << 10
+	if in.gate != nil && len(message) > large {
+		<-in.gate
+	}
+	in.mu.Lock()
+	in.messages = append(in.messages, fmt.Sprintf("%d: %.40s", from, message))
+	in.mu.Unlock()
+	select {
+	case in.grown <- struct{}{}:
+	default:
+	}
+}
+
+// await returns the messages once there are n of them.
+func (in *inbox) await(t *testing.T, n int) []string {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		in.mu.Lock()
+		got := append([]string(nil), in.messages...)
+		in.mu.Unlock()
+		if len(got) >= n {
+			return got
+		}
+		select {
+		case <-in.grown:
+		case <-timeout:
+			t.Fatalf("%d messages have come, want %d", len(got), n)
+		}
+	}
+}
+
+// await waits until something is so.
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	looks := time.NewTicker(time.Millisecond)
+	defer looks.Stop()
+	timeout := time.After(patience)
+	for !is() {
+		select {
+		case <-looks.C:
+		case <-timeout:
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+// net3 is three servers.
+type net3 struct {
+	t       *testing.T
+	addrs   map[uint64]string
+	meshes  [4]*Mesh // by id; nil while one is down
+	inboxes [4]*inbox
+	logs    [4]*observer.ObservedLogs
+	change  func(*Settings)
+	gate    chan struct{} // of the inboxes
+}
+
+func newNet3(t *testing.T, change func(*Settings)) *net3 { return newGated(t, nil, change) }
+
+func newGated(t *testing.T, gate chan struct{}, change func(*Settings)) *net3 {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) }) // behind the others
+	n := &net3{t: t, addrs: map[uint64]string{}, change: change, gate: gate}
+	// Addresses of this process alone: a port that is free now can be somebody's in a moment.
+	pid := os.Getpid()
+	for id := uint64(1); id <= 3; id++ {
+		n.addrs[id] = fmt.Sprintf("127.%d.%d.%d:4117", 64+pid>>8&63, pid&255, id)
+	}
+	for id := uint64(1); id <= 3; id++ {
+		n.start(id)
+	}
+	t.Cleanup(func() {
+		for id := range n.meshes {
+			n.stop(uint64(id))
+		}
+	})
+	return n
+}
+
+func (n *net3) start(id uint64) {
+	n.t.Helper()
+	n.inboxes[id] = &inbox{grown: make(chan struct{}, 1), gate: n.gate}
+	settings := Settings{ID: id, Servers: n.addrs, Addr: n.addrs[id], Mesh: [16]byte{7}}
+	if n.change != nil {
+		n.change(&settings)
+	}
+	core, logs := observer.New(zapcore.DebugLevel)
+	m, err := Listen(settings, zap.New(core), n.inboxes[id].deliver)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.meshes[id], n.logs[id] = m, logs
+}
+
+func (n *net3) stop(id uint64) {
+	if m := n.meshes[id]; m != nil {
+		n.meshes[id] = nil
+		if err := m.Close(); err != nil {
+			n.t.Error(err)
+		}
+	}
+}
+
+// connected waits until each of these servers has connections to each of them.
+func (n *net3) connected(ids ...uint64) {
+	n.t.Helper()
+	for _, from := range ids {
+		for _, to := range ids {
+			if from != to {
+				await(n.t, fmt.Sprintf("%d to be connected to %d", from, to), func() bool { return n.meshes[from].Connected(to) })
+			}
+		}
+	}
+}
+
+// Every server hears every other one, in order, whole, and from whom it is.
+func TestMessagesArrive(t *testing.T) {
+	n := newNet3(t, nil)
+	n.connected(1, 2, 3)
+	const each = 200
+	large := bytes.Repeat([]byte("x"), 3<<20)
+	for i := range each {
+		for from := uint64(1); from <= 3; from++ {
+			for to := uint64(1); to <= 3; to++ {
+				if from == to {
+					continue
+				}
+				message := fmt.Appendf(nil, "%d>%d %03d", from, to, i)
+				if i%50 == 49 {
+					message = append(message, large...)
+				}
+				if !n.meshes[from].Send(to, false, message) {
+					t.Fatalf("dropped: %.20s", message)
+				}
+			}
+		}
+	}
+	for to := uint64(1); to <= 3; to++ {
+		next := map[byte]int{}
+		for _, m := range n.inboxes[to].await(t, 2*each) {
+			from := m[0]
+			if want := fmt.Sprintf("%c: %c>%d %03d", from, from, to, next[from]); m[:len(want)] != want {
+				t.Fatalf("server %d hears %q, want %q", to, m, want)
+			}
+			next[from]++
+		}
+	}
+}
+
+// An urgent message doesn't wait behind large ones that nobody takes.
+func TestUrgentOvertakes(t *testing.T) {
+	gate := make(chan struct{})
+	n := newGated(t, gate, nil)
+	defer sync.OnceFunc(func() { close(gate) })()
+	n.connected(1, 2)
+	for range 5 {
+		n.meshes[1].Send(2, false, make([]byte, 8<<20))
+	}
+	if !n.meshes[1].Send(2, true, []byte("urgent")) {
+		t.Fatal("an urgent message is dropped")
+	}
+	if got := n.inboxes[2].await(t, 1); got[0] != "1: urgent" {
+		t.Errorf("heard %q", got)
+	}
+}
+
+// A message over the lane's limit is dropped while others wait, and memory stays bounded. An empty
+// lane takes any message.
+func TestLaneIsBounded(t *testing.T) {
+	const laneBytes = 1 << 20
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	n := newGated(t, gate, func(s *Settings) { s.LaneBytesMax = laneBytes })
+	defer open()
+	n.connected(1, 2)
+	sent, dropped := 0, 0
+	message := make([]byte, laneBytes/4)
+	for dropped == 0 && sent < 10_000 {
+		if n.meshes[1].Send(2, false, message) {
+			sent++
+		} else {
+			dropped++
+		}
+	}
+	if dropped == 0 {
+		t.Fatal("a lane takes messages without a limit")
+	}
+	s := n.meshes[1].senders[2][bulk]
+	s.mu.Lock()
+	if held := cap(s.queue); held > 4*laneBytes {
+		t.Errorf("the lane holds %d bytes, its limit is %d", held, laneBytes)
+	}
+	s.mu.Unlock()
+	open()
+	n.inboxes[2].await(t, sent)
+	await(t, "room", func() bool { return n.meshes[1].Send(2, false, make([]byte, 3*laneBytes)) })
+	n.inboxes[2].await(t, sent+1)
+}
+
+// A server that ends and comes back is found again. What was sent in between is dropped, and said so.
+func TestServerComesBack(t *testing.T) {
+	n := newNet3(t, nil)
+	n.connected(1, 2, 3)
+	n.stop(2)
+	await(t, "the loss to be noticed", func() bool { return !n.meshes[1].Connected(2) && !n.meshes[3].Connected(2) })
+	for range 100 {
+		if n.meshes[1].Send(2, true, []byte("to nobody")) {
+			t.Fatal("a message to nobody is taken")
+		}
+	}
+	n.start(2)
+	n.connected(1, 2, 3)
+	n.meshes[1].Send(2, true, []byte("back"))
+	if got := n.inboxes[2].await(t, 1); got[0] != "1: back" {
+		t.Errorf("heard %q", got)
+	}
+	// One line for the loss, one for each connection: not one for each attempt.
+	lost := n.logs[1].FilterMessage("par").FilterField(zap.String("result", "fail")).FilterField(zap.Uint64("servidor", 2)).Len()
+	if lost < 1 || lost > 3 {
+		t.Errorf("%d lines about a server that was away once", lost)
+	}
+}
+
+// wire is a connection of somebody who is no mesh.
+func (n *net3) wire(to uint64) net.Conn {
+	n.t.Helper()
+	c, err := net.Dial("tcp", n.addrs[to])
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		n.t.Fatal(err)
+	}
+	return c
+}
+
+func wantSilence(t *testing.T, c net.Conn) {
+	t.Helper()
+	if b, err := io.ReadAll(c); len(b) > 0 {
+		t.Errorf("a stranger is told %q, %v", b, err)
+	}
+}
+
+// A stranger gets no byte, and its connection is closed: at once if it says something wrong, soon if
+// it says nothing.
+func TestStrangers(t *testing.T) {
+	n := newNet3(t, nil)
+	n.connected(1, 2, 3)
+	good := hello{mesh: [16]byte{7}, lane: bulk, from: 2, to: 1}
+	for name, says := range map[string][]byte{
+		"nothing":           nil,
+		"HTTP":              []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+		"an agency":         []byte("7\nHELLO|1"),
+		"half a hello":      good.encode()[:20],
+		"another version":   bytes.Replace(good.encode(), []byte("MESH 1"), []byte("MESH 2"), 1),
+		"another mesh":      hello{mesh: [16]byte{8}, lane: bulk, from: 2, to: 1}.encode(),
+		"another lane":      hello{mesh: [16]byte{7}, lane: 9, from: 2, to: 1}.encode(),
+		"for another":       hello{mesh: [16]byte{7}, lane: bulk, from: 2, to: 3}.encode(),
+		"from nobody":       hello{mesh: [16]byte{7}, lane: bulk, from: 9, to: 1}.encode(),
+		"from itself":       hello{mesh: [16]byte{7}, lane: bulk, from: 1, to: 1}.encode(),
+		"from zero":         hello{mesh: [16]byte{7}, lane: bulk, from: 0, to: 1}.encode(),
+		"a TLS ClientHello": {0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := n.wire(1)
+			if _, err := c.Write(says); err != nil {
+				t.Fatal(err)
+			}
+			wantSilence(t, c)
+		})
+	}
+	n.meshes[2].Send(1, false, []byte("still here"))
+	n.inboxes[1].await(t, 1)
+}
+
+// However many strangers there are, servers get in.
+func TestManyStrangers(t *testing.T) {
+	n := newNet3(t, nil)
+	n.stop(2)
+	for range 2 * strangersMax {
+		n.wire(1)
+	}
+	n.start(2)
+	n.connected(1, 2)
+	n.meshes[1].mu.Lock()
+	defer n.meshes[1].mu.Unlock()
+	if len(n.meshes[1].strangers) > strangersMax {
+		t.Errorf("%d strangers are held", len(n.meshes[1].strangers))
+	}
+}
+
+// A message that is too large ends the connection that it comes on, before it is read.
+func TestMessageTooLarge(t *testing.T) {
+	n := newNet3(t, nil)
+	n.stop(2)
+	c := n.wire(1)
+	frame := binary.BigEndian.AppendUint32(hello{mesh: [16]byte{7}, lane: bulk, from: 2, to: 1}.encode(), MessageBytesMax+1)
+	if _, err := c.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); string(b) != welcome || err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Errorf("told %q, %v", b, err)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	two := map[uint64]string{1: "127.0.0.1:0", 2: "127.0.0.1:0"}
+	for name, s := range map[string]Settings{
+		"alone":             {ID: 1, Servers: map[uint64]string{1: "127.0.0.1:0"}},
+		"not one of them":   {ID: 3, Servers: two},
+		"zero":              {ID: 1, Servers: map[uint64]string{0: "127.0.0.1:0", 1: "127.0.0.1:0"}},
+		"no port":           {ID: 1, Servers: map[uint64]string{1: "127.0.0.1:0", 2: "localhost"}},
+		"somebody's papers": {ID: 1, Servers: two, Identity: &Identity{id: 2}},
+	} {
+		s.Addr = "127.0.0.1:0"
+		if _, err := Listen(s, zap.NewNop(), nil); !errors.Is(err, ErrSettings) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if _, err := Listen(Settings{ID: 1, Servers: two, Addr: taken.Addr().String()}, zap.NewNop(), nil); !errors.Is(err, ErrListen) {
+		t.Errorf("an address in use: %v", err)
+	}
+}
+
+// A connection whose peer takes nothing is given up, however alive the peer's system is.
+func TestStuckConnectionEnds(t *testing.T) {
+	here, there := net.Pipe() // nobody reads it
+	defer there.Close()
+	s := newSender(&Mesh{writeTimeout: 10 * time.Millisecond}, 2, "", bulk)
+	if err := s.write(here, []byte("stuck")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// What a broken connection has not sent is not kept for the next one.
+func TestLaneForgets(t *testing.T) {
+	s := newSender(&Mesh{settings: Settings{LaneBytesMax: 100}}, 2, "", bulk)
+	if s.send([]byte("early")) {
+		t.Error("taken without a connection")
+	}
+	s.setOpen(true)
+	if !s.send([]byte("old")) {
+		t.Error("dropped")
+	}
+	s.setOpen(false)
+	s.setOpen(true)
+	if !s.send([]byte("new")) {
+		t.Error("dropped")
+	}
+	if got, want := string(s.take()), "\x00\x00\x00\x03new"; got != want {
+		t.Errorf("the next connection is given %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,163 @@
+package mesh
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// accept takes connections until the mesh is closed.
+func (m *Mesh) accept() {
+	for {
+		conn, err := m.listener.Accept()
+		if m.ctx.Err() != nil {
+			if err == nil {
+				_ = conn.Close() // it came too late
+			}
+			return
+		}
+		if err != nil {
+			m.log.Error("par", zap.String("result", "fail"), zap.NamedError("error", err),
+				zap.String("aviso", "is the limit of descriptors reached? trying again"))
+			select {
+			case <-time.After(acceptRetryDelay):
+			case <-m.ctx.Done():
+			}
+			continue
+		}
+		m.meet(conn)
+		m.busy.Go(func() { m.receive(conn) })
+	}
+}
+
+// meet counts a stranger. One too many closes the oldest.
+func (m *Mesh) meet(conn net.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.strangers) == strangersMax {
+		_ = m.strangers[0].Close() // it has had its time
+		m.strangers = m.strangers[1:]
+	}
+	m.strangers = append(m.strangers, conn)
+	if m.ctx.Err() != nil {
+		_ = conn.Close() // Close didn't see it
+	}
+}
+
+// part ends conn's time as a stranger.
+func (m *Mesh) part(conn net.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.Index(m.strangers, conn); i >= 0 {
+		m.strangers = slices.Delete(m.strangers, i, i+1)
+	}
+}
+
+// receive finds out whose connection it is, and delivers what comes. A stranger gets no answer and no
+// line in the log at a level that is on by default: anybody could fill the log.
+func (m *Mesh) receive(raw net.Conn) {
+	defer func() { _ = raw.Close() }() // nothing of ours is on its way
+	conn, h, err := m.introduce(raw)
+	m.part(raw)
+	if err != nil {
+		m.log.Debug("par", zap.String("result", "fail"), zap.Stringer("ip", raw.RemoteAddr()), zap.NamedError("error", err))
+		return
+	}
+	if !m.takes(raw, h) {
+		return
+	}
+	defer m.leaves(raw, h)
+	if _, err := conn.Write([]byte(welcome)); err != nil {
+		return
+	}
+	in := bufio.NewReaderSize(conn, 64<<10)
+	var message []byte
+	for {
+		if message, err = readMessage(in, message); err != nil {
+			if errors.Is(err, errMessageTooLarge) {
+				m.log.Error("par", zap.String("result", "fail"), zap.Uint64("servidor", h.from), zap.NamedError("error", err))
+			}
+			return
+		}
+		if !m.delivers(raw, h, message) {
+			return
+		}
+	}
+}
+
+// introduce returns the connection as it is spoken on, and its hello.
+func (m *Mesh) introduce(conn net.Conn) (_ net.Conn, h hello, err error) {
+	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, h, err
+	}
+	var secure *tls.Conn
+	if identity := m.settings.Identity; identity != nil {
+		secure = tls.Server(conn, identity.listen())
+		conn = secure
+		if err := secure.HandshakeContext(m.ctx); err != nil {
+			return nil, h, err
+		}
+	}
+	if h, err = readHello(conn); err != nil {
+		return nil, h, err
+	}
+	switch {
+	case h.mesh != m.settings.Mesh:
+		return nil, h, fmt.Errorf("%w: it is of another draw", errHello)
+	case h.to != m.settings.ID:
+		return nil, h, fmt.Errorf("%w: it wants server %d", errHello, h.to)
+	case m.senders[h.from] == nil:
+		return nil, h, fmt.Errorf("%w: it says that it is server %d", errHello, h.from)
+	}
+	if secure != nil {
+		_, id, err := serverOf(secure.ConnectionState().PeerCertificates[0])
+		if err != nil || id != h.from {
+			return nil, h, fmt.Errorf("%w: server %d says that it is server %d", ErrIdentity, id, h.from)
+		}
+	}
+	return conn, h, conn.SetDeadline(time.Time{})
+}
+
+// delivers delivers a message, unless the lane has another connection by now.
+func (m *Mesh) delivers(conn net.Conn, h hello, message []byte) bool {
+	from := &m.taken[h.from][h.lane]
+	from.delivering.Lock()
+	defer from.delivering.Unlock()
+	m.mu.Lock()
+	current := from.conn == conn && m.ctx.Err() == nil
+	m.mu.Unlock()
+	if current {
+		m.deliver(h.from, message)
+	}
+	return current
+}
+
+// takes makes conn the lane's connection in place of the one before: that one's server has dialled
+// again, so it is dead, whatever its system says.
+func (m *Mesh) takes(conn net.Conn, h hello) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return false
+	}
+	from := &m.taken[h.from][h.lane]
+	if from.conn != nil {
+		_ = from.conn.Close()
+	}
+	from.conn = conn
+	return true
+}
+
+func (m *Mesh) leaves(conn net.Conn, h hello) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if from := &m.taken[h.from][h.lane]; from.conn == conn {
+		from.conn = nil
+	}
+}

@@ -1,0 +1,191 @@
+package mesh
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// sender is one lane to one server. Its goroutine dials, and writes what is queued.
+type sender struct {
+	mesh *Mesh
+	to   uint64
+	addr string
+	lane lane
+
+	mu      sync.Mutex
+	open    bool          // there is a connection
+	queue   []byte        // frames, back to back
+	wake    chan struct{} // holds one: queue has something
+	writing []byte        // the goroutine's: what is being written
+}
+
+func newSender(m *Mesh, to uint64, addr string, l lane) *sender {
+	return &sender{mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1)}
+}
+
+func (s *sender) connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+// send queues a message, unless there is no connection or no room. An empty queue takes any message.
+func (s *sender) send(message []byte) bool {
+	s.mu.Lock()
+	full := len(s.queue) > 0 && len(s.queue)+frameHeaderBytes+len(message) > s.mesh.settings.LaneBytesMax
+	if !s.open || full {
+		s.mu.Unlock()
+		return false
+	}
+	s.queue = binary.BigEndian.AppendUint32(s.queue, uint32(len(message)))
+	s.queue = append(s.queue, message...)
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take swaps the queue for the buffer that was written before.
+func (s *sender) take() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing, s.queue = s.queue, s.writing[:0]
+	return s.writing
+}
+
+// setOpen says whether there is a connection. What is queued without one is dropped.
+func (s *sender) setOpen(open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = open
+	s.queue = s.queue[:0]
+}
+
+// run keeps a connection until the mesh is closed. It logs the first failure behind a connection, and
+// each connection.
+func (s *sender) run() {
+	delay, silent := retryMin, false
+	for s.mesh.ctx.Err() == nil {
+		began := time.Now()
+		err := s.serve()
+		s.setOpen(false)
+		if s.mesh.ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > dialTimeout { // it was of use
+			delay, silent = retryMin, false
+		}
+		if !silent && s.lane == urgent { // one lane's word is enough
+			silent = true
+			s.mesh.log.Warn("par", zap.String("result", "fail"), zap.Uint64("servidor", s.to),
+				zap.String("addr", s.addr), zap.String("error", err.Error()))
+		}
+		wait := time.NewTimer(delay/2 + rand.N(delay))
+		select {
+		case <-wait.C:
+		case <-s.mesh.ctx.Done():
+			wait.Stop()
+		}
+		delay = min(2*delay, retryMax)
+	}
+}
+
+// serve dials once, and writes until that connection breaks.
+func (s *sender) serve() error {
+	conn, err := s.dial()
+	if err != nil {
+		return err
+	}
+	broken := make(chan error, 1)
+	defer context.AfterFunc(s.mesh.ctx, func() { _ = conn.Close() })()
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		// The other side says nothing more, so what comes is its end.
+		var b [1]byte
+		_, err := conn.Read(b[:])
+		broken <- errors.Join(errors.New("the connection has ended"), err)
+	})
+	defer watching.Wait()
+	defer func() { _ = conn.Close() }() // nothing that is lost was promised
+	s.setOpen(true)
+	if s.lane == urgent {
+		s.mesh.log.Info("par", zap.String("result", "success"), zap.Uint64("servidor", s.to), zap.String("addr", s.addr))
+	}
+	for {
+		select {
+		case <-s.wake:
+		case err := <-broken:
+			return err
+		}
+		if err := s.write(conn, s.take()); err != nil {
+			return err
+		}
+	}
+}
+
+// write writes all of b. Time is for each piece: a slow peer is no dead one.
+func (s *sender) write(conn net.Conn, b []byte) error {
+	const piece = 256 << 10
+	for len(b) > 0 {
+		n := min(len(b), piece)
+		if err := conn.SetWriteDeadline(time.Now().Add(s.mesh.writeTimeout)); err != nil {
+			return err
+		}
+		if _, err := conn.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// dial returns a connection that the other server has taken.
+func (s *sender) dial() (_ net.Conn, err error) {
+	ctx, cancel := context.WithTimeout(s.mesh.ctx, dialTimeout)
+	defer cancel()
+	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: endUnacknowledged}
+	conn, err := dialer.DialContext(ctx, "tcp", s.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // it takes too long, or the mesh is closed
+	defer func() {
+		if err != nil {
+			_ = conn.Close()
+		}
+	}()
+	if identity := s.mesh.settings.Identity; identity != nil {
+		secure := tls.Client(conn, identity.dial(s.to))
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		conn = secure
+	}
+	if err := conn.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
+		return nil, err
+	}
+	h := hello{mesh: s.mesh.settings.Mesh, lane: s.lane, from: s.mesh.settings.ID, to: s.to}
+	if _, err := conn.Write(h.encode()); err != nil {
+		return nil, err
+	}
+	var b [len(welcome)]byte
+	if _, err := io.ReadFull(conn, b[:]); err != nil {
+		return nil, fmt.Errorf("server %d doesn't take the connection: is it of the same draw? %w", s.to, err)
+	}
+	if string(b[:]) != welcome {
+		return nil, fmt.Errorf("%w: it answers %q", errHello, b[:])
+	}
+	return conn, conn.SetDeadline(time.Time{})
+}
