@@ -16,6 +16,9 @@
 // full, or with a connection that breaks. Nothing is kept for a later connection, because consensus
 // says everything again, and old messages would only delay new ones.
 //
+// A stream ([Mesh.Open]) is a connection of its own, with bytes both ways, for a server that passes an
+// agency's connection on to another one.
+//
 // # Who may connect
 //
 // With an [Identity] both sides of a connection authenticate with TLS 1.3. A server's certificate is

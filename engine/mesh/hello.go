@@ -7,13 +7,15 @@ import (
 	"io"
 )
 
-// lane is a stream of messages from one server to another.
+// lane is what a connection between two servers is for.
 type lane uint8
 
 const (
 	urgent lane = iota // small messages that must not wait behind large ones
 	bulk               // all others
 	lanes              // how many there are
+
+	stream // not a lane: bytes both ways, for one caller
 )
 
 // hello is what the dialling server says first.
@@ -60,7 +62,7 @@ func readHello(r io.Reader) (h hello, err error) {
 	h.lane = lane(rest[0])
 	copy(h.mesh[:], rest[1:])
 	h.from, h.to = binary.BigEndian.Uint64(rest[17:]), binary.BigEndian.Uint64(rest[25:])
-	if h.lane >= lanes {
+	if h.lane >= lanes && h.lane != stream {
 		return h, fmt.Errorf("%w: lane %d", errHello, h.lane)
 	}
 	return h, nil

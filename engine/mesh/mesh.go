@@ -58,6 +58,10 @@ type Settings struct {
 	Mesh [16]byte
 	// Identity authenticates connections; nil makes them plain. Its id is ID.
 	Identity *Identity
+	// Take is given each stream that another server opens, and owns it: it returns when it is done
+	// with it. Calls come at the same time. When the mesh is closed, the stream is, too. nil refuses
+	// streams.
+	Take func(from uint64, stream net.Conn)
 	// LaneBytesMax bounds the messages that wait for a connection to take them, for each server and
 	// lane. 0 stands for LaneBytesMaxDefault.
 	LaneBytesMax int
@@ -102,8 +106,9 @@ type Mesh struct {
 
 	taken map[uint64]*[lanes]inbound // by server: what is received from
 
-	mu        sync.Mutex // guards strangers, and each inbound's conn
+	mu        sync.Mutex // guards what follows, and each inbound's conn
 	strangers []net.Conn // the oldest first
+	streams   map[net.Conn]struct{}
 }
 
 // inbound is a lane from another server.
@@ -128,6 +133,7 @@ func Listen(settings Settings, log *zap.Logger, deliver Deliver) (*Mesh, error) 
 	m := &Mesh{
 		settings: settings, log: log, deliver: deliver, listener: listener,
 		senders: make(map[uint64]*[lanes]*sender), taken: make(map[uint64]*[lanes]inbound),
+		streams:      make(map[net.Conn]struct{}),
 		writeTimeout: writeTimeout,
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
@@ -169,6 +175,17 @@ func (m *Mesh) Send(to uint64, isUrgent bool, message []byte) bool {
 	return senders[l].send(message)
 }
 
+// Open opens a stream to another server: bytes both ways, as of one TCP connection, which the
+// other server's Take has. It waits for at most as long as a dial may take. The stream is the
+// caller's to close, before the mesh is closed. Errors are of the network, or wrap ErrIdentity.
+func (m *Mesh) Open(to uint64) (net.Conn, error) {
+	addr, there := m.settings.Servers[to]
+	if !there || to == m.settings.ID {
+		panic(fmt.Sprintf("mesh: no server %d", to))
+	}
+	return m.dial(to, addr, stream)
+}
+
 // Connected reports whether both lanes to a server have a connection.
 func (m *Mesh) Connected(to uint64) bool {
 	for _, s := range m.senders[to] {
@@ -193,6 +210,9 @@ func (m *Mesh) Close() error {
 				_ = c.Close() // what is lost may be lost
 			}
 		}
+	}
+	for c := range m.streams {
+		_ = c.Close()
 	}
 	m.mu.Unlock()
 	m.busy.Wait()

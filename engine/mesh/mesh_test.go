@@ -236,7 +236,9 @@ func TestServerComesBack(t *testing.T) {
 	n := newNet3(t, nil)
 	n.connected(1, 2, 3)
 	n.stop(2)
-	await(t, "the loss to be noticed", func() bool { return !n.meshes[1].Connected(2) && !n.meshes[3].Connected(2) })
+	await(t, "the loss to be noticed", func() bool { // on both lanes
+		return !n.meshes[1].senders[2][urgent].connected() && !n.meshes[1].senders[2][bulk].connected()
+	})
 	for range 100 {
 		if n.meshes[1].Send(2, true, []byte("to nobody")) {
 			t.Fatal("a message to nobody is taken")
@@ -252,6 +254,72 @@ func TestServerComesBack(t *testing.T) {
 	lost := n.logs[1].FilterMessage("par").FilterField(zap.String("result", "fail")).FilterField(zap.Uint64("servidor", 2)).Len()
 	if lost < 1 || lost > 3 {
 		t.Errorf("%d lines about a server that was away once", lost)
+	}
+}
+
+// A stream carries bytes both ways, and half-closes as TCP does. Without somebody to take it, it is
+// refused.
+func TestStreams(t *testing.T) {
+	a := newAuthority(t)
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("secure %v", secure), func(t *testing.T) {
+			n := newNet3(t, func(s *Settings) {
+				if secure {
+					s.Identity = a.identity(of(s.ID), a)
+				}
+				if s.ID == 3 {
+					return
+				}
+				s.Take = func(from uint64, stream net.Conn) {
+					said, err := io.ReadAll(stream)
+					if err == nil {
+						_, err = fmt.Fprintf(stream, "%d said %s", from, said)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			s, err := n.meshes[2].Open(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if _, err := io.WriteString(s, "hello"); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(s); string(got) != "2 said hello" || err != nil {
+				t.Errorf("answered %q, %v", got, err)
+			}
+			if s, err := n.meshes[2].Open(3); err == nil {
+				_ = s.Close()
+				t.Error("a server that takes no streams takes one")
+			}
+		})
+	}
+}
+
+// A stream that is in use doesn't keep a mesh from closing.
+func TestCloseEndsStreams(t *testing.T) {
+	taken := make(chan struct{})
+	n := newNet3(t, func(s *Settings) {
+		s.Take = func(_ uint64, stream net.Conn) {
+			close(taken)
+			_, _ = stream.Read(make([]byte, 1)) // until it is closed
+		}
+	})
+	s, err := n.meshes[2].Open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	<-taken
+	n.stop(1)
+	if _, err := s.Read(make([]byte, 1)); err == nil {
+		t.Error("the stream is still open")
 	}
 }
 
@@ -290,6 +358,8 @@ func TestStrangers(t *testing.T) {
 		"another version":   bytes.Replace(good.encode(), []byte("MESH 1"), []byte("MESH 2"), 1),
 		"another mesh":      hello{mesh: [16]byte{8}, lane: bulk, from: 2, to: 1}.encode(),
 		"another lane":      hello{mesh: [16]byte{7}, lane: 9, from: 2, to: 1}.encode(),
+		"a stream":          hello{mesh: [16]byte{7}, lane: stream, from: 2, to: 1}.encode(),
+		"no lane":           hello{mesh: [16]byte{7}, lane: lanes, from: 2, to: 1}.encode(),
 		"for another":       hello{mesh: [16]byte{7}, lane: bulk, from: 2, to: 3}.encode(),
 		"from nobody":       hello{mesh: [16]byte{7}, lane: bulk, from: 9, to: 1}.encode(),
 		"from itself":       hello{mesh: [16]byte{7}, lane: bulk, from: 1, to: 1}.encode(),

@@ -69,6 +69,10 @@ func (m *Mesh) receive(raw net.Conn) {
 		m.log.Debug("par", zap.String("result", "fail"), zap.Stringer("ip", raw.RemoteAddr()), zap.NamedError("error", err))
 		return
 	}
+	if h.lane == stream {
+		m.takeStream(conn, raw, h.from)
+		return
+	}
 	if !m.takes(raw, h) {
 		return
 	}
@@ -112,6 +116,8 @@ func (m *Mesh) introduce(conn net.Conn) (_ net.Conn, h hello, err error) {
 		return nil, h, fmt.Errorf("%w: it is of another draw", errHello)
 	case h.to != m.settings.ID:
 		return nil, h, fmt.Errorf("%w: it wants server %d", errHello, h.to)
+	case h.lane == stream && m.settings.Take == nil:
+		return nil, h, fmt.Errorf("%w: it opens a stream", errHello)
 	case m.senders[h.from] == nil:
 		return nil, h, fmt.Errorf("%w: it says that it is server %d", errHello, h.from)
 	}
@@ -122,6 +128,24 @@ func (m *Mesh) introduce(conn net.Conn) (_ net.Conn, h hello, err error) {
 		}
 	}
 	return conn, h, conn.SetDeadline(time.Time{})
+}
+
+// takeStream gives a stream away until it is done with.
+func (m *Mesh) takeStream(conn, raw net.Conn, from uint64) {
+	m.mu.Lock()
+	if m.ctx.Err() != nil {
+		m.mu.Unlock()
+		return
+	}
+	m.streams[raw] = struct{}{}
+	m.mu.Unlock()
+	if _, err := conn.Write([]byte(welcome)); err == nil {
+		m.settings.Take(from, conn)
+	}
+	_ = conn.Close() // with TLS, it says that nothing was cut off
+	m.mu.Lock()
+	delete(m.streams, raw)
+	m.mu.Unlock()
 }
 
 // delivers delivers a message, unless the lane has another connection by now.

@@ -2,11 +2,8 @@ package mesh
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -104,7 +101,7 @@ func (s *sender) run() {
 
 // serve dials once, and writes until that connection breaks.
 func (s *sender) serve() error {
-	conn, err := s.dial()
+	conn, err := s.mesh.dial(s.to, s.addr, s.lane)
 	if err != nil {
 		return err
 	}
@@ -149,43 +146,4 @@ func (s *sender) write(conn net.Conn, b []byte) error {
 		b = b[n:]
 	}
 	return nil
-}
-
-// dial returns a connection that the other server has taken.
-func (s *sender) dial() (_ net.Conn, err error) {
-	ctx, cancel := context.WithTimeout(s.mesh.ctx, dialTimeout)
-	defer cancel()
-	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: endUnacknowledged}
-	conn, err := dialer.DialContext(ctx, "tcp", s.addr)
-	if err != nil {
-		return nil, err
-	}
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // it takes too long, or the mesh is closed
-	defer func() {
-		if err != nil {
-			_ = conn.Close()
-		}
-	}()
-	if identity := s.mesh.settings.Identity; identity != nil {
-		secure := tls.Client(conn, identity.dial(s.to))
-		if err := secure.HandshakeContext(ctx); err != nil {
-			return nil, err
-		}
-		conn = secure
-	}
-	if err := conn.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
-		return nil, err
-	}
-	h := hello{mesh: s.mesh.settings.Mesh, lane: s.lane, from: s.mesh.settings.ID, to: s.to}
-	if _, err := conn.Write(h.encode()); err != nil {
-		return nil, err
-	}
-	var b [len(welcome)]byte
-	if _, err := io.ReadFull(conn, b[:]); err != nil {
-		return nil, fmt.Errorf("server %d doesn't take the connection: is it of the same draw? %w", s.to, err)
-	}
-	if string(b[:]) != welcome {
-		return nil, fmt.Errorf("%w: it answers %q", errHello, b[:])
-	}
-	return conn, conn.SetDeadline(time.Time{})
 }
