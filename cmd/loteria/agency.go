@@ -225,7 +225,7 @@ func newWinnersFile(name string) (*winnersFile, error) {
 		// A pipe or a device. It is not opened yet: that may wait for a reader.
 		return &winnersFile{name: name}, nil
 	}
-	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	temp, err := newTemporary(name)
 	if err == nil {
 		return &winnersFile{name: name, temp: temp}, nil
 	}
@@ -238,9 +238,6 @@ func newWinnersFile(name string) (*winnersFile, error) {
 	}
 	return nil, fmt.Errorf("%w: AGENCY_WINNERS=%s can't be written: %w", errEnvironment, name, err)
 }
-
-// readable is the mode of a new file of winners; a file that is there keeps its own.
-const readable = 0o644
 
 // write returns when the winners are durable. Those written to a pipe or a device are only written.
 func (f *winnersFile) write(winners []byte) error {
@@ -257,12 +254,11 @@ func (f *winnersFile) replace(winners []byte) error {
 	if f.temp == nil {
 		return writeInPlace(f.name, winners)
 	}
-	mode := fs.FileMode(readable)
+	mode := fs.FileMode(readable) // a file that is there keeps its own
 	if info, err := os.Stat(f.name); err == nil {
 		mode = info.Mode().Perm()
 	}
-	_, err := f.temp.Write(winners)
-	err = errors.Join(err, f.temp.Chmod(mode), f.temp.Sync(), f.temp.Close())
+	err := finishTemporary(f.temp, winners, mode)
 	if err == nil {
 		err = os.Rename(f.temp.Name(), f.name)
 	}
@@ -288,19 +284,6 @@ func writeInPlace(name string, content []byte) (err error) {
 	info, err := file.Stat()
 	if err == nil && info.Mode().IsRegular() { // a pipe or a device can't be synced
 		err = file.Sync()
-	}
-	return err
-}
-
-// syncFolder makes the names in a folder durable.
-func syncFolder(name string) error {
-	folder, err := os.Open(name)
-	if err == nil {
-		err = errors.Join(folder.Sync(), folder.Close())
-	}
-	if errors.Is(err, fs.ErrPermission) ||
-		errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		return nil // the folder is not readable, or its file system can't sync folders
 	}
 	return err
 }
