@@ -162,3 +162,47 @@ func streamsHold(betsCSV, bets string) (err error) {
 	}
 	return lines.Err()
 }
+
+// A run of `loteria certs` for which the disk has no room ends with 4 and leaves whole files only.
+// When there is room again, the next run goes on with them.
+func TestDiskFullOfCerts(t *testing.T) {
+	disk := smallDisk(t, 1)
+	filler := filepath.Join(disk, "filler")
+	const room = 5 // files of a page each
+	content := make([]byte, 1<<20-room*os.Getpagesize())
+	if err := os.WriteFile(filler, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options := certsIn(filepath.Join(disk, "certs"))
+	err := runCerts(t.Context(), options, certsNow, io.Discard, io.Discard)
+	if !errors.Is(err, errCertsWrite) || !errors.Is(err, syscall.ENOSPC) || exitCode(err) != exitStorage {
+		t.Errorf("without room: %v", err)
+	}
+	before := folderContent(t, options.out)
+	if len(before) == 0 || len(before) > room {
+		t.Errorf("%d files", len(before))
+	}
+	for name := range before {
+		if strings.HasSuffix(name, "-key.pem") {
+			_, err = readKey(options.out, name)
+		} else {
+			_, err = readCertificate(options.out, name)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	mustMakeCerts(t, options, certsNow)
+	after := folderContent(t, options.out)
+	if len(after) != 2*(1+3+5) {
+		t.Errorf("%d files in the end", len(after))
+	}
+	for name, content := range before {
+		if after[name] != content {
+			t.Errorf("%s has changed", name)
+		}
+	}
+}

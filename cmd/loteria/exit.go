@@ -25,7 +25,8 @@ func exitCode(err error) int {
 	case err == nil || errors.Is(err, context.Canceled):
 		return exitDone
 	case errors.Is(err, engine.ErrStorage), errors.Is(err, history.ErrDamaged),
-		errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed):
+		errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed),
+		errors.Is(err, errCertsWrite):
 		return exitStorage
 	case errors.Is(err, engine.ErrUnfinished), errors.Is(err, engine.ErrEngine),
 		errors.Is(err, agency.ErrUnreachable):

@@ -63,7 +63,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(),
-		newLedgerCommand(), newDatasetCommand(), newBenchCommand(), newYardstickCommand(),
-		newHealthCommand(), newVersionCommand())
+		newLedgerCommand(), newDatasetCommand(), newCertsCommand(), newBenchCommand(),
+		newYardstickCommand(), newHealthCommand(), newVersionCommand())
 	return root
 }
