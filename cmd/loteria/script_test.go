@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -55,6 +56,9 @@ func TestMain(m *testing.M) {
 //	truncate FILE BYTES                  cut a file to this size
 //	holds BETS.CSV DATASET AGENCIES      the export has each of their bets once, in their order
 //
+// The condition [openssl] is true if openssl on the PATH is OpenSSL, and not LibreSSL, which has
+// other options.
+//
 // $DATASET is the bundled dataset, and $EXAMPLE the agency in Python. The program's variables that
 // a script sets with env apply to every process that it starts afterwards.
 func TestScript(t *testing.T) {
@@ -81,6 +85,13 @@ func TestScript(t *testing.T) {
 			e.Values[scriptKey{}] = s
 			e.Defer(s.close)
 			return nil
+		},
+		Condition: func(condition string) (bool, error) {
+			if condition != "openssl" {
+				return false, fmt.Errorf("unknown condition %q", condition)
+			}
+			version, err := exec.Command("openssl", "version").Output()
+			return err == nil && bytes.HasPrefix(version, []byte("OpenSSL ")), nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"port":     cmdPort,
