@@ -11,6 +11,7 @@
 //	                 picks out the winning lines on the way.
 //	replies          [ParseReply] reads what a server says, [AppendAck] and others write it.
 //	errors           [Code] is an error of the protocol, [Error] adds its line and reason.
+//	addresses        [IsAddress] tells whether a server's address can be said in an error.
 //	authentication   [Secret.Prove] and [Secret.Verify].
 //	checksum         [Checksum] tells whether agency and server have the same bets.
 //

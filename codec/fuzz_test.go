@@ -128,6 +128,7 @@ func FuzzParseReply(f *testing.F) {
 	for _, payload := range []string{
 		"", "ACK", "WELCOME|0|64|65536", "WELCOME|0|64|65536|00000000", "WELCOME|00|64|65536|0", "WELCOME|2|64|65536|0896aac9", "WELCOME|0|64", "WELCOME" + juan[4:],
 		"ERROR_STORAGE", "ERROR_INVALID_BATCH|3|birthdate: 1990-02-30 is not a day", "ERROR_INVALID_BATCH|",
+		"ERROR_NOT_LEADER", "ERROR_NOT_LEADER|", "ERROR_NOT_LEADER|server2:12345", "ERROR_NOT_LEADER|[::1]:1", "ERROR_NOT_LEADER|server2", "ERROR_NOT_LEADER" + juan[4:],
 		"ERROR_X", "ERROR_X" + juan[4:], juan + "\n" + maria,
 		"AUTHENTICATED", "CHALLENGE|" + strings.Repeat("0f", 32), "CHALLENGE|" + strings.Repeat("0F", 32), "CHALLENGE" + juan[4:],
 	} {
@@ -152,6 +153,7 @@ func FuzzParseReply(f *testing.F) {
 // Encoded replies come back as they were.
 func FuzzAppendReply(f *testing.F) {
 	f.Add(uint8(0), int64(0), int32(1), int32(1), uint32(0), "")
+	f.Add(uint8(CodeNotLeader-1), int64(0), int32(1), int32(1), uint32(0), "server2:12345")
 	f.Add(uint8(3), int64(math.MaxInt64), int32(math.MaxInt32), int32(65536), uint32(math.MaxUint32), "3|birthdate: 1990-02-30 is not a day")
 	f.Fuzz(func(t *testing.T, code uint8, stored int64, window, frameBytesMax int32, checksum uint32, detail string) {
 		replies := []Reply{{Kind: ReplyAck}, {Kind: ReplyChallenge, Nonce: sha256.Sum256([]byte(detail))}}
@@ -160,7 +162,8 @@ func FuzzAppendReply(f *testing.F) {
 		}
 		codes := Codes()
 		reply := Reply{Kind: ReplyError, Code: codes[int(code)%len(codes)], Detail: detail}
-		if !isBetLine([]byte(reply.Code.String() + "|" + detail)) { // no server sends such a detail
+		noAddress := reply.Code == CodeNotLeader && detail != "" && !IsAddress(detail)
+		if !noAddress && !isBetLine([]byte(reply.Code.String()+"|"+detail)) { // no server sends such a detail
 			replies = append(replies, reply)
 		}
 		for _, want := range replies {

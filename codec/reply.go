@@ -31,6 +31,7 @@ const (
 	CodeStorage
 	CodeAuthenticationRequired
 	CodeAuthenticationFailed
+	CodeNotLeader
 	codeEnd
 )
 
@@ -51,6 +52,7 @@ var codePayloads = [codeEnd]string{
 	CodeStorage:                "ERROR_STORAGE",
 	CodeAuthenticationRequired: "ERROR_AUTHENTICATION_REQUIRED",
 	CodeAuthenticationFailed:   "ERROR_AUTHENTICATION_FAILED",
+	CodeNotLeader:              "ERROR_NOT_LEADER",
 }
 
 // Codes lists every error of the protocol.
@@ -75,7 +77,7 @@ func (c Code) Closes() bool {
 	switch c {
 	case CodeInvalidFrame, CodeFrameTooLarge, CodeWindowExceeded, CodeAgencyTakenOver,
 		CodeTooManyConnections, CodeTimeout, CodeStorage,
-		CodeAuthenticationRequired, CodeAuthenticationFailed:
+		CodeAuthenticationRequired, CodeAuthenticationFailed, CodeNotLeader:
 		return true
 	default:
 		return false
@@ -103,9 +105,11 @@ type Reply struct {
 	Kind    ReplyKind
 	Welcome Welcome // of ReplyWelcome
 	Code    Code    // of ReplyError
-	Detail  string  // of ReplyError: what follows the code's '|', if anything
-	Winners []byte  // of ReplyWinners: the payload itself, which it aliases
-	Nonce   Nonce   // of ReplyChallenge
+	// Detail is of ReplyError: what follows the code's '|', if anything. That of CodeNotLeader is
+	// empty or an address, see [IsAddress].
+	Detail  string
+	Winners []byte // of ReplyWinners: the payload itself, which it aliases
+	Nonce   Nonce  // of ReplyChallenge
 }
 
 // Welcome is the server's answer to a HELLO.
@@ -128,6 +132,8 @@ const (
 func AppendAck(dst []byte) []byte { return append(dst, "3\nACK"...) }
 
 // AppendError appends an error frame to dst. If detail is not empty, it follows the code and a '|'.
+// The detail of CodeNotLeader is the leader's address, see [IsAddress], or empty if the server
+// doesn't know the leader now.
 func AppendError(dst []byte, code Code, detail string) []byte {
 	name := code.String()
 	n := len(name)
@@ -160,7 +166,8 @@ func AppendWelcome(dst []byte, w Welcome) []byte {
 // ParseReply reads a server's payload. A payload that is no other reply is an agency's winners,
 // whose lines it doesn't check. A winning bet whose first name looks like another reply differs
 // from that reply by its six fields. The error wraps ErrReply: an unknown error, an empty detail, a
-// WELCOME that is not three numbers and a checksum, or a CHALLENGE that is not a nonce.
+// leader's address that is none, a WELCOME that is not three numbers and a checksum, or a CHALLENGE
+// that is not a nonce.
 func ParseReply(payload []byte) (Reply, error) {
 	switch {
 	case string(payload) == payloadAck:
@@ -186,6 +193,9 @@ func ParseReply(payload []byte) (Reply, error) {
 		}
 		for c := CodeNone + 1; c < codeEnd; c++ {
 			if codePayloads[c] == name {
+				if c == CodeNotLeader && more && !IsAddress(detail) {
+					return Reply{}, fmt.Errorf("%w: the leader's address is %.64q, want HOST:PORT", ErrReply, detail)
+				}
 				return Reply{Kind: ReplyError, Code: c, Detail: detail}, nil
 			}
 		}

@@ -52,6 +52,17 @@ func TestParseReply(t *testing.T) {
 		{"ERROR_", Reply{}, "unknown error"},
 		{"ERROR_STORAGE|", Reply{}, "no detail"},
 
+		{"ERROR_NOT_LEADER", Reply{Kind: ReplyError, Code: CodeNotLeader}, ""},
+		{"ERROR_NOT_LEADER|server2:12345", Reply{Kind: ReplyError, Code: CodeNotLeader, Detail: "server2:12345"}, ""},
+		{"ERROR_NOT_LEADER|[::1]:12345", Reply{Kind: ReplyError, Code: CodeNotLeader, Detail: "[::1]:12345"}, ""},
+		{"ERROR_NOT_LEADER|", Reply{}, "no detail"},
+		{"ERROR_NOT_LEADER|server2", Reply{}, `the leader's address is "server2", want HOST:PORT`},
+		{"ERROR_NOT_LEADER|server2:0", Reply{}, "want HOST:PORT"},
+		{"ERROR_NOT_LEADER|server2:12345\n", Reply{}, "want HOST:PORT"},
+		{"ERROR_NOT_LEADER|server2:12345|3", Reply{}, "want HOST:PORT"},
+		{"ERROR_NOT_LEADER|" + strings.Repeat("a", 250) + ":12345", Reply{}, `address is "` + strings.Repeat("a", 64) + `", want`},
+		{"ERROR_NOT_LEADER\n", Reply{}, "unknown error"},
+
 		{"AUTHENTICATED", Reply{Kind: ReplyAuthenticated}, ""},
 		{"CHALLENGE|" + strings.Repeat("0f", 32), Reply{Kind: ReplyChallenge, Nonce: Nonce(bytes.Repeat([]byte{15}, 32))}, ""},
 		{"CHALLENGE|" + strings.Repeat("0F", 32), Reply{}, "want 64 lower-case hexadecimal digits"},
@@ -65,7 +76,7 @@ func TestParseReply(t *testing.T) {
 		{juan, Reply{Kind: ReplyWinners, Winners: []byte(juan)}, ""},
 		{juan + "\n" + maria, Reply{Kind: ReplyWinners, Winners: []byte(juan + "\n" + maria)}, ""},
 	}
-	for _, name := range []string{"ACK", "WELCOME", "ERROR_X", "ERROR_STORAGE", "HELLO", "CHALLENGE", "AUTHENTICATED"} {
+	for _, name := range []string{"ACK", "WELCOME", "ERROR_X", "ERROR_STORAGE", "ERROR_NOT_LEADER", "HELLO", "CHALLENGE", "AUTHENTICATED"} {
 		line := name + juan[len("Juan"):]
 		tests = append(tests, tests[len(tests)-1])
 		tests[len(tests)-1].payload, tests[len(tests)-1].want = line, Reply{Kind: ReplyWinners, Winners: []byte(line)}
@@ -116,7 +127,11 @@ func TestRepliesThereAndBack(t *testing.T) {
 		{Kind: ReplyWinners, Winners: []byte(juan + "\n" + maria)},
 	}
 	for _, code := range Codes() {
-		replies = append(replies, Reply{Kind: ReplyError, Code: code}, Reply{Kind: ReplyError, Code: code, Detail: "3|why: it is so"})
+		detail := "3|why: it is so"
+		if code == CodeNotLeader {
+			detail = "server2:12345"
+		}
+		replies = append(replies, Reply{Kind: ReplyError, Code: code}, Reply{Kind: ReplyError, Code: code, Detail: detail})
 	}
 	for _, want := range replies {
 		frame := appendReply(want)

@@ -103,6 +103,9 @@ func TestTranscriptsHaveEveryError(t *testing.T) {
 		}
 	}
 	for _, c := range codec.Codes() {
+		if c == codec.CodeNotLeader {
+			continue // a server that is alone, as those of the transcripts are, never sends it
+		}
 		if !seen[c] {
 			t.Errorf("no transcript says %s", c)
 		}
