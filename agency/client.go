@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,10 +19,11 @@ import (
 // Client is an agency's connection to the server. It reconnects when the connection breaks. Its
 // methods may be called from any goroutine; Upload, Winners and Confirm run one after the other.
 type Client struct {
-	config config
-	addr   string
-	agency codec.Agency
-	stored atomic.Int64 // a copy of session.Stored(), for other goroutines
+	config   config
+	addr     string // as Dial was given it
+	patience patience
+	agency   codec.Agency
+	stored   atomic.Int64 // a copy of session.Stored(), for other goroutines
 
 	closing context.Context // done once Close is called
 	close   context.CancelFunc
@@ -48,6 +48,8 @@ type Client struct {
 	// last error.
 	failures  int
 	failure   error
+	route     route
+	pause     pause     // what follows the last failure
 	welcomed  time.Time // when the last WELCOME came
 	reachable time.Time // when the server was last known to be reachable
 	// answerLate fires when an answer is overdue, pollDue when it is time to ask for the winners
@@ -62,7 +64,9 @@ type Progress struct {
 	Acknowledged int64 // bets that were acknowledged to this Upload
 	Batches      int64 // batches of the acknowledged bets
 	PayloadBytes int64 // payload bytes of these batches
-	Reconnects   int   // how often the connection was lost during this Upload
+	// Reconnects is how often the connection was lost during this Upload, also to a server that sent
+	// the client on to another one.
+	Reconnects int
 }
 
 const (
@@ -71,10 +75,6 @@ const (
 
 	reconnectDelayMin = 50 * time.Millisecond
 	reconnectDelayMax = 2 * time.Second
-	// answerTimeout limits how long a server may take to answer anything but GET_WINNERS, and how
-	// long a write may take. After that the client gives the connection up; the next WELCOME tells
-	// what was stored.
-	answerTimeout = 15 * time.Second
 	// lastWordsTimeout is how long to read after a failed write, for what the server said before it
 	// closed.
 	lastWordsTimeout = time.Second
@@ -83,6 +83,10 @@ const (
 // Dial connects to the server at addr (host:port) as agency id, and returns when the server has
 // said how many bets it has. It keeps trying if the server is not there yet, see WithRetryFor. Its
 // errors are ErrOption, and those of Upload that are not about the input.
+//
+// If several servers hold the draw together, addr has their addresses with commas between them
+// (server1:12345,server2:12345), AddrsMax at most, none of them twice. The client tries them in
+// turn, and goes where a server says that the leader is. See the package's documentation.
 //
 // ctx limits only Dial, not the client. The caller has to Close the client.
 func Dial(ctx context.Context, addr string, id codec.Agency, opts ...Option) (*Client, error) {
@@ -96,14 +100,17 @@ func Dial(ctx context.Context, addr string, id codec.Agency, opts ...Option) (*C
 	if _, ok := codec.ParseAgency(codec.AppendAgency(nil, id)); !ok || id == 0 {
 		return nil, fmt.Errorf("%w: agency %d: 1 to 999999999 are legal", ErrOption, id)
 	}
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return nil, fmt.Errorf("%w: address: %w; write it as host:port", ErrOption, err)
+	addrs, err := splitAddrs(addr)
+	if err != nil {
+		return nil, err
 	}
 	c := &Client{
-		config:  cfg,
-		addr:    addr,
-		agency:  id,
-		session: NewSession(id, cfg.window),
+		config:   cfg,
+		addr:     addr,
+		patience: patienceWith(len(addrs)),
+		agency:   id,
+		route:    route{addrs: addrs},
+		session:  NewSession(id, cfg.window),
 		backoff: &backoff.ExponentialBackOff{
 			InitialInterval:     reconnectDelayMin,
 			RandomizationFactor: backoff.DefaultRandomizationFactor,
@@ -112,6 +119,9 @@ func Dial(ctx context.Context, addr string, id codec.Agency, opts ...Option) (*C
 		},
 		answerLate: stoppedTimer(),
 		pollDue:    stoppedTimer(),
+	}
+	if c.config.dial == nil {
+		c.config.dial = c.patience.dialTCP
 	}
 	c.session.Authenticate(cfg.secret)
 	c.closing, c.close = context.WithCancel(context.Background())
@@ -340,7 +350,7 @@ func (c *Client) receive(ctx context.Context, in inbound) error {
 		return nil
 	}
 	defer c.conn.release(in.frames)
-	c.answerLate.Reset(answerTimeout)
+	c.answerLate.Reset(c.patience.answer)
 	before := c.progress
 	for rest := in.frames; len(rest) > 0; {
 		payload, after, _, err := codec.SplitFrame(rest, c.config.replyBytesMax)
@@ -352,8 +362,12 @@ func (c *Client) receive(ctx context.Context, in inbound) error {
 		if err != nil {
 			return err
 		}
-		if ev.Kind == EventRetry {
+		switch ev.Kind {
+		case EventRetry:
 			c.lose(ctx, ev.Err)
+			return nil
+		case EventNotLeader:
+			c.goOn(ctx, ev)
 			return nil
 		}
 		if err := c.handle(ctx, ev); err != nil {
@@ -374,12 +388,12 @@ func (c *Client) handle(ctx context.Context, ev Event) error {
 	case EventWelcome:
 		c.welcomed = time.Now()
 		if c.failures > 0 {
-			c.config.logger.LogAttrs(ctx, slog.LevelInfo, "connect",
+			c.logConnect(ctx, slog.LevelInfo, c.route.addr(),
 				slog.String("result", "success"), slog.Int("intento", c.failures+1))
 			c.failures = 0
 		}
 	case EventAcked:
-		c.backoff.Reset()
+		c.progressed()
 		c.progress.Acknowledged += int64(ev.Batch.Count())
 		c.progress.Batches++
 		c.progress.PayloadBytes += int64(len(ev.Batch.payload()))
@@ -389,12 +403,12 @@ func (c *Client) handle(ctx context.Context, ev Event) error {
 			c.source.reuse(ev.Batch)
 		}
 	case EventConfirmed:
-		c.backoff.Reset()
+		c.progressed()
 	case EventHold:
 		c.backoff.Reset()
 		c.pollDue.Reset(jitter(c.config.pollEvery))
 	case EventWinners:
-		c.backoff.Reset()
+		c.progressed()
 		w, err := parseWinners(bytes.Clone(ev.Winners))
 		if err != nil {
 			return err

@@ -232,7 +232,8 @@ func TestRejected(t *testing.T) {
 			}}
 			retried := false
 			switch code {
-			case codec.CodeTimeout, codec.CodeTooManyConnections, codec.CodeStorage, codec.CodeLotteryHasntEnded:
+			case codec.CodeTimeout, codec.CodeTooManyConnections, codec.CodeStorage, codec.CodeLotteryHasntEnded,
+				codec.CodeNotLeader:
 				retried = true
 				turns = append(turns, newBank().serve)
 			}

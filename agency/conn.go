@@ -13,22 +13,56 @@ import (
 	"loteria/codec"
 )
 
+// readBytes is the size of a read buffer, which grows only for large replies.
+const readBytes = 16 << 10
+
+// A single server is waited for patiently: there is no other one. One of several is left soon.
 const (
-	// dialTimeout limits one try to connect.
-	dialTimeout = 5 * time.Second
-	// readBytes is the size of a read buffer, which grows only for large replies.
-	readBytes = 16 << 10
+	// dialTimeout limits one try to connect, with the look-up of the name. dialTimeoutSeveral is as
+	// long as TCP waits before it sends its first packet again. A server that is up answers much
+	// faster, and a machine that is gone costs a round over the addresses no more.
+	dialTimeout        = 5 * time.Second
+	dialTimeoutSeveral = time.Second
+	// answerTimeout limits how long a server may take to answer anything but GET_WINNERS, and how
+	// long a write may take. After that the client gives the connection up; the next WELCOME tells
+	// what was stored. answerTimeoutSeveral finds a server that is paused, or whose machine is gone,
+	// and is still long for a disk: giving a slow server up costs a window of batches on the wire.
+	answerTimeout        = 15 * time.Second
+	answerTimeoutSeveral = 5 * time.Second
+	// unacknowledgedMax limits how long bytes that were sent to the server may be unacknowledged by
+	// its machine. It is as long as the keepalive takes.
+	unacknowledgedMax        = 35 * time.Second
+	unacknowledgedMaxSeveral = 10 * time.Second
 )
 
-// keepAlive finds a dead server within Idle + Count*Interval while nothing is sent.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4}
+// The keepalive finds a dead server within Idle + Count*Interval while nothing is sent.
+var (
+	keepAlive = net.KeepAliveConfig{
+		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4,
+	}
+	keepAliveSeveral = net.KeepAliveConfig{
+		Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5,
+	}
+)
 
-// unacknowledgedMax limits how long bytes that were sent to the server may be unacknowledged by its
-// machine. It is as long as keepAlive takes.
-const unacknowledgedMax = 35 * time.Second
+// patience is how long a client waits for a server.
+type patience struct {
+	dial, answer, unacknowledged time.Duration
+	keepAlive                    net.KeepAliveConfig
+}
 
-func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: keepAlive, Control: limitUnacknowledged(unacknowledgedMax)}
+// patienceWith is the patience of a client that has this many addresses.
+func patienceWith(addrs int) patience {
+	if addrs == 1 {
+		return patience{dialTimeout, answerTimeout, unacknowledgedMax, keepAlive}
+	}
+	return patience{
+		dialTimeoutSeveral, answerTimeoutSeveral, unacknowledgedMaxSeveral, keepAliveSeveral,
+	}
+}
+
+func (p patience) dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: p.keepAlive, Control: limitUnacknowledged(p.unacknowledged)}
 	return d.DialContext(ctx, "tcp", addr)
 }
 

@@ -57,6 +57,25 @@
 // a minute that the server's machine is gone. A server that doesn't push its winners is asked again
 // every [WithPollEvery].
 //
+// # Several servers
+//
+// Several servers may hold one draw together; one of them, the leader, answers agencies. Dial takes
+// all their addresses. A connection that fails or breaks, or whose server can't go on, is followed
+// at once by a try with the next address. Only a round over all of them without progress is
+// followed by the delay above. The address that has just failed is the last of its round, even if
+// it worked before: its server may be dead or paused, and asking it again could cost a time-out,
+// while every server that is alive says who leads.
+//
+// A server that is not the leader says ERROR_NOT_LEADER and the leader's address. The client goes
+// there at once, whether the address is in its list or not. It does so at most 4 times in a row
+// without progress, and backs off then, so that servers that send it in circles can't make it spin.
+// If no leader is known now, it tries the next address after about 200 ms. The HELLO on the next
+// connection tells what is stored, as after any cut.
+//
+// With several addresses the client is less patient: 1 s for a try to connect in place of 5 s, 5 s
+// for an answer in place of 15 s, and about 10 s until the keepalive notices that a machine is gone.
+// With one address nothing of this changes anything, unless its server says ERROR_NOT_LEADER.
+//
 // # Memory
 //
 // A client holds about window + 10 batches, two read buffers, and the winners.

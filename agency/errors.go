@@ -13,7 +13,8 @@ var (
 	// usable. Nothing was opened.
 	ErrOption = errors.New("unusable option")
 	// ErrUnreachable says that the server was not reachable, or acknowledged no receipt, for as
-	// long as WithRetryFor allows. What was acknowledged is safe; start again later.
+	// long as WithRetryFor allows. Of several servers none was, or none knew a leader that was. What
+	// was acknowledged is safe; start again later.
 	ErrUnreachable = errors.New("server is not reachable")
 	// ErrNotAsked says that the agency has a secret, but the server doesn't ask for it. It may be
 	// the wrong server, and anybody could upload to it as this agency. Only the agency's id was

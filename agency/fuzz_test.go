@@ -17,6 +17,7 @@ var fuzzReplies = []string{
 	"Juan|Pérez|12345678|1990-05-23|7574|7", "ERROR_LOTTERY_HASNT_ENDED", "ERROR_STORAGE", "ERROR_TIMEOUT", "ERROR_AGENCY_TAKEN_OVER",
 	"ERROR_INVALID_BATCH|1|birthdate: 1990-02-30 is not a day", "ERROR_INVALID_BATCH|99999999999999999999|x", "ERROR_INVALID_BATCH|-1|",
 	"WELCOME|12|4|65536|own", "WELCOME|3|1|65536|other", "WELCOME|40|1|65536|other", "WELCOME|0|4|309|00000001",
+	"ERROR_NOT_LEADER|server2:12345", "ERROR_NOT_LEADER",
 }
 
 // FuzzSession drives an agency's session against a server that may say anything: each byte is a
@@ -28,6 +29,7 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte("\x00\x01\x06\x01\x02\x02\x01\x05\x00\x01\x06\x02\x01\x06\x00"))
 	f.Add([]byte("\x00\x01\x07\x0cWELCOME|0|4|1|"))
 	f.Add([]byte("\x00\x01\x06\x02\x02\x01\x06\x0b"))
+	f.Add([]byte("\x00\x01\x06\x12\x00\x01\x06\x01\x02\x03\x01\x06\x13\x00\x01\x06\x01\x01"))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		const framesMax, betsMax = 3, 200
 		s := NewSession(testAgency, framesMax)
@@ -137,6 +139,11 @@ func (s *Session) take(t *testing.T, payload []byte) error {
 		}
 		checkWinners(t, w, payload)
 	case EventRetry:
+		s.Disconnect()
+	case EventNotLeader:
+		if ev.Leader != "" && !codec.IsAddress(ev.Leader) {
+			t.Fatalf("sent on to %q", ev.Leader)
+		}
 		s.Disconnect()
 	case EventAcked:
 		if ev.Batch == nil || ev.Batch.end() != s.Stored() {

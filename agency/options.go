@@ -39,7 +39,7 @@ type config struct {
 	clock         func() time.Time
 	logger        *slog.Logger
 	progress      func(Progress)
-	dial          func(ctx context.Context, addr string) (net.Conn, error)
+	dial          func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
 }
 
 func configDefault() config {
@@ -53,7 +53,6 @@ func configDefault() config {
 		clock:         time.Now,
 		logger:        slog.New(slog.DiscardHandler),
 		progress:      func(Progress) {},
-		dial:          dialTCP,
 	}
 }
 
@@ -95,7 +94,8 @@ func WithWindow(frames int) Option { return func(c *config) { c.window = frames 
 // WithRetryFor sets how long the server may be unreachable before a call gives up with
 // ErrUnreachable (default RetryForDefault). The time counts from the start of the call, or from
 // when a welcomed connection broke; Client.Confirm always counts from its start. 0 allows no second
-// try.
+// try. With several addresses the call gives up only at the end of a round over them; when the time
+// is over, each address that is left gets 50 ms to connect and 50 ms to answer.
 func WithRetryFor(d time.Duration) Option { return func(c *config) { c.retryFor = d } }
 
 // WithPollEvery sets the mean delay between two GET_WINNERS to a server that has to be polled for
@@ -117,7 +117,9 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.clock =
 
 // WithLogger makes the client log to l. At INFO it logs apuesta_enviada for every acknowledged
 // batch, consulta_ganadores and ganadores_confirmados, and connect when a connection works after a
-// failure. At WARN it logs connect when a connection fails, and lectura when an input has no bets.
+// failure or a server that was not the leader, which it also logs. At WARN it logs connect when a
+// connection fails, and lectura when an input has no bets. The lines connect name the server, as
+// addr, unless it is the only address that Dial was given.
 // Each line is logged with the context of its call. The lines don't name the agency: add it with
 // l.With. Default: no log.
 func WithLogger(l *slog.Logger) Option { return func(c *config) { c.logger = l } }

@@ -17,9 +17,9 @@ func (c *Client) connect(ctx context.Context) error {
 				return err
 			}
 		}
-		limit := max(min(dialTimeout, c.retryLeft()), dialTimeoutMin)
+		limit := max(min(c.patience.dial, c.retryLeft()), dialTimeoutMin)
 		dialing, cancel := context.WithTimeout(ctx, limit)
-		nc, err := c.config.dial(dialing, c.addr)
+		nc, err := c.config.dial(dialing, c.route.addr())
 		cancel()
 		switch {
 		case ctx.Err() != nil && err == nil:
@@ -35,17 +35,24 @@ func (c *Client) connect(ctx context.Context) error {
 	}
 }
 
-// await waits before the next try, or gives up.
+// await waits before the next try if it has to, or gives up.
 func (c *Client) await(ctx context.Context) error {
+	if c.pause == pauseNone {
+		return nil
+	}
 	left := c.retryLeft()
 	if left <= 0 {
 		return fmt.Errorf("%w: %s, for %v: %w; check the address and that the server runs, then start again",
 			ErrUnreachable, c.addr, c.config.retryFor, c.failure)
 	}
-	delay := time.NewTimer(min(c.backoff.NextBackOff(), left))
-	defer delay.Stop()
+	delay := jitter(leaderUnknownDelay)
+	if c.pause == pauseLong {
+		delay = c.backoff.NextBackOff()
+	}
+	over := time.NewTimer(min(delay, left))
+	defer over.Stop()
 	select {
-	case <-delay.C:
+	case <-over.C:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -54,6 +61,28 @@ func (c *Client) await(ctx context.Context) error {
 
 // lose gives up the connection. The next one continues the work.
 func (c *Client) lose(ctx context.Context, reason error) {
+	c.fail(ctx, errors.Join(reason, c.hangUp()))
+}
+
+// goOn gives up the connection to a server that is not the leader, and goes where it says.
+func (c *Client) goOn(ctx context.Context, ev Event) {
+	addr, reason := c.route.addr(), errors.Join(ev.Err, c.hangUp())
+	c.pause = c.route.sentOn(ev.Leader)
+	if c.pause == pauseNone {
+		c.count(addr, reason)
+		c.logConnect(ctx, slog.LevelInfo, addr, slog.String("result", "in_progress"),
+			slog.String("motivo", reason.Error()), slog.Int("intento", c.failures))
+		return
+	}
+	if ev.Leader != "" {
+		reason = fmt.Errorf("sent on %d times without progress: %w", hopsMax+1, reason)
+	}
+	c.count(addr, reason)
+	c.logFailure(ctx, addr, reason)
+}
+
+// hangUp closes a connection that can't be used any more.
+func (c *Client) hangUp() error {
 	if c.session.Ready() {
 		// A server that acknowledges no receipt gets no more time than one that isn't there.
 		if !c.session.Confirming() {
@@ -62,22 +91,53 @@ func (c *Client) lose(ctx context.Context, reason error) {
 		// The delay stays long for a server that fails right after its WELCOME. It starts again for
 		// one that has served for a while.
 		if time.Since(c.welcomed) > reconnectDelayMax {
-			c.backoff.Reset()
+			c.progressed()
 		}
 	}
 	if c.pollDue.Stop() {
 		c.session.Ask() // right after the next welcome
 	}
 	c.progress.Reconnects++
-	c.fail(ctx, errors.Join(reason, c.disconnect()))
+	return c.disconnect()
 }
 
-// fail counts and logs a failure.
+// progressed makes the delays short again, and allows a whole round without any.
+func (c *Client) progressed() {
+	c.backoff.Reset()
+	c.route.progressed()
+}
+
+// fail counts and logs a failure, and moves on to the next address.
 func (c *Client) fail(ctx context.Context, reason error) {
+	addr := c.route.addr()
+	c.pause = c.route.failed()
+	c.count(addr, reason)
+	c.logFailure(ctx, addr, reason)
+}
+
+// count counts a try that failed. c.failure names the server unless it is the only one.
+func (c *Client) count(addr string, reason error) {
 	c.failures++
 	c.failure = reason
-	c.config.logger.LogAttrs(ctx, slog.LevelWarn, "connect",
-		slog.String("result", "fail"), slog.Any("error", reason), slog.Int("intento", c.failures))
+	if addr != c.addr {
+		c.failure = fmt.Errorf("%s: %w", addr, reason)
+	}
+}
+
+func (c *Client) logFailure(ctx context.Context, addr string, reason error) {
+	c.logConnect(ctx, slog.LevelWarn, addr, slog.String("result", "fail"),
+		slog.Any("error", reason), slog.Int("intento", c.failures))
+}
+
+// logConnect logs the line connect about the server at addr. The only address that there is isn't
+// named.
+func (c *Client) logConnect(
+	ctx context.Context, level slog.Level, addr string, attrs ...slog.Attr,
+) {
+	if addr != c.addr {
+		attrs = append(attrs, slog.String("addr", addr))
+	}
+	c.config.logger.LogAttrs(ctx, level, "connect", attrs...)
 }
 
 // disconnect closes the connection, if there is one.
@@ -94,9 +154,9 @@ func (c *Client) disconnect() error {
 // answerTimeout is how long the next answer may take.
 func (c *Client) answerTimeout() time.Duration {
 	if c.session.Ready() {
-		return answerTimeout
+		return c.patience.answer
 	}
-	return min(answerTimeout, max(c.retryLeft(), reconnectDelayMin))
+	return min(c.patience.answer, max(c.retryLeft(), reconnectDelayMin))
 }
 
 // retryLeft is how much longer the server may stay unreachable.

@@ -128,6 +128,9 @@ const (
 	// EventRetry: the server can't go on for now, Event.Err says why. Give this connection up and
 	// try another one later.
 	EventRetry
+	// EventNotLeader: another server holds the draw, Event.Leader is its address. Give this
+	// connection up and connect to that server. Event.Err says it for people.
+	EventNotLeader
 )
 
 // Event is what a reply meant.
@@ -137,7 +140,10 @@ type Event struct {
 	Batch *Batch
 	// Winners is the payload, of EventWinners. It aliases what was received.
 	Winners []byte
-	// Err is the reason, of EventRetry.
+	// Leader is the address HOST:PORT of the server that leads, of EventNotLeader. It is empty if
+	// no leader is known now; then try another server after a moment.
+	Leader string
+	// Err is the reason, of EventRetry and EventNotLeader.
 	Err error
 }
 
@@ -355,6 +361,13 @@ func (s *Session) receiveError(reply codec.Reply) (Event, error) {
 		fallthrough // it is stopping
 	case codec.CodeTimeout, codec.CodeTooManyConnections, codec.CodeStorage:
 		return Event{Kind: EventRetry, Err: fmt.Errorf("server says %s", reply.Code)}, nil
+	case codec.CodeNotLeader:
+		who := reply.Detail + " leads"
+		if reply.Detail == "" {
+			who = "it knows no leader now"
+		}
+		return Event{Kind: EventNotLeader, Leader: reply.Detail,
+			Err: fmt.Errorf("server says %s: %s", reply.Code, who)}, nil
 	case codec.CodeInvalidBatch:
 		if s.phase == phaseNamed {
 			return Event{}, ErrNotAsked

@@ -23,6 +23,10 @@ type modelServer struct {
 	secret codec.Secret // the zero value if there is none
 	nonce  codec.Nonce  // of the last challenge
 	proved bool         // on this connection
+
+	greeted bool // this connection said HELLO
+	left    bool // this connection was sent on, and nothing is answered any more
+	sentOn  int  // connections that were sent on
 }
 
 func (m *modelServer) stored() int64 { return int64(len(m.lines)) }
@@ -39,7 +43,20 @@ func (m *modelServer) spoil(rng *rand.Rand) {
 }
 
 // connected begins another connection.
-func (m *modelServer) connected() { m.proved = false }
+func (m *modelServer) connected() { m.proved, m.greeted, m.left = false, false, false }
+
+// sendOn ends a connection that has said HELLO: another server leads from now on, or has led
+// already. The bets are those of all servers together.
+func (m *modelServer) sendOn(rng *rand.Rand) []byte {
+	m.left = true
+	m.sentOn++
+	leader := ""
+	if rng.IntN(2) == 0 {
+		leader = "server2:12345"
+	}
+	_, payload, _ := strings.Cut(string(codec.AppendError(nil, codec.CodeNotLeader, leader)), "\n")
+	return []byte(payload)
+}
 
 // answer answers a frame's payload. With hold, GET_WINNERS is answered that the draw hasn't taken
 // place.
@@ -59,6 +76,7 @@ func (m *modelServer) answer(payload []byte, hold bool) []byte {
 		m.t.Fatalf("seed %d: %q without a proof", m.seed, payload)
 		return nil
 	case text == "HELLO|7":
+		m.greeted = true
 		_, welcome, _ := strings.Cut(string(codec.AppendWelcome(nil,
 			codec.Welcome{Stored: m.stored(), Window: m.window, FrameBytesMax: m.frameMax, Checksum: checksum(m.lines)})), "\n")
 		return []byte(welcome)
@@ -92,15 +110,21 @@ func (m *modelServer) answer(payload []byte, hold bool) []byte {
 }
 
 // Each bet is stored once and in order. The test takes random steps with an agency and the model
-// server: the agency is cut off, and started again with other limits. In every third run somebody
-// else may upload as this agency while it is cut off. It must notice before it sends anything more.
+// server: the agency is cut off, sent on to another server with the same bets, and started again
+// with other limits. In every third run somebody else may upload as this agency while it is cut
+// off. It must notice before it sends anything more.
 func TestSessionRandom(t *testing.T) {
 	const seeds = 3000
-	noticed := 0
+	noticed, sentOn := 0, 0
 	for seed := range uint64(seeds) {
-		if runSession(t, seed) {
+		noticedNow, sentOnNow := runSession(t, seed)
+		if noticedNow {
 			noticed++
 		}
+		sentOn += sentOnNow
+	}
+	if sentOn < seeds {
+		t.Errorf("%d connections were sent on in %d runs", sentOn, seeds)
 	}
 	if noticed < seeds/10 {
 		t.Errorf("bets of somebody else were noticed in only %d runs", noticed)
@@ -108,7 +132,8 @@ func TestSessionRandom(t *testing.T) {
 }
 
 // runSession ends when the winners are confirmed, or when the agency notices bets of somebody else.
-func runSession(t *testing.T, seed uint64) (noticed bool) {
+// sentOn is how many connections were sent on to another server.
+func runSession(t *testing.T, seed uint64) (noticed bool, sentOn int) {
 	const chaosSteps, stepsMax = 150, 5000
 	var (
 		rng      = rand.New(rand.NewPCG(seed, 1))
@@ -135,12 +160,17 @@ func runSession(t *testing.T, seed uint64) (noticed bool) {
 		session.Authenticate(server.secret)
 		next, online, toServer, toAgency = 0, false, nil, nil
 	}
-	cut := func() {
-		session.Disconnect()
-		// The server has received some of the frames, and stores them.
+	// store makes the server receive some of the frames. Their answers are lost.
+	store := func() {
 		for range rng.IntN(len(toServer) + 1) {
 			server.answer(toServer[0], false)
 			toServer = toServer[1:]
+		}
+	}
+	cut := func() {
+		session.Disconnect()
+		if !server.left {
+			store()
 		}
 		online, toServer, toAgency = false, nil, nil
 		if seed%3 == 0 && !server.other && rng.IntN(10) == 0 {
@@ -173,14 +203,14 @@ func runSession(t *testing.T, seed uint64) (noticed bool) {
 			if session.Wants() && next < server.total {
 				n := min(1+rng.Int64N(30), server.total-next)
 				if judge(session.Push(testBatch(next, int(n)))) {
-					return true
+					return true, server.sentOn
 				}
 				if next += n; next == server.total && judge(session.Finish(next)) {
-					return true
+					return true, server.sentOn
 				}
 			}
 			if server.total == 0 && !session.Uploaded() && judge(session.Finish(0)) {
-				return true
+				return true, server.sentOn
 			}
 			if session.Uploaded() && !session.Confirming() {
 				session.Ask()
@@ -192,12 +222,20 @@ func runSession(t *testing.T, seed uint64) (noticed bool) {
 				}
 				toServer, frames = append(toServer, payload), rest
 			}
-			if n := len(toServer) + len(toAgency); n > max(1, min(server.window, session.framesMax)) || n != session.Unanswered() {
+			if n := len(toServer) + len(toAgency); !server.left && (n > max(1, min(server.window, session.framesMax)) || n != session.Unanswered()) {
 				t.Fatalf("seed %d: %d frames unanswered, the session says %d, windows are %d and %d",
 					seed, n, session.Unanswered(), server.window, session.framesMax)
 			}
 		case 1: // the server
-			if len(toServer) > 0 {
+			hello := len(toServer) > 0 && string(toServer[0]) == "HELLO|7"
+			switch {
+			case server.left:
+			case step < chaosSteps && online && (hello || server.greeted) && rng.IntN(10) == 0:
+				if server.greeted {
+					store()
+				}
+				toAgency = append(toAgency, server.sendOn(rng))
+			case len(toServer) > 0:
 				toAgency = append(toAgency, server.answer(toServer[0], rng.IntN(2) == 0))
 				toServer = toServer[1:]
 			}
@@ -208,16 +246,21 @@ func runSession(t *testing.T, seed uint64) (noticed bool) {
 			ev, err := session.Receive(toAgency[0])
 			toAgency = toAgency[1:]
 			if judge(err) {
-				return true
+				return true, server.sentOn
 			}
 			switch ev.Kind {
+			case EventNotLeader:
+				if !server.left {
+					t.Fatalf("seed %d: %v, and no server said so", seed, ev.Err)
+				}
+				cut()
 			case EventWinners:
 				if server.stored() != server.total || session.Stored() != server.total {
 					t.Fatalf("seed %d: winners with %d of %d stored, the session says %d", seed, server.stored(), server.total, session.Stored())
 				}
 				session.Confirm()
 			case EventConfirmed:
-				return false
+				return false, server.sentOn
 			}
 			if session.Stored() > server.stored() {
 				t.Fatalf("seed %d: the session says %d stored, there are %d", seed, session.Stored(), server.stored())

@@ -70,6 +70,48 @@ var sessionScripts = []struct{ name, script string }{
 		connect => send HELLO|7
 		receive WELCOME|4|64|65536|own => welcome; uploaded
 	`},
+	{"sent on by a server that is not the leader", `
+		connect => send HELLO|7
+		receive ERROR_NOT_LEADER|server2:12345 => not leader "server2:12345"
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536|00000000 => welcome
+		push 0 2 => send bets 0-1
+	`},
+	{"sent on in the middle of the upload", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536|00000000 => welcome
+		push 0 2 => send bets 0-1
+		push 2 2 => send bets 2-3
+		receive ACK => acked bets 0-1
+		receive ERROR_NOT_LEADER => not leader ""
+		disconnect =>
+		connect => send HELLO|7
+		receive ERROR_NOT_LEADER|[::1]:1 => not leader "[::1]:1"
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|3|64|65536|own => welcome; send bets 3-3
+	`},
+	{"sent on while it waits for the draw, and for the ACK of its receipt", `
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536|00000000 => welcome
+		ask => send GET_WINNERS|7
+		receive ERROR_NOT_LEADER|server2:12345 => not leader "server2:12345"
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536|00000000 => welcome; send GET_WINNERS|7
+		receive  => winners ""
+		confirm => send RECEIVED|7
+		receive ERROR_NOT_LEADER|server3:12345 => not leader "server3:12345"
+		disconnect =>
+		connect => send HELLO|7
+		receive WELCOME|0|64|65536|00000000 => welcome; send RECEIVED|7
+		receive ACK => confirmed
+	`},
+	{"sent to an address that is none", `
+		connect => send HELLO|7
+		receive ERROR_NOT_LEADER|server2 => error ErrProtocol
+	`},
 	{"stored inside a batch", `
 		connect => send HELLO|7
 		receive WELCOME|0|64|65536|00000000 => welcome
@@ -646,6 +688,8 @@ func describeEvent(t *testing.T, ev Event) string {
 		return "authenticating"
 	case EventRetry:
 		return "retry"
+	case EventNotLeader:
+		return fmt.Sprintf("not leader %q", ev.Leader)
 	}
 	return fmt.Sprintf("event %d", ev.Kind)
 }
@@ -714,6 +758,12 @@ func TestSessionErrors(t *testing.T) {
 			if retried[code] {
 				if err != nil || ev.Kind != EventRetry || ev.Err == nil || !strings.Contains(ev.Err.Error(), code.String()) {
 					t.Errorf("got %+v, %v, want a retry", ev, err)
+				}
+				return
+			}
+			if code == codec.CodeNotLeader {
+				if err != nil || ev.Kind != EventNotLeader || ev.Leader != "" || !strings.HasSuffix(ev.Err.Error(), "it knows no leader now") {
+					t.Errorf("got %+v, %v, want a leader that isn't known", ev, err)
 				}
 				return
 			}
