@@ -54,7 +54,7 @@ compose_file() {
 
 		x-agency-settings: &agency-settings
 		  <<: *log
-		  AGENCY_SERVER: "\${AGENCY_SERVER:-server:12345}"
+		  AGENCY_SERVER: "\${AGENCY_SERVER:-server:12345}" # or several, with commas between them
 		  # The agency takes the first of these that has its bets.
 		  AGENCY_BETS: /bets:/dataset.zip
 		  AGENCY_BATCH_BETS: "\${AGENCY_BATCH_BETS:-150}"

@@ -33,15 +33,19 @@ After a lost connection the agency goes on after the last bet that the server
 has on disk. It also goes on with an upload that another process began, if the
 stored bets are the first ones of this file.
 
-Exit codes: 0 done, or stopped by a signal; 1 configuration or input; 3 the
-server was not reachable for AGENCY_RETRY_FOR; 5 rejected by the server, or the
+If several servers hold the draw together, AGENCY_SERVER has all their
+addresses. The agency tries them in turn, and goes where a server says that the
+leader is.
+
+Exit codes: 0 done, or stopped by a signal; 1 configuration or input; 3 no
+server was reachable for AGENCY_RETRY_FOR; 5 rejected by the server, or the
 server has other bets of this agency. An agency that has its winners but can't
 confirm them for AGENCY_RETRY_FOR warns, and exits with 0.`
 
 // agencyConfig is the configuration of `loteria agency`.
 type agencyConfig struct {
 	ID            uint32        `env:"AGENCY_ID" help:"the agency's id; has to be set" min:"1" max:"100000"`
-	Server        string        `env:"AGENCY_SERVER" envDefault:"localhost:12345" help:"the server's address" legal:"HOST:PORT"`
+	Server        string        `env:"AGENCY_SERVER" envDefault:"localhost:12345" help:"the server's address; of several servers of one draw all of them, tried in turn" legal:"HOST:PORT, or up to 16 different ones separated by commas"`
 	Bets          string        `env:"AGENCY_BETS" help:"the bets: a CSV file, or a zip or a folder that holds agency-<id>.csv; has to be set" legal:"a path, or several separated by a colon: the first that has the bets counts"`
 	BatchBets     int           `env:"AGENCY_BATCH_BETS" envDefault:"150" help:"most bets in a batch" min:"1" legal:"1 or more"`
 	BatchBytes    int           `env:"AGENCY_BATCH_BYTES" envDefault:"8192" help:"most bytes in a batch; the server may ask for less" min:"309" max:"16777216"`
@@ -52,6 +56,9 @@ type agencyConfig struct {
 	SecretFile    string        `env:"AGENCY_SECRET_FILE" help:"file that holds the secret, in place of AGENCY_SECRET" legal:"a path"`
 	Winners       string        `env:"AGENCY_WINNERS" help:"file to write the winners to, as they came; none if empty" legal:"a path"`
 }
+
+// agencyServerLegal is what AGENCY_SERVER takes, as its tag says.
+const agencyServerLegal = "HOST:PORT, or up to 16 different ones separated by commas"
 
 func (c agencyConfig) legalID() bool { return c.ID >= 1 && c.ID <= 100_000 }
 
@@ -81,7 +88,7 @@ func (c agencyConfig) validate() error {
 			"%w: AGENCY_SECRET and AGENCY_SECRET_FILE=%s are both set: want one of them",
 			errEnvironment, c.SecretFile)
 	}
-	return settings.CheckAddr("AGENCY_SERVER", c.Server, "HOST:PORT")
+	return settings.CheckAddrs("AGENCY_SERVER", c.Server, agency.AddrsMax, agencyServerLegal)
 }
 
 // secret is the agency's secret, from either variable. It is not set if neither is.

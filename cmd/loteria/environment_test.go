@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"loteria/agency"
 	"loteria/codec"
 	"loteria/engine"
+	"loteria/engine/settings"
 )
 
 // clearEnvironment unsets every variable of the program for the test, and every other one that the
@@ -102,7 +104,8 @@ func TestBoundsAreLegal(t *testing.T) {
 }
 
 // For an illegal value the program prints one line that names the variable, the value and what is
-// legal, exits with 1, and opens nothing.
+// legal, exits with 1, and opens nothing. settings.CheckAddrs and variables.txtar have the lists of
+// addresses, whose line also says which address is wrong.
 func TestIllegalValues(t *testing.T) {
 	for _, v := range variables(engine.Config{}, agencyConfig{}, logConfig{}) {
 		name := v.name
@@ -214,11 +217,12 @@ func TestDefaultsAreOne(t *testing.T) {
 	}
 }
 
-// The bounds of a batch and of the window are those of the library.
+// The bounds of a batch, of the window and of the addresses are those of the library.
 func TestAgencyBoundsAreTheLibrarys(t *testing.T) {
 	for name, want := range map[string]string{
 		"AGENCY_BATCH_BYTES": fmt.Sprintf("%d to %d", agency.BatchBytesMin, agency.BatchBytesMax),
 		"AGENCY_WINDOW":      fmt.Sprintf("1 to %d", agency.WindowMax),
+		"AGENCY_SERVER":      fmt.Sprintf("HOST:PORT, or up to %d different ones separated by commas", agency.AddrsMax),
 	} {
 		found := false
 		for _, v := range variables(agencyConfig{}) {
@@ -232,6 +236,34 @@ func TestAgencyBoundsAreTheLibrarys(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("no variable %s", name)
+		}
+	}
+}
+
+// AGENCY_SERVER takes what the library takes, and less where it takes a host that nobody can have.
+func TestAgencyServersAreTheLibrarys(t *testing.T) {
+	list := func(n int) string {
+		var addrs []string
+		for i := range n {
+			addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", i+1))
+		}
+		return strings.Join(addrs, ",")
+	}
+	for value, legal := range map[string]bool{
+		list(1): true, list(2): true, list(agency.AddrsMax): true, list(agency.AddrsMax + 1): false,
+		"a:1,": false, ",a:1": false, "a:1,,b:1": false,
+		"a:1, b:1": false, "a:1,a:1": false, "a:1,b": false,
+	} {
+		cfg := settings.Default[agencyConfig]()
+		cfg.ID, cfg.Bets, cfg.Server = 1, "bets.csv", value
+		err := cfg.validate()
+		if (err == nil) != legal || err != nil && !strings.Contains(err.Error(), "AGENCY_SERVER="+value+" ") {
+			t.Errorf("AGENCY_SERVER=%s: %v", value, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // nothing is dialed
+		if _, err := agency.Dial(ctx, value, 1); errors.Is(err, agency.ErrOption) == legal {
+			t.Errorf("the library says %v of %s", err, value)
 		}
 	}
 }
