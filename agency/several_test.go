@@ -371,29 +371,43 @@ func (s clockServers) dialClock(t *testing.T, addrs string, opts ...Option) (*Cl
 func TestCostOfDeadServer(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		dead func(t *testing.T, s clockServers)
+		dead func(t *testing.T, s clockServers, b *bank)
 		cost time.Duration
 	}{
-		{"refused", func(*testing.T, clockServers) {}, 0},
-		{"gone", func(_ *testing.T, s clockServers) { s.swallow("a:1") }, dialTimeoutSeveral},
-		{"silent", func(t *testing.T, s clockServers) { s.serve(t, "a:1", mute) }, answerTimeoutSeveral},
-		{"not the leader", func(t *testing.T, s clockServers) { s.serve(t, "a:1", notLeader("b:1")) }, 0},
-		{"not the leader, and the one it names is gone", func(t *testing.T, s clockServers) {
+		{"refused", func(*testing.T, clockServers, *bank) {}, 0},
+		{"gone", func(_ *testing.T, s clockServers, _ *bank) { s.swallow("a:1") }, dialTimeoutSeveral},
+		{"silent", func(t *testing.T, s clockServers, _ *bank) {
+			s.serve(t, "a:1", mute)
+		}, answerTimeoutSeveral},
+		{"not the leader", func(t *testing.T, s clockServers, _ *bank) {
+			s.serve(t, "a:1", notLeader("b:1"))
+		}, 0},
+		{"not the leader, and the one it names is gone", func(t *testing.T, s clockServers, _ *bank) {
 			s.serve(t, "a:1", notLeader("x:1"))
 			s.swallow("x:1")
 		}, dialTimeoutSeveral},
-		{"hangs in the middle of the upload", func(t *testing.T, s clockServers) {
+		{"hangs in the middle of the upload", func(t *testing.T, s clockServers, _ *bank) {
 			s.serve(t, "a:1", greetThen(mute))
+		}, answerTimeoutSeveral},
+		{"hangs after an ACK", func(t *testing.T, s clockServers, b *bank) {
+			s.serve(t, "a:1", greetThen(func(p *peer) {
+				payload, err := p.frame()
+				if err != nil {
+					t.Error(err)
+				}
+				p.say(b.answer(t, payload))
+				mute(p)
+			}))
 		}, answerTimeoutSeveral},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				input, lines := testInput(10)
 				s, b := clockServers{}, newBank()
-				test.dead(t, s)
+				test.dead(t, s, b)
 				s.serve(t, "b:1", b.serve)
 				begin := time.Now()
-				c, err := s.dialClock(t, "a:1,b:1")
+				c, err := s.dialClock(t, "a:1,b:1", WithBatchBets(2))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -404,6 +418,27 @@ func TestCostOfDeadServer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The leader that a server has named works, and breaks. If it is in the list, it is the last of the
+// next round: the turn goes on behind it.
+func TestLeaderThatBroke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		input, lines := testInput(20)
+		s, b := clockServers{}, newBank()
+		s.serve(t, "a:1", inTurn(notLeader("c:1"), b.serve))
+		s.serve(t, "b:1", func(*peer) { t.Error("b:1 is tried before a:1") })
+		s.serve(t, "c:1", inTurn(b.upTo("GET_WINNERS|7", func(*peer) {})))
+		c, err := s.dialClock(t, "a:1,b:1,c:1,d:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		p := finish(t, c, b, input, lines)
+		if took := time.Since(begin); took != 0 || p.Reconnects != 0 {
+			t.Errorf("%+v, after %v", p, took)
+		}
+	})
 }
 
 // A round over the addresses has no delay in it. Those between rounds grow. The agency gives up
