@@ -15,6 +15,7 @@ var house = []string{
 	"loteria/engine/ledger/ledgertest",
 	"loteria/engine/lottery",
 	"loteria/engine/mesh",
+	"loteria/engine/relay",
 	"loteria/engine/history",
 	"loteria/engine/commit",
 	"loteria/engine/front",

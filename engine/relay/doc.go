@@ -1,0 +1,16 @@
+// Package relay serves agencies at a server that doesn't lead.
+//
+// Of the servers of one draw only the leader answers agencies. Another one tells an agency that says
+// HELLO where the leader is, and passes the connection of any other agency on: byte for byte, both
+// ways, so that an agency of the old kind works with the address of any server.
+//
+//	agency ──▶ first message ──┬── HELLO or AUTH ──▶ ERROR_NOT_LEADER|address, and the end
+//	                           ├── empty ──▶ ERROR_EMPTY_BATCH: a health check asks this server
+//	                           └── any other ◀──────▶ a stream to the leader
+//
+// Whether an agency is of the old kind shows in its first message. So at most headBytesMax bytes of
+// it are held, whatever length it announces.
+//
+// While nobody is known to lead, an agency that says HELLO is told so and comes again. The others
+// wait, because they know nothing of leaders, but for no longer than a peer may be silent.
+package relay

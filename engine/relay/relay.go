@@ -1,0 +1,243 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"loteria/codec"
+)
+
+const (
+	// headBytesMax is how much of a first message tells whether the agency knows of leaders: a whole
+	// HELLO, or AUTH, with its header. A longer one is a batch.
+	headBytesMax = codec.AuthenticationBytesMax + len("70\n")
+	// lingerMax is how long a peer may take to close behind its last answer. Closing at once could
+	// destroy the answer.
+	lingerMax = 2 * time.Second
+	// copyBytes is the buffer of a relayed connection, for each direction.
+	copyBytes = 32 << 10
+	// acceptRetryDelay is how long to wait when nothing can be accepted.
+	acceptRetryDelay = 50 * time.Millisecond
+)
+
+// Guide knows the way to the leader. Any goroutine may call its methods.
+type Guide interface {
+	// Leader is who leads, and its address for agencies. ok is false while nobody is known to.
+	Leader() (server uint64, addr string, ok bool)
+	// Changed returns a channel that is closed when Leader's answer changes from what it is now.
+	Changed() <-chan struct{}
+	// Open opens a stream to a server that leads. The stream is the caller's to close.
+	Open(server uint64) (net.Conn, error)
+}
+
+// Settings are what a relay is made with. They mean what the server's settings of the same name mean.
+type Settings struct {
+	ReadTimeout    time.Duration
+	ConnectionsMax int
+}
+
+// Relay answers agencies. Its methods may be called from any goroutine.
+type Relay struct {
+	settings Settings
+	guide    Guide
+	log      *zap.Logger
+	relayed  atomic.Int64
+	directed atomic.Int64
+}
+
+// New makes a relay.
+func New(settings Settings, guide Guide, log *zap.Logger) *Relay {
+	return &Relay{settings: settings, guide: guide, log: log}
+}
+
+// Relayed is how many connections were passed on since the start.
+func (r *Relay) Relayed() int64 { return r.relayed.Load() }
+
+// Directed is how many agencies were told where the leader is, or that nobody leads.
+func (r *Relay) Directed() int64 { return r.directed.Load() }
+
+// Serve takes connections from l until ctx is done. Then it closes l and all connections, and returns
+// when no goroutine of it is left.
+func (r *Relay) Serve(ctx context.Context, l net.Listener) {
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })() // it may be closed already
+	slots := make(chan struct{}, r.settings.ConnectionsMax)
+	for {
+		conn, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close() // it came too late
+			}
+			return
+		case err != nil:
+			r.log.Error("accept_connections", zap.String("result", "fail"), zap.NamedError("error", err),
+				zap.String("aviso", "is the limit of descriptors reached? trying again"))
+			select {
+			case <-time.After(acceptRetryDelay):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			// A new socket takes so little at once. If the peer has said something already, its system
+			// may drop the error: then it only sees that the connection is closed.
+			_, _ = conn.Write(codec.AppendError(nil, codec.CodeTooManyConnections, ""))
+			_ = conn.Close()
+			continue
+		}
+		busy.Go(func() {
+			defer func() { <-slots }()
+			defer func() { _ = conn.Close() }() // what had to be said is said
+			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+			r.serve(ctx, conn)
+		})
+	}
+}
+
+// serve serves one connection, which its caller closes.
+func (r *Relay) serve(ctx context.Context, conn net.Conn) {
+	if err := conn.SetDeadline(time.Now().Add(r.settings.ReadTimeout)); err != nil {
+		return
+	}
+	for {
+		head, knows, err := readHead(conn)
+		switch {
+		case errors.Is(err, errEmpty):
+			if _, err := conn.Write(codec.AppendError(nil, codec.CodeEmptyBatch, "")); err != nil {
+				return
+			}
+			continue
+		case err != nil:
+			return // it says nothing whole, in time
+		case knows:
+			r.direct(conn)
+		default: // also what is no frame: the leader judges it
+			r.pass(ctx, conn, head)
+		}
+		return
+	}
+}
+
+// errEmpty says that a message has no payload, as that of a health check.
+var errEmpty = errors.New("empty message")
+
+// readHead reads as much of a message as tells whether the agency knows of leaders.
+func readHead(r io.Reader) (head []byte, knows bool, err error) {
+	for len(head) < headBytesMax {
+		var b [1]byte // nothing may be read that belongs to the next message of a health check
+		if _, err := io.ReadFull(r, b[:]); err != nil {
+			return nil, false, err
+		}
+		head = append(head, b[0])
+		payload, _, whole, err := codec.SplitFrame(head, codec.AuthenticationBytesMax)
+		switch {
+		case err != nil:
+			return head, false, nil // a batch, or nothing that is a frame
+		case whole && len(payload) == 0:
+			return nil, false, errEmpty
+		case whole:
+			return head, saysHello(payload), nil
+		}
+	}
+	return head, false, nil
+}
+
+// saysHello reports whether a message is one that only agencies say that know of leaders.
+func saysHello(payload []byte) bool {
+	if _, ok := codec.ParseAuth(payload); ok {
+		return true
+	}
+	request, _, err := codec.ParseRequest(payload, codec.Rules{}, nil)
+	return err == nil && request.Kind == codec.RequestHello
+}
+
+// direct tells an agency where the leader is, and gives it a moment to read that and to close.
+func (r *Relay) direct(conn net.Conn) {
+	_, addr, _ := r.guide.Leader()
+	r.directed.Add(1)
+	// Whatever fails here, the agency comes again.
+	_ = conn.SetDeadline(time.Now().Add(lingerMax))
+	_, _ = conn.Write(codec.AppendError(nil, codec.CodeNotLeader, addr))
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_, _ = io.Copy(io.Discard, conn)
+}
+
+// pass passes a connection on to the leader, beginning with what was read of it.
+func (r *Relay) pass(ctx context.Context, conn net.Conn, head []byte) {
+	server, err := r.awaitLeader(ctx)
+	var stream net.Conn
+	if err == nil {
+		stream, err = r.guide.Open(server)
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{}) // an agency may wait for the draw
+	}
+	if err != nil {
+		r.log.Warn("conexion", zap.String("result", "fail"), zap.Stringer("ip", conn.RemoteAddr()),
+			zap.String("error", fmt.Sprintf("not passed on: %v", err)))
+		if stream != nil {
+			_ = stream.Close()
+		}
+		return
+	}
+	r.relayed.Add(1)
+	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
+	var back sync.WaitGroup
+	back.Go(func() {
+		carry(conn, stream)
+	})
+	if _, err := stream.Write(head); err == nil {
+		carry(stream, conn)
+	} else {
+		_ = conn.Close()
+	}
+	back.Wait()
+	_ = stream.Close() // both directions have ended
+}
+
+// carry copies until from ends, and then ends to's sending side. If either breaks, both are closed:
+// the other direction would wait for ever.
+func carry(to, from net.Conn) {
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, copyBytes))
+	half, ok := to.(interface{ CloseWrite() error })
+	if err == nil && ok && half.CloseWrite() == nil {
+		return
+	}
+	_ = to.Close()
+	_ = from.Close()
+}
+
+var errNoLeader = errors.New("nobody is known to lead")
+
+// awaitLeader waits for a leader, for as long as a peer may be silent.
+func (r *Relay) awaitLeader(ctx context.Context) (server uint64, err error) {
+	timeout := time.NewTimer(r.settings.ReadTimeout)
+	defer timeout.Stop()
+	for {
+		changed := r.guide.Changed() // before the question, or a change in between is missed
+		if server, _, ok := r.guide.Leader(); ok {
+			return server, nil
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return 0, errNoLeader
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,384 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"loteria/codec"
+)
+
+// patience bounds every wait for something that has to happen.
+const patience = 20 * time.Second
+
+// guide is where a test says who leads.
+type guide struct {
+	mu      sync.Mutex
+	server  uint64 // 0: nobody leads
+	addr    string
+	changed chan struct{}
+	open    func(server uint64) (net.Conn, error)
+}
+
+func (g *guide) Leader() (uint64, string, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.server, g.addr, g.server != 0
+}
+
+func (g *guide) Changed() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.changed
+}
+
+func (g *guide) Open(server uint64) (net.Conn, error) { return g.open(server) }
+
+func (g *guide) leads(server uint64, addr string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.server, g.addr = server, addr
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// relayed is a relay at work, and a leader behind it.
+type relayed struct {
+	*Relay
+	guide  *guide
+	addr   string
+	leader net.Listener
+	stop   func()
+}
+
+// serve starts both. Server 2 leads, and answers at leader.
+func serve(t *testing.T, change func(*Settings)) *relayed {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) }) // behind the others
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	r := &relayed{leader: listen(), guide: &guide{changed: make(chan struct{})}}
+	t.Cleanup(func() { _ = r.leader.Close() })
+	r.guide.open = func(server uint64) (net.Conn, error) {
+		if server != 2 {
+			return nil, fmt.Errorf("a stream to server %d", server)
+		}
+		return net.Dial("tcp", r.leader.Addr().String())
+	}
+	r.guide.leads(2, "leader:12345")
+	settings := Settings{ReadTimeout: patience, ConnectionsMax: 100}
+	if change != nil {
+		change(&settings)
+	}
+	r.Relay = New(settings, r.guide, zap.NewNop())
+	l := listen()
+	r.addr = l.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Serve(ctx, l)
+	}()
+	r.stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *relayed) dial(t *testing.T) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return c.(*net.TCPConn)
+}
+
+// accept is the leader's next connection.
+func (r *relayed) accept(t *testing.T) *net.TCPConn {
+	t.Helper()
+	if err := r.leader.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := r.leader.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return c.(*net.TCPConn)
+}
+
+func say(t *testing.T, c net.Conn, b []byte) {
+	t.Helper()
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hear(t *testing.T, c net.Conn, want []byte) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("heard %.100q, %v; want %.100q", got[:n], err, want)
+	}
+}
+
+func frame(payload string) []byte { return codec.AppendFrame(nil, []byte(payload)) }
+
+const bet = "Juan|Pérez|12345678|1990-05-23|7574|1"
+
+// What an agency says first decides what becomes of its connection.
+func TestFirstMessage(t *testing.T) {
+	directed := string(codec.AppendError(nil, codec.CodeNotLeader, "leader:12345"))
+	for _, test := range []struct {
+		name, says string
+		directed   bool
+	}{
+		{"HELLO", string(frame("HELLO|1")), true},
+		{"the longest HELLO", string(frame("HELLO|999999999")), true},
+		{"AUTH", string(frame("AUTH|3")), true},
+		{"HELLO and more at once", string(frame("HELLO|1")) + string(frame(bet)), true},
+
+		{"bets", string(frame(bet)), false},
+		{"many bets", string(frame(strings.Repeat(bet+"\n", 1000))), false},
+		{"a question", string(frame("GET_WINNERS|1")), false},
+		{"bets of somebody named HELLO", string(frame("HELLO|P|1|1990-05-23|7|1")), false},
+		{"bets of somebody named AUTH", string(frame("AUTH|P|1|1990-05-23|7|1")), false},
+		{"a HELLO that is none", string(frame("HELLO|x")), false},
+		{"a receipt without a HELLO", string(frame("RECEIVED|1")), false},
+		{"nothing that is a frame", "GET / HTTP/1.1\r\n", false},
+		{"newlines", string(frame("\n\n")), false},
+	} {
+		for _, pieces := range []int{1, len(test.says)} {
+			t.Run(fmt.Sprintf("%s in %d", test.name, pieces), func(t *testing.T) {
+				r := serve(t, nil)
+				c := r.dial(t)
+				if pieces == 1 {
+					say(t, c, []byte(test.says))
+				} else {
+					for i := range len(test.says) {
+						if _, err := c.Write([]byte{test.says[i]}); err != nil {
+							break // it has been told, and what comes behind that is of no use
+						}
+					}
+				}
+				if test.directed {
+					hear(t, c, []byte(directed))
+					if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+						t.Errorf("behind that: %v", err)
+					}
+					if r.Directed() != 1 || r.Relayed() != 0 {
+						t.Errorf("%d directed, %d relayed", r.Directed(), r.Relayed())
+					}
+					return
+				}
+				leader := r.accept(t)
+				hear(t, leader, []byte(test.says))
+				say(t, leader, frame("ACK"))
+				hear(t, c, frame("ACK"))
+				if r.Directed() != 0 || r.Relayed() != 1 {
+					t.Errorf("%d directed, %d relayed", r.Directed(), r.Relayed())
+				}
+			})
+		}
+	}
+}
+
+// A health check is answered here, however often it asks, and whoever leads.
+func TestHealthCheck(t *testing.T) {
+	r := serve(t, nil)
+	r.guide.leads(0, "")
+	c := r.dial(t)
+	for range 3 {
+		say(t, c, frame(""))
+		hear(t, c, codec.AppendError(nil, codec.CodeEmptyBatch, ""))
+	}
+}
+
+// Megabytes go both ways at once, and a side that ends leaves the other one open.
+func TestPassedOnByteForByte(t *testing.T) {
+	r := serve(t, nil)
+	c := r.dial(t)
+	there, back := bytes.Repeat(frame(bet), 100_000), bytes.Repeat(frame("ACK"), 1_000_000)
+	go func() {
+		if _, err := c.Write(there); err == nil {
+			_ = c.CloseWrite()
+		}
+	}()
+	leader := r.accept(t)
+	go func() {
+		if _, err := leader.Write(back); err == nil {
+			_ = leader.CloseWrite()
+		}
+	}()
+	for name, side := range map[string]struct {
+		from net.Conn
+		want []byte
+	}{"the leader": {leader, there}, "the agency": {c, back}} {
+		if got, err := io.ReadAll(side.from); err != nil || !bytes.Equal(got, side.want) {
+			t.Errorf("%s has %d bytes, %v; want %d", name, len(got), err, len(side.want))
+		}
+	}
+}
+
+// An agency that ends its side still gets its answer.
+func TestHalfClosed(t *testing.T) {
+	r := serve(t, nil)
+	c := r.dial(t)
+	say(t, c, frame("GET_WINNERS|1"))
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	leader := r.accept(t)
+	if got, err := io.ReadAll(leader); err != nil || !bytes.Equal(got, frame("GET_WINNERS|1")) {
+		t.Fatalf("the leader hears %q, %v", got, err)
+	}
+	say(t, leader, frame(bet))
+	if err := leader.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, frame(bet)) {
+		t.Errorf("the agency hears %q, %v", got, err)
+	}
+}
+
+// A side that breaks takes the other one with it.
+func TestCut(t *testing.T) {
+	for _, first := range []string{"agency", "leader"} {
+		t.Run(first, func(t *testing.T) {
+			r := serve(t, nil)
+			c := r.dial(t)
+			say(t, c, frame(bet))
+			leader := r.accept(t)
+			hear(t, leader, frame(bet))
+			cut, left := c, leader
+			if first == "leader" {
+				cut, left = leader, c
+			}
+			if err := errors.Join(cut.SetLinger(0), cut.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, left); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the other side is still open: %v", err)
+			}
+		})
+	}
+}
+
+// While nobody leads, a new agency is told so at once, and an old one waits until somebody does.
+func TestNobodyLeads(t *testing.T) {
+	r := serve(t, nil)
+	r.guide.leads(0, "")
+	c := r.dial(t)
+	say(t, c, frame("HELLO|1"))
+	hear(t, c, codec.AppendError(nil, codec.CodeNotLeader, ""))
+	old := r.dial(t)
+	say(t, old, frame(bet))
+	r.guide.leads(0, "") // a change that doesn't help
+	r.guide.leads(2, "leader:12345")
+	hear(t, r.accept(t), frame(bet))
+}
+
+// An agency that nobody can be found for is not kept for ever, nor is one that says nothing.
+func TestPatienceEnds(t *testing.T) {
+	for name, says := range map[string][]byte{"nobody leads": frame(bet), "it is silent": nil, "half a message": []byte("7\nHEL")} {
+		t.Run(name, func(t *testing.T) {
+			r := serve(t, func(s *Settings) { s.ReadTimeout = 50 * time.Millisecond })
+			r.guide.leads(0, "")
+			c := r.dial(t)
+			say(t, c, says)
+			if got, err := io.ReadAll(c); len(got) > 0 {
+				t.Errorf("told %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// An agency whose connection is passed on may wait for the draw as long as it takes.
+func TestPassedOnWithoutDeadline(t *testing.T) {
+	const readTimeout = 50 * time.Millisecond
+	r := serve(t, func(s *Settings) { s.ReadTimeout = readTimeout })
+	c := r.dial(t)
+	say(t, c, frame("GET_WINNERS|1"))
+	leader := r.accept(t)
+	hear(t, leader, frame("GET_WINNERS|1"))
+	if err := leader.SetReadDeadline(time.Now().Add(4 * readTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := leader.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the connection ends: %v", err)
+	}
+	say(t, leader, frame(bet))
+	hear(t, c, frame(bet))
+}
+
+// A leader that can't be reached ends the connection, not the relay.
+func TestLeaderUnreachable(t *testing.T) {
+	r := serve(t, nil)
+	r.guide.leads(3, "elsewhere:1") // no stream goes there
+	c := r.dial(t)
+	say(t, c, frame(bet))
+	if got, err := io.ReadAll(c); len(got) > 0 {
+		t.Errorf("told %q, %v", got, err)
+	}
+	r.guide.leads(2, "leader:12345")
+	again := r.dial(t)
+	say(t, again, frame(bet))
+	hear(t, r.accept(t), frame(bet))
+}
+
+// Over the limit, connections are refused; those that are there go on.
+func TestConnectionsMax(t *testing.T) {
+	r := serve(t, func(s *Settings) { s.ConnectionsMax = 1 })
+	c := r.dial(t)
+	say(t, c, frame(bet))
+	leader := r.accept(t)
+	hear(t, leader, frame(bet))
+	want := codec.AppendError(nil, codec.CodeTooManyConnections, "")
+	if got, err := io.ReadAll(r.dial(t)); !bytes.Equal(got, want) {
+		t.Errorf("one too many is told %q, %v", got, err)
+	}
+	say(t, leader, frame("ACK"))
+	hear(t, c, frame("ACK"))
+}
+
+// A relay that is told to stop closes what it has, and leaves nothing behind.
+func TestStop(t *testing.T) {
+	r := serve(t, nil)
+	silent, passed := r.dial(t), r.dial(t)
+	say(t, passed, frame(bet))
+	leader := r.accept(t)
+	hear(t, leader, frame(bet))
+	r.stop()
+	for name, c := range map[string]net.Conn{"silent": silent, "passed": passed, "leader": leader} {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%s is still open", name)
+		}
+	}
+}
