@@ -13,7 +13,7 @@ import (
 
 // eventTimeout bounds every wait of a test for something that has to happen. It is long: only a
 // failing test waits for it.
-const eventTimeout = 30 * time.Second
+const eventTimeout = 90 * time.Second
 
 // output is what a process or a proxy has written so far. Any goroutine may use it.
 type output struct {
