@@ -18,6 +18,8 @@ var house = []string{
 	"loteria/engine/relay",
 	"loteria/engine/history",
 	"loteria/engine/commit",
+	"loteria/engine/replica",
+	"loteria/engine/replica/replicatest",
 	"loteria/engine/front",
 	"loteria/engine/front/fronttest",
 	"loteria/engine",

@@ -1,0 +1,424 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"loteria/engine/commit"
+)
+
+// Role is what a node does in its term.
+type Role uint8
+
+const (
+	// Following: the node doesn't lead. It follows a leader, waits for one, or asks for votes.
+	Following Role = iota
+	// Elected: the node has won its term. It serves nothing yet, because it may not know of all that
+	// is committed.
+	Elected
+	// Leading: the entry that the node began its term with is committed and handed out, and so is
+	// all that was committed under earlier leaders.
+	Leading
+)
+
+func (r Role) String() string { return [...]string{"following", "elected", "leading"}[r] }
+
+// Status is where a node stands.
+type Status struct {
+	Role   Role
+	Term   uint64
+	Leader uint64 // of the term; 0 if the node knows none
+}
+
+// Save is what the caller has to save in its [Store], in the background if it likes. Its entries
+// are the store's and the caller's to read, and nobody's to change.
+type Save struct {
+	State   State
+	Entries []Entry
+}
+
+// Read is a read barrier that was passed: this node led when somebody called [Node.Read] with that
+// number. Whoever has applied all entries up to Index knows all that was acknowledged until then.
+type Read struct {
+	Number uint64
+	Index  uint64
+}
+
+// Ready is what the caller of a [Node] has to do.
+type Ready struct {
+	// Save has to be saved, and [Node.Saved] called afterwards. Nil if there is nothing, or another
+	// Save isn't saved yet.
+	Save *Save
+	// Messages may leave at once, also before Save is saved. The network may lose, repeat, delay and
+	// reorder them. Nobody may change them.
+	Messages []*raftpb.Message
+	// Committed are the next committed entries. All of them are in the store. They count as applied
+	// at the next call of Ready.
+	Committed []Entry
+	// Reads are barriers that were passed.
+	Reads []Read
+	// Status is where the node stands once Committed is applied.
+	Status Status
+}
+
+// Node is one server's share in the replicated log. It is a state machine: without a goroutine,
+// clock, socket or file. What happens is told it, and [Node.Ready] says what has to be done. The one
+// thing in it that is left to chance is how long it waits for a leader; raft takes that from
+// crypto/rand.
+//
+// One goroutine owns a Node. An error of a method is final if it isn't ErrBusy, ErrMessage or
+// commit.ErrNotLeader: then the server has to end. Use [New].
+type Node struct {
+	cfg     Config
+	members []uint64
+	raw     *raft.RawNode
+	err     error // final
+
+	status  Status
+	last    uint64 // index of the last entry of the log, saved or not
+	reading uint64 // number of the read barrier that was asked for; 0: none
+
+	applying []*raftpb.Message // tell raft that what the last Ready handed out is applied
+	outgoing []*raftpb.Message // may leave
+	saving   *save             // handed out, and not saved yet; nil: none
+	next     save              // what comes after it
+	state    State             // that the store has once it is idle
+	saved    uint64            // index of the last entry that is saved and in the log
+	known    uint64            // index up to which the store knows the log to be committed
+	seal     uint64            // index of an entry that the store has to know as committed
+}
+
+// New makes the node of a server that has what is in the store. Errors are the store's, wrap
+// [ErrLost], or say what is wrong with the configuration.
+func New(c Config, s Store) (n *Node, err error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	state, err := s.State()
+	if err != nil {
+		return nil, err
+	}
+	last, err := s.LastIndex()
+	if err != nil {
+		return nil, err
+	}
+	if state.Commit > last {
+		return nil, fmt.Errorf("%w: it has %d entries, of which %d were committed", ErrLost, last, state.Commit)
+	}
+	n = &Node{
+		cfg: c, members: slices.Concat(c.Voters, c.Learners),
+		last: last, state: state, saved: last, known: state.Commit,
+	}
+	n.next.state = state
+	err = n.guard(func() (err error) {
+		n.raw, err = raft.NewRawNode(&raft.Config{
+			ID:                        c.ID,
+			ElectionTick:              c.ElectionTicks,
+			HeartbeatTick:             c.HeartbeatTicks,
+			Storage:                   &storage{s, &raftpb.ConfState{Voters: c.Voters, Learners: c.Learners}},
+			AsyncStorageWrites:        true,
+			MaxSizePerMsg:             uint64(c.MessageBytesMax),
+			MaxCommittedSizePerReady:  uint64(c.ApplyBytesMax),
+			MaxUncommittedEntriesSize: uint64(c.UncommittedBytesMax),
+			MaxInflightMsgs:           c.InflightMax,
+			MaxInflightBytes:          uint64(c.InflightBytesMax),
+			CheckQuorum:               true,
+			PreVote:                   true,
+			ReadOnlyOption:            raft.ReadOnlySafe,
+			DisableProposalForwarding: true,
+			Logger:                    logger{},
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.status.Term = state.Term
+	return n, nil
+}
+
+// guard calls f, unless the node has failed, and remembers a failure.
+func (n *Node) guard(f func() error) (err error) {
+	if n.err != nil {
+		return n.err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			failed, ours := p.(failure)
+			if !ours {
+				panic(p)
+			}
+			n.err = failed.error
+			err = n.err
+		}
+	}()
+	return f()
+}
+
+// Tick tells the node that a tick of time has passed.
+func (n *Node) Tick() error {
+	return n.guard(func() error {
+		n.raw.Tick()
+		return nil
+	})
+}
+
+// Receive tells the node of a message from another server. Nobody may change it afterwards. An
+// error that matches [ErrMessage] says that no such server sends such a message to this one. One
+// that matches [ErrBusy] says that the message was dropped, as the network might have, because too
+// much waits for the disk.
+func (n *Node) Receive(m *raftpb.Message) error {
+	return n.guard(func() error {
+		if m.GetTo() != n.cfg.ID || m.GetFrom() == n.cfg.ID || !slices.Contains(n.members, m.GetFrom()) {
+			return fmt.Errorf("%w: from %d to %d", ErrMessage, m.GetFrom(), m.GetTo())
+		}
+		switch m.GetType() {
+		case raftpb.MsgApp, raftpb.MsgVote, raftpb.MsgPreVote:
+			if n.full(m) {
+				return fmt.Errorf("%w for the disk: a message from %d is dropped", ErrBusy, m.GetFrom())
+			}
+		case raftpb.MsgHeartbeat:
+			// What a leader calls committed in a heartbeat, this server has acknowledged to it.
+			if m.GetTerm() >= n.raw.BasicStatus().GetTerm() && m.GetCommit() > n.last {
+				fail(fmt.Errorf("%w: it has %d entries, and has acknowledged %d", ErrLost, n.last, m.GetCommit()))
+			}
+		case raftpb.MsgAppResp, raftpb.MsgVoteResp, raftpb.MsgPreVoteResp, raftpb.MsgHeartbeatResp,
+			raftpb.MsgTimeoutNow:
+		default:
+			// No server forwards proposals or reads, or sends snapshots; the rest is never sent.
+			return fmt.Errorf("%w: a %v from %d", ErrMessage, m.GetType(), m.GetFrom())
+		}
+		if err := n.raw.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
+			return fmt.Errorf("%w: %w", ErrMessage, err)
+		}
+		return nil
+	})
+}
+
+// full reports whether there is no room for what a message will have wait for the disk.
+func (n *Node) full(m *raftpb.Message) bool {
+	if len(n.next.promises) >= promisesMax {
+		return true
+	}
+	unsaved := dataBytes(n.next.entries)
+	if n.saving != nil {
+		unsaved += dataBytes(n.saving.entries)
+	}
+	return unsaved > 0 && unsaved+dataBytes(fromRaft(m.GetEntries())) > n.cfg.UnsavedBytesMax
+}
+
+// Propose appends an entry with a group to the log, and returns the entry's index; an empty group
+// makes a seal. The group is the caller's again afterwards. The node has to be Leading.
+//
+// The entry is committed when Ready hands out one with that index and this node's term. If another
+// one is there, or the node's term ends before, the caller can't know whether the entry is in the
+// log, and must not propose the group again.
+//
+// An error says that nothing was appended. It matches commit.ErrNotLeader, or [ErrBusy] while too
+// much is not committed, or another server is about to take over.
+func (n *Node) Propose(group []byte) (index uint64, err error) {
+	err = n.guard(func() error {
+		if n.status.Role != Leading {
+			return commit.ErrNotLeader
+		}
+		switch err := n.raw.Propose(group); {
+		case errors.Is(err, raft.ErrProposalDropped) && n.raw.BasicStatus().RaftState == raft.StateLeader:
+			return fmt.Errorf("%w to be committed", ErrBusy)
+		case err != nil:
+			return fmt.Errorf("%w: %w", commit.ErrNotLeader, err)
+		}
+		n.last++
+		index = n.last
+		return nil
+	})
+	return index, err
+}
+
+// Read asks for a read barrier: for a proof that no other server has led until now. The number is
+// the caller's, not 0; [Ready.Reads] has it once a quorum has answered. If the node's term ends, it
+// never does. The node has to be Leading.
+//
+// There is one barrier at a time. An error says that nothing was asked for. It matches
+// commit.ErrNotLeader or [ErrBusy].
+func (n *Node) Read(number uint64) error {
+	return n.guard(func() error {
+		if n.status.Role != Leading || n.raw.BasicStatus().RaftState != raft.StateLeader {
+			return commit.ErrNotLeader
+		}
+		if n.reading != 0 {
+			return fmt.Errorf("%w: another read barrier", ErrBusy)
+		}
+		n.reading = number
+		n.raw.ReadIndex(binary.LittleEndian.AppendUint64(nil, number))
+		return nil
+	})
+}
+
+// Transfer asks a leader to hand over to another voter, as soon as that has all of the log. Until
+// then, for ElectionTicks at most, Propose returns ErrBusy. On a node that doesn't lead it does
+// nothing.
+func (n *Node) Transfer(to uint64) error {
+	return n.guard(func() error {
+		if n.raw.BasicStatus().RaftState == raft.StateLeader && slices.Contains(n.cfg.Voters, to) {
+			n.raw.TransferLeader(to)
+		}
+		return nil
+	})
+}
+
+// Saved tells the node that the [Save] that Ready handed out last is saved. It panics if there is
+// none.
+func (n *Node) Saved() error {
+	return n.guard(func() error {
+		if n.saving == nil {
+			panic("replica: nothing is being saved")
+		}
+		s := n.saving
+		n.saving = nil
+		n.known = s.state.Commit
+		if len(s.entries) > 0 {
+			n.saved = s.entries[len(s.entries)-1].Index
+		}
+		return n.keep(s.promises)
+	})
+}
+
+// keep sends the messages of promises that are kept, and tells raft of those that it made itself.
+func (n *Node) keep(promises []*raftpb.Message) error {
+	for _, m := range promises {
+		if m.GetTo() != n.cfg.ID {
+			n.outgoing = append(n.outgoing, m)
+		} else if err := n.raw.Step(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ready returns what has to be done now. The caller does all of it, in any order, and applies what
+// is committed before it calls Ready again. It calls Ready after every other method, and need not
+// wait for the save.
+func (n *Node) Ready() (r Ready, err error) {
+	err = n.guard(func() error {
+		applied := n.applying
+		n.applying = nil
+		for _, m := range applied {
+			if err := n.raw.Step(m); err != nil {
+				return err
+			}
+		}
+		for n.raw.HasReady() {
+			if err := n.take(n.raw.Ready(), &r); err != nil {
+				return err
+			}
+		}
+		if n.saving == nil && n.mustSave() {
+			n.beginSave(&r)
+		}
+		r.Messages, n.outgoing = n.outgoing, nil
+		n.status = n.standing(r.Committed)
+		r.Status = n.status
+		return nil
+	})
+	return r, err
+}
+
+// take sorts what raft wants done. Raft addresses what is for the disk to a thread that saves, and
+// what is to be applied to one that applies; each with the messages that wait for it.
+func (n *Node) take(rd raft.Ready, r *Ready) error {
+	for _, m := range rd.Messages {
+		switch {
+		case m.GetTo() == raft.LocalAppendThread:
+			n.takeSave(m)
+		case m.GetTo() == raft.LocalApplyThread:
+			n.takeCommitted(m, r)
+		case m.GetType() == raftpb.MsgVote:
+			// Raft would send it at once. But then a candidate that is killed forgets that it has asked
+			// for votes in this term, and with which log. It may ask again, with a log that has lost what
+			// was not saved, and win with the votes that were given to the longer one.
+			n.next.promise(m, n.cfg.ID)
+		default:
+			n.outgoing = append(n.outgoing, m)
+		}
+	}
+	for _, s := range rd.ReadStates {
+		if number := binary.LittleEndian.Uint64(s.RequestCtx); number == n.reading {
+			r.Reads = append(r.Reads, Read{Number: number, Index: s.Index})
+			n.reading = 0
+		}
+	}
+	if n.saving == nil && !n.mustSave() {
+		promises := n.next.promises
+		n.next.promises = nil
+		return n.keep(promises)
+	}
+	return nil
+}
+
+func (n *Node) takeSave(m *raftpb.Message) {
+	if m.Term != nil && m.GetTerm() != 0 {
+		n.next.state = State{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
+	}
+	if entries := m.GetEntries(); len(entries) > 0 {
+		n.next.append(fromRaft(entries))
+		n.last = entries[len(entries)-1].GetIndex()
+	}
+	for _, p := range m.GetResponses() {
+		n.next.promise(p, n.cfg.ID)
+	}
+}
+
+func (n *Node) takeCommitted(m *raftpb.Message, r *Ready) {
+	for _, e := range fromRaft(m.GetEntries()) {
+		if len(e.Data) == 0 {
+			n.seal = e.Index
+		}
+		r.Committed = append(r.Committed, e)
+	}
+	n.applying = append(n.applying, m.GetResponses()...)
+}
+
+// mustSave reports whether the next save can't wait. To know what is committed can: the others know
+// it, too. But a seal can't.
+func (n *Node) mustSave() bool {
+	return len(n.next.entries) > 0 || n.next.state.Term != n.state.Term || n.next.state.Vote != n.state.Vote ||
+		n.seal > n.state.Commit
+}
+
+// beginSave hands out the next save, and begins the one after it.
+func (n *Node) beginSave(r *Ready) {
+	s := n.next
+	// A save may be torn behind its state. So the state must not count on the entries.
+	known := n.saved
+	if len(s.entries) > 0 {
+		known = min(known, s.entries[0].Index-1)
+	}
+	n.next = save{state: s.state}
+	s.state.Commit = max(n.state.Commit, min(s.state.Commit, known))
+	n.saved = known
+	n.state = s.state
+	n.saving = &s
+	r.Save = &Save{State: s.state, Entries: s.entries}
+}
+
+// standing is the status once what r hands out is applied.
+func (n *Node) standing(committed []Entry) Status {
+	now := n.raw.BasicStatus()
+	s := Status{Term: now.GetTerm(), Leader: now.Lead}
+	if s.Term != n.status.Term || now.RaftState != raft.StateLeader {
+		n.reading = 0
+	}
+	if now.RaftState == raft.StateLeader {
+		s.Role = Elected
+		if s.Term == n.status.Term && n.status.Role == Leading ||
+			len(committed) > 0 && committed[len(committed)-1].Term == s.Term {
+			s.Role = Leading
+		}
+	}
+	return s
+}

@@ -1,0 +1,175 @@
+package replica
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"loteria/engine/ledger"
+)
+
+// Work is what the caller of a [Replica] has to do.
+type Work struct {
+	// Save, Messages and Status are as in [Ready]. A replica is Leading only with a Leadership.
+	Save     *Save
+	Messages []*raftpb.Message
+	Status   Status
+	// Begun is the leadership that begins here; nil if none does.
+	Begun *Leadership
+	// More says that there is more to do: call Work again before the next event, or soon.
+	More bool
+}
+
+// Replica is one server of a replicated draw: a [Node], and the state machine that it feeds. As the
+// Node, it has no goroutine, clock, socket or file.
+//
+// # The state machine
+//
+// A replica feeds one state machine at a time with the records of committed entries, each once, in
+// order. It asks fresh for a new and empty one when it is opened. A leadership takes the state
+// machine over when it begins: it has been fed with all that is committed then. From there on the
+// leader decides, so its state machine is ahead of the log, and the replica feeds it no more. When
+// the leadership ends, what it had decided may not be in the log, and nobody can take it back. So
+// the replica drops that state machine, asks for another one, and feeds it from the first record
+// on, a bounded part at each Work.
+//
+// One goroutine owns a Replica and its Leadership, but for [Leadership.Scan]. Use [Open].
+type Replica struct {
+	node  *Node
+	store Store
+	fresh func() func(ledger.Record) error
+	err   error // of the state machine; final
+
+	visit  func(ledger.Record) error // feeds the state machine; nil while a leadership has it
+	fed    uint64                    // index of the last entry that the state machine has
+	seq    uint64                    // of the last record that it has
+	status Status                    // of the node
+
+	committed  atomic.Uint64 // index of the last entry that is committed and in the store
+	leadership *Leadership   // nil: none
+	reads      uint64        // read barriers so far
+}
+
+// Open makes the replica of the server that has the store. It calls fresh for every state machine
+// that it needs; what fresh returns is called with every record, as [ledger.Open] does it, and its
+// errors end the replica. The caller knows from [Work.Begun] when the newest one is its own.
+// Errors are those of [New].
+func Open(c Config, s Store, fresh func() func(ledger.Record) error) (*Replica, error) {
+	n, err := New(c, s)
+	if err != nil {
+		return nil, err
+	}
+	return &Replica{node: n, store: s, fresh: fresh, visit: fresh()}, nil
+}
+
+// Tick is [Node.Tick].
+func (r *Replica) Tick() error { return r.node.Tick() }
+
+// Receive is [Node.Receive].
+func (r *Replica) Receive(m *raftpb.Message) error { return r.node.Receive(m) }
+
+// Saved is [Node.Saved].
+func (r *Replica) Saved() error { return r.node.Saved() }
+
+// Transfer is [Node.Transfer].
+func (r *Replica) Transfer(to uint64) error { return r.node.Transfer(to) }
+
+// Committed is the index of the last entry that is committed and in the store. Any goroutine may
+// call it.
+func (r *Replica) Committed() uint64 { return r.committed.Load() }
+
+// Applied is the index of the last entry that the state machine has, and Seq the number of its last
+// record.
+func (r *Replica) Applied() (index, seq uint64) { return r.fed, r.seq }
+
+// Work does what the replica can do alone, and returns what the caller has to do, in any order. The
+// caller calls it after every other method, also those of its Leadership. An error is final.
+func (r *Replica) Work() (w Work, err error) {
+	if r.err != nil {
+		return Work{}, r.err
+	}
+	ready, err := r.node.Ready()
+	if err != nil {
+		return Work{}, err
+	}
+	r.status = ready.Status
+	if r.err = r.advance(ready); r.err != nil {
+		return Work{}, r.err
+	}
+	w = Work{Save: ready.Save, Messages: ready.Messages, Status: r.status}
+	behind := r.fed < r.committed.Load()
+	if r.leadership == nil && w.Status.Role == Leading {
+		if behind {
+			w.Status.Role = Elected
+		} else {
+			r.leadership = &Leadership{replica: r, term: w.Status.Term}
+			r.visit = nil
+			w.Begun = r.leadership
+		}
+	}
+	w.More = behind || len(ready.Committed) > 0
+	return w, nil
+}
+
+// advance takes what is committed, and ends a leadership that the node has lost.
+func (r *Replica) advance(ready Ready) error {
+	if n := len(ready.Committed); n > 0 {
+		r.committed.Store(ready.Committed[n-1].Index)
+	}
+	l := r.leadership
+	if l != nil {
+		for _, e := range ready.Committed {
+			l.committed(e)
+			r.fed = e.Index
+			r.seq += countRecords(e.Data)
+		}
+		for _, read := range ready.Reads {
+			l.passed(read)
+		}
+		l.settle()
+		if r.status.Role == Leading && r.status.Term == l.term {
+			return nil
+		}
+		l.lost = true
+		r.leadership = nil
+		r.visit, r.fed, r.seq = r.fresh(), 0, 0
+		return nil // the next Work begins to feed it
+	}
+	if len(ready.Committed) > 0 && ready.Committed[0].Index == r.fed+1 {
+		return r.feed(ready.Committed)
+	}
+	if committed := r.committed.Load(); r.fed < committed {
+		entries, err := r.store.Entries(r.fed+1, committed, r.node.cfg.ApplyBytesMax)
+		if err != nil {
+			return fmt.Errorf("reading entries from %d on back: %w", r.fed+1, err)
+		}
+		return r.feed(entries)
+	}
+	return nil
+}
+
+func (r *Replica) feed(entries []Entry) error {
+	for _, e := range entries {
+		for rest := e.Data; len(rest) > 0; {
+			var record ledger.Record
+			record, rest = ledger.Unpack(rest)
+			r.seq++
+			record.Seq = r.seq
+			if err := r.visit(record); err != nil {
+				return err
+			}
+		}
+		r.fed = e.Index
+	}
+	return nil
+}
+
+// countRecords is how many records a group has. It panics if the group isn't packed records.
+func countRecords(group []byte) (n uint64) {
+	for len(group) > 0 {
+		_, group = ledger.Unpack(group)
+		n++
+	}
+	return n
+}
