@@ -48,8 +48,8 @@ type Config struct {
 	// default.
 	MessageBytesMax int
 	// InflightMax is how many messages with entries are on their way to a server, and
-	// InflightBytesMax how much data. 64 and 4 MiB by default. More than that is read back from the
-	// store when its time comes.
+	// InflightBytesMax how much data. 64 and 4 MiB by default. What is
+	// behind them waits in the log.
 	InflightMax, InflightBytesMax int
 	// UncommittedBytesMax is how much data a leader takes before it is committed, if it is more than
 	// one entry. 16 MiB by default.
@@ -57,6 +57,9 @@ type Config struct {
 	// UnsavedBytesMax is how much data that isn't saved yet a follower keeps, if it is more than one
 	// message. 16 MiB by default.
 	UnsavedBytesMax int
+	// RecentBytesMax is how much data of the newest saved entries is kept in memory, if it is more than
+	// one entry. Older ones are read back from the store. 16 MiB by default.
+	RecentBytesMax int
 	// ApplyBytesMax is how much data of committed entries a Ready hands out, if it is more than one
 	// entry. 4 MiB by default.
 	ApplyBytesMax int
@@ -80,6 +83,7 @@ func (c *Config) complete() error {
 	orDefault(&c.InflightBytesMax, max(4<<20, c.MessageBytesMax))
 	orDefault(&c.UncommittedBytesMax, 16<<20)
 	orDefault(&c.UnsavedBytesMax, 16<<20)
+	orDefault(&c.RecentBytesMax, 16<<20)
 	orDefault(&c.ApplyBytesMax, 4<<20)
 	all := slices.Sorted(slices.Values(slices.Concat(c.Voters, c.Learners)))
 	switch {
@@ -91,7 +95,8 @@ func (c *Config) complete() error {
 		return fmt.Errorf("%w: server %d is not one of %v", errConfig, c.ID, all)
 	case c.HeartbeatTicks < 1 || c.ElectionTicks <= c.HeartbeatTicks:
 		return fmt.Errorf("%w: %d ticks for an election, %d for a heartbeat", errConfig, c.ElectionTicks, c.HeartbeatTicks)
-	case min(c.MessageBytesMax, c.InflightMax, c.UncommittedBytesMax, c.UnsavedBytesMax, c.ApplyBytesMax) < 1,
+	case min(c.MessageBytesMax, c.InflightMax, c.UncommittedBytesMax, c.UnsavedBytesMax,
+		c.RecentBytesMax, c.ApplyBytesMax) < 1,
 		c.InflightBytesMax < c.MessageBytesMax:
 		return fmt.Errorf("%w: limits %+v", errConfig, *c)
 	}

@@ -77,6 +77,7 @@ type Node struct {
 	cfg     Config
 	members []uint64
 	raw     *raft.RawNode
+	storage *storage
 	err     error // final
 
 	status  Status
@@ -112,6 +113,9 @@ func New(c Config, s Store) (n *Node, err error) {
 	}
 	n = &Node{
 		cfg: c, members: slices.Concat(c.Voters, c.Learners),
+		storage: &storage{
+			store: s, conf: &raftpb.ConfState{Voters: c.Voters, Learners: c.Learners}, bytesMax: c.RecentBytesMax,
+		},
 		last: last, state: state, saved: last, known: state.Commit,
 	}
 	n.next.state = state
@@ -120,7 +124,7 @@ func New(c Config, s Store) (n *Node, err error) {
 			ID:                        c.ID,
 			ElectionTick:              c.ElectionTicks,
 			HeartbeatTick:             c.HeartbeatTicks,
-			Storage:                   &storage{s, &raftpb.ConfState{Voters: c.Voters, Learners: c.Learners}},
+			Storage:                   n.storage,
 			AsyncStorageWrites:        true,
 			MaxSizePerMsg:             uint64(c.MessageBytesMax),
 			MaxCommittedSizePerReady:  uint64(c.ApplyBytesMax),
@@ -281,6 +285,7 @@ func (n *Node) Saved() error {
 		s := n.saving
 		n.saving = nil
 		n.known = s.state.Commit
+		n.storage.keep(s.entries)
 		if len(s.entries) > 0 {
 			n.saved = s.entries[len(s.entries)-1].Index
 		}

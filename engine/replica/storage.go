@@ -12,9 +12,40 @@ import (
 //
 // Raft has no way to go on after an error of its storage. So storage panics with a failure, which
 // Node.guard turns into an error.
+//
+// Raft asks for nearly every entry again soon after it was saved: when it is committed, and for
+// followers that are a little behind. So storage keeps the newest entries in memory, up to a limit.
 type storage struct {
-	store Store
-	conf  *raftpb.ConfState
+	store       Store
+	conf        *raftpb.ConfState
+	recent      []Entry // saved, in order, without gaps; the last one is the last that is saved
+	recentBytes int     // of their data
+	bytesMax    int
+}
+
+// keep takes entries that are saved. They replace those from the first one's index on.
+func (s *storage) keep(entries []Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	for n := len(s.recent); n > 0 && s.recent[n-1].Index >= entries[0].Index; n-- {
+		s.recentBytes -= len(s.recent[n-1].Data)
+		s.recent = s.recent[:n-1]
+	}
+	s.recent = append(s.recent, entries...)
+	s.recentBytes += dataBytes(entries)
+	old := 0
+	for old < len(s.recent)-1 && s.recentBytes > s.bytesMax {
+		s.recentBytes -= len(s.recent[old].Data)
+		s.recent[old].Data = nil
+		old++
+	}
+	s.recent = s.recent[old:]
+}
+
+// remembers reports whether the entry is in memory.
+func (s *storage) remembers(index uint64) bool {
+	return len(s.recent) > 0 && index >= s.recent[0].Index && index <= s.recent[len(s.recent)-1].Index
 }
 
 // failure is the value of a panic that ends a Node with an error.
@@ -33,14 +64,20 @@ func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 
 // Entries implements raft.Storage.
 func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
-	entries, err := s.store.Entries(lo, hi-1, int(min(maxSize, math.MaxInt)))
-	if err != nil {
-		fail(fmt.Errorf("reading entries %d to %d back: %w", lo, hi-1, err))
+	bytesMax := int(min(maxSize, math.MaxInt))
+	var entries []Entry
+	if s.remembers(lo) && s.remembers(hi-1) {
+		entries = upTo(s.recent[lo-s.recent[0].Index:hi-s.recent[0].Index], bytesMax)
+	} else {
+		var err error
+		if entries, err = s.store.Entries(lo, hi-1, bytesMax); err != nil {
+			fail(fmt.Errorf("reading entries %d to %d back: %w", lo, hi-1, err))
+		}
 	}
 	read := make([]raftpb.Entry, len(entries))
 	pointers := make([]*raftpb.Entry, len(entries))
-	for i := range entries {
-		read[i].Index, read[i].Term, read[i].Data = &entries[i].Index, &entries[i].Term, entries[i].Data
+	for i, e := range entries {
+		read[i].Index, read[i].Term, read[i].Data = &e.Index, &e.Term, e.Data
 		pointers[i] = &read[i]
 	}
 	return pointers, nil
@@ -50,6 +87,9 @@ func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 func (s *storage) Term(index uint64) (uint64, error) {
 	if index == 0 {
 		return 0, nil
+	}
+	if s.remembers(index) {
+		return s.recent[index-s.recent[0].Index].Term, nil
 	}
 	if last, _ := s.LastIndex(); index > last {
 		return 0, raft.ErrUnavailable
@@ -77,6 +117,17 @@ func (s *storage) FirstIndex() (uint64, error) { return 1, nil }
 // entries are always there.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	return nil, raft.ErrSnapshotTemporarilyUnavailable
+}
+
+// upTo is the longest beginning of entries with at most bytesMax of data, and at least one.
+func upTo(entries []Entry, bytesMax int) []Entry {
+	bytes := 0
+	for i, e := range entries {
+		if bytes += len(e.Data); bytes > bytesMax && i > 0 {
+			return entries[:i]
+		}
+	}
+	return entries
 }
 
 func fromRaft(entries []*raftpb.Entry) []Entry {

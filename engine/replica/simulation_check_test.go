@@ -1,0 +1,300 @@
+package replica_test
+
+import (
+	"bytes"
+	"slices"
+
+	"loteria/engine/ledger"
+	"loteria/engine/replica"
+)
+
+// checks is what a run has seen, and compares with.
+type checks struct {
+	log     []replica.Entry // what is committed, as the first server that knew it had it
+	records []uint64        // how many records there are up to each entry of log
+	digests []digest        // of a state machine with that many records
+	model   *simMachine     // a state machine with all of log
+	at      map[int]uint64  // group: index of its entry in log
+
+	number   int          // of the newest group
+	acked    []int        // groups that were acknowledged, in order
+	isAcked  map[int]bool // the same
+	unknowns []int        // groups of unknown outcome
+	reported bool         // the draw has taken place
+
+	sealed       map[uint64]uint64    // server: index up to which it has sealed the log
+	leaderOf     map[uint64]uint64    // term: server
+	checkedUp    map[uint64]uint64    // server: index up to which its log was compared
+	sessionTerms map[uint64][2]uint64 // term: its first session number and its last
+	transferTerm uint64
+	transferTo   uint64
+}
+
+func newChecks() checks {
+	model := newSimMachine()
+	return checks{
+		model: model, digests: []digest{model.digest()}, at: map[int]uint64{}, isAcked: map[int]bool{},
+		sealed: map[uint64]uint64{}, leaderOf: map[uint64]uint64{}, checkedUp: map[uint64]uint64{},
+		sessionTerms: map[uint64][2]uint64{},
+	}
+}
+
+// checkStatus is called when a server's status changes. A term has one leader.
+func (w *world) checkStatus(s *simServer) {
+	if s.status.Role == replica.Following {
+		return
+	}
+	if slices.Contains(w.learners, s.id) {
+		w.failf("server %d leads, and it is a learner", s.id)
+	}
+	if other, known := w.leaderOf[s.status.Term]; known && other != s.id {
+		w.failf("servers %d and %d both lead term %d", other, s.id, s.status.Term)
+	}
+	w.leaderOf[s.status.Term] = s.id
+}
+
+// checkBegun is called when a leadership begins: it knows all that was ever acknowledged.
+func (w *world) checkBegun(s *simServer) {
+	term := s.leadership.Term()
+	w.seen[seenBegun]++
+	if w.transferTo == s.id && term == w.transferTerm+1 {
+		w.seen[seenTransfer]++
+	}
+	if term != s.status.Term || s.status.Role != replica.Leading || s.status.Leader != s.id {
+		w.failf("server %d: a leadership of term %d begins in %+v", s.id, term, s.status)
+	}
+	if _, known := w.sessionTerms[term]; known {
+		w.failf("server %d: a leadership of term %d begins, and there was one", s.id, term)
+	}
+	for _, number := range w.acked {
+		if !s.machine.numbers[number] {
+			w.failf("server %d begins to lead without group %d, which was acknowledged", s.id, number)
+		}
+	}
+	if index := s.replica.Committed(); index == 0 || w.log[index-1].Term != term {
+		w.failf("server %d begins to lead term %d, and knows of no committed entry of it", s.id, term)
+	} else if index > 1 && s.machines == 1 && w.log[index-2].Term < term {
+		w.seen[seenInherited]++
+	}
+	if len(w.leaders()) > 1 {
+		w.seen[seenTwoLeaders]++
+	}
+	if got, want := s.machine.digest(), w.digests[s.machine.seq]; got != want {
+		w.failf("server %d begins to lead with %+v, want %+v", s.id, got, want)
+	}
+}
+
+// checkBounds is called after everything that a server does.
+func (w *world) checkBounds(s *simServer) {
+	c := s.config()
+	promises, unsaved, recent := s.replica.Waiting()
+	// Behind the limits there may be one message, or one group, and what a server promises itself.
+	if others := len(w.servers); promises > replica.PromisesMax+4*others {
+		w.failf("server %d: %d messages wait for the disk", s.id, promises)
+	}
+	if limit := max(c.UnsavedBytesMax, c.UncommittedBytesMax+simGroupBytesMax); unsaved > limit {
+		w.failf("server %d: %d bytes wait for the disk, at most %d may", s.id, unsaved, limit)
+	}
+	if recent > c.RecentBytesMax {
+		w.failf("server %d: %d bytes are kept in memory, at most %d may", s.id, recent, c.RecentBytesMax)
+	}
+}
+
+// checkSession numbers a session of a leadership. Numbers grow from term to term.
+func (w *world) checkSession(s *simServer) {
+	term := s.leadership.Term()
+	s.sessions++
+	number := term<<40 + s.sessions
+	for other, numbers := range w.sessionTerms {
+		if other < term && numbers[1] >= number || other > term && numbers[0] <= number {
+			w.failf("session %d of term %d, and term %d has %v", number, term, other, numbers)
+		}
+	}
+	numbers, known := w.sessionTerms[term]
+	if !known {
+		numbers[0] = number
+	} else if numbers[1] >= number {
+		w.failf("session %d of term %d comes after %d", number, term, numbers[1])
+	}
+	numbers[1] = number
+	w.sessionTerms[term] = numbers
+}
+
+// checkCommitted compares what a server calls committed with what others did, and its state with
+// the log.
+func (w *world) checkCommitted(s *simServer) {
+	committed := s.replica.Committed()
+	first := w.checkedUp[s.id] + 1
+	if first <= committed {
+		entries, err := s.store.Entries(first, committed, 1<<30)
+		if err != nil || len(entries) != int(committed-first+1) {
+			w.failf("server %d: %d entries from %d to %d: %v", s.id, len(entries), first, committed, err)
+		}
+		for _, e := range entries {
+			w.checkEntry(s, e)
+		}
+		w.checkedUp[s.id] = committed
+	}
+	if s.leadership == nil {
+		index, seq := s.replica.Applied()
+		if index > 0 && w.records[index-1] != seq || seq != s.machine.seq {
+			w.failf("server %d has applied entry %d: %d records, and %d in the state machine", s.id, index, seq, s.machine.seq)
+		}
+		if got := s.machine.digest(); got != w.digests[seq] {
+			w.failf("server %d has the state %+v, want %+v", s.id, got, w.digests[seq])
+		}
+	}
+}
+
+func (w *world) checkEntry(s *simServer, e replica.Entry) {
+	if e.Index <= uint64(len(w.log)) {
+		if want := w.log[e.Index-1]; want.Term != e.Term || !bytes.Equal(want.Data, e.Data) {
+			w.failf("server %d has committed entry %d of term %d, others have committed one of term %d", s.id, e.Index, e.Term, want.Term)
+		}
+		return
+	}
+	if e.Index != uint64(len(w.log))+1 {
+		w.failf("server %d commits entry %d behind %d", s.id, e.Index, len(w.log))
+	}
+	w.log = append(w.log, e)
+	w.checkQuorum(e)
+	for rest := e.Data; len(rest) > 0; {
+		var r ledger.Record
+		r, rest = ledger.Unpack(rest)
+		if r.Kind == ledger.Bets {
+			if number, err := numberOf(r.Payload); err == nil {
+				w.at[number] = e.Index // twice is an error of the model
+			}
+		}
+		r.Seq = w.model.seq + 1
+		if err := w.model.visit(r); err != nil {
+			w.failf("the log can't be replayed at entry %d: %v", e.Index, err)
+		}
+		w.digests = append(w.digests, w.model.digest())
+	}
+	w.records = append(w.records, w.model.seq)
+}
+
+// checkQuorum refuses an entry that is not on the disks of a quorum.
+func (w *world) checkQuorum(e replica.Entry) {
+	holders := 0
+	for _, id := range w.voters {
+		_, entries := w.server(id).disk.Durable()
+		if e.Index <= uint64(len(entries)) && entries[e.Index-1].Term == e.Term {
+			holders++
+		}
+	}
+	if holders <= len(w.voters)/2 {
+		w.failf("entry %d of term %d counts as committed, and is on %d disks of %d", e.Index, e.Term, holders, len(w.voters))
+	}
+}
+
+// checkDone is called when an operation has succeeded.
+func (w *world) checkDone(s *simServer, op *simOperation) {
+	if op.waits && op.kind == simCommit {
+		w.seen[seenWaited]++
+	}
+	switch op.kind {
+	case simCommit:
+		if op.number == 0 {
+			return
+		}
+		index, committed := w.at[op.number]
+		if !committed {
+			w.failf("group %d is acknowledged by server %d, and no server has committed it", op.number, s.id)
+		}
+		w.checkQuorum(w.log[index-1])
+		if w.isAcked[op.number] {
+			w.failf("group %d is acknowledged twice", op.number)
+		}
+		w.seen[seenAcknowledged]++
+		w.acked, w.isAcked[op.number] = append(w.acked, op.number), true
+	case simRead:
+		// The answer was what the server had applied when the read began.
+		w.seen[seenRead]++
+		for _, number := range w.acked[:op.acked] {
+			if w.at[number] > op.applied {
+				w.failf("server %d answers without group %d, which was acknowledged before it was asked", s.id, number)
+			}
+		}
+	case simSeal:
+		if s.machine.seq == 0 {
+			return
+		}
+		w.seen[seenSealed]++
+		if state, _ := s.disk.Durable(); state.Commit < op.applied {
+			w.failf("server %d has sealed entry %d, and its disk knows %+v", s.id, op.applied, state)
+		}
+	}
+}
+
+// askedToRead notes a read that would be stale without a barrier.
+func (w *world) askedToRead(s *simServer) {
+	for _, number := range w.acked {
+		if !s.machine.numbers[number] {
+			w.seen[seenReadDeposed]++
+			return
+		}
+	}
+}
+
+// unknown is called when an operation has ended and nobody knows how.
+func (w *world) unknown(op *simOperation) {
+	if op.kind == simRead {
+		w.seen[seenReadRefused]++
+	}
+	if op.kind == simCommit && op.number != 0 {
+		w.unknowns = append(w.unknowns, op.number)
+	}
+}
+
+// rebuilt is called when a server drops its state machine for a new one.
+func (w *world) rebuilt(s *simServer) {
+	w.seen[seenRebuilt]++
+	if s.op != nil && s.op.kind == simCommit {
+		w.seen[seenRebuiltAhead]++
+	}
+}
+
+// checkEnd is called when all is done.
+func (w *world) checkEnd() {
+	for _, s := range w.servers {
+		_, entries := s.disk.Durable()
+		if len(entries) != len(w.log) {
+			w.failf("server %d ends with %d entries of %d", s.id, len(entries), len(w.log))
+		}
+		for i, e := range entries {
+			if want := w.log[i]; e.Index != want.Index || e.Term != want.Term || !bytes.Equal(e.Data, want.Data) {
+				w.failf("server %d ends with another entry %d", s.id, e.Index)
+			}
+		}
+		if got, want := s.machine.digest(), w.model.digest(); got != want {
+			w.failf("server %d ends with %+v, want %+v", s.id, got, want)
+		}
+		w.checkScan(s, entries)
+	}
+	for _, number := range w.acked {
+		if w.at[number] == 0 {
+			w.failf("group %d was acknowledged, and is lost", number)
+		}
+	}
+	for _, number := range w.unknowns {
+		if w.at[number] != 0 {
+			w.seen[seenUnknownKept]++
+		} else {
+			w.seen[seenUnknownLost]++
+		}
+	}
+	if !w.model.lottery.Drawn() || w.model.lottery.Unserved() != 0 {
+		w.failf("the draw has not taken place")
+	}
+}
+
+// checkScan reads the log as an export does.
+func (w *world) checkScan(s *simServer, entries []replica.Entry) {
+	m := newSimMachine()
+	tail, err := replica.Scan(s.store, uint64(len(entries)), m.visit)
+	if err != nil || tail.Seq != w.model.seq || m.digest() != w.model.digest() {
+		w.failf("a scan of server %d finds %+v, %v", s.id, tail, err)
+	}
+}
