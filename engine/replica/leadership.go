@@ -56,22 +56,12 @@ const (
 	done          // and nobody has polled it yet
 )
 
-type kind uint8
-
-const (
-	group kind = iota
-	seal
-	read
-)
-
 type operation struct {
 	stage stage
-	kind  kind
+	read  bool
 	place uint64 // index of the entry, or the number of the read barrier
-	// index is set when a seal is committed, or a barrier is passed. It is of an entry: this server
-	// still has to know durably that it is committed, or to have it.
-	index uint64
-	err   error // once done
+	need  uint64 // of a read barrier that was passed: index that has to be committed here; 0: not passed
+	err   error  // once done
 }
 
 // Term numbers the leadership. No other one, of any server, has the same; a later one has a higher
@@ -94,13 +84,16 @@ func (l *Leadership) BeginCommit(runs [][]byte) error {
 		l.pending = operation{stage: done}
 		return nil
 	}
-	l.begin(group)
+	l.begin(false)
 	return nil
 }
 
-// BeginSeal begins to seal what is committed: from then on, this server and, as soon as they know
-// the seal to be committed, the others refuse to start if their stores lack any of it. Where no
-// record is committed there is nothing to seal.
+// BeginSeal begins to seal what is committed. Once it is done, this server refuses to start if its
+// store lacks any of it, and so does every other one as soon as it knows of the seal. Where no record
+// is committed, there is nothing to seal.
+//
+// A seal is an empty entry that isn't the first of its term. A leader that saves it saves with it
+// that all before is committed. A follower may learn that later, and saves it then.
 func (l *Leadership) BeginSeal() error {
 	if err := l.free(); err != nil {
 		return err
@@ -110,7 +103,7 @@ func (l *Leadership) BeginSeal() error {
 		l.pending = operation{stage: done}
 		return nil
 	}
-	l.begin(seal)
+	l.begin(false)
 	return nil
 }
 
@@ -120,7 +113,7 @@ func (l *Leadership) BeginRead() error {
 	if err := l.free(); err != nil {
 		return err
 	}
-	l.begin(read)
+	l.begin(true)
 	return nil
 }
 
@@ -164,8 +157,8 @@ func (l *Leadership) free() error {
 	return nil
 }
 
-func (l *Leadership) begin(k kind) {
-	l.pending = operation{stage: waiting, kind: k}
+func (l *Leadership) begin(read bool) {
+	l.pending = operation{stage: waiting, read: read}
 	l.ask()
 }
 
@@ -174,7 +167,7 @@ func (l *Leadership) begin(k kind) {
 func (l *Leadership) ask() {
 	p, r := &l.pending, l.replica
 	var err error
-	if p.kind == read {
+	if p.read {
 		r.reads++
 		p.place = r.reads
 		err = r.node.Read(p.place)
@@ -191,33 +184,26 @@ func (l *Leadership) ask() {
 
 // committed takes an entry that is committed and on this server's disk.
 func (l *Leadership) committed(e Entry) {
-	p := &l.pending
-	switch {
-	case p.stage != asked || p.kind == read || p.place != e.Index:
-	case e.Term != l.term:
-		p.stage, p.err = done, commit.ErrNotLeader
-	case p.kind == seal:
-		p.index = e.Index
-	default:
+	if p := &l.pending; p.stage == asked && !p.read && p.place == e.Index {
 		p.stage = done
+		if e.Term != l.term { // the node says first that it leads no more; so this is a second lock
+			p.err = commit.ErrNotLeader
+		}
 	}
+	l.settle()
 }
 
 // passed takes a read barrier that was passed.
 func (l *Leadership) passed(b Read) {
-	if p := &l.pending; p.stage == asked && p.kind == read && p.place == b.Number {
-		p.index = b.Index
+	if p := &l.pending; p.stage == asked && p.read && p.place == b.Number {
+		p.need = b.Index
 	}
+	l.settle()
 }
 
-// settle ends an operation that has waited for this server's disk.
+// settle ends a read whose barrier was passed, once all that it needs is committed here.
 func (l *Leadership) settle() {
-	p := &l.pending
-	if p.stage != asked || p.index == 0 {
-		return
-	}
-	if p.kind == seal && l.replica.node.known >= p.index ||
-		p.kind == read && l.replica.committed.Load() >= p.index {
+	if p := &l.pending; p.stage == asked && p.read && p.need != 0 && l.replica.committed.Load() >= p.need {
 		p.stage = done
 	}
 }

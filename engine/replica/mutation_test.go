@@ -53,18 +53,9 @@ var mutations = []mutation{
 		changes: []change{{
 			file: "leadership.go",
 			old:  "\t\tp.stage = asked\n",
-			new:  "\t\tp.stage = asked\n\t\tif p.kind == group {\n\t\t\tp.stage = done\n\t\t}\n",
+			new:  "\t\tp.stage = asked\n\t\tif !p.read {\n\t\t\tp.stage = done\n\t\t}\n",
 		}},
 		seeds: 500,
-	},
-	{
-		name: "a group counts as committed because there is an entry at its index",
-		changes: []change{{
-			file: "leadership.go",
-			old:  "case e.Term != l.term:",
-			new:  "case e.Term == 0:",
-		}},
-		seeds: 20000,
 	},
 	{
 		name: "a follower answers before it has saved",
@@ -106,7 +97,7 @@ var mutations = []mutation{
 		name: "a read is answered without asking a quorum",
 		changes: []change{{
 			file: "leadership.go",
-			old:  "\tl.begin(read)\n",
+			old:  "\tl.begin(true)\n",
 			new:  "\tl.pending = operation{stage: done}\n",
 		}},
 		seeds: 5000,
@@ -155,10 +146,10 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
-		name: "a seal is done before it is saved",
+		name: "a seal waits for the next save",
 		changes: []change{{
-			file: "leadership.go",
-			old:  "\tcase p.kind == seal:\n\t\tp.index = e.Index\n",
+			file: "node.go",
+			old:  " ||\n\t\tn.seal > n.state.Commit",
 			new:  "",
 		}},
 		seeds: 500,
@@ -176,7 +167,7 @@ var mutations = []mutation{
 		changes: []change{{
 			file: "leadership.go",
 			old:  "if l.pending.stage == waiting && !l.lost {",
-			new:  "if (l.pending.stage == waiting || l.pending.stage == asked && l.pending.kind == group) && !l.lost {",
+			new:  "if (l.pending.stage == waiting || l.pending.stage == asked && !l.pending.read) && !l.lost {",
 		}},
 		seeds: 500,
 	},

@@ -90,7 +90,6 @@ type Node struct {
 	next     save              // what comes after it
 	state    State             // that the store has once it is idle
 	saved    uint64            // index of the last entry that is saved and in the log
-	known    uint64            // index up to which the store knows the log to be committed
 	seal     uint64            // index of an entry that the store has to know as committed
 }
 
@@ -116,7 +115,7 @@ func New(c Config, s Store) (n *Node, err error) {
 		storage: &storage{
 			store: s, conf: &raftpb.ConfState{Voters: c.Voters, Learners: c.Learners}, bytesMax: c.RecentBytesMax,
 		},
-		last: last, state: state, saved: last, known: state.Commit,
+		last: last, state: state, saved: last,
 	}
 	n.next.state = state
 	err = n.guard(func() (err error) {
@@ -284,7 +283,6 @@ func (n *Node) Saved() error {
 		}
 		s := n.saving
 		n.saving = nil
-		n.known = s.state.Commit
 		n.storage.keep(s.entries)
 		if len(s.entries) > 0 {
 			n.saved = s.entries[len(s.entries)-1].Index
@@ -389,7 +387,7 @@ func (n *Node) takeCommitted(m *raftpb.Message, r *Ready) {
 }
 
 // mustSave reports whether the next save can't wait. To know what is committed can: the others know
-// it, too. But a seal can't.
+// it, too. But an empty entry can't: it is a seal, or the beginning of a term.
 func (n *Node) mustSave() bool {
 	return len(n.next.entries) > 0 || n.next.state.Term != n.state.Term || n.next.state.Vote != n.state.Vote ||
 		n.seal > n.state.Commit

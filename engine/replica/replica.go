@@ -127,7 +127,6 @@ func (r *Replica) advance(ready Ready) error {
 		for _, read := range ready.Reads {
 			l.passed(read)
 		}
-		l.settle()
 		if r.status.Role == Leading && r.status.Term == l.term {
 			return nil
 		}

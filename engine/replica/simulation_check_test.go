@@ -20,9 +20,8 @@ type checks struct {
 	acked    []int        // groups that were acknowledged, in order
 	isAcked  map[int]bool // the same
 	unknowns []int        // groups of unknown outcome
-	reported bool         // the draw has taken place
+	ended    bool         // the draw has taken place, and is sealed
 
-	sealed       map[uint64]uint64    // server: index up to which it has sealed the log
 	leaderOf     map[uint64]uint64    // term: server
 	checkedUp    map[uint64]uint64    // server: index up to which its log was compared
 	sessionTerms map[uint64][2]uint64 // term: its first session number and its last
@@ -34,7 +33,7 @@ func newChecks() checks {
 	model := newSimMachine()
 	return checks{
 		model: model, digests: []digest{model.digest()}, at: map[int]uint64{}, isAcked: map[int]bool{},
-		sealed: map[uint64]uint64{}, leaderOf: map[uint64]uint64{}, checkedUp: map[uint64]uint64{},
+		leaderOf: map[uint64]uint64{}, checkedUp: map[uint64]uint64{},
 		sessionTerms: map[uint64][2]uint64{},
 	}
 }
@@ -53,7 +52,8 @@ func (w *world) checkStatus(s *simServer) {
 	w.leaderOf[s.status.Term] = s.id
 }
 
-// checkBegun is called when a leadership begins: it knows all that was ever acknowledged.
+// checkBegun is called when a leadership begins: it knows all that earlier ones have acknowledged.
+// There may be a later one already, of which it hasn't heard.
 func (w *world) checkBegun(s *simServer) {
 	term := s.leadership.Term()
 	w.seen[seenBegun]++
@@ -67,7 +67,7 @@ func (w *world) checkBegun(s *simServer) {
 		w.failf("server %d: a leadership of term %d begins, and there was one", s.id, term)
 	}
 	for _, number := range w.acked {
-		if !s.machine.numbers[number] {
+		if w.log[w.at[number]-1].Term < term && !s.machine.numbers[number] {
 			w.failf("server %d begins to lead without group %d, which was acknowledged", s.id, number)
 		}
 	}
@@ -222,6 +222,7 @@ func (w *world) checkDone(s *simServer, op *simOperation) {
 			return
 		}
 		w.seen[seenSealed]++
+		w.ended = s.machine.lottery.Drawn()
 		if state, _ := s.disk.Durable(); state.Commit < op.applied {
 			w.failf("server %d has sealed entry %d, and its disk knows %+v", s.id, op.applied, state)
 		}
@@ -259,7 +260,10 @@ func (w *world) rebuilt(s *simServer) {
 // checkEnd is called when all is done.
 func (w *world) checkEnd() {
 	for _, s := range w.servers {
-		_, entries := s.disk.Durable()
+		state, entries := s.disk.Durable()
+		if last := w.log[len(w.log)-1]; len(last.Data) > 0 || state.Commit != last.Index {
+			w.failf("server %d ends with %+v, want a seal at %d", s.id, state, last.Index)
+		}
 		if len(entries) != len(w.log) {
 			w.failf("server %d ends with %d entries of %d", s.id, len(entries), len(w.log))
 		}
@@ -294,7 +298,7 @@ func (w *world) checkEnd() {
 func (w *world) checkScan(s *simServer, entries []replica.Entry) {
 	m := newSimMachine()
 	tail, err := replica.Scan(s.store, uint64(len(entries)), m.visit)
-	if err != nil || tail.Seq != w.model.seq || m.digest() != w.model.digest() {
+	if err != nil || !tail.Sealed || tail.Seq != w.model.seq || m.digest() != w.model.digest() {
 		w.failf("a scan of server %d finds %+v, %v", s.id, tail, err)
 	}
 }

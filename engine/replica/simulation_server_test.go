@@ -30,7 +30,8 @@ type simServer struct {
 	saveDue     int // step at which the save is synced; 0: nothing is being saved
 	status      replica.Status
 	machine     *simMachine
-	machines    int // how many state machines this life has had
+	more        bool // it has more to do
+	machines    int  // how many state machines this life has had
 
 	leadership *replica.Leadership // nil: it doesn't lead
 	sessions   uint64              // that this leadership has numbered
@@ -82,6 +83,7 @@ func (s *simServer) start() {
 	w := s.w
 	s.store = s.disk.Open()
 	s.startedAt, s.saveDue, s.status, s.machines = w.step, 0, replica.Status{}, 0
+	s.more = false
 	r, err := replica.Open(s.config(), watchedStore{s.store, s}, func() func(ledger.Record) error {
 		if s.machines++; s.machines > 1 {
 			w.rebuilt(s)
@@ -168,6 +170,10 @@ func (s *simServer) transfer(to uint64) {
 
 // save completes a save that is due.
 func (s *simServer) save() {
+	if s.replica != nil && !s.paused() && s.more {
+		s.work()
+		return
+	}
 	if s.replica == nil || s.paused() || s.saveDue == 0 || s.w.step < s.saveDue {
 		return
 	}
@@ -192,7 +198,7 @@ func (s *simServer) check(err error) {
 // work does what the replica wants done.
 func (s *simServer) work() {
 	w := s.w
-	for more := true; more; {
+	for again := true; again; {
 		work, err := s.replica.Work()
 		s.check(err)
 		if work.Save != nil {
@@ -223,7 +229,8 @@ func (s *simServer) work() {
 		}
 		s.poll()
 		w.checkBounds(s)
-		more = work.More
+		s.more = work.More
+		again = s.more && w.chance(50) // the rest can wait
 	}
 }
 
@@ -255,14 +262,16 @@ func (s *simServer) act() {
 		op.kind = simRead
 		w.askedToRead(s)
 		err = s.leadership.BeginRead()
-	case n < 33:
+	case n < 33, s.machine.lottery.Drawn():
+		if w.ended {
+			return
+		}
 		op.kind = simSeal
 		err = s.leadership.BeginSeal()
 	default:
 		var group []byte
 		if w.step > w.chaosUntil+simLastMax {
 			if group = s.machine.lastGroup(); len(group) == 0 {
-				w.reported = true
 				return
 			}
 		} else {
@@ -314,7 +323,7 @@ func (s *simServer) finish(err error) {
 
 // settled reports whether the server has nothing left to do.
 func (s *simServer) settled() bool {
-	if s.replica == nil || s.saveDue != 0 || s.op != nil {
+	if s.replica == nil || s.saveDue != 0 || s.op != nil || s.more {
 		return false
 	}
 	last, err := s.store.LastIndex()

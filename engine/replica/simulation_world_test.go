@@ -204,7 +204,7 @@ func (w *world) server(id uint64) *simServer { return w.servers[id-1] }
 
 // done reports whether all servers have the same log and state, some time after the last fault.
 func (w *world) done() bool {
-	if w.step < w.chaosUntil+simLastMax || !w.reported {
+	if w.step < w.chaosUntil+simLastMax || !w.ended {
 		return false
 	}
 	for _, s := range w.servers {
