@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 
 	"loteria/engine/commit"
 	"loteria/engine/ledger"
@@ -37,12 +38,12 @@ const scanBytes = 1 << 20
 //     or not, and nobody knows. It must not be proposed again, here or anywhere else: who sent it has
 //     to ask a later leader what the log holds.
 //
-// The owner of the Replica calls all methods but Scan.
+// The owner of the Replica calls all methods but Term, Scan and Close, which any goroutine may call.
 type Leadership struct {
 	replica *Replica
 	term    uint64
 	lost    bool
-	closed  bool
+	closed  atomic.Bool
 	pending operation
 	group   []byte // of a commit; reused
 }
@@ -135,19 +136,23 @@ func (l *Leadership) Poll() (ended bool, err error) {
 	return true, err
 }
 
-// Scan is as commit.Log has it. Any goroutine may call it.
+// Scan is as commit.Log has it. Any goroutine may call it, also after the leadership has ended: then
+// it sees what is committed now.
 func (l *Leadership) Scan(visit func(ledger.Record) error) (ledger.Tail, error) {
+	if l.closed.Load() {
+		return ledger.Tail{}, errClosed
+	}
 	return Scan(l.replica.store, l.replica.Committed(), visit)
 }
 
 // Close ends the use of the leadership, but not the leadership: the server leads until another one
 // takes over.
-func (l *Leadership) Close() { l.closed = true }
+func (l *Leadership) Close() { l.closed.Store(true) }
 
 // free returns an error unless an operation may begin.
 func (l *Leadership) free() error {
 	switch {
-	case l.closed:
+	case l.closed.Load():
 		return errClosed
 	case l.lost:
 		return commit.ErrNotLeader

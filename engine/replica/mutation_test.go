@@ -115,14 +115,13 @@ var mutations = []mutation{
 		name: "a start cuts off what was promised",
 		changes: []change{{
 			file: "replicatest/memory.go",
-			old:  "\tm.sync()\n\tm.opened++\n\tm.failIn = 0\n",
+			old:  "\tm.sync()\n\tm.opened++\n",
 			new: `	m.sync()
 	if n := len(m.durable.entries); uint64(n) > m.durable.state.Commit {
 		m.durable.entries = m.durable.entries[:n-1]
 		m.written = content{m.durable.state, slices.Clone(m.durable.entries)}
 	}
 	m.opened++
-	m.failIn = 0
 `,
 		}},
 		seeds: 5000,
@@ -131,8 +130,8 @@ var mutations = []mutation{
 		name: "a start forgets a vote",
 		changes: []change{{
 			file: "replicatest/memory.go",
-			old:  "\tm.sync()\n\tm.opened++\n\tm.failIn = 0\n",
-			new:  "\tm.sync()\n\tm.opened++\n\tm.failIn = 0\n\tm.durable.state.Vote = 0\n\tm.written.state.Vote = 0\n",
+			old:  "\tm.sync()\n\tm.opened++\n",
+			new:  "\tm.sync()\n\tm.opened++\n\tm.durable.state.Vote = 0\n\tm.written.state.Vote = 0\n",
 		}},
 		seeds: 50000,
 	},

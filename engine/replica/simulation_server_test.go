@@ -26,6 +26,7 @@ type simServer struct {
 	stoppedTill int // its clock stands still before this step
 	quietUntil  int // clients ask nothing of it before this step
 	handsOver   int // ticks until it gives up to hand over
+	slow        int // how long a save takes at most
 	slowUntil   int // its saves take long before this step
 	saveDue     int // step at which the save is synced; 0: nothing is being saved
 	status      replica.Status
@@ -56,7 +57,11 @@ const (
 )
 
 func newSimServer(w *world, id, seed uint64) *simServer {
-	return &simServer{w: w, id: id, clock: 60 + w.rng.IntN(41), disk: replicatest.NewMemory(seed*16 + id)}
+	slow := w.slow
+	if w.chance(15) {
+		slow *= 10
+	}
+	return &simServer{w: w, id: id, slow: slow, clock: 60 + w.rng.IntN(41), disk: replicatest.NewMemory(seed*16 + id)}
 }
 
 func (s *simServer) String() string {
@@ -71,11 +76,15 @@ func (s *simServer) paused() bool { return s.w.step < s.pausedUntil && s.w.chaos
 
 // config makes every limit so small that the simulation meets it.
 func (s *simServer) config() replica.Config {
+	applyBytesMax := 600
+	if s.w.lazy {
+		applyBytesMax = 1
+	}
 	return replica.Config{
 		ID: s.id, Voters: s.w.voters, Learners: s.w.learners,
 		ElectionTicks: 8, HeartbeatTicks: 1,
 		MessageBytesMax: 500, InflightMax: 4, InflightBytesMax: 1000,
-		UncommittedBytesMax: 600, UnsavedBytesMax: 900, RecentBytesMax: 700, ApplyBytesMax: 600,
+		UncommittedBytesMax: 600, UnsavedBytesMax: 900, RecentBytesMax: 700, ApplyBytesMax: applyBytesMax,
 	}
 }
 
@@ -230,7 +239,7 @@ func (s *simServer) work() {
 		s.poll()
 		w.checkBounds(s)
 		s.more = work.More
-		again = s.more && w.chance(50) // the rest can wait
+		again = s.more && !w.lazy
 	}
 }
 
@@ -241,7 +250,7 @@ func (s *simServer) beginSave(save *replica.Save) {
 	}
 	w.tracef("server %d saves %+v, %d entries", s.id, save.State, len(save.Entries))
 	s.check(s.store.Write(save.State, save.Entries))
-	s.saveDue = w.step + 1 + w.rng.IntN(w.slow)
+	s.saveDue = w.step + 1 + w.rng.IntN(s.slow)
 	if w.step < s.slowUntil && w.chaos() {
 		s.saveDue = w.step + w.rng.IntN(2000)
 	}

@@ -21,10 +21,11 @@ type world struct {
 	trace func(format string, args ...any) // nil: no trace is wanted
 	seen  *tally
 
-	flaky      int // how much breaks, in a thousandth of the steps
-	lossy      int // how many messages are lost, in percent
-	busy       int // how often a client asks for something, in percent
-	slow       int // how long a save takes at most, in steps
+	flaky      int  // how much breaks, in a thousandth of the steps
+	lossy      int  // how many messages are lost, in percent
+	busy       int  // how often a client asks for something, in percent
+	slow       int  // how long a save takes at most, in steps; but see simServer.slow
+	lazy       bool // servers do no more at a time than they have to
 	step       int
 	chaosUntil int // from this step on nothing breaks
 
@@ -174,6 +175,7 @@ func (w *world) chaos() bool { return w.step < w.chaosUntil }
 
 func (w *world) setUp(seed uint64) {
 	w.flaky, w.lossy, w.slow = w.rng.IntN(8), w.rng.IntN(12), 1+w.rng.IntN(60)
+	w.lazy = w.chance(50)
 	w.busy = 3 + w.rng.IntN(60)
 	w.chaosUntil = w.rng.IntN(simChaosMax)
 	voters := 3

@@ -26,6 +26,7 @@ type Memory struct {
 	written content  // what a reader sees: durable, and the writes that are not synced
 	writes  []change // not synced yet, in order
 	opened  int      // how often
+	failed  bool     // a sync has failed: reads go on, and nothing else
 	failIn  int      // how many saves there are to the one that fails; 0: none fails
 	torn    int      // how many crashes and failures have left a part of a save
 }
@@ -60,7 +61,7 @@ func (m *Memory) Open() *Store {
 	defer m.mu.Unlock()
 	m.sync()
 	m.opened++
-	m.failIn = 0
+	m.failed = false
 	return &Store{m: m, opening: m.opened}
 }
 
@@ -71,6 +72,7 @@ func (m *Memory) Crash() {
 	defer m.mu.Unlock()
 	m.opened++
 	m.tear()
+	m.written = content{m.durable.state, slices.Clone(m.durable.entries)}
 }
 
 // Kill ends the process: what is written stays. Nothing works until the next Open.
@@ -81,11 +83,18 @@ func (m *Memory) Kill() {
 }
 
 // Fail arranges that the n-th sync from now on fails with [ErrInjected], from 1, and leaves what a
-// crash might.
+// crash might; 0 arranges none. Afterwards one can still read what was written, but write nothing more.
 func (m *Memory) Fail(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failIn = n
+}
+
+// Failed reports whether a sync has failed since the last Open.
+func (m *Memory) Failed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failed
 }
 
 // Torn is how many crashes and failures have left a part of what a save had to change.
@@ -103,6 +112,9 @@ func (m *Memory) Durable() (replica.State, []replica.Entry) {
 }
 
 func (m *Memory) sync() {
+	if m.failed {
+		m.written = content{m.durable.state, slices.Clone(m.durable.entries)}
+	}
 	for _, c := range m.writes {
 		m.durable.apply(c, len(c.entries))
 	}
@@ -126,7 +138,6 @@ func (m *Memory) tear() {
 		break
 	}
 	m.writes = nil
-	m.written = content{m.durable.state, slices.Clone(m.durable.entries)}
 }
 
 // Store is a [Memory] as one who has opened it has it: a replica.Store. Save is Write and Sync; a
@@ -149,6 +160,9 @@ func (s *Store) with(f func(m *Memory) error) error {
 // Write writes the change that Save makes. It panics where [replica.Store] doesn't allow one.
 func (s *Store) Write(state replica.State, entries []replica.Entry) error {
 	return s.with(func(m *Memory) error {
+		if m.failed {
+			return errDead
+		}
 		known := uint64(len(m.written.entries))
 		if len(entries) > 0 {
 			first, last := entries[0].Index, known
@@ -176,9 +190,12 @@ func (s *Store) Write(state replica.State, entries []replica.Entry) error {
 // Sync makes durable what was written.
 func (s *Store) Sync() error {
 	return s.with(func(m *Memory) error {
+		if m.failed {
+			return errDead
+		}
 		if m.failIn > 0 {
 			if m.failIn--; m.failIn == 0 {
-				m.opened++
+				m.failed = true
 				m.tear()
 				return ErrInjected
 			}
