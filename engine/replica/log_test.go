@@ -24,6 +24,8 @@ type cluster struct {
 	servers [3]*clusterServer
 	network []*raftpb.Message
 	holder  *clusterLog // nil while nobody has the log open
+
+	applyBytesMax int
 }
 
 type clusterServer struct {
@@ -33,11 +35,13 @@ type clusterServer struct {
 	saving     bool
 	more       bool
 	leadership *replica.Leadership // nil: it doesn't lead
+	status     replica.Status
+	seq        uint64 // of the last record that its state machine has
 }
 
 func newCluster(t *testing.T, seed uint64) *cluster {
 	cryptotest.SetGlobalRandom(t, seed)
-	c := &cluster{}
+	c := &cluster{applyBytesMax: 1 << 20}
 	for i := range c.servers {
 		c.servers[i] = &clusterServer{disk: replicatest.NewMemory(seed*16 + uint64(i))}
 	}
@@ -114,6 +118,7 @@ func (c *cluster) step(id uint64, s *clusterServer) bool {
 	if w.Begun != nil {
 		s.leadership = w.Begun
 	}
+	s.status = w.Status
 	if w.Status.Role != replica.Leading {
 		s.leadership = nil
 	}
@@ -133,7 +138,7 @@ func (c *cluster) Open(visit func(ledger.Record) error) (ledgertest.Log, error) 
 	}
 	for i, s := range c.servers {
 		if s.replica == nil {
-			if err := s.start(uint64(i + 1)); err != nil {
+			if err := s.start(uint64(i+1), c.applyBytesMax); err != nil {
 				return nil, err
 			}
 		}
@@ -159,11 +164,17 @@ func (c *cluster) leader() *clusterServer {
 	return nil
 }
 
-func (s *clusterServer) start(id uint64) (err error) {
+func (s *clusterServer) start(id uint64, applyBytesMax int) (err error) {
 	s.store = s.disk.Open()
 	s.replica, err = replica.Open(
-		replica.Config{ID: id, Voters: []uint64{1, 2, 3}, RecentBytesMax: 4 << 10},
-		s.store, func() func(ledger.Record) error { return func(ledger.Record) error { return nil } })
+		replica.Config{ID: id, Voters: []uint64{1, 2, 3}, RecentBytesMax: 4 << 10, ApplyBytesMax: applyBytesMax},
+		s.store, func() func(ledger.Record) error {
+			s.seq = 0
+			return func(r ledger.Record) error {
+				s.seq = r.Seq
+				return nil
+			}
+		})
 	return err
 }
 
@@ -293,4 +304,46 @@ func TestLeadershipIsALog(t *testing.T) {
 // A log whose servers crash and whose disks fail loses nothing that it has acknowledged.
 func TestLeadershipIsALogThatBreaks(t *testing.T) {
 	ledgertest.Check(t, func(seed uint64) ledgertest.Store { return newCluster(t, seed) })
+}
+
+// A leader that is deposed and elected again at once has to rebuild its state machine first. It
+// serves nothing until that has all that is committed.
+func TestLeaderAgainRebuildsFirst(t *testing.T) {
+	const groups = 300
+	c := newCluster(t, 1)
+	c.applyBytesMax = 1
+	opened, err := c.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := opened.(*clusterLog)
+	for i := range groups {
+		if err := l.Commit([][]byte{ledgertest.Run(ledgertest.Bets(100, i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := l.server
+	id := first.replica.ID()
+	other := c.servers[id%3]
+	if err := first.replica.Transfer(other.replica.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.run(func() bool { return other.leadership != nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.replica.Transfer(id); err != nil {
+		t.Fatal(err)
+	}
+	rebuilding := false
+	err = c.run(func() bool {
+		_, seq := first.replica.Applied()
+		rebuilding = rebuilding || first.status.Role == replica.Elected && seq < groups
+		return first.leadership != nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !rebuilding || first.seq != groups {
+		t.Fatalf("the leader has %d of %d records; rebuilding while it was elected: %v", first.seq, groups, rebuilding)
+	}
 }

@@ -63,6 +63,9 @@ func Open(c Config, s Store, fresh func() func(ledger.Record) error) (*Replica, 
 	return &Replica{node: n, store: s, fresh: fresh, visit: fresh()}, nil
 }
 
+// ID is this server's.
+func (r *Replica) ID() uint64 { return r.node.cfg.ID }
+
 // Tick is [Node.Tick].
 func (r *Replica) Tick() error { return r.node.Tick() }
 
