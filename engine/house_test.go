@@ -30,7 +30,7 @@ var house = []string{
 	"loteria/cmd/loteria",
 }
 
-// Imports point inward.
+// Imports point inward. Only engine puts servers together, so nobody else imports engine/replica.
 func TestImportsPointInward(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "loteria/...").Output()
 	if err != nil {
@@ -49,6 +49,9 @@ func TestImportsPointInward(t *testing.T) {
 				t.Errorf("%s imports %s, which is not further inside", words[0], imported)
 			}
 			if imported == "loteria/engine" && words[0] != "loteria/cmd/loteria" || strings.HasPrefix(words[0], "loteria/engine") && strings.HasPrefix(imported, "loteria/agency") {
+				t.Errorf("%s imports %s", words[0], imported)
+			}
+			if imported == "loteria/engine/replica" && words[0] != "loteria/engine" && words[0] != "loteria/engine/replica/replicatest" {
 				t.Errorf("%s imports %s", words[0], imported)
 			}
 		}

@@ -33,7 +33,6 @@ type clusterServer struct {
 	store      *replicatest.Store
 	replica    *replica.Replica // nil while it is down
 	saving     bool
-	more       bool
 	leadership *replica.Leadership // nil: it doesn't lead
 	status     replica.Status
 	seq        uint64 // of the last record that its state machine has

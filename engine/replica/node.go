@@ -16,13 +16,13 @@ import (
 type Role uint8
 
 const (
-	// Following: the node doesn't lead. It follows a leader, waits for one, or asks for votes.
+	// Following says that the node doesn't lead. It follows a leader, waits for one, or asks for votes.
 	Following Role = iota
-	// Elected: the node has won its term. It serves nothing yet, because it may not know of all that
-	// is committed.
+	// Elected says that the node has won its term. It serves nothing yet, because it may not know of
+	// all that is committed.
 	Elected
-	// Leading: the entry that the node began its term with is committed and handed out, and so is
-	// all that was committed under earlier leaders.
+	// Leading says that the entry that the node began its term with is committed and handed out, and
+	// so is all that was committed under earlier leaders.
 	Leading
 )
 

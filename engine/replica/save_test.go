@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -14,14 +15,13 @@ func TestSaveReplaces(t *testing.T) {
 	index := func(e Entry) [2]uint64 { return [2]uint64{e.Index, e.Term} }
 	for range 2000 {
 		var (
-			s     save
-			log   [][2]uint64 // what a store would have
-			first = uint64(1) // index of the lowest entry that was replaced or added
+			s   save
+			log [][2]uint64 // what a store would have
 		)
 		for range rng.IntN(10) {
 			log = append(log, [2]uint64{uint64(len(log)) + 1, 1})
 		}
-		first = uint64(len(log)) + 1
+		first := uint64(len(log)) + 1 // index of the lowest entry that was replaced or added
 		for term := uint64(2); term < 10; term++ {
 			var entries []Entry
 			from := 1 + rng.IntN(len(log)+1)
@@ -77,4 +77,33 @@ func TestPromisesDontPileUp(t *testing.T) {
 	if acknowledgements != 2*terms || len(s.promises) != acknowledgements+10 {
 		t.Errorf("%d messages wait, %d of them are acknowledgements to others", len(s.promises), acknowledgements)
 	}
+}
+
+// What raft panics with through its logger, because its log can't be true, is an error, and final.
+// Any other panic is a mistake of the program, and goes on.
+func TestRaftsPanicsAreErrors(t *testing.T) {
+	for name, f := range map[string]func(){
+		"Panic":  func() { logger{}.Panic("tocommit is out of range") },
+		"Panicf": func() { logger{}.Panicf("tocommit(%d) is out of range", 7) },
+		"Fatal":  func() { logger{}.Fatal("tocommit is out of range") },
+		"Fatalf": func() { logger{}.Fatalf("tocommit(%d) is out of range", 7) },
+	} {
+		n := &Node{}
+		err := n.guard(func() error {
+			f()
+			return nil
+		})
+		if !errors.Is(err, ErrDiverged) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if again := n.guard(func() error { return nil }); !errors.Is(again, ErrDiverged) {
+			t.Errorf("after %s: %v", name, again)
+		}
+	}
+	defer func() {
+		if p := recover(); p != "a mistake" {
+			t.Errorf("recovered %v", p)
+		}
+	}()
+	_ = (&Node{}).guard(func() error { panic("a mistake") })
 }

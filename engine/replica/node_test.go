@@ -1,0 +1,291 @@
+package replica_test
+
+import (
+	"errors"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"loteria/engine/commit"
+	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
+	"loteria/engine/replica"
+	"loteria/engine/replica/replicatest"
+)
+
+func TestConfigIsChecked(t *testing.T) {
+	three := []uint64{1, 2, 3}
+	for name, c := range map[string]replica.Config{
+		"no voters":            {ID: 1, Learners: []uint64{1}},
+		"id 0":                 {ID: 1, Voters: []uint64{0, 1, 2}},
+		"an id twice":          {ID: 1, Voters: []uint64{1, 2, 2}},
+		"a voter that learns":  {ID: 1, Voters: three, Learners: []uint64{3}},
+		"not a member":         {ID: 4, Voters: three},
+		"slow heartbeats":      {ID: 1, Voters: three, ElectionTicks: 3, HeartbeatTicks: 3},
+		"a negative limit":     {ID: 1, Voters: three, UnsavedBytesMax: -1},
+		"inflight too small":   {ID: 1, Voters: three, MessageBytesMax: 100, InflightBytesMax: 99},
+		"a negative heartbeat": {ID: 1, Voters: three, HeartbeatTicks: -1},
+	} {
+		if _, err := replica.New(c, replicatest.NewMemory(1).Open()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := replica.New(replica.Config{ID: 3, Voters: three}, replicatest.NewMemory(1).Open()); err != nil {
+		t.Error(err)
+	}
+}
+
+func newNode(t *testing.T, s replica.Store, c replica.Config) *replica.Node {
+	t.Helper()
+	c.ID = 1
+	if c.Voters == nil {
+		c.Voters = []uint64{1, 2, 3}
+	}
+	n, err := replica.New(c, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// message makes one from server 2 to server 1.
+func message(kind raftpb.MessageType, term uint64) *raftpb.Message {
+	return &raftpb.Message{Type: kind.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: &term}
+}
+
+func appendMessage(term, index uint64, entries ...*raftpb.Entry) *raftpb.Message {
+	m := message(raftpb.MsgApp, term)
+	m.Index, m.LogTerm, m.Entries, m.Commit = &index, new(min(index, 1)), entries, new(uint64(0))
+	return m
+}
+
+func raftEntry(index uint64, data []byte) *raftpb.Entry {
+	return &raftpb.Entry{Index: &index, Term: new(uint64(1)), Data: data}
+}
+
+// A server takes only what another one of the cluster sends to it.
+func TestReceiveRefuses(t *testing.T) {
+	n := newNode(t, replicatest.NewMemory(1).Open(), replica.Config{})
+	for kind := range raftpb.MessageType_name {
+		m := message(raftpb.MessageType(kind), 1)
+		switch m.GetType() {
+		case raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
+			raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow:
+			if err := n.Receive(m); err != nil {
+				t.Errorf("%v: %v", m.GetType(), err)
+			}
+		default:
+			if err := n.Receive(m); !errors.Is(err, replica.ErrMessage) {
+				t.Errorf("%v: %v", m.GetType(), err)
+			}
+		}
+	}
+	for name, ids := range map[string][2]uint64{"a stranger": {4, 1}, "itself": {1, 1}, "for another one": {2, 3}} {
+		m := message(raftpb.MsgHeartbeat, 1)
+		m.From, m.To = &ids[0], &ids[1]
+		if err := n.Receive(m); !errors.Is(err, replica.ErrMessage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A follower answers an append once it is saved. Meanwhile it answers heartbeats.
+func TestFollowerPromisesWhatIsSaved(t *testing.T) {
+	s := replicatest.NewMemory(1).Open()
+	n := newNode(t, s, replica.Config{})
+	receive := func(m *raftpb.Message) replica.Ready {
+		t.Helper()
+		if err := n.Receive(m); err != nil {
+			t.Fatal(err)
+		}
+		return ready(t, n)
+	}
+	r := receive(appendMessage(1, 0, raftEntry(1, nil)))
+	if r.Save == nil || len(r.Save.Entries) != 1 || r.Save.State.Term != 1 || len(r.Messages) != 0 {
+		t.Fatalf("after an append: %+v", r)
+	}
+	r = receive(message(raftpb.MsgHeartbeat, 1))
+	if r.Save != nil || len(r.Messages) != 1 || r.Messages[0].GetType() != raftpb.MsgHeartbeatResp {
+		t.Fatalf("after a heartbeat beside the save: %+v", r)
+	}
+	saved(t, n, s, replica.Save{State: replica.State{Term: 1}, Entries: []replica.Entry{{Index: 1, Term: 1}}})
+	r = ready(t, n)
+	if len(r.Messages) != 1 || r.Messages[0].GetType() != raftpb.MsgAppResp || r.Messages[0].GetIndex() != 1 {
+		t.Fatalf("after the save: %+v", r)
+	}
+}
+
+func ready(t *testing.T, n *replica.Node) replica.Ready {
+	t.Helper()
+	r, err := n.Ready()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func saved(t *testing.T, n *replica.Node, s replica.Store, save replica.Save) {
+	t.Helper()
+	if err := s.Save(save.State, save.Entries); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Saved(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// While the disk stalls, a follower keeps so much and no more.
+func TestFollowerIsBounded(t *testing.T) {
+	n := newNode(t, replicatest.NewMemory(1).Open(), replica.Config{UnsavedBytesMax: 1000, MessageBytesMax: 400})
+	data := ledgertest.Run(ledgertest.Bets(368, 1)) // 400 bytes
+	var err error
+	kept := uint64(0)
+	for ; err == nil; kept++ {
+		err = n.Receive(appendMessage(1, kept, raftEntry(kept+1, data)))
+		ready(t, n)
+	}
+	if !errors.Is(err, replica.ErrBusy) || kept-1 != 2 {
+		t.Errorf("after %d messages of 400 bytes: %v", kept-1, err)
+	}
+	for i := 0; ; i++ { // without data
+		if err = n.Receive(appendMessage(1, 2)); err != nil {
+			break
+		}
+		ready(t, n)
+		if i > 2*replica.PromisesMax {
+			t.Fatalf("%d messages were taken", i)
+		}
+	}
+	if !errors.Is(err, replica.ErrBusy) {
+		t.Error(err)
+	}
+	if err := n.Receive(message(raftpb.MsgHeartbeat, 1)); err != nil {
+		t.Errorf("a heartbeat: %v", err)
+	}
+}
+
+// A store that lacks what was promised is refused, at the start or by the leader's next heartbeat.
+func TestLostPromises(t *testing.T) {
+	t.Run("at the start", func(t *testing.T) {
+		s := forgetful{replicatest.NewMemory(1).Open()}
+		if err := s.Save(replica.State{Term: 1}, []replica.Entry{{Index: 1, Term: 1}, {Index: 2, Term: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Save(replica.State{Term: 1, Commit: 2}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := replica.New(replica.Config{ID: 1, Voters: []uint64{1, 2, 3}}, s); !errors.Is(err, replica.ErrLost) {
+			t.Errorf("New returned %v", err)
+		}
+	})
+	t.Run("by a heartbeat", func(t *testing.T) {
+		n := newNode(t, replicatest.NewMemory(1).Open(), replica.Config{})
+		m := message(raftpb.MsgHeartbeat, 1)
+		m.Commit = new(uint64(1))
+		if err := n.Receive(m); !errors.Is(err, replica.ErrLost) {
+			t.Errorf("Receive returned %v", err)
+		}
+		if err := n.Tick(); !errors.Is(err, replica.ErrLost) {
+			t.Errorf("then Tick returned %v", err)
+		}
+		if _, err := n.Ready(); !errors.Is(err, replica.ErrLost) {
+			t.Errorf("then Ready returned %v", err)
+		}
+	})
+}
+
+// forgetful has lost its last entry.
+type forgetful struct{ *replicatest.Store }
+
+func (f forgetful) LastIndex() (uint64, error) {
+	last, err := f.Store.LastIndex()
+	return last - 1, err
+}
+
+// What the store can't read ends the server with the store's error.
+func TestReadErrorIsFinal(t *testing.T) {
+	m := replicatest.NewMemory(1)
+	s := m.Open()
+	if err := s.Save(replica.State{Term: 1}, []replica.Entry{{Index: 1, Term: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(t, broken{s}, replica.Config{Voters: []uint64{1}})
+	var err error
+	for range 100 {
+		if err = n.Tick(); err != nil {
+			break
+		}
+		var r replica.Ready
+		if r, err = n.Ready(); err != nil {
+			break
+		}
+		if r.Save != nil {
+			saved(t, n, s, *r.Save)
+		}
+	}
+	if !errors.Is(err, replicatest.ErrInjected) {
+		t.Errorf("the error is %v", err)
+	}
+	if err := n.Tick(); !errors.Is(err, replicatest.ErrInjected) {
+		t.Errorf("then it is %v", err)
+	}
+}
+
+// broken can't read entries.
+type broken struct{ *replicatest.Store }
+
+func (broken) Entries(uint64, uint64, int) ([]replica.Entry, error) {
+	return nil, replicatest.ErrInjected
+}
+
+// A follower takes neither proposals nor reads, and a draw of one server needs no others.
+func TestOneServer(t *testing.T) {
+	s := replicatest.NewMemory(1).Open()
+	n := newNode(t, s, replica.Config{Voters: []uint64{1}})
+	if _, err := n.Propose([]byte("x")); !errors.Is(err, commit.ErrNotLeader) {
+		t.Errorf("Propose of a follower returned %v", err)
+	}
+	if err := n.Read(1); !errors.Is(err, commit.ErrNotLeader) {
+		t.Errorf("Read of a follower returned %v", err)
+	}
+	var committed []replica.Entry
+	var reads []replica.Read
+	proposed := uint64(0)
+	for i := range 200 {
+		if err := n.Tick(); err != nil {
+			t.Fatal(err)
+		}
+		r := ready(t, n)
+		committed, reads = append(committed, r.Committed...), append(reads, r.Reads...)
+		if r.Save != nil {
+			saved(t, n, s, *r.Save)
+		}
+		if r.Status.Role == replica.Leading && proposed == 0 {
+			group := ledger.AppendRecord(nil, ledger.Bets, 1, 1, []byte("a bet"))
+			var err error
+			if proposed, err = n.Propose(group); err != nil {
+				t.Fatalf("Propose returned %v after %d ticks", err, i)
+			}
+			clear(group) // it is ours again
+			if err := n.Read(7); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if proposed == 0 || uint64(len(committed)) != proposed || len(committed[proposed-1].Data) == 0 || committed[proposed-1].Data[0] == 0 {
+		t.Errorf("entry %d was proposed, committed are %+v", proposed, committed)
+	}
+	if len(reads) != 1 || reads[0].Number != 7 {
+		t.Errorf("read barriers: %+v", reads)
+	}
+}
+
+func TestSavedWithoutASave(t *testing.T) {
+	n := newNode(t, replicatest.NewMemory(1).Open(), replica.Config{})
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	_ = n.Saved()
+}
