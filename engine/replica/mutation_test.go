@@ -121,7 +121,7 @@ var mutations = []mutation{
 			new: `	m.sync()
 	if n := len(m.durable.entries); uint64(n) > m.durable.state.Commit {
 		m.durable.entries = m.durable.entries[:n-1]
-		m.written = content{m.durable.state, slices.Clone(m.durable.entries)}
+		m.written = kept{m.durable.state, slices.Clone(m.durable.entries)}
 	}
 	m.opened++
 `,

@@ -20,21 +20,149 @@ type Open func() (replica.Store, error)
 // store at every call. It doesn't crash anything: what a store keeps in a crash is to be tested
 // where its files are.
 func Conform(t *testing.T, fresh func(t testing.TB) Open) {
-	for _, c := range []struct {
-		name  string
-		check func(t testing.TB, open Open)
-	}{
-		{"new", checkNew},
-		{"state", checkState},
-		{"entries", checkEntries},
-		{"replaced entries", checkReplaced},
-		{"limit of bytes", checkLimit},
-		{"slices", checkSlices},
-		{"a long life", checkLife},
-		{"reading beside a save", checkBeside},
-	} {
+	for _, c := range conformance {
 		t.Run(c.name, func(t *testing.T) { c.check(t, fresh(t)) })
 	}
+}
+
+// conformance is what a store has to pass. The checks fail with Fatal and Fatalf only.
+var conformance = []struct {
+	name  string
+	check func(t testing.TB, open Open)
+}{
+	{"new", checkNew},
+	{"state", checkState},
+	{"entries", checkEntries},
+	{"replaced entries", checkReplaced},
+	{"limit of bytes", checkLimit},
+	{"slices", checkSlices},
+	{"a long life", checkLife},
+	{"reading beside a save", checkBeside},
+}
+
+// Disk is where a store lies, with the means to hurt it. One goroutine uses it. [Memory.Disk] is an
+// example.
+type Disk struct {
+	// Open is an [Open].
+	Open Open
+	// Crash ends the machine: what was not made durable may be lost. The next Open finds the rest.
+	Crash func()
+	// BreakNext arranges that the n-th operation from now on that changes something fails, from 1, and
+	// all that follow; 0 arranges none. Crash ends that.
+	BreakNext func(n int)
+}
+
+// CheckCrashes lets a save fail and the machine crash at every operation of some lives in a row, and
+// looks at what is left: nothing that a Save had made durable is lost, and a Save that failed has
+// left one of the things that [replica.Store] allows. newDisk makes an empty disk; what it leaves to
+// chance, seed decides. A failure names the seed.
+func CheckCrashes(t testing.TB, newDisk func(seed uint64) Disk) {
+	t.Helper()
+	for at, done := 1, false; !done; at++ {
+		done = true
+		for i := range uint64(crashSeeds) {
+			seed := uint64(at)*crashSeeds + i
+			done = checkCrash(t, newDisk(seed), seed, at) && done
+		}
+	}
+}
+
+// crashSeeds is how often a crash at each operation is tried, each time with other saves and losses.
+const crashSeeds = 16
+
+// content is what a store holds.
+type content struct {
+	state replica.State
+	log   []replica.Entry
+}
+
+// with is the content after a save, or after a part of it.
+func (c content) with(state replica.State, more []replica.Entry) content {
+	if len(more) == 0 {
+		return content{state, c.log}
+	}
+	first := more[0].Index
+	return content{state, append(c.log[:first-1:first-1], more...)}
+}
+
+// checkCrash lives four lives with one store, of which each but the last ends at the operation
+// number at, counted from its beginning. It reports whether all ended before that was due.
+func checkCrash(t testing.TB, d Disk, seed uint64, at int) (done bool) {
+	const lives, saves = 4, 6
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	done = true
+	allowed := []content{{}} // what the next opening may find
+	for life := range lives {
+		d.BreakNext(0)
+		if life < lives-1 {
+			d.BreakNext(at)
+		}
+		s, err := d.Open()
+		if err != nil {
+			if life == lives-1 {
+				t.Fatalf("seed %d, crash at operation %d: the last life doesn't begin: %v", seed, at, err)
+			}
+			done = false
+			d.Crash()
+			continue
+		}
+		now := found(t, s)
+		i := slices.IndexFunc(allowed, now.equal)
+		if i < 0 {
+			t.Fatalf("seed %d, crash at operation %d, life %d: %+v and %d entries are left, and none of %d contents that may be",
+				seed, at, life, now.state, len(now.log), len(allowed))
+		}
+		for range saves {
+			first := uint64(len(now.log)) + 1
+			if rng.IntN(3) == 0 {
+				first -= rng.Uint64N(first - now.state.Commit)
+			}
+			state := replica.State{Term: now.state.Term + 1, Vote: rng.Uint64N(3), Commit: now.state.Commit + rng.Uint64N(first-now.state.Commit)}
+			more := entries(first, rng.IntN(4), state.Term, rng.IntN(3000))
+			if err = s.Save(state, more); err != nil {
+				allowed = []content{now, now.with(state, nil)}
+				for n := range len(more) + 1 {
+					if n == 0 && len(more) > 0 {
+						allowed = append(allowed, content{state, now.log[:first-1]})
+					} else {
+						allowed = append(allowed, now.with(state, more[:n]))
+					}
+				}
+				done = false
+				break
+			}
+			now = now.with(state, more)
+			allowed = []content{now}
+		}
+		d.Crash()
+	}
+	return done
+}
+
+// found reads all that a store holds.
+func found(t testing.TB, s replica.Store) content {
+	t.Helper()
+	state, err := s.State()
+	if err != nil {
+		t.Fatalf("State: %v", err)
+	}
+	last, err := s.LastIndex()
+	if err != nil {
+		t.Fatalf("LastIndex: %v", err)
+	}
+	if last == 0 {
+		return content{state, nil}
+	}
+	log, err := s.Entries(1, last, 1<<30)
+	if err != nil || uint64(len(log)) != last {
+		t.Fatalf("Entries returned %d of %d entries, %v", len(log), last, err)
+	}
+	return content{state, log}
+}
+
+func (c content) equal(other content) bool {
+	return c.state == other.state && slices.EqualFunc(c.log, other.log, same)
 }
 
 func mustOpen(t testing.TB, open Open) replica.Store {

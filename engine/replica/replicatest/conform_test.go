@@ -16,6 +16,10 @@ func TestMemoryConforms(t *testing.T) {
 	})
 }
 
+func TestMemorySurvives(t *testing.T) {
+	replicatest.CheckCrashes(t, func(seed uint64) replicatest.Disk { return replicatest.NewMemory(seed).Disk() })
+}
+
 // A crash leaves what was synced, and of a save that wasn't one of the things that it may.
 func TestMemoryCrashes(t *testing.T) {
 	data := ledgertest.Run(ledgertest.Bets(100, 1))

@@ -22,8 +22,8 @@ var errDead = errors.New("replicatest: the store was closed, has failed or has c
 type Memory struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
-	durable content
-	written content  // what a reader sees: durable, and the writes that are not synced
+	durable kept
+	written kept     // what a reader sees: durable, and the writes that are not synced
 	writes  []change // not synced yet, in order
 	opened  int      // how often
 	failed  bool     // a sync has failed: reads go on, and nothing else
@@ -31,8 +31,8 @@ type Memory struct {
 	torn    int      // how many crashes and failures have left a part of a save
 }
 
-// content is what a store holds. The entries are never changed, but their slice is.
-type content struct {
+// kept is what a store holds. The entries are never changed, but their slice is.
+type kept struct {
 	state   replica.State
 	entries []replica.Entry
 }
@@ -43,7 +43,7 @@ type change struct {
 }
 
 // apply makes a change, with the first n of its entries.
-func (c *content) apply(ch change, n int) {
+func (c *kept) apply(ch change, n int) {
 	c.state = ch.state
 	if len(ch.entries) > 0 {
 		keep := ch.entries[0].Index - 1
@@ -65,6 +65,15 @@ func (m *Memory) Open() *Store {
 	return &Store{m: m, opening: m.opened}
 }
 
+// Disk is the memory as [CheckCrashes] wants it.
+func (m *Memory) Disk() Disk {
+	return Disk{
+		Open:      func() (replica.Store, error) { return m.Open(), nil },
+		Crash:     m.Crash,
+		BreakNext: m.Fail,
+	}
+}
+
 // Crash ends the machine: of the writes that are not synced, a beginning is left, and of the next
 // one perhaps a part. Nothing works until the next Open.
 func (m *Memory) Crash() {
@@ -72,7 +81,7 @@ func (m *Memory) Crash() {
 	defer m.mu.Unlock()
 	m.opened++
 	m.tear()
-	m.written = content{m.durable.state, slices.Clone(m.durable.entries)}
+	m.written = kept{m.durable.state, slices.Clone(m.durable.entries)}
 }
 
 // Kill ends the process: what is written stays. Nothing works until the next Open.
@@ -113,7 +122,7 @@ func (m *Memory) Durable() (replica.State, []replica.Entry) {
 
 func (m *Memory) sync() {
 	if m.failed {
-		m.written = content{m.durable.state, slices.Clone(m.durable.entries)}
+		m.written = kept{m.durable.state, slices.Clone(m.durable.entries)}
 	}
 	for _, c := range m.writes {
 		m.durable.apply(c, len(c.entries))
