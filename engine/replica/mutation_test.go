@@ -78,6 +78,15 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
+		name: "a leader's entries wait for its own save",
+		changes: []change{{
+			file: "node.go",
+			old:  "case m.GetType() == raftpb.MsgVote:",
+			new:  "case m.GetType() == raftpb.MsgVote, m.GetType() == raftpb.MsgApp:",
+		}},
+		test: "TestLeaderSendsBesideItsSave",
+	},
+	{
 		name: "a candidate asks for votes before it has saved",
 		changes: []change{{
 			file: "node.go",

@@ -289,3 +289,119 @@ func TestSavedWithoutASave(t *testing.T) {
 	}()
 	_ = n.Saved()
 }
+
+// elect makes server 1 of three win an election with the vote of server 2, and returns what it
+// wants to do then. Its votes and entries are saved in s.
+func elect(t *testing.T, n *replica.Node, s replica.Store) replica.Ready {
+	t.Helper()
+	var r replica.Ready
+	for range 100 {
+		if err := n.Tick(); err != nil {
+			t.Fatal(err)
+		}
+		if r = ready(t, n); len(r.Messages) > 0 {
+			break
+		}
+	}
+	if len(r.Messages) != 2 || r.Messages[0].GetType() != raftpb.MsgPreVote {
+		t.Fatalf("want to ask whether an election is of use: %+v", r)
+	}
+	if err := n.Receive(message(raftpb.MsgPreVoteResp, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if r = ready(t, n); r.Save == nil || r.Save.State.Vote != 1 || len(r.Messages) != 0 {
+		t.Fatalf("want to save a vote, and to ask for others afterwards: %+v", r)
+	}
+	saved(t, n, s, *r.Save)
+	if r = ready(t, n); len(r.Messages) != 2 || r.Messages[0].GetType() != raftpb.MsgVote {
+		t.Fatalf("want to ask for votes: %+v", r)
+	}
+	if err := n.Receive(message(raftpb.MsgVoteResp, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return ready(t, n)
+}
+
+// acknowledge tells server 1 that another server has the entries up to index.
+func acknowledge(t *testing.T, n *replica.Node, from, index uint64) replica.Ready {
+	t.Helper()
+	m := message(raftpb.MsgAppResp, 1)
+	m.From, m.Index = &from, &index
+	if err := n.Receive(m); err != nil {
+		t.Fatal(err)
+	}
+	return ready(t, n)
+}
+
+// A leader's entries leave beside its own save. They are committed once a majority has them, but
+// handed out only once the leader has them, too. It leads only after its first one.
+func TestLeaderSendsBesideItsSave(t *testing.T) {
+	s := replicatest.NewMemory(1).Open()
+	n := newNode(t, s, replica.Config{})
+	appends := func(r replica.Ready) (n int) {
+		for _, m := range r.Messages {
+			if m.GetType() == raftpb.MsgApp && len(m.GetEntries()) > 0 {
+				n++
+			}
+		}
+		return n
+	}
+	r := elect(t, n, s)
+	if r.Status != (replica.Status{Role: replica.Elected, Term: 1, Leader: 1}) || r.Save == nil || appends(r) != 2 {
+		t.Fatalf("elected: %+v", r)
+	}
+	if _, err := n.Propose([]byte("too early")); !errors.Is(err, commit.ErrNotLeader) {
+		t.Fatalf("Propose returned %v before the first entry is committed", err)
+	}
+	first := *r.Save
+	if r = acknowledge(t, n, 2, 1); len(r.Committed) != 0 || r.Status.Role != replica.Elected {
+		t.Fatalf("one of three has the first entry: %+v", r)
+	}
+	saved(t, n, s, first)
+	if r = ready(t, n); len(r.Committed) != 1 || len(r.Committed[0].Data) != 0 || r.Status.Role != replica.Leading {
+		t.Fatalf("two of three have the first entry: %+v", r)
+	}
+	if r.Save == nil || len(r.Save.Entries) != 0 || r.Save.State.Commit != 1 {
+		t.Fatalf("want to save at once that the empty entry is committed: %+v", r.Save)
+	}
+	saved(t, n, s, *r.Save)
+	index, err := n.Propose(ledgertest.Run(ledgertest.Bets(100, 1)))
+	if err != nil || index != 2 {
+		t.Fatalf("Propose returned %d, %v", index, err)
+	}
+	if r = ready(t, n); r.Save == nil || len(r.Save.Entries) != 1 {
+		t.Fatalf("want to save the group: %+v", r)
+	}
+	group := *r.Save
+	if appends(r) != 1 { // server 3 hasn't answered the first one
+		t.Fatalf("want to send the group beside the save: %+v", r)
+	}
+	acknowledge(t, n, 2, 2)
+	if r = acknowledge(t, n, 3, 2); len(r.Committed) != 0 {
+		t.Fatalf("the leader hasn't saved it: %+v", r)
+	}
+	saved(t, n, s, group)
+	if r = ready(t, n); len(r.Committed) != 1 || r.Committed[0].Index != 2 || r.Save != nil {
+		t.Fatalf("all have it: %+v", r)
+	}
+}
+
+// A leader that hears from nobody gives up.
+func TestLeaderWithoutAMajorityGivesUp(t *testing.T) {
+	s := replicatest.NewMemory(1).Open()
+	n := newNode(t, s, replica.Config{ElectionTicks: 10})
+	r := elect(t, n, s)
+	ticks := 0
+	for ; r.Status.Role != replica.Following; ticks++ {
+		if ticks > 20 {
+			t.Fatalf("it leads after %d ticks: %+v", ticks, r.Status)
+		}
+		if err := n.Tick(); err != nil {
+			t.Fatal(err)
+		}
+		r = ready(t, n)
+	}
+	if ticks < 10 {
+		t.Errorf("it gave up after %d ticks", ticks)
+	}
+}

@@ -50,6 +50,9 @@ func (w *world) checkStatus(s *simServer) {
 		w.failf("servers %d and %d both lead term %d", other, s.id, s.status.Term)
 	}
 	w.leaderOf[s.status.Term] = s.id
+	if s.status.Role == replica.Elected {
+		s.electedAt = len(w.log)
+	}
 }
 
 // checkBegun is called when a leadership begins: it knows all that earlier ones have acknowledged.
@@ -73,8 +76,13 @@ func (w *world) checkBegun(s *simServer) {
 	}
 	if index := s.replica.Committed(); index == 0 || w.log[index-1].Term != term {
 		w.failf("server %d begins to lead term %d, and knows of no committed entry of it", s.id, term)
-	} else if index > 1 && s.machines == 1 && w.log[index-2].Term < term {
-		w.seen[seenInherited]++
+	} else {
+		for index > 1 && w.log[index-2].Term == term {
+			index--
+		}
+		if index-1 > uint64(s.electedAt) {
+			w.seen[seenInherited]++
+		}
 	}
 	if len(w.leaders()) > 1 {
 		w.seen[seenTwoLeaders]++

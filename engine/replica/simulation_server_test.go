@@ -34,6 +34,7 @@ type simServer struct {
 	more        bool // it has more to do
 	machines    int  // how many state machines this life has had
 
+	electedAt  int                 // how long the log was when it was elected
 	leadership *replica.Leadership // nil: it doesn't lead
 	sessions   uint64              // that this leadership has numbered
 	op         *simOperation       // under way; nil: none
@@ -266,12 +267,16 @@ func (s *simServer) act() {
 	applied, _ := s.replica.Applied()
 	op := &simOperation{acked: len(w.acked), applied: applied, waits: s.handsOver > 0}
 	var err error
+	reads := 30
+	if s.quietUntil > 0 && w.step-s.quietUntil < 1000 {
+		reads = 80
+	}
 	switch n := w.rng.IntN(100); {
-	case n < 30:
+	case n < reads:
 		op.kind = simRead
 		w.askedToRead(s)
 		err = s.leadership.BeginRead()
-	case n < 33, s.machine.lottery.Drawn():
+	case n < reads+3, s.machine.lottery.Drawn():
 		if w.ended {
 			return
 		}
