@@ -93,8 +93,9 @@ type Node struct {
 	seal     uint64            // index of an entry that the store has to know as committed
 }
 
-// New makes the node of a server that has what is in the store. Errors are the store's, wrap
-// [ErrLost], or say what is wrong with the configuration.
+// New makes the node of a server that has what is in the store. What the store's State calls
+// committed, the caller reads from the store: Ready hands out what comes behind it. Errors are the
+// store's, wrap [ErrLost], or say what is wrong with the configuration.
 func New(c Config, s Store) (n *Node, err error) {
 	if err := c.complete(); err != nil {
 		return nil, err
@@ -124,6 +125,7 @@ func New(c Config, s Store) (n *Node, err error) {
 			ElectionTick:              c.ElectionTicks,
 			HeartbeatTick:             c.HeartbeatTicks,
 			Storage:                   n.storage,
+			Applied:                   state.Commit,
 			AsyncStorageWrites:        true,
 			MaxSizePerMsg:             uint64(c.MessageBytesMax),
 			MaxCommittedSizePerReady:  uint64(c.ApplyBytesMax),

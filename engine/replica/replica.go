@@ -60,7 +60,9 @@ func Open(c Config, s Store, fresh func() func(ledger.Record) error) (*Replica, 
 	if err != nil {
 		return nil, err
 	}
-	return &Replica{node: n, store: s, fresh: fresh, visit: fresh()}, nil
+	r := &Replica{node: n, store: s, fresh: fresh, visit: fresh()}
+	r.committed.Store(n.state.Commit)
+	return r, nil
 }
 
 // ID is this server's.
