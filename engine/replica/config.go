@@ -57,8 +57,8 @@ type Config struct {
 	// UnsavedBytesMax is how much data that isn't saved yet a follower keeps, if it is more than one
 	// message. 16 MiB by default.
 	UnsavedBytesMax int
-	// RecentBytesMax is how much data of the newest saved entries is kept in memory, if it is more than
-	// one entry. Older ones are read back from the store. 16 MiB by default.
+	// RecentBytesMax is how much data of the newest saved entries is kept in memory, if it is more
+	// than one entry. Older ones are read back from the store. 16 MiB by default.
 	RecentBytesMax int
 	// ApplyBytesMax is how much data of committed entries a Ready hands out, if it is more than one
 	// entry. 4 MiB by default.

@@ -63,8 +63,8 @@ higher.
 
 # What a leader can't know
 
-When a leadership ends, a group that was not done may be in the log or not. The later leaders decide,
-and they don't know who has sent it. So it is never proposed again by a server: whoever sent it asks
+When a leadership ends, a group that was not done may be in the log or not. The later leaders
+decide, and they don't know who has sent it. So it is never proposed again by a server: whoever sent it asks
 a later leader what the log holds.
 
 For the same reason a deposed leader's state machine is of no use: it has applied what may not be in
@@ -123,6 +123,8 @@ save to another goroutine, which calls only [Store.Save]. Any goroutine may call
 
   - Members that change: Voters and Learners are the same for the whole life of a log.
   - A leader whose own disk stalls keeps leading. It should hand over.
+  - What a slow follower needs is read back in the goroutine that owns the Replica. A disk that is
+    slow to read delays heartbeats.
   - Comparing the logs' contents among servers beyond what raft does, which is index and term.
 */
 package replica

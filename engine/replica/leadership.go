@@ -19,7 +19,8 @@ var (
 const scanBytes = 1 << 20
 
 // Leadership is what a server may do while it leads: append groups, seal, and prove that it still
-// leads. It is a commit.Log cut in two. What waits there is begun here, and polled until it is done:
+// leads. It is a commit.Log cut in two. What waits there is begun here, and polled until it is
+// done:
 //
 //	err := l.BeginCommit(runs)                  // or BeginSeal, or BeginRead
 //	for err == nil {
@@ -32,13 +33,15 @@ const scanBytes = 1 << 20
 //
 // One operation is under way at a time. Its outcome is one of these:
 //
-//   - nil: the group, or seal, is in the log for ever: on the disks of a quorum and on this server's.
-//     Or, for a read: this server has led at a moment after BeginRead, so nobody else before.
-//   - an error that matches commit.ErrNotLeader: the leadership has ended. A group may be in the log
-//     or not, and nobody knows. It must not be proposed again, here or anywhere else: who sent it has
-//     to ask a later leader what the log holds.
+//   - nil: the group, or seal, is in the log for ever: on the disks of a quorum and on this
+//     server's. Or, for a read: this server has led at a moment after BeginRead, so nobody else
+//     before.
+//   - an error that matches commit.ErrNotLeader: the leadership has ended. A group may be in the
+//     log or not, and nobody knows. It must not be proposed again, here or anywhere else: who sent
+//     it has to ask a later leader what the log holds.
 //
-// The owner of the Replica calls all methods but Term, Scan and Close, which any goroutine may call.
+// The owner of the Replica calls all methods but Term, Scan and Close, which any goroutine may
+// call.
 type Leadership struct {
 	replica *Replica
 	term    uint64
@@ -61,7 +64,7 @@ type operation struct {
 	stage stage
 	read  bool
 	place uint64 // index of the entry, or the number of the read barrier
-	need  uint64 // of a read barrier that was passed: index that has to be committed here; 0: not passed
+	need  uint64 // index that has to be committed here for a barrier that was passed; 0: it wasn't
 	err   error  // once done
 }
 
@@ -70,8 +73,8 @@ type operation struct {
 func (l *Leadership) Term() uint64 { return l.term }
 
 // BeginCommit begins to append the packed records in runs as one group. The runs are the caller's
-// again when it returns. It panics if the runs are not packed records. An error says that nothing
-// was begun.
+// again when it returns. It panics if the runs are not packed records. Without a record it is done
+// at once. An error says that nothing was begun.
 func (l *Leadership) BeginCommit(runs [][]byte) error {
 	if err := l.free(); err != nil {
 		return err
@@ -90,8 +93,8 @@ func (l *Leadership) BeginCommit(runs [][]byte) error {
 }
 
 // BeginSeal begins to seal what is committed. Once it is done, this server refuses to start if its
-// store lacks any of it, and so does every other one as soon as it knows of the seal. Where no record
-// is committed, there is nothing to seal.
+// store lacks any of it, and so does every other one as soon as it knows of the seal. Where no
+// record is committed, there is nothing to seal.
 //
 // A seal is an empty entry that isn't the first of its term. A leader that saves it saves with it
 // that all before is committed. A follower may learn that later, and saves it then.
@@ -109,7 +112,7 @@ func (l *Leadership) BeginSeal() error {
 }
 
 // BeginRead begins to prove that this server still leads, so that answers that need no record may
-// leave. They may if they were made before BeginRead. A commit proves it as well.
+// leave. They may if they were made before BeginRead. A commit of a record proves it as well.
 func (l *Leadership) BeginRead() error {
 	if err := l.free(); err != nil {
 		return err
@@ -118,8 +121,8 @@ func (l *Leadership) BeginRead() error {
 	return nil
 }
 
-// Poll reports whether the operation that was begun is done, and how it went. It does so once. After
-// that, or if none was begun, it returns false.
+// Poll reports whether the operation that was begun is done, and how it went. It does so once.
+// After that, or if none was begun, it returns false.
 func (l *Leadership) Poll() (ended bool, err error) {
 	if l.pending.stage == waiting && !l.lost {
 		l.ask()
@@ -136,8 +139,8 @@ func (l *Leadership) Poll() (ended bool, err error) {
 	return true, err
 }
 
-// Scan is as commit.Log has it. Any goroutine may call it, also after the leadership has ended: then
-// it sees what is committed now.
+// Scan is as commit.Log has it. Any goroutine may call it, also after the leadership has ended:
+// then it sees what is committed now.
 func (l *Leadership) Scan(visit func(ledger.Record) error) (ledger.Tail, error) {
 	if l.closed.Load() {
 		return ledger.Tail{}, errClosed

@@ -54,7 +54,8 @@ func emptyCluster(seed uint64) *cluster {
 // errDown says that too many servers are down.
 var errDown = errors.New("the cluster has no leader")
 
-// run lets the servers do what they have to do until done returns true, or nothing can make it true.
+// run lets the servers do what they have to do until done returns true, or nothing can make it
+// true.
 func (c *cluster) run(done func() bool) error {
 	for range 2000 {
 		if done() {

@@ -16,7 +16,8 @@ import (
 type Role uint8
 
 const (
-	// Following says that the node doesn't lead. It follows a leader, waits for one, or asks for votes.
+	// Following says that the node doesn't lead. It follows a leader, waits for one, or asks for
+	// votes.
 	Following Role = iota
 	// Elected says that the node has won its term. It serves nothing yet, because it may not know of
 	// all that is committed.
@@ -67,8 +68,8 @@ type Ready struct {
 }
 
 // Node is one server's share in the replicated log. It is a state machine: without a goroutine,
-// clock, socket or file. What happens is told it, and [Node.Ready] says what has to be done. The one
-// thing in it that is left to chance is how long it waits for a leader; raft takes that from
+// clock, socket or file. What happens is told it, and [Node.Ready] says what has to be done. The
+// one thing in it that is left to chance is how long it waits for a leader; raft takes that from
 // crypto/rand.
 //
 // One goroutine owns a Node. An error of a method is final if it isn't ErrBusy, ErrMessage or
@@ -306,8 +307,8 @@ func (n *Node) keep(promises []*raftpb.Message) error {
 }
 
 // Ready returns what has to be done now. The caller does all of it, in any order, and applies what
-// is committed before it calls Ready again. It calls Ready after every other method, and need not
-// wait for the save.
+// is committed before it calls Ready again. It calls Ready after every other method, and again after
+// a Ready that has handed out committed entries. It need not wait for the save.
 func (n *Node) Ready() (r Ready, err error) {
 	err = n.guard(func() error {
 		applied := n.applying

@@ -108,8 +108,8 @@ func (m *simMachine) group(w *world, number int) []byte {
 	return run
 }
 
-// lastGroup packs the reports of all agencies that are missing, which makes the draw take place, and
-// what serves them. It is empty if that is in the log.
+// lastGroup packs the reports of all agencies that are missing, which makes the draw take place,
+// and what serves them. It is empty if that is in the log.
 func (m *simMachine) lastGroup() []byte {
 	var run []byte
 	if m.lottery.Drawn() {

@@ -52,10 +52,10 @@ type Disk struct {
 	BreakNext func(n int)
 }
 
-// CheckCrashes lets a save fail and the machine crash at every operation of some lives in a row, and
-// looks at what is left: nothing that a Save had made durable is lost, and a Save that failed has
-// left one of the things that [replica.Store] allows. newDisk makes an empty disk; what it leaves to
-// chance, seed decides. A failure names the seed.
+// CheckCrashes lets a save fail and the machine crash at every operation of some lives in a row,
+// and looks at what is left: nothing that a Save had made durable is lost, and a Save that failed
+// has left one of the things that [replica.Store] allows. newDisk makes an empty disk; what it
+// leaves to chance, seed decides. A failure names the seed.
 func CheckCrashes(t testing.TB, newDisk func(seed uint64) Disk) {
 	t.Helper()
 	for at, done := 1, false; !done; at++ {
@@ -67,7 +67,8 @@ func CheckCrashes(t testing.TB, newDisk func(seed uint64) Disk) {
 	}
 }
 
-// crashSeeds is how often a crash at each operation is tried, each time with other saves and losses.
+// crashSeeds is how often a crash at each operation is tried, each time with other saves and
+// losses.
 const crashSeeds = 16
 
 // content is what a store holds.

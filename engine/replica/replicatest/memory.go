@@ -92,7 +92,8 @@ func (m *Memory) Kill() {
 }
 
 // Fail arranges that the n-th sync from now on fails with [ErrInjected], from 1, and leaves what a
-// crash might; 0 arranges none. Afterwards one can still read what was written, but write nothing more.
+// crash might; 0 arranges none. Afterwards one can still read what was written, but write nothing
+// more.
 func (m *Memory) Fail(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
