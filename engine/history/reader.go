@@ -51,6 +51,8 @@ func (h *Reader) take(r ledger.Record) error {
 		return h.OnReported(codec.Agency(r.Agency), r.Count == reportCount(true))
 	case ledger.Served:
 		return h.served(r)
+	case ledger.Mark:
+		return nil // it says which server made the records that follow, not what they mean
 	default:
 		return fmt.Errorf("%w: a record of kind %v behind the first", lottery.ErrReplay, r.Kind)
 	}

@@ -34,7 +34,8 @@ const (
 )
 
 const (
-	formatVersion = 1
+	formatVersion = 1 // of a single server's ledger
+	entryVersion  = 2 // of one that several servers keep: see EntryLog
 	segmentMagic  = "LOTERIA\n"
 	segmentSuffix = ".ledger"
 	segmentDigits = 20 // of the first sequence number in a segment's name
@@ -55,6 +56,7 @@ const (
 	Bets     Kind = 2 // a batch of one agency's bets, as received
 	Reported Kind = 3 // an agency has no more bets
 	Served   Kind = 4 // agencies have their winners; the payload names them
+	Mark     Kind = 5 // an entry begins, in a ledger that several servers keep; see EntryLog
 )
 
 func (k Kind) String() string {
@@ -67,6 +69,8 @@ func (k Kind) String() string {
 		return "reported"
 	case Served:
 		return "served"
+	case Mark:
+		return "entry"
 	}
 	return "kind " + strconv.Itoa(int(k))
 }
@@ -197,6 +201,12 @@ func complete(b []byte, groupIndex uint32, seq uint64, chain uint32) uint32 {
 	return chain
 }
 
+// unplace makes a packed record what AppendRecord made, before complete.
+func unplace(b []byte) {
+	h := decodeRecordHeader(b)
+	h.encode(b)
+}
+
 func decodeRecordHeader(b []byte) recordHeader {
 	_ = b[recordHeaderBytes-1]
 	word := binary.LittleEndian.Uint32(b[4:])
@@ -240,6 +250,8 @@ type segmentHeader struct {
 	id      ledgerID
 	first   uint64 // sequence number of the segment's first record
 	chain   uint32 // chain value before that record
+
+	segmentBytes uint64 // at which a segment ends; 0 in version 1, where each start may choose
 }
 
 func (h *segmentHeader) encode() []byte {
@@ -249,6 +261,7 @@ func (h *segmentHeader) encode() []byte {
 	copy(b[12:28], h.id[:])
 	binary.LittleEndian.PutUint64(b[28:], h.first)
 	binary.LittleEndian.PutUint32(b[36:], h.chain)
+	binary.LittleEndian.PutUint64(b[40:], h.segmentBytes)
 	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 	return b
 }
@@ -265,6 +278,8 @@ func decodeSegmentHeader(b []byte) (segmentHeader, bool) {
 		id:      ledgerID(b[12:28]),
 		first:   binary.LittleEndian.Uint64(b[28:]),
 		chain:   binary.LittleEndian.Uint32(b[36:]),
+
+		segmentBytes: binary.LittleEndian.Uint64(b[40:]),
 	}, true
 }
 

@@ -91,6 +91,7 @@ type Ledger struct {
 	segmentBytes int64
 	reserveBytes int64
 	durability   Durability
+	version      uint32 // of the format that is written
 	id           ledgerID
 	recovered    Tail
 
@@ -104,6 +105,7 @@ type Ledger struct {
 	chain      uint32 // chain value before it
 	groupFirst uint64 // first record in live that is not yet synced; next if all are
 	sealedSeq  uint64 // the last record that a durable seal covers; 0 if there is none
+	begun      func() // called when a segment was begun; nil in a single server's ledger
 
 	err error // the first failure, or errClosed; once it is set, Commit and Seal only return it
 
@@ -137,7 +139,8 @@ func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error
 	l := &Ledger{
 		fsys: o.fileSystem(), dir: filepath.Clean(dir),
 		segmentBytes: segmentBytes, reserveBytes: reserveBytes, durability: o.Durability,
-		out: NewAppender(o.Durability == Fsync),
+		version: formatVersion,
+		out:     NewAppender(o.Durability == Fsync),
 	}
 	if err := l.fsys.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("ledger: %w", l.noSpace(nil, l.reservation(segmentHeaderBytes), err))
@@ -508,7 +511,10 @@ func (l *Ledger) begin(sizeMin int64) error {
 	if err := file.Allocate(size); err != nil {
 		return l.noSpace(file, size, err)
 	}
-	h := segmentHeader{version: formatVersion, id: l.id, first: l.next, chain: l.chain}
+	h := segmentHeader{version: l.version, id: l.id, first: l.next, chain: l.chain}
+	if l.version == entryVersion {
+		h.segmentBytes = uint64(l.segmentBytes)
+	}
 	if err := l.appendTo(file, size, 0, nil); err != nil {
 		return err
 	}
@@ -526,6 +532,9 @@ func (l *Ledger) begin(sizeMin int64) error {
 	}
 	l.path, l.groupFirst = path, l.next
 	l.segments++
+	if l.begun != nil {
+		l.begun()
+	}
 	return nil
 }
 

@@ -31,6 +31,10 @@ type Tail struct {
 	// SealedSeq is the last record that the seal covers. It is 0 without a seal, and if the seal is
 	// unfinished or damaged, or a running server is just writing it.
 	SealedSeq uint64
+
+	// Shared is what the state says of a ledger that several servers keep; see [EntryLog]. It is zero
+	// for a single server's.
+	Shared SharedTail
 }
 
 // Scan replays a ledger as [Open] does, but only reads: it takes no lock, repairs nothing and
@@ -45,6 +49,7 @@ type Tail struct {
 // Errors: those of visit and of the file system, and those that match [ErrCorrupt] or [ErrVersion].
 func Scan(dir string, o Options, visit func(Record) error) (Tail, error) {
 	p := newReplayer(o.fileSystem(), dir, visit)
+	p.anyKeeper = true
 	err := p.replay()
 	return p.tail, err
 }
@@ -65,16 +70,27 @@ type replayer struct {
 	seal        segmentHeader // how far the log must go; zero without an intact seal
 	tail        Tail
 
-	holder   *Ledger // the ledger whose committed records are read; nil to read all there are
-	through  uint64  // the last record to read
-	endChain uint32  // the chain value after it, if there is a holder
+	holder   holder // the log whose committed records are read; nil to read all there are
+	through  uint64 // the last record to read
+	endChain uint32 // the chain value after it, if there is a holder
+
+	version   uint32     // of the format that is expected
+	anyKeeper bool       // whether a ledger that several servers keep will do, too
+	hasState  bool       // whether the directory holds a file that only such a ledger has
+	walk      *entryWalk // what follows such a ledger's entries; nil for a single server's
+}
+
+// holder is an open log that is scanned.
+type holder interface {
+	// committed is the last record that was promised, and the chain value behind it.
+	committed() (seq uint64, chain uint32, err error)
 }
 
 func newReplayer(fsys FS, dir string, visit func(Record) error) *replayer {
 	if visit == nil {
 		visit = func(Record) error { return nil }
 	}
-	return &replayer{fsys: fsys, dir: dir, visit: visit, next: 1, through: math.MaxUint64}
+	return &replayer{fsys: fsys, dir: dir, visit: visit, next: 1, through: math.MaxUint64, version: formatVersion}
 }
 
 // replay visits every record and leaves the end of the log in p.tail.
@@ -92,6 +108,11 @@ func (p *replayer) replay() error {
 	if err != nil {
 		return err
 	}
+	if p.hasState && p.version == formatVersion {
+		if segments, err = p.shared(); err != nil {
+			return err
+		}
+	}
 	for i, first := range segments {
 		if first > max(p.through, 1) {
 			break // its records are not committed, and its header may not be written yet
@@ -104,6 +125,9 @@ func (p *replayer) replay() error {
 	}
 	if err := p.reachSeal(); err != nil {
 		return err
+	}
+	if p.walk != nil && !p.walk.all {
+		return p.walk.finish()
 	}
 	if p.holder != nil && (p.tail.Seq != p.through || p.chain != p.endChain) {
 		return p.short(fmt.Sprintf("records 1 to %d were committed and are not what stands here, up to record %d: "+
@@ -124,6 +148,7 @@ func (p *replayer) segments() ([]uint64, error) {
 		if first, ok := segmentFirst(name); ok {
 			segments = append(segments, first)
 		}
+		p.hasState = p.hasState || name == stateName
 	}
 	slices.Sort(segments)
 	return segments, nil
@@ -183,8 +208,8 @@ func (p *replayer) header(path string, last bool) (born bool, err error) {
 	}
 	h, intact := decodeSegmentHeader(b)
 	switch {
-	case intact && h.version != formatVersion:
-		return false, versionError(path, h.version)
+	case intact && h.version != p.version:
+		return false, p.otherVersion(path, h.version)
 	case intact:
 		return true, p.enter(path, &h)
 	}
@@ -220,6 +245,11 @@ func (p *replayer) enter(path string, h *segmentHeader) error {
 	case h.chain != p.chain:
 		return p.corrupt(path,
 			"the segment does not continue the one before: one of them is from another copy of the ledger")
+	}
+	if p.walk != nil {
+		if err := p.walk.enter(path, h); err != nil {
+			return err
+		}
 	}
 	p.r.skip(segmentHeaderBytes)
 	return nil
@@ -294,8 +324,8 @@ func (p *replayer) accept(h *recordHeader, payload []byte) error {
 }
 
 func versionError(path string, version uint32) error {
-	return fmt.Errorf("%w: %s has version %d, this one reads %d",
-		ErrVersion, path, version, formatVersion)
+	return fmt.Errorf("%w: %s has version %d, this one reads %d and %d",
+		ErrVersion, path, version, formatVersion, entryVersion)
 }
 
 func (p *replayer) corrupt(path, reason string) *CorruptError {
