@@ -203,13 +203,16 @@ func (e *EntryLog) recover(p *replayer, state *foundState, segments []uint64, o 
 	}
 	e.state.slot = state.slot
 	if !made {
-		// The state comes first: a log without one has lost it.
 		if err := e.state.file.Allocate(stateBytes); err != nil {
 			return l.noSpace(e.state.file, stateBytes, err)
 		}
-		if err := e.state.promise(state.slot); err != nil {
-			return err
-		}
+	}
+	// The state comes first: a new log without one would have lost it, and what is cut off on its word
+	// may be missed if only the operating system's memory has that word.
+	if err := e.state.promise(state.slot); err != nil {
+		return err
+	}
+	if !made {
 		if err := e.state.file.Sync(); err != nil {
 			return err
 		}

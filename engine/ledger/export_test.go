@@ -9,6 +9,7 @@ const (
 	ReadBytes          = readBytes
 	ZeroAheadBytes     = zeroAheadBytes
 	SealName           = sealName
+	StateName          = stateName
 )
 
 var (
