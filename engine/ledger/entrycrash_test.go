@@ -209,6 +209,10 @@ var entryScripts = map[string][]entrySave{
 		{ledger.State{Term: 1, Vote: 1, Commit: 1}, smallEntries(1, 1, -1, 3000, 3500)},
 		{ledger.State{Term: 2, Commit: 3}, smallEntries(3, 2, 100)},
 	},
+	"a cut of the first mark in a segment": {
+		{ledger.State{Term: 1, Vote: 1, Commit: 1}, smallEntries(1, 1, -1, 3840, 100, 200)},
+		{ledger.State{Term: 2, Commit: 2}, smallEntries(3, 2, 100)},
+	},
 	"a cut of everything": {
 		{ledger.State{Term: 1, Vote: 1}, smallEntries(1, 1, 700, 3000, 2500)},
 		{ledger.State{Term: 2}, smallEntries(1, 2, -1)},
@@ -288,6 +292,8 @@ func (l *entryLives) finish(e *ledger.EntryLog) {
 			l.t.Fatalf("%s: it failed at the end", l.name)
 		}
 	}
+	l.end(false)
+	e = l.open() // which finds nothing of what was cut off
 	l.m.check(l.t, l.name, e)
 	l.m.checkIdentical(l.t, l.name, e, imageOf(l.fsys))
 	if err := e.Close(); err != nil {

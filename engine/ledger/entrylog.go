@@ -217,17 +217,12 @@ func (e *EntryLog) recover(p *replayer, state *foundState, segments []uint64, o 
 			return err
 		}
 	}
-	// Newest first, and each durably before the next: a gap would be corruption.
-	for _, first := range slices.Backward(segments) {
-		if made && first < w.index.end.next {
-			break
-		}
-		if err := l.fsys.Remove(filepath.Join(l.dir, segmentName(first))); err != nil {
-			return err
-		}
-		if err := l.fsys.SyncDir(l.dir); err != nil {
-			return err
-		}
+	gone := segments
+	for made && len(gone) > 0 && gone[0] < w.index.end.next {
+		gone = gone[1:]
+	}
+	if err := e.remove(gone); err != nil {
+		return err
 	}
 	// The process before us may have ended between creating a file and syncing its name.
 	if err := l.fsys.SyncDir(l.dir); err != nil {
@@ -479,9 +474,11 @@ func (e *EntryLog) cut(keep uint64) error {
 	e.cuts.Lock()
 	defer e.cuts.Unlock()
 	e.mu.Lock()
-	segments := e.index.segments
+	var gone []uint64
+	for _, segment := range e.index.segments[e.index.behind(keep).segment+1:] {
+		gone = append(gone, segment.first)
+	}
 	e.index.cut(keep)
-	left := len(e.index.segments)
 	e.mu.Unlock()
 
 	l := e.l
@@ -490,17 +487,26 @@ func (e *EntryLog) cut(keep uint64) error {
 	if err := live.Close(); err != nil {
 		return err
 	}
-	// Newest first, and each durably before the next: a gap would be corruption. All are gone before
-	// anything is written that is to stand in their place.
-	for _, segment := range slices.Backward(segments[left:]) {
-		if err := l.fsys.Remove(filepath.Join(l.dir, segmentName(segment.first))); err != nil {
+	if err := e.remove(gone); err != nil {
+		return err
+	}
+	return e.reopen(newReplayer(l.fsys, l.dir, nil), true)
+}
+
+// remove removes the newest segments, whose first sequence numbers are given in order. The newest
+// goes first, and each durably before the next: a gap would be corruption. All are gone for good
+// before anything is written that is to stand in their place.
+func (e *EntryLog) remove(segments []uint64) error {
+	l := e.l
+	for _, first := range slices.Backward(segments) {
+		if err := l.fsys.Remove(filepath.Join(l.dir, segmentName(first))); err != nil {
 			return err
 		}
 		if err := l.fsys.SyncDir(l.dir); err != nil {
 			return err
 		}
 	}
-	return e.reopen(newReplayer(l.fsys, l.dir, nil), true)
+	return nil
 }
 
 // append writes one entry and syncs.

@@ -98,8 +98,8 @@ type foundState struct {
 	blank  bool      // whether nothing was ever written to it: to make it was interrupted
 }
 
-// readState looks for the state. It changes nothing, and may run beside the server whose it is: of
-// the two slots, only one at a time is being written.
+// readState looks for the state. It changes nothing, and may run beside the server whose it is: only
+// one slot at a time is being written.
 func readState(fsys FS, dir string) (found foundState, err error) {
 	path := filepath.Join(dir, stateName)
 	file, err := fsys.OpenFile(path, os.O_RDONLY)
@@ -129,12 +129,13 @@ func readState(fsys FS, dir string) (found foundState, err error) {
 }
 
 // stateFile writes the state. Both slots hold the term and the vote that were promised last, and a
-// promised length of the log that is still true: so whichever of them a crash or the disk takes, the
-// other will do. One goroutine uses it.
+// length of the log that is still true: so whichever of them the disk loses, the other will do. The
+// second is written only when the first is durable, so a crash takes one at most. One goroutine uses
+// it.
 type stateFile struct {
 	file File
-	slot stateSlot // what was written last
-	base stateSlot // what both slots held last; the first slot holds it still
+	slot stateSlot // what was written last, in the first slot
+	base stateSlot // what was promised last, durably; the second slot holds it
 }
 
 // openState opens the state's file, or makes it if it isn't there. Nothing is written yet.
@@ -166,11 +167,11 @@ func (s *stateFile) promise(next stateSlot) error {
 	return nil
 }
 
-// hint writes a state that differs only in how far the log goes and is committed, in the second
-// slot, and doesn't sync: who finds the older one knows less, and nothing that is wrong.
+// hint writes a state that differs only in how far the log goes and is committed, in the first slot,
+// and doesn't sync: who finds the older one knows less, and nothing that is wrong.
 func (s *stateFile) hint(next stateSlot) error {
 	next.counter = s.slot.counter + 1
-	if _, err := s.file.WriteAt(next.encode(), BlockBytes); err != nil {
+	if _, err := s.file.WriteAt(next.encode(), 0); err != nil {
 		return err
 	}
 	s.slot = next
