@@ -348,3 +348,56 @@ func TestEntryLives(t *testing.T) {
 	}
 	t.Logf("the openings found nothing of a Save, the state, the cut, a part and all of it: %v", outcomes)
 }
+
+// What a large Save has left, of which a crash took some sectors, is gone before another one is written over it, which ends with a
+// block: nothing would separate it from the remains.
+func TestTornEntryIsGone(t *testing.T) {
+	large := func(number int, sizes ...int) []byte {
+		var run []byte
+		for i, size := range sizes {
+			run = bets(size, number+i).AppendTo(run)
+		}
+		return run
+	}
+	torn := 0
+	for seed := range uint64(40) {
+		fsys := ledgertest.NewFS(seed)
+		o := entryOptions(fsys)
+		o.SegmentBytes = 4 << 20
+		e := mustOpenEntries(t, o)
+		state := ledger.State{Term: 1}
+		first := ledger.Entry{Index: 1, Term: 1, Records: large(100, 300)}
+		if err := e.Save(state, []ledger.Entry{first}); err != nil {
+			t.Fatal(err)
+		}
+		fsys.Break(ledgertest.Fault{Op: ledgertest.SyncData, N: 1, Dead: true})
+		if err := e.Save(state, []ledger.Entry{{Index: 2, Term: 1, Records: large(200, 100e3, 100e3, 100e3)}}); err == nil {
+			t.Fatal("the sync failed, Save didn't")
+		}
+		fsys.Crash()
+		e = mustOpenEntries(t, o)
+		if e.LastIndex() == 1 {
+			torn++
+			rest := 50*ledger.BlockBytes - int(e.Recovered().Offset) - ledger.RecordBytes(len("2 1"))
+			second := ledger.Entry{Index: 2, Term: 1, Records: large(300, rest-ledger.RecordBytes(0))}
+			if err := e.Save(state, []ledger.Entry{second}); err != nil {
+				t.Fatal(err)
+			}
+			fsys.Crash()
+			e = mustOpenEntries(t, o)
+			if end := e.Recovered(); end.Offset != 50*ledger.BlockBytes || end.Torn {
+				t.Fatalf("seed %d: the log ends with %+v", seed, end)
+			}
+			got, err := e.Entries(1, e.LastIndex(), 1<<30)
+			if err != nil || !slices.EqualFunc(got, []ledger.Entry{first, second}, sameEntry) {
+				t.Fatalf("seed %d: %d entries, %v", seed, len(got), err)
+			}
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if torn < 20 {
+		t.Errorf("only %d of the saves were torn", torn)
+	}
+}

@@ -1,5 +1,7 @@
 package ledger
 
+import "hash/crc32"
+
 // The tests use these parts of the format.
 const (
 	FormatVersion      = formatVersion
@@ -25,6 +27,9 @@ func EncodeSegmentHeader(version uint32, id [16]byte) []byte {
 	h := segmentHeader{version: version, id: id, first: 1, chain: ChainStart(id)}
 	return h.encode()
 }
+
+// Checksum32 is what proves headers and slots.
+func Checksum32(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 func ChainStart(id [16]byte) uint32 { return ledgerID(id).chainStart() }
 
