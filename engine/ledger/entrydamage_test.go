@@ -163,7 +163,7 @@ func TestEntryLogIsRefused(t *testing.T) {
 		{"zeros in place of the last entry", func(f image) { clear(f[third][end-104:]) }, third, "promised the log through entry 8", ledger.ErrCorrupt},
 		{"the state of another log", func(f image) { f[state] = other[state] }, "", "belongs to another cluster", ledger.ErrForeign},
 		{"the log of another state", func(f image) { f[first] = other[first] }, state, "belongs to another ledger", ledger.ErrCorrupt},
-		{"the state of another copy", func(f image) { f[state] = diverged[state] }, third, "entry 8 is not the one", ledger.ErrCorrupt},
+		{"the state of another copy", func(f image) { f[state] = diverged[state] }, third, "entries 3 and 8 are not those", ledger.ErrCorrupt},
 		{"an older state", func(f image) { f[state] = older[state] }, first, "it has lost what this server promised", ledger.ErrCorrupt},
 		{"a single server's log", func(f image) { clear(f); f[first] = single[first] }, "", "a single server keeps it", ledger.ErrNotShared},
 		{"a single server's segment", func(f image) { f[first] = single[first] }, "", "a single server keeps it", ledger.ErrNotShared},

@@ -225,11 +225,10 @@ func (w *entryWalk) finish() error {
 	}
 	if w.all {
 		p.tail.Shared.LastIndex = last
-		for index, want := range map[uint64]uint32{w.state.Commit: w.state.commitChain, w.state.last: w.state.lastChain} {
-			if index > 0 && w.index.chain(index) != want {
-				return p.short(fmt.Sprintf("entry %d is not the one that this server has promised: "+
-					"the log or the state is from another copy", index) + rejoin)
-			}
+		s := w.state
+		if s.Commit > 0 && w.index.chain(s.Commit) != s.commitChain || s.last > 0 && w.index.chain(s.last) != s.lastChain {
+			return p.short(fmt.Sprintf("entries %d and %d are not those that this server has promised: "+
+				"the log or the state is from another copy", s.Commit, s.last) + rejoin)
 		}
 	} else if promised > 0 && end.chain != w.state.commitChain {
 		return p.short(fmt.Sprintf("entry %d is not the one that was committed: "+
