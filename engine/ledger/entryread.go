@@ -258,13 +258,13 @@ func parseMark(r Record) (index, term uint64, ok bool) {
 	if r.Kind != Mark || r.Agency != 0 || r.Count == 0 {
 		return 0, 0, false
 	}
-	text, rest, found := bytes.Cut(r.Payload, []byte{' '})
-	if !found {
-		return 0, 0, false
-	}
-	index, errIndex := strconv.ParseUint(string(text), 10, 64)
-	term, errTerm := strconv.ParseUint(string(rest), 10, 64)
-	return index, term, errIndex == nil && errTerm == nil && index > 0 && term > 0
+	before, after, _ := bytes.Cut(r.Payload, []byte{' '})
+	index, errIndex := strconv.ParseUint(string(before), 10, 64)
+	term, errTerm := strconv.ParseUint(string(after), 10, 64)
+	var text [markBytesMax]byte
+	ok = errIndex == nil && errTerm == nil && index > 0 && term > 0 &&
+		bytes.Equal(r.Payload, appendMark(text[:0], index, term)) // there is one way to write it
+	return index, term, ok
 }
 
 // committed implements holder: it is what Scan reads.
