@@ -29,12 +29,18 @@ next start of the server cuts it off. The server seals the ledger at the draw. A
 ledger that ends before its seal is damaged. An unfinished seal was interrupted
 while it was written, or is damaged itself.
 
+Of a ledger that several servers keep, these commands read the records that this
+server's state knows to be committed. More may be, and of the entries behind
+them, nothing is said. The state stands in place of a seal.
+
 Exit codes: 0 whole; 1 no ledger, or one of another version; 4 damaged.`
 
 	dumpHelp = `Print the ledger's records, one per line: sequence number, kind, agency, count,
 bytes of payload, and the payload as a quoted string, cut after --payload bytes.
 The count of a batch is its number of bets; that of a report is 1 if the agency
 confirms its winners; that of "served" is the number of agencies in the payload.
+In a ledger that several servers keep, "entry" has its index and its term, and
+counts its records, itself included.
 If the ledger is damaged, the records before the damage are printed, and the
 exit code is 4.
 
@@ -102,6 +108,9 @@ func printVerified(w io.Writer, v history.Verified, damage error) error {
 	if v.Drawn {
 		draw = "held"
 	}
+	if v.Shared.Shared {
+		end = "whole, as far as it is known to be committed"
+	}
 	if v.Torn {
 		end = fmt.Sprintf(
 			"torn write in %s at offset %d (%s): never acknowledged, the next start cuts it off",
@@ -115,6 +124,13 @@ func printVerified(w io.Writer, v history.Verified, damage error) error {
 	}
 	if v.SealedSeq > 0 {
 		seal = fmt.Sprintf("through record %d", v.SealedSeq)
+	}
+	if v.Shared.Shared { // the state stands in place of a seal
+		seal = fmt.Sprintf("the state: promised entries 1 to %d, committed 1 to %d, term %d, vote for server %d",
+			v.Shared.LastIndex, v.Shared.Commit, v.Shared.Term, v.Shared.Vote)
+		if v.Shared.Vote == 0 {
+			seal = strings.TrimSuffix(seal, "vote for server 0") + "no vote"
+		}
 	}
 	_, err := fmt.Fprintf(w, `settings  %s
 records   %d in %d segments, %d bytes

@@ -112,6 +112,16 @@ func TestLedgerCommand(t *testing.T) {
 			remove(goldenSealed)(t, dir)
 			remove(goldenLive)(t, dir)
 		}, args: "verify", code: exitStorage, stdout: "settings  not readable\nrecords   0 in 0 segments, ...", stderr: "the ledger was sealed through record 7 and ends at record 0"},
+		{name: "verify a ledger of several servers", golden: "v2", args: "verify",
+			stdout: "settings  2 agencies, winning number 7574\nrecords   9 in 2 segments, 4344 bytes\nbets      92, 0 of them win\nreported  1 of 2: 2\ndraw      not held\nserved    0 of 2\nend       whole, as far as it is known to be committed\nseal      the state: promised entries 1 to 5, committed 1 to 4, term 300, vote for server 3\n"},
+		{name: "dump a ledger of several servers", golden: "v2", args: "dump --payload 5", stdout: `1 opened agency=0 count=1 bytes=40 "versi"...
+2 entry agency=0 count=1 bytes=3 "1 1"
+3 entry agency=0 count=3 bytes=3 "2 1"
+` + "..."},
+		{name: "verify a ledger of several servers that was cut short", golden: "v2", damage: remove("00000000000000000008.ledger"), args: "verify", code: exitStorage,
+			stdout: "settings  2 agencies, winning number 7574\nrecords   ...", stderr: "promised the log through entry 4, and it ends at entry 3"},
+		{name: "verify a ledger of several servers without its state", golden: "v2", damage: remove("STATE"), args: "verify", code: exitStorage,
+			stdout: "settings  not readable\n...", stderr: "STATE, offset 0, record 1: the state is missing"},
 		{name: "verify a missing segment", damage: remove(goldenSealed), args: "verify", code: exitStorage, stdout: "settings  not readable\nrecords   0 ...", stderr: "the first segment, " + goldenSealed + ", is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
