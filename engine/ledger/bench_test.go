@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"strconv"
 	"testing"
 
 	"loteria/engine/ledger"
@@ -63,5 +64,67 @@ func BenchmarkReplay(b *testing.B) {
 		if _, err := ledger.Scan(dir, ledger.Options{}, nil); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkSave saves entries of 64 records of 8 kB, and such of one record, as a server does that others follow.
+func BenchmarkSave(b *testing.B) {
+	for _, records := range []int{64, 1} {
+		b.Run(strconv.Itoa(records), func(b *testing.B) {
+			e, err := ledger.OpenEntryLog(b.TempDir(), ledger.EntryOptions{ID: clusterID, Create: true, First: clusterFirst}, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var run []byte
+			for n := range records {
+				run = bets(benchPayloadBytes, n).AppendTo(run)
+			}
+			b.SetBytes(int64(records) * benchPayloadBytes)
+			b.ReportAllocs()
+			index := uint64(0)
+			for b.Loop() {
+				index++
+				state := ledger.State{Term: 1, Commit: index - 1}
+				if err := e.Save(state, []ledger.Entry{{Index: index, Term: 1, Records: run}}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.StopTimer()
+			if err := e.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// BenchmarkEntries reads entries of 64 records of 8 kB back, one at a time, from the operating system's cache.
+func BenchmarkEntries(b *testing.B) {
+	const entries, records = 64, 64
+	e, err := ledger.OpenEntryLog(b.TempDir(), ledger.EntryOptions{ID: clusterID, Create: true, First: clusterFirst}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var run []byte
+	for n := range records {
+		run = bets(benchPayloadBytes, n).AppendTo(run)
+	}
+	for index := range uint64(entries) {
+		if err := e.Save(ledger.State{Term: 1}, []ledger.Entry{{Index: index + 1, Term: 1, Records: run}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(records * benchPayloadBytes)
+	b.ReportAllocs()
+	n := uint64(0)
+	for b.Loop() {
+		index := n%entries + 1
+		n++
+		if _, err := e.Entries(index, index, 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	if err := e.Close(); err != nil {
+		b.Fatal(err)
 	}
 }

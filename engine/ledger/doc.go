@@ -21,6 +21,7 @@ server. Records are never changed or removed. Their meaning is not this package'
 	00000000000000000001.ledger   a finished segment: one that has a successor
 	00000000000000081313.ledger   the live segment: the one with the highest name
 	SEAL                          how far the log goes; exists once the ledger was sealed
+	STATE                         only in a ledger that several servers keep: see below
 
 A segment's name is the sequence number of its first record. Other files are left alone. A ledger's
 segments and its seal belong together: to copy or move a ledger, stop the server and take them all.
@@ -143,6 +144,113 @@ behind.
     they return [ErrGone]. The check is needed because a process can write and sync an open file
     long after the file was removed. A Commit checks only when it begins a new segment.
   - Replay takes memory for one buffer and the largest record, however long the log is.
+
+# A ledger that several servers keep
+
+Servers that hold one draw together agree on a log of entries, by a consensus that is not this
+package's concern. [EntryLog] is that log, and what one server promises to the others:
+
+	e, err := ledger.OpenEntryLog(dir, o, visit) // the id and the first record are the cluster's
+	err = e.Save(state, entries)                 // one goroutine; durable when it returns
+	some, err := e.Entries(first, last, bytes)   // from the disk
+	chain, err := e.ChainAt(index)               // the same in all servers, or their logs differ
+	tail, err := e.Scan(visit)                   // what is committed
+	err = e.Close()
+
+An entry is a group. It replaces others as long as it isn't committed: a new leader may have another
+log behind what is committed, and its followers cut off what differs. Up to the commit index, the
+segments of all servers are the same, byte for byte: what a server has cut off, and how often it
+crashed, leaves no trace. Nothing is kept in memory but where each entry stands, in 12 bytes.
+
+[Open] refuses such a ledger, and OpenEntryLog a single server's. The function [Scan] reads both.
+
+# Format, version 2
+
+It is version 1 with these differences. Segment headers have the version 2. At 40, they have in 8
+bytes the size at which a segment ends: it decides where the next one begins, so it is the same in
+all servers, and for ever. The ledger id is the cluster's.
+
+The first record belongs to no entry. Behind it stand the entries. Each begins with its mark, a record
+of the kind [Mark], followed by its records, of which there may be none. The mark's agency is 0; its
+count is how many records the entry has, the mark included; its payload is the entry's index and
+term as decimal numbers with a space between them. Indices begin with 1 and have no gaps; terms begin
+with 1 and never fall. An entry may go on in the next segment.
+
+One sync follows each entry, so a mark's group index is 0, and those of the other records count from
+it, or from the beginning of the segment. Several entries could share a sync only if they were one
+group: otherwise rule 4 would take what a crash left of the first for damage, because the second
+seems to be written after the first was synced. But which entries come together is another thing in
+every server, and group indices are in the chain. Who wants fewer syncs makes larger entries.
+
+The file STATE has two slots of 84 bytes, at 0 and at 4096, and zeros elsewhere:
+
+	0             8       12          28       36     44     52      60     68      72     76      80    84
+	+-------------+-------+-----------+--------+------+------+-------+------+-------+------+-------+-----+
+	| "LOTSTATE"  |version| ledger id |counter | term | vote |commit | last |commit |last  |cutting| crc |
+	|             |       |           |        |      |      |       |      |chain  |chain |       |     |
+	+-------------+-------+-----------+--------+------+------+-------+------+-------+------+-------+-----+
+
+The intact slot with the higher counter counts. Entries 1 to last were durable when the slot was
+written, and the commit index is at most last; the chain values behind both prove the log up to
+there. So the state is a seal, too, and there is no file SEAL. Cutting is 1 while what stands behind
+last is being cut off, else 0. In every version the magic, the version and the checksum of the 80
+bytes before it stand here.
+
+The term and the vote are a promise of their own: a server that forgets them votes twice. Therefore
+a change of them, and a cut, write both slots, one after the other, each with its sync. A crash tears
+the slot that is being written, and leaves the old state or the new one. Damage to one slot, found
+later, loses nothing: either the other holds the same promise, or the damaged one was of a promise
+that nobody was given. One slot that is written over in place, as SEAL is, would be as good against
+crashes, but not against damage. A change of only commit or last is written into the first slot, without
+a sync: a crash of the machine may set it back, to no earlier than the last change of the term or
+the vote, cut, [EntryLog.Seal] or opening.
+
+The tail rule holds, and decides on entries as a whole: of an entry that lacks a record, all is cut
+off. Its sync hasn't returned, so it was never promised. An empty last segment is removed, too,
+because a smaller entry might have its place in the segment before.
+
+	save      a new term or vote, or a cut: the state into both slots, with cutting set if there is one;
+	          cut; then again with cutting 0. Then for each entry: write, fdatasync, and a rotation
+	          as above where it is needed. Then the new commit and last into the first slot.
+	cut       look whether the newest segment still stands in the directory; remove the segments that
+	          begin behind the last entry that stays, the newest first, with an fsync of the
+	          directory after each; truncate the one in which it ends, write that entry once more,
+	          reserve, fsync.
+	open      take the lock, read the state, replay (with cutting set, only through last); refuse a
+	          log that isn't what the state says; the state into both slots; cut as above, if anything
+	          stands behind the last whole entry; write the last entry once more, reserve, fsync; the
+	          state into both slots, with all that was found.
+	make      the state into both slots, fsync, fsync of the directory; only then a segment. So a log
+	          without a state has lost it. A state that promises nothing may be without a log.
+
+A cut says in the state what it will do before it does anything. From then on nobody looks at what is
+behind last, so it doesn't matter how much of it a crash leaves: half of a cut would look like
+damage. Nor does it matter that it may be lost with the crash: who cuts has the word of a newer
+leader that these entries are not committed, and never will be. Cutting is 0 again, durably, before
+a new entry is written, which counts from then on.
+
+What is promised, beside the above:
+
+  - When Save returns nil, its term, vote and entries survive a crash of the process and of the
+    machine, and what it replaced doesn't come back. Commit survives a crash of the process.
+  - An interrupted Save leaves nothing; or the new term and vote, and of the log the old one, or what
+    comes before the new entries and any number of them, from the first one on, each whole.
+  - No Save cuts below the Commit that was saved before it. After a crash of the machine, Commit may
+    be less, and then only the consensus prevents a cut below what it was. It never lets anybody ask.
+  - A log that is shorter than commit or last, or another one than their chain values prove, or that
+    has an entry of a later term than the state, is refused, and so is a log without a state. The
+    error says that the server has to join again under a new id: under the old one, the others count
+    on what it has lost.
+
+It is tested with a model that is slow and obvious: every operation of Saves and cuts of small logs
+crashes or fails, and so does an operation of the two openings that follow; random logs live eight
+lives; afterwards the segments are compared with those of a server that was given the same entries
+and never crashed (entrycrash_test.go). Every bit of the state, cuts at every byte of the log, and
+what is missing or from another copy: entrydamage_test.go. Damaged states, logs and marks: the fuzz
+targets. Readers of all kinds beside a writer that cuts, on a real disk: entryscan_test.go.
+
+Not noticed is a loss behind what a crash of the machine left in the state, in the cases in which a
+single server wouldn't notice it, either.
 
 # What is assumed of the disk, and what is not noticed
 

@@ -90,7 +90,8 @@ type EntryLog struct {
 	mark     []byte
 	header   []byte
 
-	cuts sync.RWMutex // held for writing while entries are cut off, for reading by who reads them
+	cuts    sync.RWMutex // held for writing while entries are cut off, for reading by who reads them
+	buffers sync.Pool    // of *[]byte, which Entries reads with
 
 	mu    sync.Mutex
 	index entryIndex // guarded by mu; only durable entries

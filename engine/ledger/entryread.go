@@ -307,6 +307,10 @@ func (e *EntryLog) Entries(first, last uint64, bytesMax int) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if buf, ok := e.buffers.Get().(*[]byte); ok {
+		r.r.buf = *buf
+	}
+	defer func() { e.buffers.Put(&r.r.buf) }()
 	for i := range r.entries {
 		if err := r.read(&r.entries[i]); err != nil {
 			return nil, errors.Join(err, r.close())
