@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -230,17 +232,25 @@ var entryScripts = map[string][]entrySave{
 // Every operation of a Save is the last one that is begun, of the process or of the machine; or it
 // fails, in part. So is every operation of the opening that follows, and of the opening after that.
 func TestSaveCrashesAnywhere(t *testing.T) {
-	seeds := crashSeeds(t, 4)
-	var runs int
-	var outcomes [5]int
+	runs, outcomes := crashSaves(t, crashSeeds(t, 2), func(l *entryLives) {})
+	for outcome, n := range outcomes {
+		if n == 0 {
+			t.Errorf("no opening found outcome %d", outcome)
+		}
+	}
+	t.Logf("%d runs; the openings found nothing of the Save, the state, the cut, a part and all of it: %v", runs, outcomes)
+}
+
+// crashSaves runs all scripts, with each of their crashes, so many times. prepare may change a life before it begins.
+func crashSaves(t testing.TB, seeds int, prepare func(*entryLives)) (runs int, outcomes [5]int) {
 	for script, saves := range entryScripts {
 		last := len(saves) - 1
 		for at, done := 1, false; !done; at++ {
 			done = true
 			for seed := range uint64(seeds) {
 				for _, ends := range []struct{ dead, crash bool }{{true, false}, {true, true}, {false, false}, {false, true}} {
-					name := fmt.Sprintf("%s, operation %d, seed %d, %+v", script, at, seed, ends)
-					l := newEntryLives(t, seed, name)
+					l := newEntryLives(t, seed, fmt.Sprintf("%s, operation %d, seed %d, %+v", script, at, seed, ends))
+					prepare(l)
 					e := l.open()
 					for _, s := range saves[:last] {
 						l.save(e, s)
@@ -261,11 +271,7 @@ func TestSaveCrashesAnywhere(t *testing.T) {
 						}
 						l.end(ends.crash != (life == 1))
 					}
-					e = l.open()
-					if e == nil {
-						t.Fatalf("%s: it doesn't open", name)
-					}
-					l.finish(e)
+					l.finish(l.open())
 					runs++
 					for i, n := range l.outcomes {
 						outcomes[i] += n
@@ -274,17 +280,106 @@ func TestSaveCrashesAnywhere(t *testing.T) {
 			}
 		}
 	}
-	for outcome, n := range outcomes {
-		if n == 0 {
-			t.Errorf("no opening found outcome %d", outcome)
-		}
+	return runs, outcomes
+}
+
+// entryLie is a disk that says to have done something, and has not.
+type entryLie struct {
+	*ledgertest.FS
+	op    ledgertest.Op
+	state bool // whether it lies about the state, or else about segments
+}
+
+func (l *entryLie) OpenFile(name string, flag int) (ledger.File, error) {
+	file, err := l.FS.OpenFile(name, flag)
+	if err != nil || (filepath.Base(name) == ledger.StateName) != l.state {
+		return file, err
 	}
-	t.Logf("%d runs; the openings found nothing of the Save, the state, the cut, a part and all of it: %v", runs, outcomes)
+	return &lyingFile{file, l.op}, nil
+}
+
+func (l *entryLie) SyncDir(dir string) error {
+	if l.op&ledgertest.SyncDir != 0 {
+		return nil
+	}
+	return l.FS.SyncDir(dir)
+}
+
+type lyingFile struct {
+	ledger.File
+	op ledgertest.Op
+}
+
+func (f *lyingFile) SyncData() error {
+	if f.op&ledgertest.SyncData != 0 {
+		return nil
+	}
+	return f.File.SyncData()
+}
+
+func (f *lyingFile) Sync() error {
+	if f.op&ledgertest.Sync != 0 {
+		return nil
+	}
+	return f.File.Sync()
+}
+
+func (f *lyingFile) Truncate(size int64) error {
+	if f.op&ledgertest.Truncate != 0 {
+		return nil
+	}
+	return f.File.Truncate(size)
+}
+
+// recorder is a testing.TB that notes the first fatal failure.
+type recorder struct {
+	testing.TB
+	failure string
+}
+
+func (r *recorder) Helper() {}
+
+func (r *recorder) Fatal(args ...any) { r.Fatalf("%s", fmt.Sprint(args...)) }
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.failure = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+// The crashes notice a log that leaves anything out.
+func TestSaveCrashesNotice(t *testing.T) {
+	for name, lie := range map[string]entryLie{
+		"no sync of an entry":          {op: ledgertest.SyncData},
+		"no sync of a segment":         {op: ledgertest.Sync},
+		"no sync of the state":         {op: ledgertest.SyncData, state: true},
+		"no sync of the directory":     {op: ledgertest.SyncDir},
+		"no truncation of what is cut": {op: ledgertest.Truncate},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &recorder{TB: t}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				crashSaves(r, 4, func(l *entryLives) {
+					lie.FS = l.fsys
+					l.o.FS = &lie
+				})
+			}()
+			<-done
+			if r.failure == "" {
+				t.Error("it isn't noticed")
+			}
+			t.Log(r.failure)
+		})
+	}
 }
 
 // finish saves a little more, and compares all with a server that never crashed.
 func (l *entryLives) finish(e *ledger.EntryLog) {
 	l.t.Helper()
+	if e == nil {
+		l.t.Fatalf("%s: it doesn't open", l.name)
+	}
 	rng := rand.New(rand.NewPCG(7, 7))
 	number := 9000
 	for range 2 {
@@ -295,7 +390,7 @@ func (l *entryLives) finish(e *ledger.EntryLog) {
 	l.end(false)
 	e = l.open() // which finds nothing of what was cut off
 	l.m.check(l.t, l.name, e)
-	l.m.checkIdentical(l.t, l.name, e, imageOf(l.fsys))
+	l.m.checkIdentical(l.t, l.name, e, imageOf(l.fsys), l.o.SegmentBytes)
 	if err := e.Close(); err != nil {
 		l.t.Fatalf("%s: %v", l.name, err)
 	}
@@ -318,10 +413,12 @@ func crashSeeds(t *testing.T, n int) int {
 // life.
 func TestEntryLives(t *testing.T) {
 	var outcomes [5]int
-	for seed := range uint64(crashSeeds(t, 200)) {
+	for seed := range uint64(crashSeeds(t, 100)) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		l := newEntryLives(t, seed, "")
 		number := 0
+		l.o.SegmentBytes *= 1 + rng.Int64N(3)
+		l.o.ReserveBytes = ledger.BlockBytes * rng.Int64N(4)
 		for life := range 8 {
 			l.name = fmt.Sprintf("seed %d, life %d", seed, life)
 			l.o.Create = !l.made || rng.IntN(2) == 0

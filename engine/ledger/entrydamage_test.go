@@ -215,6 +215,9 @@ func TestEitherSlotOfTheState(t *testing.T) {
 		}
 	}
 	for n := range len(pristine[ledger.StateName]) {
+		if n > 100 && n < ledger.BlockBytes-10 || n > ledger.BlockBytes+100 {
+			continue // it ends in zeros
+		}
 		files := pristine.clone()
 		files[ledger.StateName] = files[ledger.StateName][:n]
 		state, last, err := reopenEntries(t, files, m)
@@ -370,16 +373,10 @@ func TestEntryLogDiskFull(t *testing.T) {
 	}
 }
 
-// fuzzSlots are the newest states that FuzzState begins with.
-func fuzzSlots(t testing.TB) (image, *entryModel) {
-	files, m := damagedLog(t)
-	return files, m
-}
-
 // FuzzState opens a log with arbitrary bytes as its state: the two slots, one behind the other, with and without checksums made to
 // fit. There is no panic; what opens has a state that the bytes hold, and entries that were saved.
 func FuzzState(f *testing.F) {
-	pristine, m := fuzzSlots(f)
+	pristine, m := damagedLog(f)
 	const slotBytes = 84
 	state := pristine[ledger.StateName]
 	whole := slices.Concat(state[:slotBytes], state[ledger.BlockBytes:][:slotBytes])
@@ -421,7 +418,8 @@ func FuzzState(f *testing.F) {
 }
 
 // FuzzEntryDamage damages a log as the input says, as FuzzDamage does. Whatever is done, a log that opens holds a beginning of the
-// entries that were saved; all of them if one slot of its state is what it was.
+// entries that were saved; all of them if the first slot
+// of its state, the newer one, is what it was.
 func FuzzEntryDamage(f *testing.F) {
 	pristine, m := damagedLog(f)
 	names := pristine.names()
@@ -465,12 +463,9 @@ func FuzzEntryDamage(f *testing.F) {
 			}
 			return
 		}
-		for slot := range 2 {
-			at := slot * ledger.BlockBytes
-			state := files[ledger.StateName]
-			if len(state) >= at+84 && slices.Equal(state[at:at+84], pristine[ledger.StateName][at:at+84]) && slot == 0 && last != m.last() {
-				t.Fatalf("%d entries, %d were saved", last, m.last())
-			}
+		state := files[ledger.StateName]
+		if len(state) >= 84 && slices.Equal(state[:84], pristine[ledger.StateName][:84]) && last != m.last() {
+			t.Fatalf("%d entries, %d were saved", last, m.last())
 		}
 	})
 }

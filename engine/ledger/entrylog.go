@@ -81,8 +81,7 @@ type EntryLog struct {
 	state *stateFile
 	found Tail
 
-	err      error // once set, Save and Seal do nothing but return it
-	unlocked bool  // closed
+	err error // once set, Save and Seal do nothing but return it
 
 	// What the entry that is being written has so far; only Save's goroutine uses it.
 	segments []segmentRun // that were begun
@@ -93,9 +92,10 @@ type EntryLog struct {
 	cuts    sync.RWMutex // held for writing while entries are cut off, for reading by who reads them
 	buffers sync.Pool    // of *[]byte, which Entries reads with
 
-	mu    sync.Mutex
-	index entryIndex // guarded by mu; only durable entries
-	saved State      // guarded by mu
+	mu     sync.Mutex
+	index  entryIndex // guarded by mu; only durable entries
+	saved  State      // guarded by mu
+	closed bool       // guarded by mu
 }
 
 // OpenEntryLog locks the directory, reads the state, replays the log, cuts off what an interrupted
@@ -658,7 +658,7 @@ func (e *EntryLog) Close() error {
 	}
 	e.err = errClosed
 	e.mu.Lock()
-	e.unlocked = true
+	e.closed = true
 	e.mu.Unlock()
 	if err = errors.Join(err, e.release()); err != nil {
 		return fmt.Errorf("ledger: closing %s: %w", e.l.dir, err)

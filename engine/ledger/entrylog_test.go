@@ -62,7 +62,7 @@ func TestEntriesLikeTheModel(t *testing.T) {
 				wantEntries(t, found, m.records())
 			}
 		}
-		m.checkIdentical(t, fmt.Sprintf("seed %d", seed), e, imageOf(fsys))
+		m.checkIdentical(t, fmt.Sprintf("seed %d", seed), e, imageOf(fsys), ledger.SegmentBytesMin)
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -176,10 +176,12 @@ func (m *entryModel) cutsOff(s entrySave) uint64 {
 
 // checkIdentical compares a ledger's segments, byte for byte, and its chain values with those of a
 // server that was given the same entries one by one, and that never crashed nor cut anything off.
-func (m *entryModel) checkIdentical(t testing.TB, when string, e *ledger.EntryLog, files image) {
+func (m *entryModel) checkIdentical(t testing.TB, when string, e *ledger.EntryLog, files image, segmentBytes int64) {
 	t.Helper()
 	fsys := ledgertest.NewFS(99)
-	other := mustOpenEntries(t, entryOptions(fsys))
+	o := entryOptions(fsys)
+	o.SegmentBytes, o.ReserveBytes = segmentBytes, ledger.BlockBytes
+	other := mustOpenEntries(t, o)
 	for index := uint64(0); index <= m.last(); index++ {
 		if index > 0 {
 			one := m.entries[index-1]

@@ -271,7 +271,7 @@ func parseMark(r Record) (index, term uint64, ok bool) {
 func (e *EntryLog) committed() (seq uint64, chain uint32, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.unlocked {
+	if e.closed {
 		return 0, 0, errClosed
 	}
 	return e.index.behind(e.saved.Commit).next - 1, e.index.chain(e.saved.Commit), nil
@@ -338,7 +338,7 @@ func (e *EntryLog) entryReader(first, last uint64, bytesMax int) (*entryReader, 
 	defer e.mu.Unlock()
 	x := &e.index
 	switch {
-	case e.unlocked:
+	case e.closed:
 		return nil, errClosed
 	case first == 0 || first > last || last > x.last():
 		return nil, fmt.Errorf("%w: %d to %d, there are 1 to %d", ErrNoEntry, first, last, x.last())

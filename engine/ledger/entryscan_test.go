@@ -60,25 +60,24 @@ func TestEntryLogBesideReaders(t *testing.T) {
 						return
 					}
 				}
-				for _, scan := range []func(func(ledger.Record) error) (ledger.Tail, error){
-					e.Scan,
-					func(visit func(ledger.Record) error) (ledger.Tail, error) {
-						return ledger.Scan(dir, ledger.Options{}, visit)
-					},
-				} {
-					var records []entry
-					tail, err := scan(ledgertest.Collect(&records))
-					if err != nil || tail.Shared.Commit < committed || tail.Seq != uint64(len(records)) {
-						t.Errorf("a scan: %+v, %v; %d entries were committed", tail, err, committed)
-						return
-					}
+				var records []entry
+				tail, err := e.Scan(ledgertest.Collect(&records))
+				if err != nil || tail.Shared.Commit < committed || tail.Seq != uint64(len(records)) {
+					t.Errorf("Scan: %+v, %v; %d entries were committed", tail, err, committed)
+					return
+				}
+				records = nil // who reads the state from its file may find an older one
+				tail, err = ledger.Scan(dir, ledger.Options{}, ledgertest.Collect(&records))
+				if err != nil || tail.Seq != uint64(len(records)) {
+					t.Errorf("Scan without opening: %+v, %v", tail, err)
+					return
 				}
 			}
 		})
 	}
 	rng := rand.New(rand.NewPCG(1, 6))
 	m := &entryModel{}
-	for range 300 {
+	for range 120 {
 		s := entrySave{state: m.state}
 		first := m.last() + 1
 		if uncommitted := m.last() - m.state.Commit; s.state.Term == 0 || uncommitted > 3 && rng.IntN(3) == 0 {
