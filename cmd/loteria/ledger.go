@@ -108,7 +108,7 @@ func printVerified(w io.Writer, v history.Verified, damage error) error {
 	if v.Drawn {
 		draw = "held"
 	}
-	if v.Shared.Shared {
+	if v.Entries.Shared {
 		end = "whole, as far as it is known to be committed"
 	}
 	if v.Torn {
@@ -125,10 +125,10 @@ func printVerified(w io.Writer, v history.Verified, damage error) error {
 	if v.SealedSeq > 0 {
 		seal = fmt.Sprintf("through record %d", v.SealedSeq)
 	}
-	if v.Shared.Shared { // the state stands in place of a seal
+	if v.Entries.Shared { // the state stands in place of a seal
 		seal = fmt.Sprintf("the state: promised entries 1 to %d, committed 1 to %d, term %d, vote for server %d",
-			v.Shared.LastIndex, v.Shared.Commit, v.Shared.Term, v.Shared.Vote)
-		if v.Shared.Vote == 0 {
+			v.Entries.LastIndex, v.Entries.Commit, v.Entries.Term, v.Entries.Vote)
+		if v.Entries.Vote == 0 {
 			seal = strings.TrimSuffix(seal, "vote for server 0") + "no vote"
 		}
 	}

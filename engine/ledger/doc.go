@@ -245,9 +245,10 @@ What is promised, beside the above:
 It is tested with a model that is slow and obvious: every operation of Saves and cuts of small logs
 crashes or fails, and so does an operation of the two openings that follow; random logs live eight
 lives; afterwards the segments are compared with those of a server that was given the same entries
-and never crashed (entrycrash_test.go). Every bit of the state, cuts at every byte of the log, and
-what is missing or from another copy: entrydamage_test.go. Damaged states, logs and marks: the fuzz
-targets. Readers of all kinds beside a writer that cuts, on a real disk: entryscan_test.go.
+and never crashed: entrycrash_test.go, which tries each crash 40 times with LOTERIA_CRASHES=40, and
+fails if the disk lies. Every bit of the state, cuts at every byte of the log, and what is missing or
+from another copy: entrydamage_test.go. Damaged states, logs and marks: the fuzz targets. Readers of
+all kinds beside a writer that cuts, on a real disk: entryscan_test.go.
 
 Not noticed is a loss behind what a crash of the machine left in the state, in the cases in which a
 single server wouldn't notice it, either.

@@ -46,7 +46,8 @@ func newEntryLives(t testing.TB, seed uint64, name string) *entryLives {
 	return &entryLives{t: t, fsys: fsys, o: entryOptions(fsys), name: name, m: &entryModel{}}
 }
 
-// open opens the log, and checks that what it finds may be there. It returns nil if the failure that was arranged came first.
+// open opens the log, and checks that what it finds may be there. It returns nil if the failure
+// that was arranged came first.
 func (l *entryLives) open() *ledger.EntryLog {
 	l.t.Helper()
 	e, err := ledger.OpenEntryLog(testDir, l.o, nil)
@@ -241,7 +242,8 @@ func TestSaveCrashesAnywhere(t *testing.T) {
 	t.Logf("%d runs; the openings found nothing of the Save, the state, the cut, a part and all of it: %v", runs, outcomes)
 }
 
-// crashSaves runs all scripts, with each of their crashes, so many times. prepare may change a life before it begins.
+// crashSaves runs all scripts, with each of their crashes, so many times. prepare may change a life
+// before it begins.
 func crashSaves(t testing.TB, seeds int, prepare func(*entryLives)) (runs int, outcomes [5]int) {
 	for script, saves := range entryScripts {
 		last := len(saves) - 1
@@ -263,7 +265,8 @@ func crashSaves(t testing.TB, seeds int, prepare func(*entryLives)) (runs int, o
 						l.fsys.Break(ledgertest.Fault{}) // it isn't to come later
 					}
 					l.end(ends.crash)
-					// The openings fail at some operation of their own: in the next seed at another one.
+					// The openings fail at some operation of their own: in the next seed at another
+					// one.
 					for life := range 2 {
 						l.fsys.Break(ledgertest.Fault{N: 1 + (int(seed)+life*5)%11, Dead: ends.dead})
 						if e := l.open(); e != nil {
@@ -409,8 +412,8 @@ func crashSeeds(t *testing.T, n int) int {
 	return n
 }
 
-// Whole lives, with larger logs: a log is made, saved to, cut, sealed, closed and opened, and crashes at a random operation of each
-// life.
+// Whole lives, with larger logs: a log is made, saved to, cut, sealed, closed and opened, and
+// crashes at a random operation of each life.
 func TestEntryLives(t *testing.T) {
 	var outcomes [5]int
 	for seed := range uint64(crashSeeds(t, 100)) {
@@ -446,8 +449,8 @@ func TestEntryLives(t *testing.T) {
 	t.Logf("the openings found nothing of a Save, the state, the cut, a part and all of it: %v", outcomes)
 }
 
-// What a large Save has left, of which a crash took some sectors, is gone before another one is written over it, which ends with a
-// block: nothing would separate it from the remains.
+// What a large Save has left, of which a crash took some sectors, is gone before another one is
+// written over it, which ends with a block: nothing would separate it from the remains.
 func TestTornEntryIsGone(t *testing.T) {
 	large := func(number int, sizes ...int) []byte {
 		var run []byte

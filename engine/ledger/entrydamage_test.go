@@ -13,8 +13,8 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// damagedLog is a log of three segments to damage: entries of two terms, of which three are committed, and a state that was
-// written when the process was killed.
+// damagedLog is a log of three segments to damage: entries of two terms, of which three are
+// committed, and a state that was written when the process was killed.
 func damagedLog(t testing.TB) (image, *entryModel) {
 	t.Helper()
 	fsys := ledgertest.NewFS(1)
@@ -33,8 +33,8 @@ func damagedLog(t testing.TB) (image, *entryModel) {
 	return imageOf(fsys), m
 }
 
-// reopenEntries opens the files, and checks that what it finds was saved. It returns how many entries that is. Without a model, it must
-// find nothing.
+// reopenEntries opens the files, and checks that what it finds was saved. It returns how many
+// entries that is. Without a model, it must find nothing.
 func reopenEntries(t testing.TB, files image, m *entryModel) (ledger.State, uint64, error) {
 	t.Helper()
 	fsys := files.fs()
@@ -67,9 +67,9 @@ func reopenEntries(t testing.TB, files image, m *entryModel) (ledger.State, uint
 		}
 		return ledger.State{}, 0, err
 	}
-	if errScan != nil || len(scanned) != len(visited) || tail.Shared.State != e.State() {
+	if errScan != nil || len(scanned) != len(visited) || tail.Entries.State != e.State() {
 		t.Fatalf("Scan finds %d records, %+v and %v; OpenEntryLog %d and %+v",
-			len(scanned), tail.Shared, errScan, len(visited), e.State())
+			len(scanned), tail.Entries, errScan, len(visited), e.State())
 	}
 	last := e.LastIndex()
 	if last > m.last() {
@@ -92,8 +92,8 @@ func (files image) names() []string {
 	return names
 }
 
-// A log without its state, a state without its log, a log that is shorter than what was promised, and what else doesn't belong
-// together: row by row.
+// A log without its state, a state without its log, a log that is shorter than what was promised,
+// and what else doesn't belong together: row by row.
 func TestEntryLogIsRefused(t *testing.T) {
 	pristine, m := damagedLog(t)
 	names := pristine.names() // the segments, then the state
@@ -201,8 +201,8 @@ func TestEntryLogIsRefused(t *testing.T) {
 	}
 }
 
-// Whichever slot of the state is lost, the term, the vote and the log are what they were: at rest, and when a Save or an opening was
-// just writing the other one.
+// Whichever slot of the state is lost, the term, the vote and the log are what they were: at rest,
+// and when a Save or an opening was just writing the other one.
 func TestEitherSlotOfTheState(t *testing.T) {
 	pristine, m := damagedLog(t)
 	for bit := range 2 * 84 * 8 {
@@ -259,7 +259,8 @@ func TestEitherSlotOfTheState(t *testing.T) {
 	}
 }
 
-// A log that is cut anywhere, with or without zeros behind, is whole, or refused: its state knows how far it went.
+// A log that is cut anywhere, with or without zeros behind, is whole, or refused: its state knows
+// how far it went.
 func TestEntryLogCutAnywhere(t *testing.T) {
 	pristine, m := damagedLog(t)
 	name := pristine.names()[2]
@@ -277,7 +278,8 @@ func TestEntryLogCutAnywhere(t *testing.T) {
 	}
 }
 
-// Every bit of the log is proved: the one that flips is noticed, unless an opening has no use for it.
+// Every bit of the log is proved: the one that flips is noticed, unless an opening has no use for
+// it.
 func TestEntryLogFlippedBits(t *testing.T) {
 	pristine, m := damagedLog(t)
 	for _, name := range pristine.names()[:3] {
@@ -373,8 +375,9 @@ func TestEntryLogDiskFull(t *testing.T) {
 	}
 }
 
-// FuzzState opens a log with arbitrary bytes as its state: the two slots, one behind the other, with and without checksums made to
-// fit. There is no panic; what opens has a state that the bytes hold, and entries that were saved.
+// FuzzState opens a log with arbitrary bytes as its state: the two slots, one behind the other,
+// with and without checksums made to fit. There is no panic; what opens has a state that the bytes
+// hold, and entries that were saved.
 func FuzzState(f *testing.F) {
 	pristine, m := damagedLog(f)
 	const slotBytes = 84
@@ -417,9 +420,9 @@ func FuzzState(f *testing.F) {
 	})
 }
 
-// FuzzEntryDamage damages a log as the input says, as FuzzDamage does. Whatever is done, a log that opens holds a beginning of the
-// entries that were saved; all of them if the first slot
-// of its state, the newer one, is what it was.
+// FuzzEntryDamage damages a log as the input says, as FuzzDamage does. Whatever is done, a log that
+// opens holds a beginning of the entries that were saved; all of them if the first slot of its
+// state, the newer one, is what it was.
 func FuzzEntryDamage(f *testing.F) {
 	pristine, m := damagedLog(f)
 	names := pristine.names()

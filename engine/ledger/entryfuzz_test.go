@@ -10,9 +10,10 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// FuzzMarks opens a log whose checksums are all right, with marks and records in any order: each line of text is a record, a mark if
-// it begins with a digit. One that says "2 7 4" is entry 2 of term 7, of 4 records with the mark. There is no panic, and what is found
-// is what the lines say, as far as they make entries.
+// FuzzMarks opens a log whose checksums are all right, with marks and records in any order: each
+// line of text is a record, a mark if it begins with a digit. One that says "2 7 4" is entry 2 of
+// term 7, of 4 records with the mark. There is no panic, and what is found is what the lines say,
+// as far as they make entries.
 func FuzzMarks(f *testing.F) {
 	for _, text := range []string{
 		"1 1 1", "1 1 2\na", "1 1 3\na\nb\n2 1 1\n3 5 2\nc", "1 1 3\na", "1 1 3\na\n2 1 1", "a", "2 1 1", "1 1 1\n1 1 1",

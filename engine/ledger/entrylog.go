@@ -12,14 +12,17 @@ import (
 var (
 	// ErrShared says that the directory holds a ledger that several servers keep, which only
 	// [OpenEntryLog] opens.
-	ErrShared = errors.New("ledger: several servers keep it: start this one as a member of its cluster")
+	ErrShared = errors.New("ledger: several servers keep it: " +
+		"start this one as a member of its cluster")
 
 	// ErrNotShared says that the directory holds a single server's ledger, which [OpenEntryLog]
 	// doesn't open.
-	ErrNotShared = errors.New("ledger: a single server keeps it: use another directory for a member of a cluster")
+	ErrNotShared = errors.New("ledger: a single server keeps it: " +
+		"use another directory for a member of a cluster")
 
 	// ErrForeign says that the directory holds the ledger of another cluster.
-	ErrForeign = errors.New("ledger: it belongs to another cluster: use that one's settings, or another directory")
+	ErrForeign = errors.New("ledger: it belongs to another cluster: " +
+		"use that one's settings, or another directory")
 
 	// ErrNone says that the directory holds no ledger, and [EntryOptions] don't say to make one.
 	ErrNone = errors.New("ledger: there is none in the directory: restore it, " +
@@ -66,16 +69,16 @@ type EntryOptions struct {
 	// interrupted. A server that has been a member before must not: it has promised something.
 	Create bool
 
-	// First is the packed first record of a ledger that is made. It belongs to no entry and counts as
-	// committed. All servers of a cluster need the same. Who replays a ledger compares it.
+	// First is the packed first record of a ledger that is made. It belongs to no entry and counts
+	// as committed. All servers of a cluster need the same. Who replays a ledger compares it.
 	First []byte
 }
 
-// EntryLog is a ledger that several servers keep, as one of them has it: an open log of entries, and
-// the server's state. "A ledger that several servers keep" in the package comment is about it.
+// EntryLog is a ledger that several servers keep, as one of them has it: an open log of entries,
+// and the server's state. "A ledger that several servers keep" in the package comment is about it.
 //
-// Save, Seal and Close belong to one goroutine. Any goroutine may call the other methods, also beside
-// those. Beside a Save they see the log as it was before, or after it, or in between.
+// Save, Seal and Close belong to one goroutine. Any goroutine may call the other methods, also
+// beside those. Beside a Save they see the log as it was before, or after it, or in between.
 type EntryLog struct {
 	l     *Ledger
 	state *stateFile
@@ -106,8 +109,9 @@ type EntryLog struct {
 // changed, and is returned as it is. The payload is valid only during the call.
 //
 // Errors: those of visit and of the file system, those that match [ErrLocked], [ErrCorrupt],
-// [ErrVersion], [ErrNotShared], [ErrForeign] or [ErrNone], and [*NoSpaceError]. A log that lacks what
-// the state says was durable is corrupt, and so are a state without a log and a log without a state.
+// [ErrVersion], [ErrNotShared], [ErrForeign] or [ErrNone], and [*NoSpaceError]. A log that lacks
+// what the state says was durable is corrupt, and so are a state without a log and a log without a
+// state.
 func OpenEntryLog(dir string, o EntryOptions, visit func(Record) error) (_ *EntryLog, err error) {
 	own := Options{FS: o.FS, SegmentBytes: o.SegmentBytes, ReserveBytes: o.ReserveBytes}
 	segmentBytes, err := own.segmentBytes()
@@ -171,8 +175,13 @@ func (e *EntryLog) open(o EntryOptions, visit func(Record) error) error {
 		}
 		state.slot.id = o.ID // of a state that promises nothing
 	case !state.intact:
-		if h, intact, err := readHeader(e.l.fsys, filepath.Join(e.l.dir, segmentName(1))); !state.exists && err == nil && intact && h.version == formatVersion {
-			return fmt.Errorf("%w: %s", ErrNotShared, e.l.dir)
+		first := filepath.Join(e.l.dir, segmentName(1))
+		h, intact, err := readHeader(e.l.fsys, first)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		if !state.exists && intact && h.version == formatVersion {
+			return fmt.Errorf("%w: %s", ErrNotShared, first)
 		}
 		return p.noState(state)
 	case state.slot.id != o.ID:
@@ -208,8 +217,8 @@ func (e *EntryLog) recover(p *replayer, state *foundState, segments []uint64, o 
 			return l.noSpace(e.state.file, stateBytes, err)
 		}
 	}
-	// The state comes first: a new log without one would have lost it, and what is cut off on its word
-	// may be missed if only the operating system's memory has that word.
+	// The state comes first: a new log without one would have lost it, and what is cut off on its
+	// word may be missed if only the operating system's memory has that word.
 	if err := e.state.promise(state.slot); err != nil {
 		return err
 	}
@@ -287,7 +296,7 @@ func (e *EntryLog) reopen(p *replayer, cut bool) error {
 }
 
 // Recovered tells where OpenEntryLog found the end of the log, and whether it had to cut something
-// off there. Its Shared is the state that was found.
+// off there. Its Entries have the state that was found.
 func (e *EntryLog) Recovered() Tail { return e.found }
 
 // State returns the state that was saved last. After an opening, its Commit may be behind what was
@@ -332,26 +341,27 @@ func noEntry(index, last uint64) error {
 	return fmt.Errorf("%w: %d, the last one is %d", ErrNoEntry, index, last)
 }
 
-// Save makes the state and the entries durable, and returns when they are. The entries' indices have
-// no gaps. They replace all entries from the first one's index on; without entries the log stays as
-// it is. The zero State stands for the one that was saved last. One that differs from that only in
-// Commit is written, but not synced: Commit is a hint, which a crash of the machine may set back, but
-// not behind the last change of the term or the vote. The entries themselves are as durable as any.
+// Save makes the state and the entries durable, and returns when they are. The entries' indices
+// have no gaps. They replace all entries from the first one's index on; without entries the log
+// stays as it is. The zero State stands for the one that was saved last. One that differs from that
+// only in Commit is written, but not synced: Commit is a hint, which a crash of the machine may set
+// back, but not behind the last change of the term or the vote. The entries themselves are as
+// durable as any.
 //
-// The entries and their records stay the caller's, who may read them meanwhile: nothing is changed in
-// them, nor kept. Records that are complete, because they come from another ledger, will do as well.
-// Their payloads aren't checked against their checksums.
+// The entries and their records stay the caller's, who may read them meanwhile: nothing is changed
+// in them, nor kept. Records that are complete, because they come from another ledger, will do as
+// well. Their payloads aren't checked against their checksums.
 //
 // A Save that is refused has changed nothing: [ErrCommitted], if the entries would replace one that
-// the last saved Commit covers; [ErrGap], if they aren't consecutive, begin more than one behind the
-// last, or end before the new Commit; [ErrBackwards], if the term or Commit would fall, the vote
-// change within a term, a term fall from one entry to the next or be higher than the state's;
-// [ErrRecords]. Any other error is final and matches [ErrFailed], as one of [Ledger.Commit]. What of
-// the Save is in the log is then unknown until the directory is opened anew.
+// the last saved Commit covers; [ErrGap], if they aren't consecutive, begin more than one behind
+// the last, or end before the new Commit; [ErrBackwards], if the term or Commit would fall, the
+// vote change within a term, a term fall from one entry to the next or be higher than the state's;
+// [ErrRecords]. Any other error is final and matches [ErrFailed], as one of [Ledger.Commit]. What
+// of the Save is in the log is then unknown until the directory is opened anew.
 //
-// A crash during Save leaves nothing of it; or the new state, Commit perhaps excepted, and of the log
-// either the old one, or what comes before the new entries and any number of these, from the first
-// one on, each whole.
+// A crash during Save leaves nothing of it; or the new state, Commit perhaps excepted, and of the
+// log either the old one, or what comes before the new entries and any number of these, from the
+// first one on, each whole.
 func (e *EntryLog) Save(state State, entries []Entry) error {
 	if e.err != nil {
 		return e.err
@@ -376,7 +386,8 @@ func (e *EntryLog) check(old, state State, last uint64, entries []Entry) (keep u
 	case state.Term < old.Term || state.Commit < old.Commit:
 		return 0, fmt.Errorf("%w: from %+v to %+v", ErrBackwards, old, state)
 	case state.Term == old.Term && state.Vote != old.Vote && old.Vote != 0:
-		return 0, fmt.Errorf("%w: a second vote in term %d, for %d after %d", ErrBackwards, state.Term, state.Vote, old.Vote)
+		return 0, fmt.Errorf("%w: a second vote in term %d, for %d after %d",
+			ErrBackwards, state.Term, state.Vote, old.Vote)
 	case len(entries) > 0 && (entries[0].Index == 0 || entries[0].Index > last+1):
 		return 0, fmt.Errorf("%w: entry %d behind the last one, %d", ErrGap, entries[0].Index, last)
 	case len(entries) > 0 && entries[0].Index <= old.Commit:
@@ -454,8 +465,8 @@ func (e *EntryLog) promised(state State) stateSlot {
 	return e.promisedThrough(state, e.LastIndex())
 }
 
-// promisedThrough is the state as it is written when the entries through last are all that counts. It
-// must not be ahead of the log.
+// promisedThrough is the state as it is written when the entries through last are all that counts.
+// It must not be ahead of the log.
 func (e *EntryLog) promisedThrough(state State, last uint64) stateSlot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -615,10 +626,11 @@ func countRecords(run []byte) (n int, whole bool) {
 }
 
 // Seal makes the state durable as it is, with Commit and with how far the log goes, and checks that
-// the ledger is still in its directory. From then on a log that lacks any of its entries is refused.
+// the ledger is still in its directory. From then on a log that lacks any of its entries is
+// refused.
 //
-// Any error is final and matches [ErrFailed]. One that also matches [ErrGone] says that the directory
-// was removed, moved or replaced: then nothing may be called stored.
+// Any error is final and matches [ErrFailed]. One that also matches [ErrGone] says that the
+// directory was removed, moved or replaced: then nothing may be called stored.
 func (e *EntryLog) Seal() error {
 	if e.err != nil {
 		return e.err
@@ -641,8 +653,8 @@ func (e *EntryLog) seal() error {
 	return e.state.promise(next)
 }
 
-// Close seals the ledger, as Seal does, unless it has failed, and releases the directory. Later Saves
-// and Seals return ErrFailed; Entries and Scan, too. Closing again does nothing.
+// Close seals the ledger, as Seal does, unless it has failed, and releases the directory. Later
+// Saves and Seals return ErrFailed; Entries and Scan, too. Closing again does nothing.
 //
 // An error that matches [ErrGone] says that the directory was removed, moved or replaced. It comes
 // even after another failure.

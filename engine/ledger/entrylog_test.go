@@ -12,8 +12,8 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// A log does what the model does, over many saves and openings, and is what it would be without what
-// was cut off.
+// A log does what the model does, over many saves and openings, and is what it would be without
+// what was cut off.
 func TestEntriesLikeTheModel(t *testing.T) {
 	cut, number := uint64(0), 0
 	for seed := range uint64(60) {

@@ -56,7 +56,8 @@ func (m *entryModel) after(s entrySave) *entryModel {
 	return next
 }
 
-// records are those that a scan visits: the first one, and those of committed entries with their marks.
+// records are those that a scan visits: the first one, and those of committed entries with their
+// marks.
 func (m *entryModel) records() []entry {
 	all := unpack(clusterFirst)
 	for _, e := range m.entries[:m.state.Commit] {
@@ -97,7 +98,7 @@ func (m *entryModel) check(t testing.TB, when string, e *ledger.EntryLog) {
 	var found []entry
 	tail, err := e.Scan(ledgertest.Collect(&found))
 	if want := m.records(); err != nil || !slices.Equal(found, want) || tail.Seq != uint64(len(want)) ||
-		tail.Shared != (ledger.SharedTail{Shared: true, State: m.state, LastIndex: m.last()}) {
+		tail.Entries != (ledger.EntryTail{Shared: true, State: m.state, LastIndex: m.last()}) {
 		t.Fatalf("%s: a scan visits %d records, want %d, and ends with %+v, %v", when, len(found), len(want), tail, err)
 	}
 }

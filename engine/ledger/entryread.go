@@ -9,15 +9,15 @@ import (
 	"strconv"
 )
 
-// SharedTail is what is known of a ledger that several servers keep, beside its records: from the
-// state, or if it is open, from the log, too.
-type SharedTail struct {
-	Shared    bool // whether it is such a ledger
-	State          // Commit may be behind what is committed, never ahead
-	LastIndex uint64
+// EntryTail is what is known of the entries of a ledger that several servers keep.
+type EntryTail struct {
+	Shared    bool   // whether it is such a ledger
+	State            // as it was saved; Commit may be behind what is committed, never ahead
+	LastIndex uint64 // of the last entry; without opening the ledger, of one that was durable
 }
 
-// entryWalk follows the entries of a replay, with the replayer's own visit in place of the caller's.
+// entryWalk follows the entries of a replay, with the replayer's own visit in place of the
+// caller's.
 type entryWalk struct {
 	p     *replayer
 	state *stateSlot
@@ -44,8 +44,8 @@ func (p *replayer) follow(state *stateSlot) *entryWalk {
 	return p.walk
 }
 
-// shared is what a replay does that meets the state of a ledger that several servers keep. The state
-// is read before the segments are listed, so that it is never ahead of them.
+// shared is what a replay does that meets the state of a ledger that several servers keep. The
+// state is read before the segments are listed, so that it is never ahead of them.
 func (p *replayer) shared() (segments []uint64, err error) {
 	if !p.anyKeeper {
 		return nil, fmt.Errorf("%w: %s", ErrShared, p.dir)
@@ -102,13 +102,14 @@ func (w *entryWalk) enter(path string, h *segmentHeader) error {
 		return p.corrupt(filepath.Join(p.dir, stateName), fmt.Sprintf(
 			"the state belongs to another ledger: its id is %x, the segments' is %x", w.state.id, h.id))
 	case size < SegmentBytesMin || size > SegmentBytesMax || size%BlockBytes != 0 || size != w.segmentBytes:
-		return p.corrupt(path, fmt.Sprintf("segments of %d bytes, after some of %d: no server writes such", h.segmentBytes, w.segmentBytes))
+		return p.corrupt(path, fmt.Sprintf("segments of %d bytes, after some of %d: no server writes such",
+			h.segmentBytes, w.segmentBytes))
 	}
 	return nil
 }
 
-// record takes the next record, which is intact: it stands at the reader's offset, and the replayer's
-// chain value is that before it.
+// record takes the next record, which is intact: it stands at the reader's offset, and the
+// replayer's chain value is that before it.
 func (w *entryWalk) record(r Record) error {
 	p := w.p
 	if w.file != p.tail.File {
@@ -208,7 +209,7 @@ func (w *entryWalk) finish() error {
 		end.chain = p.chain
 	}
 	made := end.next > 1
-	p.tail.Shared = SharedTail{Shared: true, State: w.state.State, LastIndex: w.state.last}
+	p.tail.Entries = EntryTail{Shared: true, State: w.state.State, LastIndex: w.state.last}
 	last, promised := w.newest, w.state.last
 	if w.left > 0 {
 		last--
@@ -224,9 +225,10 @@ func (w *entryWalk) finish() error {
 			"a segment was removed or cut short", promised, last) + rejoin)
 	}
 	if w.all {
-		p.tail.Shared.LastIndex = last
+		p.tail.Entries.LastIndex = last
 		s := w.state
-		if s.Commit > 0 && w.index.chain(s.Commit) != s.commitChain || s.last > 0 && w.index.chain(s.last) != s.lastChain {
+		if s.Commit > 0 && w.index.chain(s.Commit) != s.commitChain ||
+			s.last > 0 && w.index.chain(s.last) != s.lastChain {
 			return p.short(fmt.Sprintf("entries %d and %d are not those that this server has promised: "+
 				"the log or the state is from another copy", s.Commit, s.last) + rejoin)
 		}
@@ -277,29 +279,29 @@ func (e *EntryLog) committed() (seq uint64, chain uint32, err error) {
 	return e.index.behind(e.saved.Commit).next - 1, e.index.chain(e.saved.Commit), nil
 }
 
-// Scan visits the records of the entries that are committed, as far as the state that was saved last
-// says, from the first record on. Entries' marks are visited, too, as records of the kind [Mark]. It
-// is otherwise as [Ledger.Scan].
+// Scan visits the records of the entries that are committed, as far as the state that was saved
+// last says, from the first record on. Entries' marks are visited, too, as records of the kind
+// [Mark]. It is otherwise as [Ledger.Scan].
 func (e *EntryLog) Scan(visit func(Record) error) (Tail, error) {
 	p := newReplayer(e.l.fsys, e.l.dir, visit)
 	p.version = entryVersion
 	p.holder = e
 	state, last := e.State(), e.LastIndex() // before the replay, lest the tail says less than was visited
 	err := p.replay()
-	p.tail.Shared = SharedTail{Shared: true, State: state, LastIndex: last}
+	p.tail.Entries = EntryTail{Shared: true, State: state, LastIndex: last}
 	return p.tail, err
 }
 
-// Entries reads entries back from the disk: from index first on, in order, up to last, both included,
-// 1 <= first <= last <= LastIndex. It returns as many as have no more than bytesMax bytes of records
-// in all, but at least one. They are the caller's, and as they were saved: packed, without a place in
-// the log.
+// Entries reads entries back from the disk: from index first on, in order, up to last, both
+// included, 1 <= first <= last <= LastIndex. It returns as many as have no more than bytesMax bytes
+// of records in all, but at least one. They are the caller's, and as they were saved: packed,
+// without a place in the log.
 //
-// Everything read is checked against the checksums and the chain. A Save that cuts entries off waits
-// for it, no other does.
+// Everything read is checked against the checksums and the chain. A Save that cuts entries off
+// waits for it, no other does.
 //
-// Errors: those of the file system, and those that match [ErrNoEntry], or [ErrCorrupt]: what was saved
-// is damaged. After Close it is one that matches [ErrFailed].
+// Errors: those of the file system, and those that match [ErrNoEntry], or [ErrCorrupt]: what was
+// saved is damaged. After Close it is one that matches [ErrFailed].
 func (e *EntryLog) Entries(first, last uint64, bytesMax int) ([]Entry, error) {
 	e.cuts.RLock()
 	defer e.cuts.RUnlock()
@@ -399,7 +401,8 @@ func (r *entryReader) read(entry *Entry) error {
 	return nil
 }
 
-// record reads the next record; packed are all its bytes. Both are valid until the next one is read.
+// record reads the next record; packed are all its bytes. Both are valid until the next one is
+// read.
 func (r *entryReader) record() (_ Record, packed []byte, err error) {
 	if r.file == nil || r.r.offset == r.ends[0] {
 		if err := r.open(); err != nil {

@@ -15,8 +15,8 @@ import (
 	"loteria/engine/ledger/ledgertest"
 )
 
-// On a real disk: readers of all kinds beside a writer that also cuts entries off see committed entries as they are, and of the
-// others each as a whole.
+// On a real disk: readers of all kinds beside a writer that also cuts entries off see committed
+// entries as they are, and of the others each as a whole.
 func TestEntryLogBesideReaders(t *testing.T) {
 	dir := t.TempDir()
 	o := ledger.EntryOptions{SegmentBytes: 64 << 10, ID: clusterID, Create: true, First: clusterFirst}
@@ -24,7 +24,8 @@ func TestEntryLogBesideReaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Entry i of term t is the same whenever it is made, so that readers know what they have to find.
+	// Entry i of term t is the same whenever it is made, so that readers know what they have to
+	// find.
 	make1 := func(index, term uint64) ledger.Entry {
 		var run []byte
 		for i := range index % 4 {
@@ -62,7 +63,7 @@ func TestEntryLogBesideReaders(t *testing.T) {
 				}
 				var records []entry
 				tail, err := e.Scan(ledgertest.Collect(&records))
-				if err != nil || tail.Shared.Commit < committed || tail.Seq != uint64(len(records)) {
+				if err != nil || tail.Entries.Commit < committed || tail.Seq != uint64(len(records)) {
 					t.Errorf("Scan: %+v, %v; %d entries were committed", tail, err, committed)
 					return
 				}
@@ -137,7 +138,8 @@ func TestEntryLogIsNotMade(t *testing.T) {
 	}
 }
 
-// A ledger of several servers that an earlier build wrote is read for ever, and the same entries are still written as the same bytes.
+// A ledger of several servers that an earlier build wrote is read for ever, and the same entries
+// are still written as the same bytes.
 func TestEntryFormatIsStable(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	e := mustOpenEntries(t, entryOptions(fsys))
@@ -193,7 +195,7 @@ func TestEntryFormatIsStable(t *testing.T) {
 	}
 	var found []entry
 	tail, err := ledger.Scan(dir, ledger.Options{}, ledgertest.Collect(&found))
-	if err != nil || !slices.Equal(found, m.records()) || tail.Shared.State != m.state || tail.Shared.LastIndex != 5 {
+	if err != nil || !slices.Equal(found, m.records()) || tail.Entries.State != m.state || tail.Entries.LastIndex != 5 {
 		t.Errorf("%d records, %+v, %v", len(found), tail, err)
 	}
 }

@@ -125,8 +125,8 @@ type Ledger struct {
 // as it is.
 //
 // Errors: those of visit and of the file system, options out of bounds, those that match
-// [ErrLocked], [ErrCorrupt] or [ErrVersion], and [*NoSpaceError]. After an error, the directory
-// holds every acknowledged record that it held before.
+// [ErrLocked], [ErrCorrupt], [ErrVersion] or [ErrShared], and [*NoSpaceError]. After an error, the
+// directory holds every acknowledged record that it held before.
 func Open(dir string, o Options, visit func(Record) error) (_ *Ledger, err error) {
 	segmentBytes, err := o.segmentBytes()
 	if err != nil {

@@ -32,9 +32,9 @@ type Tail struct {
 	// unfinished or damaged, or a running server is just writing it.
 	SealedSeq uint64
 
-	// Shared is what the state says of a ledger that several servers keep; see [EntryLog]. It is zero
-	// for a single server's.
-	Shared SharedTail
+	// Entries is what is known of the entries of a ledger that several servers keep; see [EntryLog].
+	// It is zero for a single server's.
+	Entries EntryTail
 }
 
 // Scan replays a ledger as [Open] does, but only reads: it takes no lock, repairs nothing and

@@ -11,7 +11,8 @@ import (
 	"path/filepath"
 )
 
-// The file of what a server has promised beside its log. "The state" in the package comment draws it.
+// The file of what a server has promised beside its log. "The state" in the package comment draws
+// it.
 const (
 	stateName      = "STATE"
 	stateMagic     = "LOTSTATE"
@@ -98,8 +99,8 @@ type foundState struct {
 	blank  bool      // whether nothing was ever written to it: to make it was interrupted
 }
 
-// readState looks for the state. It changes nothing, and may run beside the server whose it is: only
-// one slot at a time is being written.
+// readState looks for the state. It changes nothing, and may run beside the server whose it is:
+// only one slot at a time is being written.
 func readState(fsys FS, dir string) (found foundState, err error) {
 	path := filepath.Join(dir, stateName)
 	file, err := fsys.OpenFile(path, os.O_RDONLY)
@@ -130,8 +131,8 @@ func readState(fsys FS, dir string) (found foundState, err error) {
 
 // stateFile writes the state. Both slots hold the term and the vote that were promised last, and a
 // length of the log that is still true: so whichever of them the disk loses, the other will do. The
-// second is written only when the first is durable, so a crash takes one at most. One goroutine uses
-// it.
+// second is written only when the first is durable, so a crash takes one at most. One goroutine
+// uses it.
 type stateFile struct {
 	file File
 	slot stateSlot // what was written last, in the first slot
@@ -167,8 +168,8 @@ func (s *stateFile) promise(next stateSlot) error {
 	return nil
 }
 
-// hint writes a state that differs only in how far the log goes and is committed, in the first slot,
-// and doesn't sync: who finds the older one knows less, and nothing that is wrong.
+// hint writes a state that differs only in how far the log goes and is committed, in the first
+// slot, and doesn't sync: who finds the older one knows less, and nothing that is wrong.
 func (s *stateFile) hint(next stateSlot) error {
 	next.counter = s.slot.counter + 1
 	if _, err := s.file.WriteAt(next.encode(), 0); err != nil {
