@@ -197,3 +197,23 @@ func TestSyncsPerSave(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Records that have a place in another ledger are saved like others.
+func TestSaveOfCompleteRecords(t *testing.T) {
+	packed := ledgertest.Run(bets(100, 1))
+	complete := bytes.Clone(packed)
+	ledger.Complete(complete, 77, 1234, 0x5678)
+	given := bytes.Clone(complete)
+	fsys := ledgertest.NewFS(1)
+	e := mustOpenEntries(t, entryOptions(fsys))
+	s := entrySave{ledger.State{Term: 1}, []ledger.Entry{{Index: 1, Term: 1, Records: complete}}}
+	if err := e.Save(s.state, s.entries); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(complete, given) {
+		t.Error("Save has changed what it was given")
+	}
+	m := &entryModel{s.state, []ledger.Entry{{Index: 1, Term: 1, Records: packed}}}
+	m.check(t, "saved", e)
+	m.checkIdentical(t, "saved", e, imageOf(fsys), ledger.SegmentBytesMin)
+}
