@@ -390,8 +390,8 @@ func (l *entryLives) finish(e *ledger.EntryLog) {
 			l.t.Fatalf("%s: it failed at the end", l.name)
 		}
 	}
-	l.end(false)
-	e = l.open() // which finds nothing of what was cut off
+	l.end(true)
+	e = l.open() // which finds nothing of what was cut off, and all that was saved since
 	l.m.check(l.t, l.name, e)
 	l.m.checkIdentical(l.t, l.name, e, imageOf(l.fsys), l.o.SegmentBytes)
 	if err := e.Close(); err != nil {
