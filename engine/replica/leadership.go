@@ -230,11 +230,11 @@ func Scan(s Store, committed uint64, visit func(ledger.Record) error) (ledger.Ta
 			return tail, fmt.Errorf("reading entries from %d on back: %w", next, err)
 		}
 		for _, e := range entries {
-			if len(e.Data) == 0 && e.Term == term {
+			if len(e.Records) == 0 && e.Term == term {
 				tail.Sealed, tail.SealedSeq = true, tail.Seq
 			}
 			term = e.Term
-			for rest := e.Data; len(rest) > 0; {
+			for rest := e.Records; len(rest) > 0; {
 				var r ledger.Record
 				r, rest = ledger.Unpack(rest)
 				tail.Seq++

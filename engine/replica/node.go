@@ -381,7 +381,7 @@ func (n *Node) takeSave(m *raftpb.Message) {
 
 func (n *Node) takeCommitted(m *raftpb.Message, r *Ready) {
 	for _, e := range fromRaft(m.GetEntries()) {
-		if len(e.Data) == 0 {
+		if len(e.Records) == 0 {
 			n.seal = e.Index
 		}
 		r.Committed = append(r.Committed, e)

@@ -272,7 +272,7 @@ func TestOneServer(t *testing.T) {
 			}
 		}
 	}
-	if proposed == 0 || uint64(len(committed)) != proposed || len(committed[proposed-1].Data) == 0 || committed[proposed-1].Data[0] == 0 {
+	if proposed == 0 || uint64(len(committed)) != proposed || len(committed[proposed-1].Records) == 0 || committed[proposed-1].Records[0] == 0 {
 		t.Errorf("entry %d was proposed, committed are %+v", proposed, committed)
 	}
 	if len(reads) != 1 || reads[0].Number != 7 {
@@ -358,7 +358,7 @@ func TestLeaderSendsBesideItsSave(t *testing.T) {
 		t.Fatalf("one of three has the first entry: %+v", r)
 	}
 	saved(t, n, s, first)
-	if r = ready(t, n); len(r.Committed) != 1 || len(r.Committed[0].Data) != 0 || r.Status.Role != replica.Leading {
+	if r = ready(t, n); len(r.Committed) != 1 || len(r.Committed[0].Records) != 0 || r.Status.Role != replica.Leading {
 		t.Fatalf("two of three have the first entry: %+v", r)
 	}
 	if r.Save == nil || len(r.Save.Entries) != 0 || r.Save.State.Commit != 1 {

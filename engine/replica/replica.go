@@ -127,7 +127,7 @@ func (r *Replica) advance(ready Ready) error {
 		for _, e := range ready.Committed {
 			l.committed(e)
 			r.fed = e.Index
-			r.seq += countRecords(e.Data)
+			r.seq += countRecords(e.Records)
 		}
 		for _, read := range ready.Reads {
 			l.passed(read)
@@ -155,7 +155,7 @@ func (r *Replica) advance(ready Ready) error {
 
 func (r *Replica) feed(entries []Entry) error {
 	for _, e := range entries {
-		for rest := e.Data; len(rest) > 0; {
+		for rest := e.Records; len(rest) > 0; {
 			var record ledger.Record
 			record, rest = ledger.Unpack(rest)
 			r.seq++

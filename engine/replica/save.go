@@ -48,7 +48,7 @@ func election(t raftpb.MessageType) bool {
 
 func dataBytes(entries []Entry) (n int) {
 	for _, e := range entries {
-		n += len(e.Data)
+		n += len(e.Records)
 	}
 	return n
 }

@@ -156,7 +156,7 @@ func (w *world) checkCommitted(s *simServer) {
 
 func (w *world) checkEntry(s *simServer, e replica.Entry) {
 	if e.Index <= uint64(len(w.log)) {
-		if want := w.log[e.Index-1]; want.Term != e.Term || !bytes.Equal(want.Data, e.Data) {
+		if want := w.log[e.Index-1]; want.Term != e.Term || !bytes.Equal(want.Records, e.Records) {
 			w.failf("server %d has committed entry %d of term %d, others have committed one of term %d", s.id, e.Index, e.Term, want.Term)
 		}
 		return
@@ -166,7 +166,7 @@ func (w *world) checkEntry(s *simServer, e replica.Entry) {
 	}
 	w.log = append(w.log, e)
 	w.checkQuorum(e)
-	for rest := e.Data; len(rest) > 0; {
+	for rest := e.Records; len(rest) > 0; {
 		var r ledger.Record
 		r, rest = ledger.Unpack(rest)
 		if r.Kind == ledger.Bets {
@@ -269,14 +269,14 @@ func (w *world) rebuilt(s *simServer) {
 func (w *world) checkEnd() {
 	for _, s := range w.servers {
 		state, entries := s.disk.Durable()
-		if last := w.log[len(w.log)-1]; len(last.Data) > 0 || state.Commit != last.Index {
+		if last := w.log[len(w.log)-1]; len(last.Records) > 0 || state.Commit != last.Index {
 			w.failf("server %d ends with %+v, want a seal at %d", s.id, state, last.Index)
 		}
 		if len(entries) != len(w.log) {
 			w.failf("server %d ends with %d entries of %d", s.id, len(entries), len(w.log))
 		}
 		for i, e := range entries {
-			if want := w.log[i]; e.Index != want.Index || e.Term != want.Term || !bytes.Equal(e.Data, want.Data) {
+			if want := w.log[i]; e.Index != want.Index || e.Term != want.Term || !bytes.Equal(e.Records, want.Records) {
 				w.failf("server %d ends with another entry %d", s.id, e.Index)
 			}
 		}

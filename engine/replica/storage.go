@@ -29,15 +29,15 @@ func (s *storage) keep(entries []Entry) {
 		return
 	}
 	for n := len(s.recent); n > 0 && s.recent[n-1].Index >= entries[0].Index; n-- {
-		s.recentBytes -= len(s.recent[n-1].Data)
+		s.recentBytes -= len(s.recent[n-1].Records)
 		s.recent = s.recent[:n-1]
 	}
 	s.recent = append(s.recent, entries...)
 	s.recentBytes += dataBytes(entries)
 	old := 0
 	for old < len(s.recent)-1 && s.recentBytes > s.bytesMax {
-		s.recentBytes -= len(s.recent[old].Data)
-		s.recent[old].Data = nil
+		s.recentBytes -= len(s.recent[old].Records)
+		s.recent[old].Records = nil
 		old++
 	}
 	s.recent = s.recent[old:]
@@ -77,7 +77,7 @@ func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	read := make([]raftpb.Entry, len(entries))
 	pointers := make([]*raftpb.Entry, len(entries))
 	for i, e := range entries {
-		read[i].Index, read[i].Term, read[i].Data = &e.Index, &e.Term, e.Data
+		read[i].Index, read[i].Term, read[i].Data = &e.Index, &e.Term, e.Records
 		pointers[i] = &read[i]
 	}
 	return pointers, nil
@@ -123,7 +123,7 @@ func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 func upTo(entries []Entry, bytesMax int) []Entry {
 	bytes := 0
 	for i, e := range entries {
-		if bytes += len(e.Data); bytes > bytesMax && i > 0 {
+		if bytes += len(e.Records); bytes > bytesMax && i > 0 {
 			return entries[:i]
 		}
 	}
@@ -133,7 +133,7 @@ func upTo(entries []Entry, bytesMax int) []Entry {
 func fromRaft(entries []*raftpb.Entry) []Entry {
 	own := make([]Entry, len(entries))
 	for i, e := range entries {
-		own[i] = Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()}
+		own[i] = Entry{Index: e.GetIndex(), Term: e.GetTerm(), Records: e.GetData()}
 	}
 	return own
 }

@@ -1,20 +1,14 @@
 package replica
 
-// State is what a server has promised, and how far it knows the log to be committed.
-type State struct {
-	Term   uint64 // the highest that the server has seen; 0 at the beginning
-	Vote   uint64 // the server that it has voted for in this term; 0 for none
-	Commit uint64 // index of an entry; this one and those before it are committed; 0 for none
-}
+import "loteria/engine/ledger"
 
-// Entry is one entry of the replicated log.
-type Entry struct {
-	Index uint64 // from 1, without gaps
-	Term  uint64 // of the leader that made the entry; never falls from one entry to the next
-	// Data is a group: packed records, as [loteria/engine/ledger.AppendRecord] makes them. It is
-	// empty in the entry that a new leader begins its term with, and in a seal. Nobody changes it.
-	Data []byte
-}
+// State is what a server has promised, and how far it knows the log to be committed.
+type State = ledger.State
+
+// Entry is one entry of the replicated log. Its records are a group: packed records, as
+// [ledger.AppendRecord] makes them. There are none in the entry that a new leader begins its term
+// with, nor in a seal. Nobody changes an entry.
+type Entry = ledger.Entry
 
 // Store is what one server keeps durably: its state and its log. A new store has the zero State and
 // no entry.
@@ -59,3 +53,15 @@ type Store interface {
 	// on it. A store that may have lost an entry or a state refuses to open.
 	Save(state State, entries []Entry) error
 }
+
+// Ledger is the Store that a ledger is which several servers keep.
+type Ledger struct{ *ledger.EntryLog }
+
+// State implements Store.
+func (l Ledger) State() (State, error) { return l.EntryLog.State(), nil }
+
+// LastIndex implements Store.
+func (l Ledger) LastIndex() (uint64, error) { return l.EntryLog.LastIndex(), nil }
+
+// Term implements Store.
+func (l Ledger) Term(index uint64) (uint64, error) { return l.TermOf(index) }

@@ -56,7 +56,7 @@ func (s *lyingStore) Entries(first, last uint64, bytesMax int) ([]replica.Entry,
 		return s.kept[first-1 : last], nil
 	}
 	entries, err := s.Store.Entries(first, last, bytesMax)
-	if s.stingy && err == nil && len(entries[0].Data) > bytesMax {
+	if s.stingy && err == nil && len(entries[0].Records) > bytesMax {
 		return nil, nil
 	}
 	return entries, err

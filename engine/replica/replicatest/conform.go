@@ -222,7 +222,7 @@ func want(t testing.TB, s replica.Store, state replica.State, log []replica.Entr
 		for _, e := range entries {
 			if w := log[from-1]; !same(e, w) {
 				t.Fatalf("entry %d is %d of term %d with %d bytes, want term %d with %d bytes",
-					from, e.Index, e.Term, len(e.Data), w.Term, len(w.Data))
+					from, e.Index, e.Term, len(e.Records), w.Term, len(w.Records))
 			}
 			from++
 		}
@@ -230,14 +230,14 @@ func want(t testing.TB, s replica.Store, state replica.State, log []replica.Entr
 }
 
 func same(a, b replica.Entry) bool {
-	return a.Index == b.Index && a.Term == b.Term && bytes.Equal(a.Data, b.Data)
+	return a.Index == b.Index && a.Term == b.Term && bytes.Equal(a.Records, b.Records)
 }
 
 // entries makes n of a term, from an index on, whose groups are about so long.
 func entries(index uint64, n int, term uint64, bytes int) []replica.Entry {
 	all := make([]replica.Entry, n)
 	for i := range all {
-		all[i] = replica.Entry{Index: index + uint64(i), Term: term, Data: group(index+uint64(i), term, bytes)}
+		all[i] = replica.Entry{Index: index + uint64(i), Term: term, Records: group(index+uint64(i), term, bytes)}
 	}
 	return all
 }
@@ -315,7 +315,7 @@ func checkLimit(t testing.TB, open Open) {
 				got, err := s.Entries(first, last, bytesMax)
 				fits, bytes := 0, 0
 				for _, e := range log[first-1 : last] {
-					if bytes += len(e.Data); bytes > bytesMax && fits > 0 {
+					if bytes += len(e.Records); bytes > bytesMax && fits > 0 {
 						break
 					}
 					fits++

@@ -24,7 +24,7 @@ func TestMemorySurvives(t *testing.T) {
 func TestMemoryCrashes(t *testing.T) {
 	data := ledgertest.Run(ledgertest.Bets(100, 1))
 	entry := func(index, term uint64) replica.Entry {
-		return replica.Entry{Index: index, Term: term, Data: data}
+		return replica.Entry{Index: index, Term: term, Records: data}
 	}
 	type left struct {
 		term   uint64

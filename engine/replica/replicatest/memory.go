@@ -255,7 +255,7 @@ func (s *Store) Entries(first, last uint64, bytesMax int) (entries []replica.Ent
 	err = s.with(func(m *Memory) error {
 		bytes := 0
 		for _, e := range m.written.entries[first-1 : last] {
-			if bytes += len(e.Data); bytes > bytesMax && len(entries) > 0 {
+			if bytes += len(e.Records); bytes > bytesMax && len(entries) > 0 {
 				break
 			}
 			entries = append(entries, e)
