@@ -1,0 +1,296 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"loteria/engine/ledger"
+	"loteria/engine/replica"
+)
+
+const (
+	// TickDefault makes an election begin half a second to a second behind the loss of a leader,
+	// with the replica's defaults.
+	TickDefault = 50 * time.Millisecond
+	// inboxMax is how many messages wait for the member's goroutine. What comes then waits in its
+	// connection.
+	inboxMax = 256
+)
+
+// Settings are what a member is made with.
+type Settings struct {
+	Replica replica.Config
+	Tick    time.Duration // 0 stands for TickDefault
+	// Fresh makes a new and empty state machine, and returns what feeds it; see replica.Open.
+	Fresh func() func(ledger.Record) error
+	// Begin is told of each leadership that begins. The newest state machine is the leader's from
+	// then on. It is called by the member's goroutine, and must not wait for it.
+	Begin func(*Log)
+	// Send gives a message to another server's connection, and doesn't wait; see mesh.Mesh.Send. The
+	// message is valid only during the call.
+	Send func(to uint64, urgent bool, message []byte) bool
+}
+
+// Member is a server at work. Its methods may be called from any goroutine.
+type Member struct {
+	settings Settings
+	log      *zap.Logger
+	replica  *replica.Replica
+	store    replica.Store
+
+	inbox    chan *raftpb.Message
+	requests chan *request
+	saves    chan *replica.Save // holds one: the replica has one save at a time
+	saved    chan error         // holds one
+
+	ctx  context.Context // done when the member is told to stop
+	stop context.CancelFunc
+	done chan struct{} // closed when both goroutines have ended
+	err  error         // why; read it behind done
+
+	status atomic.Pointer[replica.Status]
+
+	// The member's goroutine owns what follows.
+	pending *request // nil: none
+	message []byte   // scratch
+}
+
+// request is an operation of a Log.
+type request struct {
+	log   *Log
+	begin func(*replica.Leadership) error
+	ended chan error // holds one
+}
+
+// Start opens the replica of a store, and lets it work. The store is the member's until Stop
+// returns. Errors are those of replica.Open.
+func Start(settings Settings, store replica.Store, log *zap.Logger) (*Member, error) {
+	r, err := replica.Open(settings.Replica, store, settings.Fresh)
+	if err != nil {
+		return nil, err
+	}
+	if settings.Tick == 0 {
+		settings.Tick = TickDefault
+	}
+	m := &Member{
+		settings: settings, log: log, replica: r, store: store,
+		inbox: make(chan *raftpb.Message, inboxMax), requests: make(chan *request),
+		saves: make(chan *replica.Save, 1), saved: make(chan error, 1), done: make(chan struct{}),
+	}
+	m.status.Store(new(replica.Status))
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	var saving sync.WaitGroup
+	saving.Go(m.saveAll)
+	go func() {
+		defer close(m.done)
+		m.err = m.run()
+		m.stop()
+		close(m.saves)
+		saving.Wait()
+		m.end()
+	}()
+	return m, nil
+}
+
+// Receive takes a message from another server. It waits while there are too many. It is what
+// mesh.Deliver wants: the message is valid only during the call.
+func (m *Member) Receive(from uint64, message []byte) {
+	parsed, err := parseMessage(message)
+	if err == nil && parsed.GetFrom() != from {
+		err = fmt.Errorf("%w: it says that it is from %d", errBytes, parsed.GetFrom())
+	}
+	if err != nil {
+		m.refused(from, err)
+		return
+	}
+	select {
+	case m.inbox <- parsed:
+	case <-m.ctx.Done():
+	}
+}
+
+func (m *Member) refused(from uint64, err error) {
+	m.log.Error("par", zap.String("result", "fail"), zap.Uint64("servidor", from), zap.NamedError("error", err))
+}
+
+// Status is who leads, as this server knows it.
+func (m *Member) Status() replica.Status { return *m.status.Load() }
+
+// Committed is the index of the last entry that is known to be committed.
+func (m *Member) Committed() uint64 { return m.replica.Committed() }
+
+// Transfer asks the leader's place to be given to another server, if this one leads. It may fail
+// without a word: then this one goes on.
+func (m *Member) Transfer(to uint64) error {
+	ended := make(chan error, 1)
+	return m.ask(&request{ended: ended, begin: func(*replica.Leadership) error {
+		ended <- m.replica.Transfer(to)
+		return nil
+	}})
+}
+
+// Stop ends the member, and returns why it has ended: nil if nobody but Stop ended it.
+func (m *Member) Stop() error {
+	m.stop()
+	<-m.done
+	return m.err
+}
+
+// Done is closed when the member has ended: because of Stop, or of an error, which Stop returns.
+func (m *Member) Done() <-chan struct{} { return m.done }
+
+// saveAll makes durable what the replica says. It ends at the first error.
+func (m *Member) saveAll() {
+	for s := range m.saves {
+		err := m.store.Save(s.State, s.Entries)
+		m.saved <- err
+		if err != nil {
+			return
+		}
+	}
+}
+
+// run is the member's goroutine.
+func (m *Member) run() error {
+	ticks := time.NewTicker(m.settings.Tick)
+	defer ticks.Stop()
+	for {
+		if err := m.work(); err != nil {
+			return err
+		}
+		requests := m.requests
+		if m.pending != nil {
+			requests = nil // one at a time
+		}
+		var err error
+		select {
+		case <-m.ctx.Done():
+			return nil
+		case <-ticks.C:
+			err = m.replica.Tick()
+		case message := <-m.inbox:
+			err = m.replica.Receive(message)
+			switch {
+			case errors.Is(err, replica.ErrBusy): // as if the network had lost it
+				err = nil
+			case errors.Is(err, replica.ErrMessage):
+				m.refused(message.GetFrom(), err)
+				err = nil
+			}
+		case err = <-m.saved:
+			if err == nil {
+				err = m.replica.Saved()
+			}
+		case r := <-requests:
+			m.begin(r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// begin begins an operation.
+func (m *Member) begin(r *request) {
+	if r.log == nil { // of the member's own, and done when it is begun
+		if err := r.begin(nil); err != nil {
+			r.ended <- err
+		}
+		return
+	}
+	if err := r.begin(r.log.leadership); err != nil {
+		r.ended <- err
+		return
+	}
+	m.pending = r
+}
+
+// work does what the replica says until there is nothing more to do.
+func (m *Member) work() error {
+	for more := true; more; {
+		w, err := m.replica.Work()
+		if err != nil {
+			return err
+		}
+		for _, message := range w.Messages {
+			m.send(message)
+		}
+		if w.Save != nil {
+			m.saves <- w.Save // there is room: the one before is saved
+		}
+		if status := w.Status; status != *m.status.Load() {
+			m.status.Store(&status)
+		}
+		if m.pending != nil {
+			if done, err := m.pending.log.leadership.Poll(); done {
+				m.pending.ended <- err
+				m.pending = nil
+			}
+		}
+		if w.Begun != nil {
+			m.settings.Begin(&Log{member: m, leadership: w.Begun})
+		}
+		more = w.More
+	}
+	return nil
+}
+
+// send sends a message. Entries may wait behind others; all else may not.
+func (m *Member) send(message *raftpb.Message) {
+	m.message = appendMessage(m.message[:0], message)
+	urgent := message.GetType() != raftpb.MsgApp || len(message.GetEntries()) == 0
+	m.settings.Send(message.GetTo(), urgent, m.message) // what is dropped is said again
+	if cap(m.message) > messageKeptMax {
+		m.message = nil
+	}
+}
+
+// messageKeptMax is how large the scratch for a message may be and be used again.
+const messageKeptMax = 8 << 20
+
+// end answers what is still asked.
+func (m *Member) end() {
+	if m.pending != nil {
+		m.pending.ended <- m.reason()
+		m.pending = nil
+	}
+}
+
+// ErrStopped says that the member has been stopped.
+var ErrStopped = errors.New("the member has been stopped")
+
+// reason is what a caller is told whose operation the end of the member has interrupted. It is
+// called behind the end.
+func (m *Member) reason() error {
+	if m.err != nil {
+		return m.err
+	}
+	return ErrStopped
+}
+
+// ask has the member's goroutine begin an operation, and waits until that is done.
+func (m *Member) ask(r *request) error {
+	select {
+	case m.requests <- r:
+	case <-m.done:
+		return m.reason()
+	}
+	select {
+	case err := <-r.ended:
+		return err
+	case <-m.done:
+	}
+	select {
+	case err := <-r.ended: // it came at the same time
+		return err
+	default:
+		return m.reason()
+	}
+}

@@ -1,0 +1,106 @@
+package member
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// A message between servers is, in big-endian order:
+//
+//	type, reject                                             a byte each
+//	to, from, term, log term, index, commit, vote, hint      8 bytes each
+//	context                                                  2 bytes of length, and so many
+//	entries                                                  4 bytes: how many; then of each:
+//	    type                                                 a byte
+//	    index, term                                          8 bytes each
+//	    records                                              4 bytes of length, and so many
+//
+// It is not raft's own encoding, which copies all records once more to find out how long they are.
+const (
+	messageHeaderBytes = 2 + 8*8 + 2 + 4
+	entryHeaderBytes   = 1 + 2*8 + 4
+)
+
+// errBytes says that bytes are no message.
+var errBytes = errors.New("not a message of a member")
+
+// appendMessage appends a message's bytes to dst.
+func appendMessage(dst []byte, m *raftpb.Message) []byte {
+	reject := byte(0)
+	if m.GetReject() {
+		reject = 1
+	}
+	dst = append(dst, byte(m.GetType()), reject)
+	for _, n := range [...]uint64{
+		m.GetTo(), m.GetFrom(), m.GetTerm(), m.GetLogTerm(), m.GetIndex(), m.GetCommit(), m.GetVote(), m.GetRejectHint(),
+	} {
+		dst = binary.BigEndian.AppendUint64(dst, n)
+	}
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(m.GetContext())))
+	dst = append(dst, m.GetContext()...)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(m.GetEntries())))
+	for _, e := range m.GetEntries() {
+		dst = append(dst, byte(e.GetType()))
+		dst = binary.BigEndian.AppendUint64(dst, e.GetIndex())
+		dst = binary.BigEndian.AppendUint64(dst, e.GetTerm())
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(e.GetData())))
+		dst = append(dst, e.GetData()...)
+	}
+	return dst
+}
+
+// reader takes fields off bytes. Behind the end it is short, and fields are zero.
+type reader struct {
+	b     []byte
+	short bool
+}
+
+func (r *reader) bytes(n int) []byte {
+	if n > len(r.b) {
+		r.short, r.b = true, nil
+		return nil
+	}
+	b := r.b[:n:n]
+	r.b = r.b[n:]
+	return b
+}
+
+func (r *reader) number(bytes int) (n uint64) {
+	for _, b := range r.bytes(bytes) {
+		n = n<<8 | uint64(b)
+	}
+	return n
+}
+
+// parseMessage reads a message. It copies what it keeps. The error wraps errBytes.
+func parseMessage(b []byte) (*raftpb.Message, error) {
+	r := reader{b: b}
+	kind, reject := raftpb.MessageType(r.number(1)), r.number(1)
+	var fields [8]uint64
+	for i := range fields {
+		fields[i] = r.number(8)
+	}
+	context := append([]byte(nil), r.bytes(int(r.number(2)))...)
+	count := int(r.number(4))
+	if r.short || reject > 1 || count > len(r.b)/entryHeaderBytes {
+		return nil, fmt.Errorf("%w: %d bytes, type %d, %d entries", errBytes, len(b), kind, count)
+	}
+	m := &raftpb.Message{
+		Type: &kind, Reject: new(reject == 1), Context: context,
+		To: &fields[0], From: &fields[1], Term: &fields[2], LogTerm: &fields[3],
+		Index: &fields[4], Commit: &fields[5], Vote: &fields[6], RejectHint: &fields[7],
+	}
+	for range count {
+		kind := raftpb.EntryType(r.number(1))
+		e := &raftpb.Entry{Type: &kind, Index: new(r.number(8)), Term: new(r.number(8))}
+		e.Data = append([]byte(nil), r.bytes(int(r.number(4)))...)
+		m.Entries = append(m.Entries, e)
+	}
+	if r.short || len(r.b) > 0 {
+		return nil, fmt.Errorf("%w: %d bytes of %d are left", errBytes, len(r.b), len(b))
+	}
+	return m, nil
+}
