@@ -31,7 +31,7 @@ import (
 //	LOTERIA_SEEDS=10000 go test ./engine/replica -run Simulation -timeout 1h
 const (
 	seedsEnv     = "LOTERIA_SEEDS"
-	seedsDefault = 1000
+	seedsDefault = 400
 )
 
 var seedFlag = flag.Uint64("seed", 0, "replay this seed of the simulation, with a trace (use -v)")

@@ -69,7 +69,7 @@ func CheckCrashes(t testing.TB, newDisk func(seed uint64) Disk) {
 
 // crashSeeds is how often a crash at each operation is tried, each time with other saves and
 // losses.
-const crashSeeds = 16
+const crashSeeds = 5
 
 // content is what a store holds.
 type content struct {
