@@ -55,7 +55,8 @@ type Member struct {
 	done chan struct{} // closed when both goroutines have ended
 	err  error         // why; read it behind done
 
-	status atomic.Pointer[replica.Status]
+	status   atomic.Pointer[replica.Status]
+	progress atomic.Pointer[[]replica.Progress]
 
 	// The member's goroutine owns what follows.
 	pending *request // nil: none
@@ -85,6 +86,7 @@ func Start(settings Settings, store replica.Store, log *zap.Logger) (*Member, er
 		saves: make(chan *replica.Save, 1), saved: make(chan error, 1), done: make(chan struct{}),
 	}
 	m.status.Store(new(replica.Status))
+	m.progress.Store(new([]replica.Progress))
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	var saving sync.WaitGroup
 	saving.Go(m.saveAll)
@@ -125,6 +127,16 @@ func (m *Member) Status() replica.Status { return *m.status.Load() }
 
 // Committed is the index of the last entry that is known to be committed.
 func (m *Member) Committed() uint64 { return m.replica.Committed() }
+
+// Progress is how far the other servers were at the last tick, if this one led then, and else nil.
+// Nobody may change it.
+func (m *Member) Progress() []replica.Progress { return *m.progress.Load() }
+
+// Scan visits the records of all entries that are known to be committed, as replica.Scan. The store
+// has to be open until it returns.
+func (m *Member) Scan(visit func(ledger.Record) error) (ledger.Tail, error) {
+	return replica.Scan(m.store, m.Committed(), visit)
+}
 
 // Transfer asks the leader's place to be given to another server, if this one leads. It may fail
 // without a word: then this one goes on.
@@ -175,6 +187,8 @@ func (m *Member) run() error {
 			return nil
 		case <-ticks.C:
 			err = m.replica.Tick()
+			progress := m.replica.Progress()
+			m.progress.Store(&progress)
 		case message := <-m.inbox:
 			err = m.replica.Receive(message)
 			switch {

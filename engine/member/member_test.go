@@ -350,6 +350,34 @@ func TestLeaderIsCutOff(t *testing.T) {
 	}
 }
 
+// A leader knows how far the others are, and every server shows what is committed.
+func TestProgressAndScan(t *testing.T) {
+	c := newCluster(t)
+	l, acknowledged := c.commits(c.leads(), 0, 10)
+	leader := l.member
+	last := leader.Committed()
+	await(t, "the others to have it", func() bool {
+		all := leader.Progress()
+		return len(all) == 2 && !slices.ContainsFunc(all, func(p replica.Progress) bool {
+			return p.Match < last || !p.Active || p.Learner
+		})
+	})
+	for _, s := range c.servers[1:] {
+		await(t, "a follower to know it", func() bool { return s.member.Committed() >= last })
+		if s.member != leader && s.member.Progress() != nil {
+			t.Errorf("server %d follows, and says %+v", s.id, s.member.Progress())
+		}
+		var payloads []string
+		if _, err := s.member.Scan(func(r ledger.Record) error {
+			payloads = append(payloads, string(r.Payload))
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		wantOnce(t, payloads, acknowledged)
+	}
+}
+
 // The leader's place can be given away.
 func TestTransfer(t *testing.T) {
 	c := newCluster(t)

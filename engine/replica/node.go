@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 
 	"loteria/engine/commit"
 )
@@ -34,6 +35,14 @@ type Status struct {
 	Role   Role
 	Term   uint64
 	Leader uint64 // of the term; 0 if the node knows none
+}
+
+// Progress is how far another server is, as the leader knows it.
+type Progress struct {
+	ID      uint64
+	Match   uint64 // the last entry that it has acknowledged in this term; 0 if none
+	Active  bool   // it was heard of within the last ElectionTicks
+	Learner bool
 }
 
 // Save is what the caller has to save in its [Store], in the background if it likes. Its entries
@@ -82,8 +91,10 @@ type Node struct {
 	err     error // final
 
 	status  Status
-	last    uint64 // index of the last entry of the log, saved or not
-	reading uint64 // number of the read barrier that was asked for; 0: none
+	ticks   uint64            // so far
+	heard   map[uint64]uint64 // server: the value of ticks when it was last heard of
+	last    uint64            // index of the last entry of the log, saved or not
+	reading uint64            // number of the read barrier that was asked for; 0: none
 
 	applying []*raftpb.Message // tell raft that what the last Ready handed out is applied
 	outgoing []*raftpb.Message // may leave
@@ -117,7 +128,7 @@ func New(c Config, s Store) (n *Node, err error) {
 		storage: &storage{
 			store: s, conf: &raftpb.ConfState{Voters: c.Voters, Learners: c.Learners}, bytesMax: c.RecentBytesMax,
 		},
-		last: last, state: state, saved: last,
+		heard: map[uint64]uint64{}, last: last, state: state, saved: last,
 	}
 	n.next.state = state
 	err = n.guard(func() (err error) {
@@ -169,6 +180,7 @@ func (n *Node) guard(f func() error) (err error) {
 // Tick tells the node that a tick of time has passed.
 func (n *Node) Tick() error {
 	return n.guard(func() error {
+		n.ticks++
 		n.raw.Tick()
 		return nil
 	})
@@ -183,6 +195,7 @@ func (n *Node) Receive(m *raftpb.Message) error {
 		if m.GetTo() != n.cfg.ID || m.GetFrom() == n.cfg.ID || !slices.Contains(n.members, m.GetFrom()) {
 			return fmt.Errorf("%w: from %d to %d", ErrMessage, m.GetFrom(), m.GetTo())
 		}
+		n.heard[m.GetFrom()] = n.ticks
 		switch m.GetType() {
 		case raftpb.MsgApp, raftpb.MsgVote, raftpb.MsgPreVote:
 			if n.full(m) {
@@ -275,6 +288,23 @@ func (n *Node) Transfer(to uint64) error {
 		}
 		return nil
 	})
+}
+
+// Progress is how far the other servers are, ordered by id. It is nil on a node that doesn't lead.
+func (n *Node) Progress() (all []Progress) {
+	if n.err != nil || n.raw.BasicStatus().RaftState != raft.StateLeader {
+		return nil
+	}
+	n.raw.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		if id == n.cfg.ID {
+			return
+		}
+		// Raft's own RecentActive is false for a moment after each time that it was looked at.
+		at, known := n.heard[id]
+		active := known && n.ticks-at < uint64(n.cfg.ElectionTicks)
+		all = append(all, Progress{ID: id, Match: p.Match, Active: active, Learner: p.IsLearner})
+	})
+	return all
 }
 
 // Saved tells the node that the [Save] that Ready handed out last is saved. It panics if there is

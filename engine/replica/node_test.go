@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -403,5 +404,35 @@ func TestLeaderWithoutAMajorityGivesUp(t *testing.T) {
 	}
 	if ticks < 10 {
 		t.Errorf("it gave up after %d ticks", ticks)
+	}
+}
+
+// A leader says how far the others are; nobody else does.
+func TestProgress(t *testing.T) {
+	s := replicatest.NewMemory(1).Open()
+	n := newNode(t, s, replica.Config{Learners: []uint64{4}})
+	if got := n.Progress(); got != nil {
+		t.Errorf("a follower says %+v", got)
+	}
+	r := elect(t, n, s)
+	saved(t, n, s, *r.Save)
+	acknowledge(t, n, 2, 1)
+	want := []replica.Progress{{ID: 2, Match: 1, Active: true}, {ID: 3}, {ID: 4, Learner: true}}
+	if got := n.Progress(); !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for range 9 {
+		if err := n.Tick(); err != nil {
+			t.Fatal(err)
+		}
+		ready(t, n)
+	}
+	acknowledge(t, n, 3, 1)
+	if err := n.Tick(); err != nil {
+		t.Fatal(err)
+	}
+	want[0].Active, want[1].Match, want[1].Active = false, 1, true
+	if got := n.Progress(); !slices.Equal(got, want) {
+		t.Errorf("ten ticks later: got %+v, want %+v", got, want)
 	}
 }

@@ -80,6 +80,9 @@ func (r *Replica) Saved() error { return r.node.Saved() }
 // Transfer is [Node.Transfer].
 func (r *Replica) Transfer(to uint64) error { return r.node.Transfer(to) }
 
+// Progress is [Node.Progress].
+func (r *Replica) Progress() []Progress { return r.node.Progress() }
+
 // Committed is the index of the last entry that is committed and in the store. Any goroutine may
 // call it.
 func (r *Replica) Committed() uint64 { return r.committed.Load() }
