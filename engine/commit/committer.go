@@ -126,11 +126,16 @@ func (c *Committer) Commit(now time.Time) (Group, error) {
 		c.own = history.AppendServed(c.own, g.Served)
 		c.append(c.own[start:])
 	}
-	if len(c.runs) > 0 {
+	switch {
+	case len(c.runs) > 0:
 		if err := c.log.Commit(c.runs); err != nil {
 			return Group{}, err
 		}
 		c.total.add(c.runs)
+	case len(g.Replies) > 0:
+		if err := c.log.Read(); err != nil {
+			return Group{}, err
+		}
 	}
 	if g.Drawn {
 		if err := c.log.Seal(); err != nil {

@@ -20,6 +20,13 @@ type fakeLog struct {
 	err     error    // what the next commits return
 	seals   []int    // after how many groups it was sealed
 	errSeal error    // what the next seals return
+	reads   int      // how often it was asked whether it leads
+	errRead error    // what the next reads return
+}
+
+func (l *fakeLog) Read() error {
+	l.reads++
+	return l.errRead
 }
 
 func (l *fakeLog) Term() uint64 { return 0 }
@@ -467,5 +474,31 @@ func TestCommitterRepliesWithAgency(t *testing.T) {
 	}
 	if want := []codec.Agency{2, 1, 1}; !slices.Equal(got, want) {
 		t.Errorf("answers for agencies %v, want %v", got, want)
+	}
+}
+
+// A reply that needs no record leaves only once the log says that its holder leads. A group with a
+// record has been told so by the commit.
+func TestRepliesWithoutRecord(t *testing.T) {
+	c := newCommits(lottery.Rules{Agencies: 2})
+	s := c.session(0)
+	names := map[*testPeer]string{s: "s"}
+	if err := c.commit(); err != nil || c.log.reads != 0 {
+		t.Fatalf("there is nothing to say, and the log was asked %d times; %v", c.log.reads, err)
+	}
+	c.say(s, Hello, 1)
+	if err := c.commit(); err != nil || c.log.reads != 1 {
+		t.Fatalf("the log was asked %d times for a welcome; %v", c.log.reads, err)
+	}
+	wantAnswers(t, c.answers(names), "s: welcome 0")
+	c.say(s, Hello, 1)
+	c.bets(s, 1, "Ana|Paz|1|1990-05-23|7574|1", "")
+	if err := c.commit(); err != nil || c.log.reads != 1 {
+		t.Fatalf("the log was asked %d times for a group that it has committed; %v", c.log.reads, err)
+	}
+	c.log.errRead = ErrNotLeader
+	c.say(s, Hello, 1)
+	if err := c.commit(); !errors.Is(err, ErrNotLeader) || len(c.last.Replies) != 0 {
+		t.Errorf("the log has another holder: %v, %q", err, c.answers(names))
 	}
 }

@@ -14,7 +14,7 @@ import (
 var ErrNotLeader = errors.New("no longer the holder of the log")
 
 // Log is the durable, ordered log of records: today the ledger of one server. One goroutine calls
-// Commit, Seal and Close. Opening a log replays it: its opener calls back for every record in it.
+// Commit, Seal, Read and Close. Opening a log replays it: its opener calls back for every record in it.
 type Log interface {
 	// Commit appends the packed records in runs, in order, as one group, and returns when they are
 	// durable wherever they have to be. The runs are the caller's again afterwards. An error that
@@ -24,6 +24,10 @@ type Log interface {
 	// Seal makes every later opening refuse the log if it lacks anything that was committed so far.
 	// Its errors mean what those of Commit do.
 	Seal() error
+	// Read returns when the holder is known to have led at a moment after the call, so that replies
+	// that were decided before it, and need no record, may leave. A Commit says the same of its
+	// group. Its errors mean what those of Commit do.
+	Read() error
 	// Term numbers the leadership under which the holder writes. Each leadership of a log has a
 	// higher term than those before it; a log of one server has one term only. Session numbers begin
 	// with it, so that those of a later leader are higher.

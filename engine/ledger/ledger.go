@@ -82,7 +82,7 @@ func (o Options) reserveBytes() (int64, error) {
 	return size / BlockBytes * BlockBytes, nil
 }
 
-// Ledger is an open log. One goroutine calls Commit, Seal and Close; any may call the other
+// Ledger is an open log. One goroutine calls Commit, Seal, Read and Close; any may call the other
 // methods.
 type Ledger struct {
 	fsys         FS
@@ -303,6 +303,10 @@ func (l *Ledger) Stats() Stats {
 	defer l.mu.Unlock()
 	return l.stats
 }
+
+// Read proves that this holder leads, as it always does: a ledger stays with one server. It returns
+// the error of a Commit or Seal that failed before.
+func (l *Ledger) Read() error { return l.err }
 
 // Term is the number of the leadership under which this holder writes. If a log passes from server
 // to server, each leadership has a higher term than those before it; 0 stands for none. A ledger

@@ -12,6 +12,7 @@ import (
 type Log struct {
 	member     *Member
 	leadership *replica.Leadership
+	lost       chan struct{}
 }
 
 var _ commit.Log = (*Log)(nil)
@@ -24,8 +25,10 @@ func (l *Log) Commit(runs [][]byte) error {
 // Seal implements commit.Log.
 func (l *Log) Seal() error { return l.do((*replica.Leadership).BeginSeal) }
 
-// Read returns when this server is known to have led behind the call, so that answers that were made
-// before it, and need no record, may leave.
+// Lost is closed when the leadership has ended, also if nobody commits anything.
+func (l *Log) Lost() <-chan struct{} { return l.lost }
+
+// Read implements commit.Log.
 func (l *Log) Read() error { return l.do((*replica.Leadership).BeginRead) }
 
 // Term implements commit.Log.

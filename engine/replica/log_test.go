@@ -239,6 +239,9 @@ func (l *clusterLog) Commit(runs [][]byte) error {
 // Seal implements commit.Log.
 func (l *clusterLog) Seal() error { return l.wait(l.BeginSeal) }
 
+// Read implements commit.Log.
+func (l *clusterLog) Read() error { return l.wait(l.BeginRead) }
+
 // wait begins an operation and waits for it, and for what the cluster has to do after it.
 func (l *clusterLog) wait(begin func() error) error {
 	c := l.cluster

@@ -15,6 +15,7 @@ import (
 type Log interface {
 	Commit(runs [][]byte) error
 	Seal() error
+	Read() error
 	Term() uint64
 	Scan(visit func(ledger.Record) error) (ledger.Tail, error)
 	Close() error

@@ -151,6 +151,12 @@ func (l *memoryLog) Seal() error {
 	return l.err
 }
 
+func (l *memoryLog) Read() error {
+	l.memory.mu.Lock()
+	defer l.memory.mu.Unlock()
+	return l.err
+}
+
 // sealMore extends the seal, if there is one, to all that was committed.
 func (l *memoryLog) sealMore() {
 	if l.memory.sealed > 0 {
