@@ -6,6 +6,7 @@
 //	ledger.Bets      a batch: its agency, the number of bets, and their lines
 //	ledger.Reported  an agency has sent all its bets; the count is 1 if it confirms its winners
 //	ledger.Served    agencies that have their winners
+//	ledger.Ended     the servers of the draw have ended, in a ledger that several servers keep
 //	ledger.Mark      an entry begins, in a ledger that several servers keep: it means nothing here
 //
 // The draw has no record: it takes place at the report of the last agency.

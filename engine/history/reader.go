@@ -28,6 +28,9 @@ type Reader struct {
 	OnReported func(agency codec.Agency, confirms bool) error
 	// OnServed is called with every agency that is recorded to have its winners.
 	OnServed func(agency codec.Agency) error
+	// OnEnded is called when the servers of the draw have ended, under the leader of that term. They
+	// may have started again since: other records may follow. It may be nil.
+	OnEnded func(e End) error
 }
 
 // Visit takes the next record; it is a visit function for a [Log], ledger.Open and ledger.Scan.
@@ -51,6 +54,8 @@ func (h *Reader) take(r ledger.Record) error {
 		return h.OnReported(codec.Agency(r.Agency), r.Count == reportCount(true))
 	case ledger.Served:
 		return h.served(r)
+	case ledger.Ended:
+		return h.ended(r)
 	case ledger.Mark:
 		return nil // it says which server made the records that follow, not what they mean
 	default:
@@ -118,4 +123,32 @@ func AppendServed(dst []byte, agencies []codec.Agency) []byte {
 		ids = codec.AppendAgency(ids, id)
 	}
 	return ledger.AppendRecord(dst, ledger.Served, 0, uint32(len(agencies)), ids)
+}
+
+// End says that the servers of a draw have ended.
+type End struct {
+	Term    uint64 // of the leader that ended them
+	Overdue bool   // SERVER_DEADLINE had passed before the draw
+}
+
+const (
+	endFormat  = "term=%d overdue=%t"
+	endPayload = len("term=18446744073709551615 overdue=false") // at most
+)
+
+// AppendEnded appends the packed record of an end to dst.
+func AppendEnded(dst []byte, e End) []byte {
+	return ledger.AppendRecord(dst, ledger.Ended, 0, 1, fmt.Appendf(nil, endFormat, e.Term, e.Overdue))
+}
+
+func (h *Reader) ended(r ledger.Record) error {
+	var e End
+	_, err := fmt.Sscanf(string(r.Payload[:min(len(r.Payload), endPayload)]), endFormat, &e.Term, &e.Overdue)
+	if err != nil || r.Agency != 0 || r.Count != 1 || fmt.Sprintf(endFormat, e.Term, e.Overdue) != string(r.Payload) {
+		return fmt.Errorf("%w: the end is %.80q", lottery.ErrReplay, r.Payload)
+	}
+	if h.OnEnded == nil {
+		return nil
+	}
+	return h.OnEnded(e)
 }

@@ -57,6 +57,7 @@ const (
 	Reported Kind = 3 // an agency has no more bets
 	Served   Kind = 4 // agencies have their winners; the payload names them
 	Mark     Kind = 5 // an entry begins, in a ledger that several servers keep; see EntryLog
+	Ended    Kind = 6 // the servers of a draw have ended; in a ledger that several servers keep
 )
 
 func (k Kind) String() string {
@@ -71,6 +72,8 @@ func (k Kind) String() string {
 		return "served"
 	case Mark:
 		return "entry"
+	case Ended:
+		return "ended"
 	}
 	return "kind " + strconv.Itoa(int(k))
 }
