@@ -53,6 +53,10 @@ func Listen(addr string) (net.Listener, error) {
 	return config.Listen(context.Background(), "tcp", addr)
 }
 
+// relayed is a connection that comes by another server: its remote address is the agency's, but its
+// socket leads to this process, which passes on what the other server says.
+type relayed interface{ Socket() net.Conn }
+
 func newAcceptor(f *Front, l net.Listener) *acceptor {
 	a := &acceptor{front: f, listener: l, refusing: make(chan struct{}, refusedMax), done: make(chan struct{})}
 	a.stopping, a.stop = context.WithCancel(context.Background())
@@ -91,6 +95,9 @@ func (a *acceptor) run() {
 		if !ok {
 			a.refuse(c, from, broken, &busy)
 			continue
+		}
+		if r, ok := c.(relayed); ok {
+			c = r.Socket() // gnet knows sockets only
 		}
 		enrolling <- struct{}{}
 		busy.Go(func() {
@@ -138,7 +145,9 @@ func (a *acceptor) refuse(c net.Conn, from Source, broken Limit, busy *sync.Wait
 		// If anything fails here, the peer is gone, which was the aim.
 		_ = c.SetDeadline(time.Now().Add(lingerMax))
 		_, _ = c.Write(codec.AppendError(nil, codec.CodeTooManyConnections, ""))
-		_ = c.(*net.TCPConn).CloseWrite()
+		if half, ok := c.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
 		_, _ = io.Copy(io.Discard, c)
 		_ = c.Close()
 	})

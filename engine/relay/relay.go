@@ -196,17 +196,23 @@ func (r *Relay) pass(ctx context.Context, conn net.Conn, head []byte) {
 	}
 	r.relayed.Add(1)
 	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
+	source := sourceOf(conn.RemoteAddr())
+	if _, err := stream.Write(append(source[:], head...)); err == nil {
+		join(stream, conn, r.settings.ReadTimeout)
+	}
+	_ = stream.Close() // both directions have ended
+}
+
+// join carries both ways between a stream and the connection at this end, until both directions have
+// ended. Once the stream has, the other one may take no longer than linger.
+func join(stream, conn net.Conn, linger time.Duration) {
 	var back sync.WaitGroup
 	back.Go(func() {
 		carry(conn, stream)
+		_ = conn.SetReadDeadline(time.Now().Add(linger)) // an error says that it is closed
 	})
-	if _, err := stream.Write(head); err == nil {
-		carry(stream, conn)
-	} else {
-		_ = conn.Close()
-	}
+	carry(stream, conn)
 	back.Wait()
-	_ = stream.Close() // both directions have ended
 }
 
 // carry copies until from ends, and then ends to's sending side. If either breaks, both are closed:

@@ -117,21 +117,42 @@ func (r *relayed) dial(t *testing.T) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// accept is the leader's next connection.
-func (r *relayed) accept(t *testing.T) *net.TCPConn {
+// accept is the leader's next connection, as its front has it.
+func (r *relayed) accept(t *testing.T) *Conn {
 	t.Helper()
 	if err := r.leader.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	c, err := r.leader.Accept()
+	stream, err := r.leader.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	took, ended := make(chan *Conn, 1), make(chan error, 1)
+	go func() {
+		err := Receive(stream, patience, func(c *Conn) bool {
+			took <- c
+			return true
+		})
+		ended <- errors.Join(err, stream.Close())
+	}()
+	select {
+	case c := <-took:
+		t.Cleanup(func() {
+			_ = c.Close()
+			_ = stream.Close() // the agency may still be there
+			<-ended            // its error is of a connection that was cut
+		})
+		if got := c.RemoteAddr().(*net.TCPAddr); !got.IP.Equal(net.IPv4(127, 0, 0, 1)) {
+			t.Errorf("the agency is at %v", got)
+		}
+		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	case err := <-ended:
 		t.Fatal(err)
+		return nil
 	}
-	return c.(*net.TCPConn)
 }
 
 func say(t *testing.T, c net.Conn, b []byte) {
@@ -277,11 +298,12 @@ func TestCut(t *testing.T) {
 			say(t, c, frame(bet))
 			leader := r.accept(t)
 			hear(t, leader, frame(bet))
-			cut, left := c, leader
+			err := c.SetLinger(0)
+			cut, left := net.Conn(c), net.Conn(leader)
 			if first == "leader" {
-				cut, left = leader, c
+				cut, left = left, cut
 			}
-			if err := errors.Join(cut.SetLinger(0), cut.Close()); err != nil {
+			if err := errors.Join(err, cut.Close()); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.Copy(io.Discard, left); errors.Is(err, os.ErrDeadlineExceeded) {

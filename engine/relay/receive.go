@@ -1,0 +1,95 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// source is an agency's address, without its port: the first bytes of a stream. It is an IPv6
+// address, or an IPv4 address mapped into one. Zero is no address.
+type source [16]byte
+
+func sourceOf(a net.Addr) source {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return source{}
+	}
+	ip, ok := netip.AddrFromSlice(tcp.IP)
+	if !ok {
+		return source{}
+	}
+	return ip.As16()
+}
+
+// Conn is an agency's connection at the leader. Its remote address is the agency's. What is said on
+// it, the relay of another server passes on.
+type Conn struct {
+	*net.UnixConn
+	agency net.TCPAddr
+}
+
+// RemoteAddr implements net.Conn. It returns the agency's address, without the port.
+func (c *Conn) RemoteAddr() net.Addr { return &c.agency }
+
+// Socket is the connection for who needs one of package net's types.
+func (c *Conn) Socket() net.Conn { return c.UnixConn }
+
+// Receive takes a stream that another server's relay has opened to this one, which leads. It gives
+// the agency's connection to take, which owns it from then on, and returns when it has ended. If take
+// returns false, it is over at once. The stream is the caller's to close.
+//
+// What this server's kernel takes of the agency's answers, the agency need not have taken yet. Only
+// that the agency closes, or asks on, comes from the agency itself.
+func Receive(stream net.Conn, readTimeout time.Duration, take func(*Conn) bool) error {
+	if err := stream.SetReadDeadline(time.Now().Add(lingerMax)); err != nil {
+		return err
+	}
+	var from source
+	if _, err := io.ReadFull(stream, from[:]); err != nil {
+		return err
+	}
+	if err := stream.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	near, far, err := socketPair()
+	if err != nil {
+		return err
+	}
+	agency := net.TCPAddr{IP: net.IP(from[:])}
+	if !take(&Conn{UnixConn: near, agency: agency}) {
+		return errors.Join(near.Close(), far.Close())
+	}
+	join(stream, far, readTimeout)
+	return far.Close()
+}
+
+// socketPair is a connection within this process.
+func socketPair() (near, far *net.UnixConn, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	var ends [2]*net.UnixConn
+	for i, fd := range pair {
+		unix.CloseOnExec(fd)
+		file := os.NewFile(uintptr(fd), "relayed")
+		c, errConn := net.FileConn(file)
+		err = errors.Join(err, errConn, file.Close())
+		ends[i], _ = c.(*net.UnixConn)
+	}
+	if err != nil {
+		for _, c := range ends {
+			if c != nil {
+				_ = c.Close() // the error above says more
+			}
+		}
+		return nil, nil, err
+	}
+	return ends[0], ends[1], nil
+}
