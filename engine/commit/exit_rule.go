@@ -43,9 +43,9 @@ func (e *UnfinishedError) Error() string {
 // Unwrap makes errors.Is(err, ErrUnfinished) true.
 func (e *UnfinishedError) Unwrap() error { return ErrUnfinished }
 
-// graceMin is how long a server that starts after the draw waits at least for the first agency to
+// GraceMin is how long a server that starts after the draw waits at least for the first agency to
 // come. With less, no agency could be quick enough, however often the server starts.
-const graceMin = 2 * time.Second
+const GraceMin = 2 * time.Second
 
 // ExitRule decides when the server has nothing left to do. It only counts the agencies'
 // connections. A connection that never named an agency doesn't count. Nor does one that an agency
@@ -122,7 +122,7 @@ func (x *ExitRule) Overdue(now time.Time) bool {
 //	yes    -     0     0         0       done
 //
 // Agencies that had their winners before a restart may come again, as they do when everything is
-// started again. They get the grace for that. Until the first agency has come, it is graceMin at
+// started again. They get the grace for that. Until the first agency has come, it is GraceMin at
 // least.
 func (x *ExitRule) Verdict(now time.Time) (done bool, wait time.Duration) {
 	drawn := x.lottery.Drawn()
@@ -134,7 +134,7 @@ func (x *ExitRule) Verdict(now time.Time) (done bool, wait time.Duration) {
 	}
 	grace := x.grace
 	if !x.came {
-		grace = max(grace, graceMin)
+		grace = max(grace, GraceMin)
 	}
 	if left := grace - now.Sub(x.idleSince); left > 0 {
 		return false, left
@@ -142,14 +142,20 @@ func (x *ExitRule) Verdict(now time.Time) (done bool, wait time.Duration) {
 	return true, 0
 }
 
-// Missing returns the agencies that the goal lacks, in order: before the draw those that have not
+// Missing returns the agencies that the goal lacks; see the function of that name.
+func (x *ExitRule) Missing() []codec.Agency { return Missing(x.lottery) }
+
+// Result is the error of a server that ends now; see Outcome.
+func (x *ExitRule) Result(now time.Time) error { return Outcome(x.lottery, x.Overdue(now)) }
+
+// Missing returns the agencies that a draw's goal lacks, in order: before the draw those that have not
 // reported, after it those that are not known to have their winners. The slice is the caller's.
-func (x *ExitRule) Missing() (ids []codec.Agency) {
-	there := x.lottery.Reported
-	if x.lottery.Drawn() {
-		there = x.lottery.Served
+func Missing(l *lottery.Lottery) (ids []codec.Agency) {
+	there := l.Reported
+	if l.Drawn() {
+		there = l.Served
 	}
-	for id := codec.Agency(1); int(id) <= len(x.away); id++ {
+	for id := codec.Agency(1); int(id) <= l.Agencies(); id++ {
 		if !there(id) {
 			ids = append(ids, id)
 		}
@@ -157,11 +163,11 @@ func (x *ExitRule) Missing() (ids []codec.Agency) {
 	return ids
 }
 
-// Result is the error of a server that ends now: nil if it has reached its goal, else an
+// Outcome is the error of a server that ends with this state: nil if it has reached its goal, else an
 // *UnfinishedError.
-func (x *ExitRule) Result(now time.Time) error {
-	if x.lottery.Drawn() && x.lottery.Unserved() == 0 {
+func Outcome(l *lottery.Lottery, overdue bool) error {
+	if l.Drawn() && l.Unserved() == 0 {
 		return nil
 	}
-	return &UnfinishedError{Drawn: x.lottery.Drawn(), Overdue: x.Overdue(now), Missing: x.Missing()}
+	return &UnfinishedError{Drawn: l.Drawn(), Overdue: overdue, Missing: Missing(l)}
 }

@@ -191,16 +191,16 @@ func TestExitRuleGrace(t *testing.T) {
 	}
 }
 
-// A server that starts after the draw waits graceMin for the first agency to come, even with a
+// A server that starts after the draw waits GraceMin for the first agency to come, even with a
 // grace of 0.
 func TestExitRuleFirstToCome(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	x := exitState{drawn: true, unserved: 2, absent: 2}.rule(t, now)
 	x.grace = 0
-	if done, wait := x.Verdict(now); done || wait != graceMin {
-		t.Errorf("no agency has come: done %v, wait %v; want %v", done, wait, graceMin)
+	if done, wait := x.Verdict(now); done || wait != GraceMin {
+		t.Errorf("no agency has come: done %v, wait %v; want %v", done, wait, GraceMin)
 	}
-	if done, _ := x.Verdict(now.Add(graceMin)); !done {
+	if done, _ := x.Verdict(now.Add(GraceMin)); !done {
 		t.Error("no agency comes, but the server goes on waiting")
 	}
 	x.opened()

@@ -383,6 +383,9 @@ func (l *Lottery) agency(id codec.Agency) *agency {
 // Drawn reports whether the draw has taken place.
 func (l *Lottery) Drawn() bool { return l.reported == len(l.agencies) }
 
+// Agencies is how many agencies are expected.
+func (l *Lottery) Agencies() int { return len(l.agencies) }
+
 // Bets is how many bets are stored.
 func (l *Lottery) Bets() int64 { return l.bets }
 
