@@ -113,6 +113,14 @@ compose_file() {
 		      SERVER_QUEUE_BYTES_MAX: "\${SERVER_QUEUE_BYTES_MAX:-8388608}" # of bets that wait for the disk
 		      SERVER_EVENT_LOOPS: "\${SERVER_EVENT_LOOPS:-0}" # 0: one per core
 		      SERVER_AGENCY_SECRETS_FILE: "\${SERVER_AGENCY_SECRETS_FILE:-}" # compose/doc.go says how to mount it
+		      SERVER_ID: "\${SERVER_ID:-0}"
+		      SERVER_PEERS: "\${SERVER_PEERS:-}"
+		      SERVER_PEER_ADDR: "\${SERVER_PEER_ADDR:-}"
+		      SERVER_CLUSTER: "\${SERVER_CLUSTER:-loteria}"
+		      SERVER_PEER_TLS_CERT_FILE: "\${SERVER_PEER_TLS_CERT_FILE:-}"
+		      SERVER_PEER_TLS_KEY_FILE: "\${SERVER_PEER_TLS_KEY_FILE:-}"
+		      SERVER_PEER_TLS_CA_FILE: "\${SERVER_PEER_TLS_CA_FILE:-}"
+		      SERVER_PEER_PLAIN: "\${SERVER_PEER_PLAIN:-off}"
 		    healthcheck:
 		      test: ["CMD", "/loteria", "health"]
 		      interval: 2s

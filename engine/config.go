@@ -32,6 +32,15 @@ type Config struct {
 	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" min:"0" max:"256"`
 	// AgencySecretsFile is read by Open.
 	AgencySecretsFile string `env:"SERVER_AGENCY_SECRETS_FILE" help:"the agencies' secrets, a line each: id and secret; each agency then has to prove that it knows its own. None if empty" legal:"a file with a line for each expected agency"`
+	// ID and Peers make the server one of several; see Join. PeerAddr to PeerPlain count only then.
+	ID          uint64 `env:"SERVER_ID" envDefault:"0" help:"this server's id, if several servers hold the draw together; 0 is a server alone" min:"0" max:"1000000"`
+	Peers       Peers  `env:"SERVER_PEERS" help:"the servers that hold the draw together, this one included, the same on all of them: 1=server1:12346,2=server2:12346,3=server3:12346. The address is the one for the other servers. Agencies come to the same host with the port of SERVER_ADDR, or to the address behind a slash, as in 1=10.0.0.1:12346/server1.example.org:12345. None if empty" legal:"3 to 9 times ID=HOST:PORT or ID=HOST:PORT/HOST:PORT, with commas"`
+	PeerAddr    string `env:"SERVER_PEER_ADDR" help:"address to listen on for the other servers; the one in SERVER_PEERS if empty" legal:"HOST:PORT or :PORT"`
+	Cluster     string `env:"SERVER_CLUSTER" envDefault:"loteria" help:"name of the servers that hold the draw together, the same on all of them; servers of another name are refused" legal:"1 to 64 letters, digits, dots or hyphens"`
+	PeerTLSCert string `env:"SERVER_PEER_TLS_CERT_FILE" help:"certificate that the server shows the other servers; its one URI is spiffe://DOMAIN/server/ID. None if empty" legal:"a PEM file"`
+	PeerTLSKey  string `env:"SERVER_PEER_TLS_KEY_FILE" help:"key of that certificate" legal:"a PEM file"`
+	PeerTLSCA   string `env:"SERVER_PEER_TLS_CA_FILE" help:"authority that has signed the certificates of all servers" legal:"a PEM file"`
+	PeerPlain   string `env:"SERVER_PEER_PLAIN" envDefault:"off" help:"whether the servers may talk to each other without TLS, though not all of them are on this machine" oneof:"off on"`
 
 	// NoExport makes the server write no bets.csv and winners.csv: `loteria bench` has no use for
 	// gigabytes of CSV. No variable sets it.
@@ -67,5 +76,5 @@ func (c Config) Validate() error {
 		return settings.Illegal("SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax,
 			fmt.Sprintf("at least SERVER_FRAME_BYTES_MAX=%d: a frame has to fit", c.FrameBytesMax))
 	}
-	return nil
+	return c.checkPeers()
 }

@@ -61,3 +61,6 @@ func (s *Server) AwaitRead(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Play is an agency; see play.
+var Play = play

@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -40,8 +39,9 @@ func TestLeadershipEnds(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s.listener = keptListener{listener.(*net.TCPListener)}
-				if err := listener.(*net.TCPListener).SetDeadline(time.Time{}); err != nil {
+				kept := keptListener{listener.(*net.TCPListener)}
+				s.listener = kept
+				if err := kept.reopen(); err != nil {
 					t.Fatal(err)
 				}
 				return s
@@ -79,11 +79,6 @@ func TestLeadershipEnds(t *testing.T) {
 		})
 	}
 }
-
-// keptListener stays open for the next server when one closes it, which then accepts no more.
-type keptListener struct{ *net.TCPListener }
-
-func (l keptListener) Close() error { return l.SetDeadline(time.Unix(1, 0)) }
 
 func memoryLog(memory *ledgertest.Memory) openLog {
 	return func(visit func(ledger.Record) error) (commit.Log, ledger.Tail, error) {

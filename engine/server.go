@@ -46,10 +46,15 @@ type Server struct {
 	ledger      commit.Log
 	committer   *commit.Committer
 	front       *front.Front
-	listener    net.Listener  // nil in tests that don't call Serve
-	missingNext time.Time     // when the log next names the missing agencies
-	exports     chan error    // receives the result of the export once; nil before the draw
+	listener    net.Listener // nil in tests that don't call Serve
+	missingNext time.Time    // when the log next names the missing agencies
+	exports     *exporter
 	ready       chan struct{} // closed when connections are accepted
+
+	// A Member sets these: lost is closed when it doesn't lead any more, and conclude tells the other
+	// servers that the draw has ended.
+	lost     <-chan struct{}
+	conclude func(overdue bool) error
 }
 
 // Open validates the configuration, listens on cfg.Addr, reads cfg.AgencySecretsFile, takes the
@@ -108,11 +113,18 @@ func open(cfg Config, log *zap.Logger, env environment) (*Server, error) {
 	log.Info("ledger", zap.String("result", "success"), zap.String("dir", cfg.DataDir),
 		zap.Int64("apuestas", state.Bets()), zap.Bool("realizado", state.Drawn()),
 		zap.Duration("duracion", time.Since(started)))
+	return newServer(cfg, log, env, secrets, led, state, started), nil
+}
+
+// newServer makes the server that holds the log, with the state that the log's records make.
+func newServer(cfg Config, log *zap.Logger, env environment, secrets *front.Secrets,
+	led commit.Log, state *lottery.Lottery, started time.Time) *Server {
 	loops := cfg.EventLoops
 	if loops == 0 {
 		loops = runtime.NumCPU()
 	}
-	s := &Server{cfg: cfg, log: log, now: env.front.Now, ledger: led, ready: make(chan struct{})}
+	s := &Server{cfg: cfg, log: log, now: env.front.Now, ledger: led, ready: make(chan struct{}),
+		exports: newExporter(cfg, log, led.Scan), conclude: func(bool) error { return nil }}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -138,7 +150,7 @@ func open(cfg Config, log *zap.Logger, env environment) (*Server, error) {
 	if state.Drawn() {
 		s.front.Drawn()
 	}
-	return s, nil
+	return s
 }
 
 // openLedger takes the ledger and replays it.
@@ -209,14 +221,8 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // are told that there is no draw yet. Errors wrap ErrUnfinished, ErrStorage, ErrEngine or
 // commit.ErrNotLeader.
 func (s *Server) Serve(ctx context.Context) error {
-	err := s.serve(ctx)
-	s.log.Info("limites", s.front.Limits()...)
-	// When throughput disappoints, look first at how full the groups are. `loteria bench` reads
-	// this line.
-	total := s.committer.Totals()
-	s.log.Info("ledger", zap.String("result", "success"),
-		zap.Int64("apuestas", s.committer.Lottery().Bets()), zap.Int64("grupos", total.Groups),
-		zap.Int64("bytes", total.Bytes), zap.Int64("grupo_bytes_max", total.GroupBytesMax))
+	err := errors.Join(s.serve(ctx), s.exports.await())
+	s.sayTotals()
 	errClose := s.ledger.Close()
 	switch {
 	case errors.Is(errClose, ledger.ErrGone):
@@ -237,6 +243,17 @@ func (s *Server) Close() error {
 	return err
 }
 
+// sayTotals logs what the server has done, once it has ended.
+func (s *Server) sayTotals() {
+	s.log.Info("limites", s.front.Limits()...)
+	// When throughput disappoints, look first at how full the groups are. `loteria bench` reads
+	// this line.
+	total := s.committer.Totals()
+	s.log.Info("ledger", zap.String("result", "success"),
+		zap.Int64("apuestas", s.committer.Lottery().Bets()), zap.Int64("grupos", total.Groups),
+		zap.Int64("bytes", total.Bytes), zap.Int64("grupo_bytes_max", total.GroupBytesMax))
+}
+
 func (s *Server) serve(ctx context.Context) error {
 	if err := s.front.Start(); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", ErrEngine, err), s.listener.Close())
@@ -248,7 +265,7 @@ func (s *Server) serve(ctx context.Context) error {
 	s.missingNext = s.now().Add(missingPeriod)
 	if s.committer.Lottery().Drawn() {
 		s.sayMissing(s.now())
-		s.startExport()
+		s.exports.start()
 	}
 
 	done, err := s.commitUntilDone(ctx)
@@ -260,11 +277,12 @@ func (s *Server) serve(ctx context.Context) error {
 	if errStop := s.front.Stop(); errStop != nil {
 		err = errors.Join(err, fmt.Errorf("%w: %w", ErrEngine, errStop))
 	}
-	if done {
+	if done && !errors.Is(err, commit.ErrNotLeader) {
 		// Ask only now: the last groups may have brought what was missing.
-		err = errors.Join(err, s.committer.Exit().Result(s.now()))
+		now := s.now()
+		err = errors.Join(err, s.conclude(s.committer.Exit().Overdue(now)), s.committer.Exit().Result(now))
 	}
-	return errors.Join(err, s.awaitExport())
+	return err
 }
 
 // commitUntilDone is the committer's loop. It returns done if the exit rule or the deadline ends
@@ -298,6 +316,8 @@ func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 			return false, nil
 		case <-s.front.Ended():
 			return false, errLoopEnded
+		case <-s.lost:
+			return false, commit.ErrNotLeader
 		}
 	}
 }
@@ -423,34 +443,5 @@ func (s *Server) drawn() {
 	// agencies with winners that its log says nothing of. An error of the log doesn't stop the
 	// draw.
 	_ = s.log.Sync()
-	s.startExport()
-}
-
-// startExport writes bets.csv and winners.csv in another goroutine. After the draw the ledger's
-// bets don't change any more.
-func (s *Server) startExport() {
-	if s.cfg.NoExport {
-		return
-	}
-	s.exports = make(chan error, 1)
-	go func() {
-		start := time.Now()
-		err := history.ExportFiles(s.ledger.Scan, s.cfg.DataDir)
-		if err == nil {
-			s.log.Info("export", zap.String("result", "success"),
-				zap.String("dir", s.cfg.DataDir), zap.Duration("duracion", time.Since(start)))
-		}
-		s.exports <- err
-	}()
-}
-
-func (s *Server) awaitExport() error {
-	if s.exports == nil {
-		return nil
-	}
-	if err := <-s.exports; err != nil {
-		return fmt.Errorf("%w: export: %w: the bets are safe in the ledger; `loteria export` writes them out",
-			ErrStorage, err)
-	}
-	return nil
+	s.exports.start()
 }

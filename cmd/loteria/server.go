@@ -78,9 +78,16 @@ func withLogger(w io.Writer, fields []zap.Field, command func(*zap.Logger) error
 	return err
 }
 
+// server is an engine.Server, or an engine.Member.
+type server interface{ Serve(context.Context) error }
+
 func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
 	tuneServer()
-	s, err := engine.Open(cfg, log)
+	open := func() (server, error) { return engine.Open(cfg, log) }
+	if len(cfg.Peers) > 0 {
+		open = func() (server, error) { return engine.Join(cfg, log) }
+	}
+	s, err := open()
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,10 @@ type Settings struct {
 	// Begin is told of each leadership that begins. The newest state machine is the leader's from
 	// then on. It is called by the member's goroutine, and must not wait for it.
 	Begin func(*Log)
+	// Worked is told where the server stands, each time the member's goroutine has done all that
+	// there was to do. By then the state machine has all that is committed, or is a leader's. It is
+	// called by that goroutine, and must not wait. It may be nil.
+	Worked func(replica.Status)
 	// Send gives a message to another server's connection, and doesn't wait; see mesh.Mesh.Send. The
 	// message is valid only during the call.
 	Send func(to uint64, urgent bool, message []byte) bool
@@ -60,6 +64,7 @@ type Member struct {
 
 	// The member's goroutine owns what follows.
 	pending *request // nil: none
+	leading *Log     // nil: this server doesn't lead
 	message []byte   // scratch
 }
 
@@ -248,10 +253,17 @@ func (m *Member) work() error {
 				m.pending = nil
 			}
 		}
+		if l := m.leading; l != nil && (w.Status.Role != replica.Leading || w.Status.Term != l.Term()) {
+			m.leave()
+		}
 		if w.Begun != nil {
-			m.settings.Begin(&Log{member: m, leadership: w.Begun})
+			m.leading = &Log{member: m, leadership: w.Begun, lost: make(chan struct{})}
+			m.settings.Begin(m.leading)
 		}
 		more = w.More
+	}
+	if m.settings.Worked != nil {
+		m.settings.Worked(m.Status())
 	}
 	return nil
 }
@@ -269,8 +281,17 @@ func (m *Member) send(message *raftpb.Message) {
 // messageKeptMax is how large the scratch for a message may be and be used again.
 const messageKeptMax = 8 << 20
 
+// leave tells that the leadership has ended, if there is one.
+func (m *Member) leave() {
+	if m.leading != nil {
+		close(m.leading.lost)
+		m.leading = nil
+	}
+}
+
 // end answers what is still asked.
 func (m *Member) end() {
+	m.leave()
 	if m.pending != nil {
 		m.pending.ended <- m.reason()
 		m.pending = nil

@@ -1,0 +1,583 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"loteria/engine/commit"
+	"loteria/engine/front"
+	"loteria/engine/history"
+	"loteria/engine/ledger"
+	"loteria/engine/lottery"
+	"loteria/engine/member"
+	"loteria/engine/mesh"
+	"loteria/engine/relay"
+	"loteria/engine/replica"
+)
+
+const (
+	// handOverMax is how long a leader that is stopped waits for another server to take over.
+	handOverMax = 2 * time.Second
+	// endedPeriod is how often a leader looks whether the other servers have ended.
+	endedPeriod = 10 * time.Millisecond
+)
+
+// Member is one of several servers that hold one draw together. Join makes it, Serve runs it to its
+// end.
+//
+// While it leads, it is a Server like one that is alone, but for its log, which is that of all
+// servers. While it doesn't, it sends agencies to the server that does. Package replica decides who
+// leads.
+type Member struct {
+	cfg     Config
+	log     *zap.Logger
+	started time.Time
+	secrets *front.Secrets
+	first   []byte // the packed first record of the ledger
+	ready   chan struct{}
+
+	listener keptListener
+	ledger   *ledger.EntryLog
+	mesh     *mesh.Mesh
+	member   *member.Member
+	exports  *exporter
+	relay    *relay.Relay
+
+	begun chan leadership // holds the newest
+	ended chan ending     // holds one: this server has heard of the end
+
+	// The member's goroutine owns machine. The leader of machine's end is not known to lead now, or
+	// the end is told.
+	machine *machine
+
+	mu      sync.Mutex // guards what follows
+	status  replica.Status
+	changed chan struct{} // closed at the next change of status
+	lastEnd *ending       // how the log ends; nil: with something else
+	door    *door         // nil: this server doesn't lead
+}
+
+// machine is what the committed records make.
+type machine struct {
+	state *lottery.Lottery
+	end   *ending // the last record is this end; nil: it isn't one
+}
+
+// ending is an end of the servers, and the outcome.
+type ending struct {
+	term    uint64
+	outcome error
+}
+
+// leadership is a term of this server.
+type leadership struct {
+	log   *member.Log
+	state *lottery.Lottery
+}
+
+// Join validates the configuration, listens on cfg.Addr and for the other servers, takes the ledger
+// of cfg.DataDir, and joins the other servers. Errors are those of Open, and wrap mesh.ErrListen,
+// mesh.ErrIdentity, ledger.ErrForeign, ledger.ErrNotShared or replica.ErrLost. After an error nothing
+// is left open.
+func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	m := &Member{
+		cfg: cfg, log: log, started: time.Now(), ready: make(chan struct{}),
+		begun: make(chan leadership, 1), ended: make(chan ending, 1), changed: make(chan struct{}),
+	}
+	if m.secrets, err = front.OpenSecrets(cfg.AgencySecretsFile, cfg.Agencies, log); err != nil {
+		return nil, err
+	}
+	var identity *mesh.Identity
+	if cfg.PeerTLSCert != "" {
+		if identity, err = mesh.OpenIdentity(cfg.PeerTLSCert, cfg.PeerTLSKey, cfg.PeerTLSCA); err != nil {
+			return nil, err
+		}
+	} else if !cfg.Peers.isLocal() {
+		log.Warn("config", zap.String("result", "success"), zap.String("SERVER_PEER_PLAIN", cfg.PeerPlain),
+			zap.String("aviso", "the servers talk without TLS: whoever reaches SERVER_PEERS can be a server, and read every bet"))
+	}
+	listener, err := front.Listen(cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address",
+			ErrListen, cfg.Addr, err)
+	}
+	m.listener = keptListener{listener.(*net.TCPListener)}
+	if err := m.join(identity); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	m.relay = relay.New(relay.Settings{ReadTimeout: cfg.ReadTimeout, ConnectionsMax: cfg.ConnectionsMax}, m, log)
+	return m, nil
+}
+
+// id tells the servers of this draw, and their ledgers, from all others.
+func (m *Member) id() (id [16]byte) {
+	sum := sha256.Sum256(fmt.Appendf(nil, "loteria cluster %s\n%x", m.cfg.Cluster, m.first))
+	copy(id[:], sum[:])
+	return id
+}
+
+// join opens the ledger, and begins to follow.
+func (m *Member) join(identity *mesh.Identity) (err error) {
+	want := history.Settings{Agencies: m.cfg.Agencies, WinningNumber: m.cfg.WinningNumber}
+	m.first = want.AppendRecord(nil)
+	check := history.Replay(lottery.New(m.rules()), want)
+	m.ledger, err = ledger.OpenEntryLog(history.Dir(m.cfg.DataDir),
+		ledger.EntryOptions{ID: m.id(), Create: true, First: m.first}, check.Visit)
+	if err != nil {
+		return startError(m.cfg.DataDir, err)
+	}
+	m.exports = newExporter(m.cfg, m.log, m.scan)
+	addr := m.cfg.PeerAddr
+	if addr == "" {
+		addr = m.cfg.Peers[m.cfg.Peers.index(m.cfg.ID)].Addr
+	}
+	started := make(chan struct{})
+	m.mesh, err = mesh.Listen(mesh.Settings{
+		ID: m.cfg.ID, Servers: m.cfg.Peers.addrs(), Addr: addr, Mesh: m.id(), Identity: identity, Take: m.take,
+	}, m.log, func(from uint64, message []byte) {
+		<-started
+		m.member.Receive(from, message)
+	})
+	if err != nil {
+		return err
+	}
+	defer close(started)
+	var voters []uint64
+	for _, peer := range m.cfg.Peers {
+		voters = append(voters, peer.ID)
+	}
+	m.member, err = member.Start(member.Settings{
+		Replica: replica.Config{ID: m.cfg.ID, Voters: voters},
+		Fresh:   m.fresh, Begin: m.begin, Worked: m.worked, Send: m.mesh.Send,
+	}, replica.Ledger{EntryLog: m.ledger}, m.log)
+	return err
+}
+
+func (m *Member) rules() lottery.Rules {
+	return lottery.Rules{Agencies: m.cfg.Agencies,
+		Poll: m.cfg.Winners == WinnersPoll, AllWinners: m.cfg.WinnersScope == ScopeAll}
+}
+
+// fresh makes a state machine, and returns what feeds it. The member's goroutine calls it.
+func (m *Member) fresh() func(ledger.Record) error {
+	state := lottery.New(m.rules())
+	now := &machine{state: state}
+	m.machine = now
+	reader := history.Replay(state, history.Settings{Agencies: m.cfg.Agencies, WinningNumber: m.cfg.WinningNumber})
+	reader.OnEnded = func(e history.End) error {
+		now.end = &ending{e.Term, commit.Outcome(state, e.Overdue)}
+		return nil
+	}
+	return func(r ledger.Record) error {
+		if !reader.Opened {
+			first, _ := ledger.Unpack(m.first)
+			if err := reader.Visit(first); err != nil {
+				return err
+			}
+		}
+		now.end = nil
+		if err := reader.Visit(r); err != nil {
+			return err
+		}
+		if r.Kind == ledger.Reported && state.Drawn() {
+			m.exports.start()
+		}
+		return nil
+	}
+}
+
+// begin takes a leadership. The member's goroutine calls it.
+func (m *Member) begin(l *member.Log) {
+	select {
+	case <-m.begun: // nobody has taken it, and it is over
+	default:
+	}
+	m.begun <- leadership{l, m.machine.state}
+	m.machine = new(machine) // the leader's now
+}
+
+// worked notes where the server stands. The member's goroutine calls it.
+//
+// An end ends this server only while the leader that wrote it still leads. Servers that are started
+// again find it in their logs, and go on: agencies may come again, too.
+func (m *Member) worked(status replica.Status) {
+	end := m.machine.end
+	m.mu.Lock()
+	if status != m.status {
+		m.status = status
+		close(m.changed)
+		m.changed = make(chan struct{})
+	}
+	m.lastEnd = end
+	m.mu.Unlock()
+	if end != nil && status.Leader != 0 && status.Term == end.term {
+		select {
+		case m.ended <- *end:
+		default: // it is told
+		}
+	}
+}
+
+// Leader implements relay.Guide.
+func (m *Member) Leader() (server uint64, addr string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := m.status.Leader
+	i := m.cfg.Peers.index(id)
+	if i < 0 || id == m.cfg.ID {
+		return 0, "", false // this server will serve agencies in a moment
+	}
+	return id, m.cfg.agenciesAddr(m.cfg.Peers[i]), true
+}
+
+// agenciesAddr is where a peer's agencies come to.
+func (c Config) agenciesAddr(p Peer) string {
+	if p.Agencies != "" {
+		return p.Agencies
+	}
+	host, _, _ := net.SplitHostPort(p.Addr) // both are legal
+	_, port, _ := net.SplitHostPort(c.Addr)
+	return net.JoinHostPort(host, port)
+}
+
+// Changed implements relay.Guide.
+func (m *Member) Changed() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changed
+}
+
+// Open implements relay.Guide.
+func (m *Member) Open(server uint64) (net.Conn, error) { return m.mesh.Open(server) }
+
+// take takes an agency's connection that another server passes on, if this one leads.
+func (m *Member) take(from uint64, stream net.Conn) {
+	m.mu.Lock()
+	d := m.door
+	m.mu.Unlock()
+	if d == nil {
+		return
+	}
+	err := relay.Receive(stream, m.cfg.ReadTimeout, func(c *relay.Conn) bool { return d.offer(arrival{conn: c}) })
+	if err != nil {
+		m.log.Debug("par", zap.String("result", "fail"), zap.Uint64("servidor", from), zap.NamedError("error", err))
+	}
+}
+
+// scan reads what is committed, as a single server's ledger has it. It implements history.Log.
+func (m *Member) scan(visit func(ledger.Record) error) (ledger.Tail, error) {
+	return scanFrom(m.first, visit, m.member.Scan)
+}
+
+// scanFrom visits the first record, which is in no entry, and then those of a log.
+func scanFrom(first []byte, visit func(ledger.Record) error, log history.Log) (ledger.Tail, error) {
+	record, _ := ledger.Unpack(first)
+	record.Seq = 1
+	if visit != nil {
+		if err := visit(record); err != nil {
+			return ledger.Tail{}, err
+		}
+	}
+	return log(visit)
+}
+
+// Ready is closed when the server accepts connections.
+func (m *Member) Ready() <-chan struct{} { return m.ready }
+
+// Addr is the address that the server listens on for agencies.
+func (m *Member) Addr() net.Addr { return m.listener.Addr() }
+
+// Serve serves agencies, or sends them to the server that does. It returns when the draw has ended
+// for all servers, and has then released everything. It may be called once.
+//
+// It returns what Server.Serve does, whoever led at the end. When ctx is done, it hands over to
+// another server if it leads, and returns nil. Errors wrap those that Server.Serve returns, but not
+// commit.ErrNotLeader, or are the log's: replica.ErrLost, replica.ErrDiverged.
+func (m *Member) Serve(ctx context.Context) error {
+	close(m.ready)
+	m.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", m.Addr()))
+	err := errors.Join(m.serve(ctx), m.exports.await())
+	if errClose := m.Close(); errClose != nil && !errors.Is(err, ErrStorage) {
+		err = errors.Join(err, errClose)
+	}
+	return err
+}
+
+// serve follows and leads in turn, until the end.
+func (m *Member) serve(ctx context.Context) error {
+	for {
+		next, over, err := m.follow(ctx)
+		if over {
+			return err
+		}
+		err = m.lead(ctx, next)
+		switch {
+		case !errors.Is(err, commit.ErrNotLeader):
+			return err
+		case ctx.Err() != nil:
+			return nil
+		}
+	}
+}
+
+// follow sends agencies to the leader. It returns when this server leads, or when it is over: then
+// err is the server's.
+func (m *Member) follow(ctx context.Context) (next leadership, over bool, err error) {
+	if err := m.listener.reopen(); err != nil {
+		return next, true, fmt.Errorf("%w: %w", ErrListen, err)
+	}
+	following, stop := context.WithCancel(ctx)
+	var relaying sync.WaitGroup
+	relaying.Go(func() { m.relay.Serve(following, m.listener) })
+	defer relaying.Wait()
+	defer stop()
+
+	patience := time.NewTicker(missingPeriod)
+	defer patience.Stop()
+	for {
+		changed := m.Changed()
+		abandoned := m.abandoned()
+		select {
+		case next = <-m.begun:
+			return next, false, nil
+		case end := <-m.ended:
+			return next, true, end.outcome
+		case <-abandoned:
+			m.mu.Lock()
+			end := m.lastEnd
+			m.mu.Unlock()
+			if end != nil {
+				return next, true, end.outcome
+			}
+		case <-changed:
+			m.sayLeader()
+		case <-patience.C:
+			m.sayPeers()
+		case <-m.member.Done():
+			return next, true, m.failure()
+		case <-ctx.Done():
+			m.log.Info("shutdown", zap.String("result", "in_progress"))
+			return next, true, nil
+		}
+	}
+}
+
+// abandoned receives if this server's log says that the draw has ended, and no other server is there
+// to go on with. It never receives otherwise.
+func (m *Member) abandoned() <-chan time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.lastEnd == nil || m.status.Leader != 0 {
+		return nil
+	}
+	return time.After(max(m.cfg.ExitGrace, commit.GraceMin))
+}
+
+// failure is why the member has ended by itself.
+func (m *Member) failure() error {
+	err := m.member.Stop()
+	if errors.Is(err, replica.ErrLost) || errors.Is(err, replica.ErrDiverged) {
+		return err
+	}
+	return storageError(err)
+}
+
+// lead holds the draw until the leadership ends, with commit.ErrNotLeader, or the draw does.
+func (m *Member) lead(ctx context.Context, now leadership) error {
+	m.sayLeader()
+	if now.state.Drawn() {
+		if err := (leaderLog{now.log, m.first}).Seal(); err != nil { // the last leader may have lost the time for it
+			return err
+		}
+		m.exports.start()
+	}
+	// Agencies wait for the draw at the next leader, so nobody is told that there is none.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	lost := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		defer close(lost)
+		select {
+		case <-now.log.Lost():
+		case <-ctx.Done():
+			m.handOver(now.log)
+		case <-serving.Done():
+		}
+	})
+	defer watching.Wait()
+	defer stop()
+
+	s := newServer(m.cfg, m.log, environment{}, m.secrets, leaderLog{now.log, m.first}, now.state, m.started)
+	s.exports, s.lost = m.exports, lost
+	var end *ending
+	s.conclude = func(overdue bool) error {
+		e := history.End{Term: now.log.Term(), Overdue: overdue}
+		err := s.ledger.Commit([][]byte{history.AppendEnded(nil, e)})
+		if err == nil {
+			end = &ending{e.Term, commit.Outcome(now.state, overdue)}
+		}
+		return err
+	}
+	if err := m.listener.reopen(); err != nil {
+		return fmt.Errorf("%w: %w", ErrListen, err)
+	}
+	d := newDoor(m.listener)
+	s.listener = d
+	m.mu.Lock()
+	m.door = d
+	m.mu.Unlock()
+	err := s.serve(serving)
+	m.mu.Lock()
+	m.door = nil
+	m.mu.Unlock()
+	s.sayTotals()
+	if end == nil {
+		if reason := m.stopped(); reason != nil {
+			return reason
+		}
+		return err
+	}
+	m.awaitOthers(ctx)
+	return err
+}
+
+// stopped is why the member has ended by itself; nil if it hasn't.
+func (m *Member) stopped() error {
+	select {
+	case <-m.member.Done():
+		return m.failure()
+	default:
+		return nil
+	}
+}
+
+// handOver asks another server to lead, and waits until this one doesn't.
+func (m *Member) handOver(l *member.Log) {
+	m.log.Info("shutdown", zap.String("result", "in_progress"))
+	timeout := time.NewTimer(handOverMax)
+	defer timeout.Stop()
+	for _, peer := range m.cfg.Peers {
+		if peer.ID == m.cfg.ID || !m.mesh.Connected(peer.ID) {
+			continue
+		}
+		if err := m.member.Transfer(peer.ID); err != nil {
+			return // there is no leadership left to hand over
+		}
+		break
+	}
+	select {
+	case <-l.Lost():
+	case <-timeout.C: // another server will notice that this one is gone
+	}
+}
+
+// awaitOthers waits, as the last leader, until the other servers that can be reached have ended, but
+// no longer than the grace.
+func (m *Member) awaitOthers(ctx context.Context) {
+	timeout := time.NewTimer(max(m.cfg.ExitGrace, commit.GraceMin))
+	defer timeout.Stop()
+	looks := time.NewTicker(endedPeriod)
+	defer looks.Stop()
+	for len(m.missing()) < len(m.cfg.Peers)-1 {
+		select {
+		case <-looks.C:
+		case <-timeout.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// missing are the servers to which there is no connection.
+func (m *Member) missing() (ids []string) {
+	for _, peer := range m.cfg.Peers {
+		if peer.ID != m.cfg.ID && !m.mesh.Connected(peer.ID) {
+			ids = append(ids, strconv.FormatUint(peer.ID, 10))
+		}
+	}
+	return ids
+}
+
+// sayPeers logs, while nobody leads, which servers are missing.
+func (m *Member) sayPeers() {
+	m.mu.Lock()
+	leader := m.status.Leader
+	m.mu.Unlock()
+	if missing := m.missing(); leader == 0 {
+		m.log.Warn("espera", zap.String("result", "in_progress"), zap.String("servidores", strings.Join(missing, " ")),
+			zap.String("aviso", "no majority of SERVER_PEERS can be reached: are these servers running, "+
+				"with the same SERVER_PEERS, SERVER_CLUSTER, SERVER_AGENCIES and SERVER_WINNING_NUMBER? trying again"))
+	}
+}
+
+// sayLeader logs who leads, if somebody does.
+func (m *Member) sayLeader() {
+	m.mu.Lock()
+	status := m.status
+	m.mu.Unlock()
+	if status.Leader != 0 {
+		m.log.Info("lider", zap.String("result", "success"), zap.Uint64("servidor", status.Leader),
+			zap.Uint64("mandato", status.Term))
+	}
+}
+
+// Close releases everything. Serve calls it; who doesn't call Serve has to.
+func (m *Member) Close() error {
+	var errs []error
+	if m.member != nil {
+		_ = m.member.Stop() // Serve has said why it ended
+	}
+	if m.mesh != nil {
+		errs = append(errs, m.mesh.Close())
+	}
+	if m.ledger != nil {
+		if err := m.ledger.Close(); err != nil {
+			errs = append(errs, storageError(err))
+		}
+	}
+	errs = append(errs, m.listener.TCPListener.Close())
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool { return err == nil })...)
+}
+
+// leaderLog is the log of a server that leads. Whatever goes wrong with it, another server goes on
+// with the draw. So every error ends the leadership without a word to agencies.
+type leaderLog struct {
+	*member.Log
+	first []byte
+}
+
+// Commit implements commit.Log.
+func (l leaderLog) Commit(runs [][]byte) error { return notLeader(l.Log.Commit(runs)) }
+
+// Seal implements commit.Log.
+func (l leaderLog) Seal() error { return notLeader(l.Log.Seal()) }
+
+// Read implements commit.Log.
+func (l leaderLog) Read() error { return notLeader(l.Log.Read()) }
+
+// Scan implements commit.Log.
+func (l leaderLog) Scan(visit func(ledger.Record) error) (ledger.Tail, error) {
+	return scanFrom(l.first, visit, l.Log.Scan)
+}
+
+func notLeader(err error) error {
+	if err != nil && !errors.Is(err, commit.ErrNotLeader) {
+		return fmt.Errorf("%w: %w", commit.ErrNotLeader, err)
+	}
+	return err
+}

@@ -1,0 +1,152 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"loteria/codec"
+	"loteria/engine"
+	"loteria/engine/history"
+)
+
+// servers are three servers of one draw in this process, on real sockets and disks.
+type servers struct {
+	t       *testing.T
+	cfgs    [4]engine.Config // by id
+	running [4]*runningMember
+}
+
+type runningMember struct {
+	*engine.Member
+	stop  context.CancelFunc
+	ended chan error
+}
+
+func newServers(t *testing.T, agencies int) *servers {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) }) // behind the others
+	s := &servers{t: t}
+	// Addresses of this process alone: a port that is free now can be somebody's in a moment.
+	pid := os.Getpid()
+	var peers []string
+	for id := 1; id <= 3; id++ {
+		peers = append(peers, fmt.Sprintf("%d=127.%d.%d.%d:4119", id, 64+pid>>8&63, pid&255, id))
+	}
+	for id := 1; id <= 3; id++ {
+		cfg := engine.DefaultConfig()
+		cfg.ID, cfg.Agencies, cfg.DataDir = uint64(id), agencies, t.TempDir()
+		if err := cfg.Peers.UnmarshalText([]byte(strings.Join(peers, ","))); err != nil {
+			t.Fatal(err)
+		}
+		host, _, _ := strings.Cut(cfg.Peers[id-1].Addr, ":")
+		cfg.Addr = host + ":4120"
+		s.cfgs[id] = cfg
+		s.start(id)
+	}
+	t.Cleanup(func() {
+		for id := range s.running {
+			s.halt(id)
+		}
+	})
+	return s
+}
+
+func (s *servers) start(id int) {
+	s.t.Helper()
+	log := zap.NewNop()
+	if testing.Verbose() {
+		log = zap.Must(zap.NewDevelopment()).With(zap.Int("s", id))
+	}
+	m, err := engine.Join(s.cfgs[id], log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r := &runningMember{Member: m, stop: stop, ended: make(chan error, 1)}
+	s.running[id] = r
+	go func() { r.ended <- m.Serve(ctx) }()
+}
+
+// halt stops a server as a signal does.
+func (s *servers) halt(id int) {
+	r := s.running[id]
+	if r == nil {
+		return
+	}
+	r.stop()
+	s.running[id] = nil
+	if err := <-r.ended; err != nil {
+		s.t.Errorf("server %d: %v", id, err)
+	}
+}
+
+func (s *servers) wantEnd() {
+	s.t.Helper()
+	for id, r := range s.running {
+		if r == nil {
+			continue
+		}
+		if err := <-r.ended; err != nil {
+			s.t.Errorf("server %d: %v", id, err)
+		}
+		s.running[id] = nil
+	}
+}
+
+func (s *servers) addrs() string {
+	var all []string
+	for _, cfg := range s.cfgs[1:] {
+		all = append(all, cfg.Addr)
+	}
+	return strings.Join(all, ",")
+}
+
+func (s *servers) wantSameExports() {
+	s.t.Helper()
+	var first [2]string
+	for id := 1; id <= 3; id++ {
+		for i, name := range []string{history.BetsFile, history.WinnersFile} {
+			b, err := os.ReadFile(filepath.Join(s.cfgs[id].DataDir, name))
+			if err != nil {
+				s.t.Error(err)
+			}
+			if id == 1 {
+				first[i] = string(b)
+			} else if string(b) != first[i] || len(b) == 0 {
+				s.t.Errorf("server %d has another %s (%d bytes) than server 1 (%d)", id, name, len(b), len(first[i]))
+			}
+		}
+	}
+}
+
+func TestSeveralServers(t *testing.T) {
+	const agencies = 3
+	s := newServers(t, agencies)
+	for range 2 { // the second time, everybody comes again
+		done := make(chan error, agencies)
+		for id := range agencies {
+			go func() { done <- engine.Play(t.Context(), s.addrs(), codec.Agency(id+1), 400, 20) }()
+		}
+		for range agencies {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		s.wantEnd()
+		s.wantSameExports()
+		if t.Failed() {
+			return
+		}
+		for id := 1; id <= 3; id++ {
+			s.start(id)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"loteria/codec"
+	"loteria/engine/mesh"
+	"loteria/engine/settings"
+)
+
+// peersMin is how few servers can lose one and go on.
+const peersMin = 3
+
+// Peer is one of the servers that hold a draw together.
+type Peer struct {
+	ID       uint64 // from 1 on
+	Addr     string // for the other servers
+	Agencies string // for agencies; empty: Addr's host, with the port of SERVER_ADDR
+}
+
+// String returns the peer as SERVER_PEERS has it.
+func (p Peer) String() string {
+	text := strconv.FormatUint(p.ID, 10) + "=" + p.Addr
+	if p.Agencies != "" {
+		text += "/" + p.Agencies
+	}
+	return text
+}
+
+// Peers is the value of SERVER_PEERS, ordered by id. Empty is a server alone.
+type Peers []Peer
+
+var errPeers = errors.New("not the servers of a draw")
+
+// UnmarshalText reads peers. env/v11 calls it.
+func (p *Peers) UnmarshalText(text []byte) error {
+	*p = nil
+	if len(text) == 0 {
+		return nil
+	}
+	var peers Peers
+	for part := range strings.SplitSeq(string(text), ",") {
+		digits, addrs, _ := strings.Cut(part, "=")
+		addr, agencies, several := strings.Cut(addrs, "/")
+		peer := Peer{Addr: addr, Agencies: agencies}
+		var err error
+		peer.ID, err = strconv.ParseUint(digits, 10, 64)
+		// There is one way to write a peer.
+		if err != nil || peer.ID == 0 || peer.String() != part || !codec.IsAddress(addr) ||
+			several && !codec.IsAddress(agencies) {
+			return fmt.Errorf("%w: %.80q", errPeers, part)
+		}
+		peers = append(peers, peer)
+	}
+	slices.SortFunc(peers, func(a, b Peer) int { return int(int64(a.ID) - int64(b.ID)) })
+	for i, peer := range peers[1:] {
+		if peer.ID == peers[i].ID {
+			return fmt.Errorf("%w: %d is there twice", errPeers, peer.ID)
+		}
+	}
+	if len(peers) < peersMin || len(peers) > mesh.ServersMax {
+		return fmt.Errorf("%w: %d of them", errPeers, len(peers))
+	}
+	*p = peers
+	return nil
+}
+
+// String returns the peers as UnmarshalText reads them.
+func (p Peers) String() string {
+	parts := make([]string, len(p))
+	for i, peer := range p {
+		parts[i] = peer.String()
+	}
+	return strings.Join(parts, ",")
+}
+
+// index is where the peer with that id is; -1 if there is none.
+func (p Peers) index(id uint64) int {
+	return slices.IndexFunc(p, func(peer Peer) bool { return peer.ID == id })
+}
+
+// addrs are the addresses for servers, by id.
+func (p Peers) addrs() map[uint64]string {
+	addrs := make(map[uint64]string, len(p))
+	for _, peer := range p {
+		addrs[peer.ID] = peer.Addr
+	}
+	return addrs
+}
+
+// isLocal reports whether all peers are on this machine.
+func (p Peers) isLocal() bool {
+	return !slices.ContainsFunc(p, func(peer Peer) bool {
+		host, _, err := net.SplitHostPort(peer.Addr)
+		ip := net.ParseIP(host)
+		return err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback())
+	})
+}
+
+var clusterName = regexp.MustCompile(`^[A-Za-z0-9.-]{1,64}$`)
+
+// checkPeers checks the settings of a server that is one of several.
+func (c Config) checkPeers() error {
+	if len(c.Peers) == 0 {
+		if c.ID != 0 {
+			return settings.Illegal("SERVER_ID", c.ID, "0, or the servers in SERVER_PEERS")
+		}
+		return nil
+	}
+	if c.Peers.index(c.ID) < 0 {
+		return settings.Illegal("SERVER_ID", c.ID, "one of SERVER_PEERS="+c.Peers.String())
+	}
+	if c.PeerAddr != "" {
+		if err := settings.CheckAddr("SERVER_PEER_ADDR", c.PeerAddr, "HOST:PORT or :PORT"); err != nil {
+			return err
+		}
+	}
+	if !clusterName.MatchString(c.Cluster) {
+		return settings.Illegal("SERVER_CLUSTER", c.Cluster, "1 to 64 letters, digits, dots or hyphens")
+	}
+	if c.Durability != DurabilityFsync {
+		return settings.Illegal("SERVER_DURABILITY", c.Durability,
+			"fsync with SERVER_PEERS: the other servers count on what this one has saved")
+	}
+	files := []string{c.PeerTLSCert, c.PeerTLSKey, c.PeerTLSCA}
+	missing := slices.Contains(files, "")
+	switch {
+	case missing && strings.Join(files, "") != "":
+		return settings.Illegal("SERVER_PEER_TLS_CERT_FILE", c.PeerTLSCert,
+			"all three of SERVER_PEER_TLS_CERT_FILE, _KEY_FILE and _CA_FILE, or none")
+	case missing && c.PeerPlain == "off" && !c.Peers.isLocal():
+		return settings.Illegal("SERVER_PEER_TLS_CERT_FILE", c.PeerTLSCert,
+			"a certificate, because not all of SERVER_PEERS are on this machine: `loteria certs` makes some; "+
+				"or SERVER_PEER_PLAIN=on in a network where everybody is trusted")
+	}
+	return nil
+}
