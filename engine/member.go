@@ -28,6 +28,9 @@ import (
 const (
 	// handOverMax is how long a leader that is stopped waits for another server to take over.
 	handOverMax = 2 * time.Second
+	// restartMax is how long the last leader waits for a server that isn't there: as long as a restart
+	// takes.
+	restartMax = 2 * time.Second
 	// endedPeriod is how often a leader looks whether the other servers have ended.
 	endedPeriod = 10 * time.Millisecond
 )
@@ -485,22 +488,47 @@ func (m *Member) handOver(l *member.Log) {
 	}
 }
 
-// awaitOthers waits, as the last leader, until the other servers that can be reached have ended, but
-// no longer than the grace.
+// awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
+// but no longer than the grace. A server that isn't there gets restartMax to come back.
 func (m *Member) awaitOthers(ctx context.Context) {
-	timeout := time.NewTimer(max(m.cfg.ExitGrace, commit.GraceMin))
-	defer timeout.Stop()
+	end := m.member.Committed()
+	begun := time.Now()
 	looks := time.NewTicker(endedPeriod)
 	defer looks.Stop()
-	for len(m.missing()) < len(m.cfg.Peers)-1 {
+	for {
+		waiting, connected := m.unaware(end)
+		took := time.Since(begun)
+		if waiting == 0 || took >= max(m.cfg.ExitGrace, commit.GraceMin) || connected == 0 && took >= restartMax {
+			return
+		}
 		select {
 		case <-looks.C:
-		case <-timeout.C:
-			return
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// unaware counts the other servers that are there, or have not heard of the end, and those of them
+// that are connected.
+func (m *Member) unaware(end uint64) (waiting, connected int) {
+	has := map[uint64]bool{}
+	for _, p := range m.member.Progress() {
+		has[p.ID] = p.Match >= end
+	}
+	for _, peer := range m.cfg.Peers {
+		if peer.ID == m.cfg.ID {
+			continue
+		}
+		there := m.mesh.Connected(peer.ID)
+		if there {
+			connected++
+		}
+		if there || !has[peer.ID] {
+			waiting++
+		}
+	}
+	return waiting, connected
 }
 
 // missing are the servers to which there is no connection.
