@@ -193,7 +193,7 @@ func (d *crashDraw) hold() {
 	d.startAgencies()
 	for id := 1; id <= crashAgencies; id++ {
 		d.wait(func() *process { return d.agencies[id-1] }, fmt.Sprintf("agency %d", id))
-		d.checkWinners(id)
+		checkWinners(d.t, d.bets, d.dir, id)
 	}
 	d.wait(func() *process { return d.server }, "server")
 	if d.broken != nil {
@@ -252,12 +252,12 @@ func (d *crashDraw) wait(current func() *process, name string) {
 	}
 }
 
-// checkWinners compares the winners that an agency has saved with its bets.
-func (d *crashDraw) checkWinners(id int) {
-	d.t.Helper()
-	rows, _, err := datasetRows(d.bets, id)
+// checkWinners compares the winners that an agency has saved in dir with its bets.
+func checkWinners(t *testing.T, bets, dir string, id int) {
+	t.Helper()
+	rows, _, err := datasetRows(bets, id)
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	var want []string
 	for _, row := range rows {
@@ -265,12 +265,12 @@ func (d *crashDraw) checkWinners(id int) {
 			want = append(want, strings.Join(row, "|")+"|"+strconv.Itoa(id))
 		}
 	}
-	got, err := os.ReadFile(filepath.Join(d.dir, winnersName(id)))
+	got, err := os.ReadFile(filepath.Join(dir, winnersName(id)))
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if string(got) != strings.Join(want, "\n") {
-		d.t.Errorf("agency %d got\n%s\nwant\n%s", id, got, strings.Join(want, "\n"))
+		t.Errorf("agency %d got\n%s\nwant\n%s", id, got, strings.Join(want, "\n"))
 	}
 }
 

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"loteria/engine/history"
+)
+
+// faultsEnv sets how many faults TestServersAreKilled makes; faultsDefault if it isn't set.
+//
+//	LOTERIA_FAULTS=100 go test ./cmd/loteria -run TestServersAreKilled -v -timeout 1h
+const (
+	faultsEnv     = "LOTERIA_FAULTS"
+	faultsDefault = 6
+)
+
+const (
+	serversCount    = 3
+	serversAgencies = 5
+	// faultEveryMax bounds the time between two faults, stopMax how long a server stands still.
+	faultEveryMax = 900 * time.Millisecond
+	stopMax       = 2 * time.Second
+)
+
+// serversDraw is a draw of several servers, which are real processes on addresses of their own.
+type serversDraw struct {
+	dir, bets string
+	rng       *rand.Rand
+	host      string // the servers' addresses are host1, host2 and so on
+	extra     []string
+	servers   [serversCount]*process
+	agencies  [serversAgencies]*process
+	all       []*process
+	faults    map[string]int
+}
+
+// hosts counts the draws of this process.
+var hosts atomic.Uint32
+
+func newServersDraw(t *testing.T, rng *rand.Rand) *serversDraw {
+	t.Helper()
+	bets, err := filepath.Abs(filepath.Join("..", "..", bundledDataset))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Loopback addresses of this process and draw: a port that is free now can be somebody's in a
+	// moment.
+	pid := os.Getpid()
+	d := &serversDraw{
+		dir: t.TempDir(), bets: bets, rng: rng, faults: map[string]int{},
+		host: fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, 1+hosts.Add(1)%24),
+	}
+	t.Cleanup(func() {
+		for _, p := range d.all {
+			p.kill()
+		}
+		if t.Failed() {
+			t.Log(d.logs())
+		}
+	})
+	return d
+}
+
+func (d *serversDraw) addr(i int) string { return fmt.Sprintf("%s%d:12345", d.host, i+1) }
+
+func (d *serversDraw) addrs() string {
+	var all []string
+	for i := range serversCount {
+		all = append(all, d.addr(i))
+	}
+	return strings.Join(all, ",")
+}
+
+func (d *serversDraw) dataDir(i int) string { return filepath.Join(d.dir, fmt.Sprintf("server-%d", i+1)) }
+
+func (d *serversDraw) start(command string, environment ...string) (*process, error) {
+	p, err := startLoteria(d.dir, command, environment...)
+	if err == nil {
+		d.all = append(d.all, p)
+	}
+	return p, err
+}
+
+func (d *serversDraw) startServer(i int) (err error) {
+	var peers []string
+	for i := range serversCount {
+		peers = append(peers, fmt.Sprintf("%d=%s%d:12346", i+1, d.host, i+1))
+	}
+	d.servers[i], err = d.start("server", append([]string{
+		"SERVER_ADDR=" + d.addr(i), "SERVER_DATA_DIR=" + d.dataDir(i),
+		"SERVER_ID=" + strconv.Itoa(i+1), "SERVER_PEERS=" + strings.Join(peers, ","),
+		"SERVER_AGENCIES=" + strconv.Itoa(serversAgencies)}, d.extra...)...)
+	return err
+}
+
+func (d *serversDraw) startServers() (err error) {
+	for i := range serversCount {
+		if err == nil {
+			err = d.startServer(i)
+		}
+	}
+	return err
+}
+
+func (d *serversDraw) startAgency(i int) (err error) {
+	d.agencies[i], err = d.start("agency",
+		"AGENCY_ID="+strconv.Itoa(i+1), "AGENCY_SERVER="+d.addrs(), "AGENCY_BETS="+d.bets,
+		"AGENCY_BATCH_BETS="+strconv.Itoa(10+d.rng.IntN(20)), "AGENCY_WINDOW="+strconv.Itoa(1+d.rng.IntN(2)),
+		"AGENCY_WINNERS="+winnersName(i+1))
+	return err
+}
+
+var saysLeader = regexp.MustCompile(`action: lider \| result: success \| servidor: (\d+) \| mandato: (\d+)`)
+
+// leader is the server that leads the newest term that any server knows of, or -1.
+func (d *serversDraw) leader() int {
+	leader, newest := -1, 0
+	for _, s := range d.servers {
+		for _, line := range saysLeader.FindAllStringSubmatch(s.stdout.String(), -1) {
+			server, _ := strconv.Atoi(line[1]) // both are digits
+			if term, _ := strconv.Atoi(line[2]); term >= newest {
+				leader, newest = server-1, term
+			}
+		}
+	}
+	return leader
+}
+
+// fault makes one fault, and repairs it.
+func (d *serversDraw) fault() error {
+	leader := d.leader()
+	if leader < 0 {
+		leader = 0
+	}
+	follower := (leader + 1 + d.rng.IntN(serversCount-1)) % serversCount
+	restart := func(servers ...int) error {
+		for _, i := range servers {
+			d.servers[i].kill()
+		}
+		time.Sleep(d.moment(stopMax / 4)) // or none at all: how long it is away
+		for _, i := range servers {
+			if err := d.startServer(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	switch d.rng.IntN(5) {
+	case 0, 1:
+		d.faults["leader killed"]++
+		return restart(leader)
+	case 2:
+		d.faults["follower killed"]++
+		return restart(follower)
+	case 3:
+		d.faults["all killed"]++
+		return restart(0, 1, 2)
+	default:
+		d.faults["leader stopped"]++
+		p := d.servers[leader].cmd.Process
+		_ = p.Signal(syscall.SIGSTOP) // fails only if it has ended
+		time.Sleep(d.moment(stopMax))
+		_ = p.Signal(syscall.SIGCONT)
+		return nil
+	}
+}
+
+// moment is a random duration less than most.
+func (d *serversDraw) moment(most time.Duration) time.Duration {
+	return time.Duration(d.rng.Int64N(int64(most)))
+}
+
+// wait waits until all agencies and all servers have ended with 0, and compares what they have.
+func (d *serversDraw) wait(t *testing.T) {
+	t.Helper()
+	for i, p := range d.agencies {
+		if code, err := p.wait(); err != nil || code != exitDone {
+			t.Fatalf("agency %d ended with %d, %v", i+1, code, err)
+		}
+		checkWinners(t, d.bets, d.dir, i+1)
+	}
+	for i, p := range d.servers {
+		if code, err := p.wait(); err != nil || code != exitDone {
+			t.Fatalf("server %d ended with %d, %v", i+1, code, err)
+		}
+	}
+	var first [2][]byte
+	for i := range serversCount {
+		for n, name := range []string{history.BetsFile, history.WinnersFile} {
+			exported, err := os.ReadFile(filepath.Join(d.dataDir(i), name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				first[n] = exported
+			} else if !bytes.Equal(exported, first[n]) {
+				t.Fatalf("server %d has another %s than server 1", i+1, name)
+			}
+		}
+	}
+	if err := holds(string(first[0]), d.bets, serversAgencies); err != nil {
+		t.Errorf("bets.csv: %v", err)
+	}
+}
+
+// logs is what the processes said last.
+func (d *serversDraw) logs() string {
+	var b strings.Builder
+	for _, p := range d.all {
+		said := p.stdout.String()
+		fmt.Fprintf(&b, "-- %v, %v\n%s%s", p.cmd.Env[:3], p.cmd.ProcessState, said[max(0, len(said)-3000):], p.stderr)
+	}
+	return b.String()
+}
+
+// Servers are killed and stopped, one or all, at random moments of draws. All agencies have their
+// winners and all servers end by themselves, with the same files.
+func TestServersAreKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: real processes are killed in it")
+	}
+	want := faultsDefault
+	if v := os.Getenv(faultsEnv); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n <= 0 {
+			t.Fatalf("%s=%s: want a number of faults", faultsEnv, v)
+		}
+		want = n
+	}
+	faults, all := map[string]int{}, 0
+	for all < want && !t.Failed() {
+		seed := rand.Uint64()
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			d := newServersDraw(t, rand.New(rand.NewPCG(seed, 0)))
+			if err := d.startServers(); err != nil {
+				t.Fatal(err)
+			}
+			for i := range serversAgencies {
+				if err := d.startAgency(i); err != nil {
+					t.Fatal(err)
+				}
+			}
+			left := d.rng.IntN(8)
+			for {
+				time.Sleep(d.moment(faultEveryMax)) // the moment of the fault
+				if left--; left < 0 || d.allServed() {
+					break
+				}
+				if err := d.fault(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.wait(t)
+			for what, n := range d.faults {
+				faults[what] += n
+				all += n
+			}
+		})
+	}
+	t.Logf("faults: %v", faults)
+}
+
+// allServed reports whether all agencies have ended.
+func (d *serversDraw) allServed() bool {
+	for _, p := range d.agencies {
+		select {
+		case <-p.ended:
+		default:
+			return false
+		}
+	}
+	return true
+}
