@@ -1,5 +1,5 @@
-// Package engine is the server of one draw. It connects the packages below it, and runs the server
-// from its start to its end.
+// Package engine is the server of one draw, alone or as one of several. It connects the packages below
+// it, and runs the server from its start to its end.
 //
 //	 front: event loops                              engine: the server's goroutine
 //	┌──────────────────────────────────────┐        ┌────────────────────────────────────┐
@@ -18,8 +18,32 @@
 //	commit    requests in, groups out; when the server may end; what a log has to do
 //	history   reading a log: replay, verify, dump, export
 //	lottery   the state machine: it has no clock, socket, goroutine or file
-//	ledger    the durable log of one server
+//	ledger    the durable log, of one server or of several
 //	settings  reading and checking variables
+//
+// and for several servers:
+//
+//	member    a server at work: the clock, disk and network of a replica
+//	replica   who leads, and what is committed: a state machine over raft
+//	relay     agencies at a server that doesn't lead
+//	mesh      connections between servers
+//
+// # Several servers
+//
+// [Join] makes a [Member]. It follows or leads, and changes between the two until the draw has ended:
+//
+//	follow   the member feeds a lottery with what is committed; relay has the agencies' address
+//	lead     a Server has the address, with the lottery as it was fed, over a log that commits
+//	         where a majority of the servers has it
+//
+// So a server that takes over replays nothing. One that has lost its leadership drops its lottery,
+// which is ahead of the log, and says nothing more to its agencies: they go to the next leader, and
+// what the log holds decides.
+//
+// The leader's exit rule says when the draw has ended. The leader then writes that into the log
+// (ledger.Ended), and every server ends when it hears of it, with the same outcome; the leader goes
+// last. The record has the leader's term: servers that are started again find it in their logs, and
+// it ends nobody then, because agencies may come again, too.
 //
 // # What happens to a batch
 //

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -38,10 +39,10 @@ type Peers []Peer
 
 var errPeers = errors.New("not the servers of a draw")
 
-// UnmarshalText reads peers. env/v11 calls it.
+// UnmarshalText reads peers. An error leaves p as it is.
 func (p *Peers) UnmarshalText(text []byte) error {
-	*p = nil
 	if len(text) == 0 {
+		*p = nil
 		return nil
 	}
 	var peers Peers
@@ -58,7 +59,7 @@ func (p *Peers) UnmarshalText(text []byte) error {
 		}
 		peers = append(peers, peer)
 	}
-	slices.SortFunc(peers, func(a, b Peer) int { return int(int64(a.ID) - int64(b.ID)) })
+	slices.SortFunc(peers, func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
 	for i, peer := range peers[1:] {
 		if peer.ID == peers[i].ID {
 			return fmt.Errorf("%w: %d is there twice", errPeers, peer.ID)
@@ -109,7 +110,7 @@ var clusterName = regexp.MustCompile(`^[A-Za-z0-9.-]{1,64}$`)
 func (c Config) checkPeers() error {
 	if len(c.Peers) == 0 {
 		if c.ID != 0 {
-			return settings.Illegal("SERVER_ID", c.ID, "0, or the servers in SERVER_PEERS")
+			return settings.Illegal("SERVER_ID", c.ID, "0 without SERVER_PEERS")
 		}
 		return nil
 	}

@@ -82,7 +82,9 @@ func (d *serversDraw) addrs() string {
 	return strings.Join(all, ",")
 }
 
-func (d *serversDraw) dataDir(i int) string { return filepath.Join(d.dir, fmt.Sprintf("server-%d", i+1)) }
+func (d *serversDraw) dataDir(i int) string {
+	return filepath.Join(d.dir, fmt.Sprintf("server-%d", i+1))
+}
 
 func (d *serversDraw) start(command string, environment ...string) (*process, error) {
 	p, err := startLoteria(d.dir, command, environment...)
