@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -55,6 +56,7 @@ type Member struct {
 	member   *member.Member
 	exports  *exporter
 	relay    *relay.Relay
+	control  *control
 
 	begun chan leadership // holds the newest
 	ended chan ending     // holds one: this server has heard of the end
@@ -149,10 +151,16 @@ func (m *Member) join(identity *mesh.Identity) (err error) {
 	}
 	started := make(chan struct{})
 	m.mesh, err = mesh.Listen(mesh.Settings{
-		ID: m.cfg.ID, Servers: m.cfg.Peers.addrs(), Addr: addr, Mesh: m.id(), Identity: identity, Take: m.take,
+		ID: m.cfg.ID, Servers: m.cfg.Peers.addrs(), Addr: addr, Mesh: m.id(), Identity: identity,
+		Take: func(from uint64, stream net.Conn) {
+			if <-started; m.member != nil {
+				m.take(from, stream)
+			}
+		},
 	}, m.log, func(from uint64, message []byte) {
-		<-started
-		m.member.Receive(from, message)
+		if <-started; m.member != nil {
+			m.member.Receive(from, message)
+		}
 	})
 	if err != nil {
 		return err
@@ -166,6 +174,9 @@ func (m *Member) join(identity *mesh.Identity) (err error) {
 		Replica: replica.Config{ID: m.cfg.ID, Voters: voters},
 		Fresh:   m.fresh, Begin: m.begin, Worked: m.worked, Send: m.mesh.Send,
 	}, replica.Ledger{EntryLog: m.ledger}, m.log)
+	if err == nil {
+		m.control, err = m.listenControl()
+	}
 	return err
 }
 
@@ -264,10 +275,44 @@ func (m *Member) Changed() <-chan struct{} {
 }
 
 // Open implements relay.Guide.
-func (m *Member) Open(server uint64) (net.Conn, error) { return m.mesh.Open(server) }
+func (m *Member) Open(server uint64) (net.Conn, error) { return m.open(server, streamAgency) }
 
-// take takes an agency's connection that another server passes on, if this one leads.
+// The first byte of a stream says what it is for.
+const (
+	streamAgency  = 'a' // an agency's connection, see package relay
+	streamControl = 'c' // a question about the servers
+)
+
+func (m *Member) open(server uint64, purpose byte) (net.Conn, error) {
+	stream, err := m.mesh.Open(server)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := stream.Write([]byte{purpose}); err != nil {
+		return nil, errors.Join(err, stream.Close())
+	}
+	return stream, nil
+}
+
+// take takes a stream of another server.
 func (m *Member) take(from uint64, stream net.Conn) {
+	var purpose [1]byte
+	if err := stream.SetReadDeadline(time.Now().Add(controlTimeout)); err != nil {
+		return
+	}
+	if _, err := io.ReadFull(stream, purpose[:]); err != nil {
+		return
+	}
+	switch purpose[0] {
+	case streamAgency:
+		m.takeAgency(from, stream)
+	case streamControl:
+		m.answerOne(stream, false)
+	}
+}
+
+// takeAgency takes an agency's connection that another server passes on, if this one leads.
+func (m *Member) takeAgency(from uint64, stream net.Conn) {
 	m.mu.Lock()
 	d := m.door
 	m.mu.Unlock()
@@ -567,6 +612,9 @@ func (m *Member) sayLeader() {
 // Close releases everything. Serve calls it; who doesn't call Serve has to.
 func (m *Member) Close() error {
 	var errs []error
+	if m.control != nil {
+		errs = append(errs, m.control.close())
+	}
 	if m.member != nil {
 		_ = m.member.Stop() // Serve has said why it ended
 	}

@@ -64,6 +64,6 @@ func newRootCommand() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(),
 		newLedgerCommand(), newDatasetCommand(), newCertsCommand(), newBenchCommand(),
-		newYardstickCommand(), newHealthCommand(), newVersionCommand())
+		newYardstickCommand(), newHealthCommand(), newClusterCommand(), newVersionCommand())
 	return root
 }

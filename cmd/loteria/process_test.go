@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 )
@@ -108,7 +109,7 @@ func startLoteria(dir, command string, environment ...string) (*process, error) 
 			environment = append(environment, name+"="+value)
 		}
 	}
-	return startProcess(dir, append(environment, "GORACE=atexit_sleep_ms=10"), "loteria", command)
+	return startProcess(dir, append(environment, "GORACE=atexit_sleep_ms=10"), "loteria", strings.Fields(command)...)
 }
 
 // wait waits until the process ends and returns its exit code; -1: a signal ended it.
