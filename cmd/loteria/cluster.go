@@ -86,7 +86,7 @@ func printStatus(w io.Writer, status engine.ClusterStatus) error {
 		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "server\taddress\tconnected\thas\tbehind") // Flush has the errors
+	_, _ = fmt.Fprintln(table, "server\taddress\tconnected\thas\tbehind") // Flush has the errors
 	for _, s := range status.Servers {
 		has, behind, connected := "?", "?", "no"
 		if s.Has != nil {
@@ -95,7 +95,7 @@ func printStatus(w io.Writer, status engine.ClusterStatus) error {
 		if s.Connected {
 			connected = "yes"
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\n", s.ID, s.Addr, connected, has, behind)
+		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\n", s.ID, s.Addr, connected, has, behind)
 	}
 	return table.Flush()
 }

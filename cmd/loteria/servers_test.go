@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"loteria/engine"
 	"loteria/engine/history"
 )
 
@@ -37,8 +38,8 @@ const (
 type serversDraw struct {
 	dir, bets string
 	rng       *rand.Rand
-	host      string // the servers' addresses are host1, host2 and so on
-	extra     []string
+	host      string               // the servers' addresses are host1, host2 and so on
+	extra     func(i int) []string // of a server's environment
 	servers   [serversCount]*process
 	agencies  [serversAgencies]*process
 	all       []*process
@@ -59,7 +60,8 @@ func newServersDraw(t *testing.T, rng *rand.Rand) *serversDraw {
 	pid := os.Getpid()
 	d := &serversDraw{
 		dir: t.TempDir(), bets: bets, rng: rng, faults: map[string]int{},
-		host: fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, 1+hosts.Add(1)%24),
+		extra: func(int) []string { return nil },
+		host:  fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, 1+hosts.Add(1)%24),
 	}
 	t.Cleanup(func() {
 		for _, p := range d.all {
@@ -102,7 +104,7 @@ func (d *serversDraw) startServer(i int) (err error) {
 	d.servers[i], err = d.start("server", append([]string{
 		"SERVER_ADDR=" + d.addr(i), "SERVER_DATA_DIR=" + d.dataDir(i),
 		"SERVER_ID=" + strconv.Itoa(i+1), "SERVER_PEERS=" + strings.Join(peers, ","),
-		"SERVER_AGENCIES=" + strconv.Itoa(serversAgencies)}, d.extra...)...)
+		"SERVER_AGENCIES=" + strconv.Itoa(serversAgencies)}, d.extra(i)...)...)
 	return err
 }
 
@@ -271,6 +273,56 @@ func TestServersAreKilled(t *testing.T) {
 		})
 	}
 	t.Logf("faults: %v", faults)
+}
+
+// Servers prove to each other who they are. One with a certificate of another authority takes no part,
+// and the others don't need it.
+func TestServersWithTLS(t *testing.T) {
+	d := newServersDraw(t, rand.New(rand.NewPCG(2, 0)))
+	certs := func(dir string) {
+		t.Helper()
+		p, err := startLoteria(d.dir, "certs --servers 3 --agencies 0 --out "+dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, err := p.wait(); err != nil || code != exitDone {
+			t.Fatalf("it ended with %d, %v: %s", code, err, p.stderr)
+		}
+	}
+	certs("ours")
+	certs("theirs")
+	ca := [serversCount]string{"ours", "ours", "theirs"}
+	d.extra = func(i int) []string {
+		file := func(name, suffix string) string {
+			return fmt.Sprintf("SERVER_PEER_TLS_%s_FILE=%s", name, filepath.Join(d.dir, ca[i], suffix))
+		}
+		server := fmt.Sprintf("server-%d", i+1)
+		return []string{"SERVER_CLUSTER=tls", file("CERT", server+".pem"), file("KEY", server+"-key.pem"), file("CA", "ca.pem")}
+	}
+	if err := d.startServers(); err != nil {
+		t.Fatal(err)
+	}
+	status := d.awaitStatus(t, 0, func(s engine.ClusterStatus, code int) bool { return code == exitDone })
+	for _, s := range status.Servers {
+		if (s.ID == 3) != (!s.Connected) {
+			t.Errorf("server %d is connected: %v", s.ID, s.Connected)
+		}
+	}
+	refused := regexp.MustCompile(`action: par \| result: fail \| servidor: [12] .*certificate`)
+	if err := d.servers[2].stdout.await(refused, 1, d.servers[2].ended); err != nil {
+		t.Errorf("%v: %s", err, d.servers[2].stdout)
+	}
+	d.servers[2].kill()
+	ca[2] = "ours"
+	if err := d.startServer(2); err != nil {
+		t.Fatal(err)
+	}
+	for i := range serversAgencies {
+		if err := d.startAgency(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.wait(t)
 }
 
 // allServed reports whether all agencies have ended.

@@ -70,10 +70,10 @@ func (s *sender) setOpen(open bool) {
 	s.queue = s.queue[:0]
 }
 
-// run keeps a connection until the mesh is closed. It logs the first failure behind a connection, and
-// each connection.
+// run keeps a connection until the mesh is closed. It logs each connection, and behind it each failure
+// that has another reason than the one before.
 func (s *sender) run() {
-	delay, silent := retryMin, false
+	delay, said := retryMin, ""
 	for s.mesh.ctx.Err() == nil {
 		began := time.Now()
 		err := s.serve()
@@ -82,10 +82,10 @@ func (s *sender) run() {
 			return
 		}
 		if time.Since(began) > dialTimeout { // it was of use
-			delay, silent = retryMin, false
+			delay, said = retryMin, ""
 		}
-		if !silent && s.lane == urgent { // one lane's word is enough
-			silent = true
+		if why := reason(err); why != said && s.lane == urgent { // one lane's word is enough
+			said = why
 			s.mesh.log.Warn("par", zap.String("result", "fail"), zap.Uint64("servidor", s.to),
 				zap.String("addr", s.addr), zap.String("error", err.Error()))
 		}
@@ -97,6 +97,15 @@ func (s *sender) run() {
 		}
 		delay = min(2*delay, retryMax)
 	}
+}
+
+// reason is what an error says apart from the ports of its connection, which differ each time.
+func reason(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Op + op.Err.Error()
+	}
+	return err.Error()
 }
 
 // serve dials once, and writes until that connection breaks.
