@@ -49,6 +49,7 @@ type Member struct {
 	secrets *front.Secrets
 	first   []byte // the packed first record of the ledger
 	ready   chan struct{}
+	joined  chan struct{} // closed when join is done; until then only join uses member
 
 	listener keptListener
 	ledger   *ledger.EntryLog
@@ -99,7 +100,7 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 		return nil, err
 	}
 	m := &Member{
-		cfg: cfg, log: log, started: time.Now(), ready: make(chan struct{}),
+		cfg: cfg, log: log, started: time.Now(), ready: make(chan struct{}), joined: make(chan struct{}),
 		begun: make(chan leadership, 1), ended: make(chan ending, 1), changed: make(chan struct{}),
 	}
 	if m.secrets, err = front.OpenSecrets(cfg.AgencySecretsFile, cfg.Agencies, log); err != nil {
@@ -149,23 +150,22 @@ func (m *Member) join(identity *mesh.Identity) (err error) {
 	if addr == "" {
 		addr = m.cfg.Peers[m.cfg.Peers.index(m.cfg.ID)].Addr
 	}
-	started := make(chan struct{})
 	m.mesh, err = mesh.Listen(mesh.Settings{
 		ID: m.cfg.ID, Servers: m.cfg.Peers.addrs(), Addr: addr, Mesh: m.id(), Identity: identity,
 		Take: func(from uint64, stream net.Conn) {
-			if <-started; m.member != nil {
+			if <-m.joined; m.member != nil {
 				m.take(from, stream)
 			}
 		},
 	}, m.log, func(from uint64, message []byte) {
-		if <-started; m.member != nil {
+		if <-m.joined; m.member != nil {
 			m.member.Receive(from, message)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	defer close(started)
+	defer close(m.joined)
 	var voters []uint64
 	for _, peer := range m.cfg.Peers {
 		voters = append(voters, peer.ID)
@@ -327,6 +327,7 @@ func (m *Member) takeAgency(from uint64, stream net.Conn) {
 
 // scan reads what is committed, as a single server's ledger has it. It implements history.Log.
 func (m *Member) scan(visit func(ledger.Record) error) (ledger.Tail, error) {
+	<-m.joined
 	return scanFrom(m.first, visit, m.member.Scan)
 }
 
@@ -395,21 +396,27 @@ func (m *Member) follow(ctx context.Context) (next leadership, over bool, err er
 
 	patience := time.NewTicker(missingPeriod)
 	defer patience.Stop()
+	var alone time.Time // since when nobody is there to go on with; zero: somebody is
 	for {
 		changed := m.Changed()
-		abandoned := m.abandoned()
+		end := m.abandoned()
+		var abandoned <-chan time.Time
+		switch {
+		case end == nil:
+			alone = time.Time{}
+		case alone.IsZero():
+			alone = time.Now()
+			fallthrough
+		default:
+			abandoned = time.After(time.Until(alone.Add(max(m.cfg.ExitGrace, commit.GraceMin))))
+		}
 		select {
 		case next = <-m.begun:
 			return next, false, nil
 		case end := <-m.ended:
 			return next, true, end.outcome
 		case <-abandoned:
-			m.mu.Lock()
-			end := m.lastEnd
-			m.mu.Unlock()
-			if end != nil {
-				return next, true, end.outcome
-			}
+			return next, true, end.outcome
 		case <-changed:
 			m.sayLeader()
 		case <-patience.C:
@@ -423,15 +430,14 @@ func (m *Member) follow(ctx context.Context) (next leadership, over bool, err er
 	}
 }
 
-// abandoned receives if this server's log says that the draw has ended, and no other server is there
-// to go on with. It never receives otherwise.
-func (m *Member) abandoned() <-chan time.Time {
+// abandoned is the end that this server's log ends with, if no other server is there to go on with.
+func (m *Member) abandoned() *ending {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.lastEnd == nil || m.status.Leader != 0 {
+	if m.status.Leader != 0 {
 		return nil
 	}
-	return time.After(max(m.cfg.ExitGrace, commit.GraceMin))
+	return m.lastEnd
 }
 
 // failure is why the member has ended by itself.
