@@ -67,6 +67,9 @@ func (Disk) OpenFile(name string, flag int) (File, error) {
 // Remove implements [FS].
 func (Disk) Remove(name string) error { return os.Remove(name) }
 
+// Rename implements [FS] with rename(2).
+func (Disk) Rename(name, to string) error { return os.Rename(name, to) }
+
 // SyncDir implements [FS].
 func (Disk) SyncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -24,7 +24,11 @@ type FS interface {
 	// Remove removes a file. The removal is durable after SyncDir.
 	Remove(name string) error
 
-	// SyncDir makes all names that were created or removed in a directory durable.
+	// Rename gives a file another name in its directory. A file that has that name already is
+	// replaced: at no time is there none, also not behind a crash. It is durable after SyncDir.
+	Rename(name, to string) error
+
+	// SyncDir makes all names that were created, removed or given in a directory durable.
 	SyncDir(dir string) error
 
 	// Lock takes an exclusive lock on the file, and creates the file if needed. If another holds

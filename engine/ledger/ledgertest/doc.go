@@ -18,8 +18,8 @@ fills up, a log in memory, and the checks that every log must pass, wherever it 
 
 After a crash:
 
-  - A name, of a file or a directory, that was created or removed since its directory was synced
-    exists or doesn't. A lost directory takes along all that was in it.
+  - A name, of a file or a directory, that was created, removed or given since its directory was
+    synced is as before or as after. A lost directory takes along all that was in it.
   - A file that wasn't synced since its size changed has the old size or the new one. SyncData makes
     a size durable only if the file grew.
   - A sector of 512 bytes that was written or cut off since the file was synced has its old content

@@ -29,16 +29,17 @@ const (
 	OpenOld // OpenFile without os.O_CREATE
 	List    // ReadDir
 	Direct  // changes nothing, but may fail
+	Rename
 
 	// Changes are the operations that change something.
-	Changes = Mkdir | Create | Remove | Write | Truncate | Allocate | AnySync
+	Changes = Mkdir | Create | Remove | Rename | Write | Truncate | Allocate | AnySync
 	// AnySync are the operations that make something durable.
 	AnySync = SyncData | Sync | SyncDir
 )
 
 var opNames = [...]string{
 	"mkdir", "create", "remove", "write", "truncate", "allocate", "sync data", "sync",
-	"sync directory", "read", "open", "list", "direct",
+	"sync directory", "read", "open", "list", "direct", "rename",
 }
 
 func (o Op) String() string {

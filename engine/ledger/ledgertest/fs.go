@@ -218,6 +218,20 @@ func (m *FS) Remove(name string) error {
 	return err
 }
 
+// Rename implements ledger.FS. A crash may keep both names, or lose the old one only.
+func (m *FS) Rename(name, to string) error {
+	node := m.names[name]
+	if node == nil || node.dir {
+		return &fs.PathError{Op: Rename.String(), Path: name, Err: fs.ErrNotExist}
+	}
+	effective, err := m.op(Rename, name)
+	if effective {
+		delete(m.names, name)
+		m.names[to] = node
+	}
+	return err
+}
+
 // RemoveAll removes a directory and all that is in it, as somebody else may do at any time. The
 // process's open files stay open. RemoveAll neither counts as an operation nor fails.
 func (m *FS) RemoveAll(dir string) {

@@ -32,6 +32,28 @@ func made(t *testing.T, fsys *FS, sectors int, sync bool) ledger.File {
 	return f
 }
 
+// replaced makes the file f, and renames another one to it, which is full of the letter b.
+func replaced(t *testing.T, fsys *FS, sync, syncDir bool) {
+	t.Helper()
+	made(t, fsys, 1, true)
+	f, err := fsys.OpenFile("g", create)
+	if err == nil {
+		_, err = f.WriteAt(bytes.Repeat([]byte{'b'}, SectorBytes), 0)
+	}
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = fsys.Rename("g", "f")
+	}
+	if err == nil && syncDir {
+		err = fsys.SyncDir(".")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // outcomes calls what with many seeds and counts its results.
 func outcomes(what func(seed uint64) string) map[string]int {
 	counts := map[string]int{}
@@ -103,6 +125,10 @@ func TestCrashKeeps(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"ab"}},
+		{"replaced", func(t *testing.T, fsys *FS) { replaced(t, fsys, true, false) }, []string{"a", "b"}},
+		{"replaced, name synced", func(t *testing.T, fsys *FS) { replaced(t, fsys, true, true) }, []string{"b"}},
+		{"replaced, only name synced", func(t *testing.T, fsys *FS) { replaced(t, fsys, false, true) },
+			[]string{"", ".", "b"}},
 		{"truncated", func(t *testing.T, fsys *FS) {
 			if err := made(t, fsys, 2, true).Truncate(SectorBytes); err != nil {
 				t.Fatal(err)
