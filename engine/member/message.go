@@ -8,9 +8,16 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// A message between servers is, in big-endian order:
+// The kinds of messages between servers. Each begins with its kind's byte.
+const (
+	kindReplica byte = 1 + iota
+	kindQuestion
+	kindAnswer
+)
+
+// A replica's message is, in big-endian order:
 //
-//	type, reject                                             a byte each
+//	kind, type, reject                                       a byte each
 //	to, from, term, log term, index, commit, vote, hint      8 bytes each
 //	context                                                  2 bytes of length, and so many
 //	entries                                                  4 bytes: how many; then of each:
@@ -20,7 +27,7 @@ import (
 //
 // It is not raft's own encoding, which copies all records once more to find out how long they are.
 const (
-	messageHeaderBytes = 2 + 8*8 + 2 + 4
+	messageHeaderBytes = 3 + 8*8 + 2 + 4
 	entryHeaderBytes   = 1 + 2*8 + 4
 )
 
@@ -33,7 +40,7 @@ func appendMessage(dst []byte, m *raftpb.Message) []byte {
 	if m.GetReject() {
 		reject = 1
 	}
-	dst = append(dst, byte(m.GetType()), reject)
+	dst = append(dst, kindReplica, byte(m.GetType()), reject)
 	for _, n := range [...]uint64{
 		m.GetTo(), m.GetFrom(), m.GetTerm(), m.GetLogTerm(), m.GetIndex(), m.GetCommit(), m.GetVote(), m.GetRejectHint(),
 	} {
@@ -78,6 +85,7 @@ func (r *reader) number(bytes int) (n uint64) {
 // parseMessage reads a message. It copies what it keeps. The error wraps errBytes.
 func parseMessage(b []byte) (*raftpb.Message, error) {
 	r := reader{b: b}
+	own := byte(r.number(1)) == kindReplica
 	kind, reject := raftpb.MessageType(r.number(1)), r.number(1)
 	var fields [8]uint64
 	for i := range fields {
@@ -85,7 +93,7 @@ func parseMessage(b []byte) (*raftpb.Message, error) {
 	}
 	context := append([]byte(nil), r.bytes(int(r.number(2)))...)
 	count := int(r.number(4))
-	if r.short || reject > 1 || count > len(r.b)/entryHeaderBytes {
+	if r.short || !own || reject > 1 || count > len(r.b)/entryHeaderBytes {
 		return nil, fmt.Errorf("%w: %d bytes, type %d, %d entries", errBytes, len(b), kind, count)
 	}
 	m := &raftpb.Message{
