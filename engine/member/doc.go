@@ -42,7 +42,7 @@
 // then on, or else nobody would be left who remembers once all servers have been replaced. Two
 // majorities of the others have one in common. So among those that admit a server there is always
 // one that remembers whoever was admitted before, unless more directories are lost than the
-// cluster may lose. A test goes through all states of 3 to 7 servers.
+// cluster may lose. A test goes through all states of 3 to 6 servers.
 //
 // What it doesn't do: an older copy of a whole directory passes as the server's own, until its
 // replica finds out what is missing (replica.ErrLost), if ever. Two servers may lose no directory,
