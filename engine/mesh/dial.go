@@ -10,8 +10,8 @@ import (
 )
 
 // dial returns a connection that the other server has taken.
-func (m *Mesh) dial(to uint64, addr string, l lane) (_ net.Conn, err error) {
-	ctx, cancel := context.WithTimeout(m.ctx, dialTimeout)
+func (m *Mesh) dial(ctx context.Context, to uint64, addr string, l lane) (_ net.Conn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: endUnacknowledged}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
@@ -19,7 +19,7 @@ func (m *Mesh) dial(to uint64, addr string, l lane) (_ net.Conn, err error) {
 		return nil, err
 	}
 	raw := conn
-	defer context.AfterFunc(ctx, func() { _ = raw.Close() })() // it takes too long, or the mesh is closed
+	defer context.AfterFunc(ctx, func() { _ = raw.Close() })() // it takes too long, or is no longer wanted
 	defer func() {
 		if err != nil {
 			_ = conn.Close()

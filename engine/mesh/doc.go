@@ -19,6 +19,11 @@
 // A stream ([Mesh.Open]) is a connection of its own, with bytes both ways, for a server that passes an
 // agency's connection on to another one.
 //
+// # Which servers there are
+//
+// [Mesh.SetServers] changes that while all goes on. To a server that is not there, messages are
+// dropped, as to one that can't be reached: who sends needn't know of a change at the same moment.
+//
 // # Who may connect
 //
 // With an [Identity] both sides of a connection authenticate with TLS 1.3. A server's certificate is

@@ -198,14 +198,14 @@ func TestIdentities(t *testing.T) {
 				}
 			}()
 			if name != "a client's only" { // that one may dial
-				conn, err := m.dial(1, n.addrs[1], urgent)
+				conn, err := m.dial(t.Context(), 1, n.addrs[1], urgent)
 				if err == nil {
 					_ = conn.Close()
 					t.Error("server 1 takes its connection")
 				}
 			}
 			if name != "a server's only" { // that one may be dialled
-				conn, err := n.meshes[1].dial(2, n.addrs[2], urgent)
+				conn, err := n.meshes[1].dial(t.Context(), 2, n.addrs[2], urgent)
 				if !errors.Is(err, ErrIdentity) {
 					t.Errorf("server 1 dials it: %v", err)
 				}

@@ -39,10 +39,12 @@ const (
 	ServersMax          = 9
 )
 
-// Errors of Listen. ErrListen wraps the system's.
+// Errors of Listen, SetServers and Open. ErrListen wraps the system's.
 var (
 	ErrListen   = errors.New("cannot listen for other servers")
 	ErrSettings = errors.New("servers are not legal")
+	ErrServer   = errors.New("not one of the other servers")
+	ErrClosed   = errors.New("the mesh is closed")
 )
 
 // Settings are what a mesh is made with.
@@ -50,7 +52,7 @@ type Settings struct {
 	// ID is this server's, one of Servers.
 	ID uint64
 	// Servers are the addresses of all servers, by id from 1 on, HOST:PORT each. There are 2 to
-	// ServersMax of them. This server's own isn't dialled.
+	// ServersMax of them. This server's own isn't dialled. SetServers changes them.
 	Servers map[uint64]string
 	// Addr is the address to listen on.
 	Addr string
@@ -68,19 +70,26 @@ type Settings struct {
 }
 
 func (s *Settings) check() error {
-	if n := len(s.Servers); n < 2 || n > ServersMax {
+	if err := s.checkServers(s.Servers); err != nil {
+		return err
+	}
+	if s.Identity != nil && s.Identity.id != s.ID {
+		return fmt.Errorf("%w: the certificate is server %d's, and this is server %d", ErrSettings, s.Identity.id, s.ID)
+	}
+	return nil
+}
+
+func (s *Settings) checkServers(servers map[uint64]string) error {
+	if n := len(servers); n < 2 || n > ServersMax {
 		return fmt.Errorf("%w: %d of them: want 2 to %d", ErrSettings, n, ServersMax)
 	}
-	for id, addr := range s.Servers {
+	for id, addr := range servers {
 		if _, _, err := net.SplitHostPort(addr); id == 0 || err != nil {
 			return fmt.Errorf("%w: server %d at %q: want an id from 1 on, and HOST:PORT", ErrSettings, id, addr)
 		}
 	}
-	if _, there := s.Servers[s.ID]; !there {
+	if _, there := servers[s.ID]; !there {
 		return fmt.Errorf("%w: server %d is not one of them", ErrSettings, s.ID)
-	}
-	if s.Identity != nil && s.Identity.id != s.ID {
-		return fmt.Errorf("%w: the certificate is server %d's, and this is server %d", ErrSettings, s.Identity.id, s.ID)
 	}
 	return nil
 }
@@ -96,7 +105,6 @@ type Mesh struct {
 	log      *zap.Logger
 	deliver  Deliver
 	listener net.Listener
-	senders  map[uint64]*[lanes]*sender
 
 	writeTimeout time.Duration // the constant; a test has less patience
 
@@ -104,11 +112,11 @@ type Mesh struct {
 	stop context.CancelFunc
 	busy sync.WaitGroup
 
-	taken map[uint64]*[lanes]inbound // by server: what is received from
-
-	mu        sync.Mutex // guards what follows, and each inbound's conn
-	strangers []net.Conn // the oldest first
-	streams   map[net.Conn]struct{}
+	mu        sync.Mutex                  // guards what follows, and each inbound's conn
+	senders   map[uint64]*[lanes]*sender  // of the other servers that there are now
+	taken     map[uint64]*[lanes]*inbound // of those that have ever been
+	strangers []net.Conn                  // the oldest first
+	streams   map[net.Conn]uint64         // that other servers have opened: which
 }
 
 // inbound is a lane from another server.
@@ -132,39 +140,98 @@ func Listen(settings Settings, log *zap.Logger, deliver Deliver) (*Mesh, error) 
 	}
 	m := &Mesh{
 		settings: settings, log: log, deliver: deliver, listener: listener,
-		senders: make(map[uint64]*[lanes]*sender), taken: make(map[uint64]*[lanes]inbound),
-		streams:      make(map[net.Conn]struct{}),
+		senders: make(map[uint64]*[lanes]*sender), taken: make(map[uint64]*[lanes]*inbound),
+		streams:      make(map[net.Conn]uint64),
 		writeTimeout: writeTimeout,
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
-	for id, addr := range settings.Servers {
-		if id == settings.ID {
+	if err := m.SetServers(settings.Servers); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	m.busy.Go(m.accept)
+	return m, nil
+}
+
+// SetServers changes which servers there are, and where, as Settings.Servers says it. The map is
+// only read. A new server is dialled, and may connect. A server that is at another address is
+// dialled there. What waits for one of these, or for one that is gone, is dropped. The connections
+// of one that is gone end, also the streams that it has opened; those that this server has opened
+// stay their caller's. SetServers waits for nothing, and Deliver may call it: so a message on its way
+// to Deliver, of each lane, may still arrive. Errors wrap ErrSettings, or are ErrClosed: then nothing
+// has changed.
+func (m *Mesh) SetServers(servers map[uint64]string) error {
+	if err := m.settings.checkServers(servers); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return ErrClosed
+	}
+	for id, senders := range m.senders {
+		addr, there := servers[id]
+		if there && addr == senders[urgent].addr {
 			continue
 		}
-		m.senders[id], m.taken[id] = new([lanes]*sender), new([lanes]inbound)
+		for _, s := range senders {
+			s.stop()
+		}
+		delete(m.senders, id)
+		if !there {
+			m.endConnections(id)
+		}
+	}
+	for id, addr := range servers {
+		if id == m.settings.ID || m.senders[id] != nil {
+			continue
+		}
+		m.senders[id] = new([lanes]*sender)
 		for l := range lanes {
 			s := newSender(m, id, addr, l)
 			m.senders[id][l] = s
 			m.busy.Go(s.run)
 		}
+		if m.taken[id] == nil {
+			// They stay for good: a server that is there again must not be heard beside what it said
+			// before, which may still be on its way to Deliver.
+			m.taken[id] = &[lanes]*inbound{new(inbound), new(inbound)}
+		}
 	}
-	m.busy.Go(m.accept)
-	return m, nil
+	return nil
+}
+
+// endConnections ends all connections that a server has made. The mutex is held.
+func (m *Mesh) endConnections(id uint64) {
+	for _, from := range m.taken[id] {
+		if from.conn != nil {
+			_ = from.conn.Close() // what is lost may be lost
+			from.conn = nil
+		}
+	}
+	for c, from := range m.streams {
+		if from == id {
+			_ = c.Close()
+		}
+	}
+}
+
+// sendersTo returns the lanes to a server, and nil if it is not one of the others.
+func (m *Mesh) sendersTo(id uint64) *[lanes]*sender {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.senders[id]
 }
 
 // Addr is the address that the mesh listens on.
 func (m *Mesh) Addr() net.Addr { return m.listener.Addr() }
 
 // Send gives a message to another server's connection, and doesn't wait. The message is copied. An
-// urgent message overtakes those that are not. Send returns false if the message is dropped: there is
-// no connection to that server, or its lane is full. A true is no promise.
+// urgent message overtakes those that are not. Send returns false if the message is dropped: the
+// server is not one of the others, there is no connection to it, or its lane is full. A true is no
+// promise.
 //
-// It panics on a server that is not one of the others, and on a message over MessageBytesMax.
+// It panics on a message over MessageBytesMax.
 func (m *Mesh) Send(to uint64, isUrgent bool, message []byte) bool {
-	senders := m.senders[to]
-	if senders == nil {
-		panic(fmt.Sprintf("mesh: no server %d", to))
-	}
 	if len(message) > MessageBytesMax {
 		panic(fmt.Sprintf("mesh: a message of %d bytes, at most %d are legal", len(message), MessageBytesMax))
 	}
@@ -172,23 +239,30 @@ func (m *Mesh) Send(to uint64, isUrgent bool, message []byte) bool {
 	if isUrgent {
 		l = urgent
 	}
-	return senders[l].send(message)
+	senders := m.sendersTo(to)
+	return senders != nil && senders[l].send(message)
 }
 
 // Open opens a stream to another server: bytes both ways, as of one TCP connection, which the
 // other server's Take has. It waits for at most as long as a dial may take. The stream is the
-// caller's to close, before the mesh is closed. Errors are of the network, or wrap ErrIdentity.
+// caller's to close, before the mesh is closed. Errors are of the network, or wrap ErrIdentity or
+// ErrServer.
 func (m *Mesh) Open(to uint64) (net.Conn, error) {
-	addr, there := m.settings.Servers[to]
-	if !there || to == m.settings.ID {
-		panic(fmt.Sprintf("mesh: no server %d", to))
+	senders := m.sendersTo(to)
+	if senders == nil {
+		return nil, fmt.Errorf("%w: %d", ErrServer, to)
 	}
-	return m.dial(to, addr, stream)
+	return m.dial(senders[urgent].ctx, to, senders[urgent].addr, stream)
 }
 
-// Connected reports whether both lanes to a server have a connection.
+// Connected reports whether both lanes to a server have a connection. It is false for a server that
+// is not one of the others.
 func (m *Mesh) Connected(to uint64) bool {
-	for _, s := range m.senders[to] {
+	senders := m.sendersTo(to)
+	if senders == nil {
+		return false
+	}
+	for _, s := range senders {
 		if !s.connected() {
 			return false
 		}
@@ -204,15 +278,8 @@ func (m *Mesh) Close() error {
 	for _, c := range m.strangers {
 		_ = c.Close() // it was taken for nothing
 	}
-	for _, from := range m.taken {
-		for l := range from {
-			if c := from[l].conn; c != nil {
-				_ = c.Close() // what is lost may be lost
-			}
-		}
-	}
-	for c := range m.streams {
-		_ = c.Close()
+	for id := range m.taken {
+		m.endConnections(id)
 	}
 	m.mu.Unlock()
 	m.busy.Wait()

@@ -219,7 +219,7 @@ func TestLaneIsBounded(t *testing.T) {
 	if dropped == 0 {
 		t.Fatal("a lane takes messages without a limit")
 	}
-	s := n.meshes[1].senders[2][bulk]
+	s := n.meshes[1].sendersTo(2)[bulk]
 	s.mu.Lock()
 	if held := cap(s.queue); held > 4*laneBytes {
 		t.Errorf("the lane holds %d bytes, its limit is %d", held, laneBytes)
@@ -237,7 +237,7 @@ func TestServerComesBack(t *testing.T) {
 	n.connected(1, 2, 3)
 	n.stop(2)
 	await(t, "the loss to be noticed", func() bool { // on both lanes
-		return !n.meshes[1].senders[2][urgent].connected() && !n.meshes[1].senders[2][bulk].connected()
+		return !n.meshes[1].sendersTo(2)[urgent].connected() && !n.meshes[1].sendersTo(2)[bulk].connected()
 	})
 	for range 100 {
 		if n.meshes[1].Send(2, true, []byte("to nobody")) {
@@ -436,7 +436,7 @@ func TestSettings(t *testing.T) {
 func TestStuckConnectionEnds(t *testing.T) {
 	here, there := net.Pipe() // nobody reads it
 	defer there.Close()
-	s := newSender(&Mesh{writeTimeout: 10 * time.Millisecond}, 2, "", bulk)
+	s := newSender(&Mesh{ctx: t.Context(), writeTimeout: 10 * time.Millisecond}, 2, "", bulk)
 	if err := s.write(here, []byte("stuck")); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
@@ -444,7 +444,7 @@ func TestStuckConnectionEnds(t *testing.T) {
 
 // What a broken connection has not sent is not kept for the next one.
 func TestLaneForgets(t *testing.T) {
-	s := newSender(&Mesh{settings: Settings{LaneBytesMax: 100}}, 2, "", bulk)
+	s := newSender(&Mesh{ctx: t.Context(), settings: Settings{LaneBytesMax: 100}}, 2, "", bulk)
 	if s.send([]byte("early")) {
 		t.Error("taken without a connection")
 	}

@@ -73,10 +73,11 @@ func (m *Mesh) receive(raw net.Conn) {
 		m.takeStream(conn, raw, h.from)
 		return
 	}
-	if !m.takes(raw, h) {
+	from := m.takes(raw, h)
+	if from == nil {
 		return
 	}
-	defer m.leaves(raw, h)
+	defer m.leaves(raw, from)
 	if _, err := conn.Write([]byte(welcome)); err != nil {
 		return
 	}
@@ -89,7 +90,7 @@ func (m *Mesh) receive(raw net.Conn) {
 			}
 			return
 		}
-		if !m.delivers(raw, h, message) {
+		if !m.delivers(raw, from, h.from, message) {
 			return
 		}
 	}
@@ -118,7 +119,7 @@ func (m *Mesh) introduce(conn net.Conn) (_ net.Conn, h hello, err error) {
 		return nil, h, fmt.Errorf("%w: it wants server %d", errHello, h.to)
 	case h.lane == stream && m.settings.Take == nil:
 		return nil, h, fmt.Errorf("%w: it opens a stream", errHello)
-	case m.senders[h.from] == nil:
+	case m.sendersTo(h.from) == nil:
 		return nil, h, fmt.Errorf("%w: it says that it is server %d", errHello, h.from)
 	}
 	if secure != nil {
@@ -133,11 +134,11 @@ func (m *Mesh) introduce(conn net.Conn) (_ net.Conn, h hello, err error) {
 // takeStream gives a stream away until it is done with.
 func (m *Mesh) takeStream(conn, raw net.Conn, from uint64) {
 	m.mu.Lock()
-	if m.ctx.Err() != nil {
+	if m.ctx.Err() != nil || m.senders[from] == nil {
 		m.mu.Unlock()
 		return
 	}
-	m.streams[raw] = struct{}{}
+	m.streams[raw] = from
 	m.mu.Unlock()
 	if _, err := conn.Write([]byte(welcome)); err == nil {
 		m.settings.Take(from, conn)
@@ -148,40 +149,39 @@ func (m *Mesh) takeStream(conn, raw net.Conn, from uint64) {
 	m.mu.Unlock()
 }
 
-// delivers delivers a message, unless the lane has another connection by now.
-func (m *Mesh) delivers(conn net.Conn, h hello, message []byte) bool {
-	from := &m.taken[h.from][h.lane]
+// delivers delivers a message, unless the lane has another connection by now, or none.
+func (m *Mesh) delivers(conn net.Conn, from *inbound, id uint64, message []byte) bool {
 	from.delivering.Lock()
 	defer from.delivering.Unlock()
 	m.mu.Lock()
 	current := from.conn == conn && m.ctx.Err() == nil
 	m.mu.Unlock()
 	if current {
-		m.deliver(h.from, message)
+		m.deliver(id, message)
 	}
 	return current
 }
 
 // takes makes conn the lane's connection in place of the one before: that one's server has dialled
-// again, so it is dead, whatever its system says.
-func (m *Mesh) takes(conn net.Conn, h hello) bool {
+// again, so it is dead, whatever its system says. It returns nil if the connection comes too late.
+func (m *Mesh) takes(conn net.Conn, h hello) *inbound {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ctx.Err() != nil {
-		return false
+	if m.ctx.Err() != nil || m.senders[h.from] == nil {
+		return nil
 	}
-	from := &m.taken[h.from][h.lane]
+	from := m.taken[h.from][h.lane]
 	if from.conn != nil {
 		_ = from.conn.Close()
 	}
 	from.conn = conn
-	return true
+	return from
 }
 
-func (m *Mesh) leaves(conn net.Conn, h hello) {
+func (m *Mesh) leaves(conn net.Conn, from *inbound) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if from := &m.taken[h.from][h.lane]; from.conn == conn {
+	if from.conn == conn {
 		from.conn = nil
 	}
 }

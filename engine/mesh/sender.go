@@ -19,6 +19,9 @@ type sender struct {
 	addr string
 	lane lane
 
+	ctx  context.Context // done when the mesh is closed, or the server is gone or elsewhere
+	stop context.CancelFunc
+
 	mu      sync.Mutex
 	open    bool          // there is a connection
 	queue   []byte        // frames, back to back
@@ -27,7 +30,9 @@ type sender struct {
 }
 
 func newSender(m *Mesh, to uint64, addr string, l lane) *sender {
-	return &sender{mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1)}
+	s := &sender{mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1)}
+	s.ctx, s.stop = context.WithCancel(m.ctx)
+	return s
 }
 
 func (s *sender) connected() bool {
@@ -70,15 +75,15 @@ func (s *sender) setOpen(open bool) {
 	s.queue = s.queue[:0]
 }
 
-// run keeps a connection until the mesh is closed. It logs each connection, and behind it each failure
-// that has another reason than the one before.
+// run keeps a connection until the sender is stopped. It logs each connection, and behind it each
+// failure that has another reason than the one before.
 func (s *sender) run() {
 	delay, said := retryMin, ""
-	for s.mesh.ctx.Err() == nil {
+	for s.ctx.Err() == nil {
 		began := time.Now()
 		err := s.serve()
 		s.setOpen(false)
-		if s.mesh.ctx.Err() != nil {
+		if s.ctx.Err() != nil {
 			return
 		}
 		if time.Since(began) > dialTimeout { // it was of use
@@ -92,7 +97,7 @@ func (s *sender) run() {
 		wait := time.NewTimer(delay/2 + rand.N(delay))
 		select {
 		case <-wait.C:
-		case <-s.mesh.ctx.Done():
+		case <-s.ctx.Done():
 			wait.Stop()
 		}
 		delay = min(2*delay, retryMax)
@@ -110,12 +115,12 @@ func reason(err error) string {
 
 // serve dials once, and writes until that connection breaks.
 func (s *sender) serve() error {
-	conn, err := s.mesh.dial(s.to, s.addr, s.lane)
+	conn, err := s.mesh.dial(s.ctx, s.to, s.addr, s.lane)
 	if err != nil {
 		return err
 	}
 	broken := make(chan error, 1)
-	defer context.AfterFunc(s.mesh.ctx, func() { _ = conn.Close() })()
+	defer context.AfterFunc(s.ctx, func() { _ = conn.Close() })()
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		// The other side says nothing more, so what comes is its end.
