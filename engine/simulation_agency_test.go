@@ -164,7 +164,7 @@ func (c *processEnd) frame() (payload []byte, ok bool) {
 func (c *processEnd) connect(p process) bool {
 	w := c.agency.world
 	if c.link == nil && w.step >= c.retryAt {
-		c.link = w.connect(p)
+		c.link = w.dial(p)
 	}
 	return c.link != nil
 }

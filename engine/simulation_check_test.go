@@ -140,7 +140,7 @@ func (a *audit) answer(c *simConn, reply codec.Reply) {
 	case codec.ReplyWinners:
 		a.take(c, codec.RequestGetWinners, "winners")
 		a.winnersSaid, owner.reportPromised, w.promised = true, true, true
-		if !w.server.committer.Lottery().Drawn() {
+		if !c.link.server.committer.Lottery().Drawn() {
 			w.failf("link %d: winners before the draw", c.link.id)
 		}
 		if !w.allWinners && !owner.old && !bytes.Equal(reply.Winners, owner.won) {
@@ -158,7 +158,7 @@ func (a *audit) refused(c *simConn, owner *simAgency, code codec.Code) {
 	case codec.CodeLotteryHasntEnded:
 		a.take(c, codec.RequestGetWinners, code.String())
 		owner.reportPromised = true
-		if !w.poll && !w.dismissing {
+		if !w.poll && !c.link.server.dismissing {
 			w.failf("link %d: %v in push mode", c.link.id, code)
 		}
 	case codec.CodeTimeout:
@@ -240,22 +240,23 @@ func (w *world) checkQuiet() {
 }
 
 // quiet reports whether all connections are gone and the loops have nothing to do.
-func (w *world) quiet() bool { return len(w.links) == 0 && w.handedOver() }
+func (w *world) quiet() bool { return len(w.links) == 0 && w.server.handedOver() }
 
 // checkLoop checks the bounds of a loop's memory.
 func (w *world) checkLoop(lp *simLoop) {
-	if w.server == nil {
+	s := lp.server
+	if s.gone {
 		return
 	}
 	const slack = 9.0 / 8
-	frame := int64(simPartialBytes + w.cfg.FrameBytesMax)
-	if held := w.server.front.PartialBytes(); held > max(int64(slack*float64(w.cfg.PartialBytesMax)), frame)+int64(len(w.loops))*frame {
-		w.failf("%d bytes of half frames are held, the limit is %d", held, w.cfg.PartialBytesMax)
+	frame := int64(simPartialBytes + s.cfg.FrameBytesMax)
+	if held := s.front.PartialBytes(); held > max(int64(slack*float64(s.cfg.PartialBytesMax)), frame)+int64(len(s.loops))*frame {
+		w.failf("%d bytes of half frames are held, the limit is %d", held, s.cfg.PartialBytesMax)
 	}
 	for _, c := range lp.conns {
 		// One more is for the error that ends the session.
-		if n := c.session().Unanswered(); n > w.cfg.Window+1 {
-			w.failf("a session has %d unanswered frames, the window is %d", n, w.cfg.Window)
+		if n := c.session().Unanswered(); n > s.cfg.Window+1 {
+			w.failf("a session has %d unanswered frames, the window is %d", n, s.cfg.Window)
 		}
 	}
 }

@@ -73,6 +73,7 @@ func (p *simPipe) hangUp() (readAll bool) {
 // simLink is one connection.
 type simLink struct {
 	world              *world
+	server             *simServer
 	id                 int
 	slow               bool     // it rarely gets a turn as long as things break
 	process            process  // nil when the agency's end is closed
@@ -85,19 +86,24 @@ func (w *world) connect(p process) *simLink {
 	if w.server == nil {
 		return nil
 	}
+	return w.connectTo(w.server, p)
+}
+
+// connectTo opens a connection to a server that listens.
+func (w *world) connectTo(s *simServer, p process) *simLink {
 	w.linkCount++
-	l := &simLink{world: w, id: w.linkCount, process: p, slow: w.chance(10)}
-	for _, lp := range w.loops {
+	l := &simLink{world: w, server: s, id: w.linkCount, process: p, slow: w.chance(10)}
+	for _, lp := range s.loops {
 		if !w.ready(lp, 4) {
 			return nil
 		}
 	}
-	sess, _, admitted := w.server.front.Admit(front.Source{})
+	sess, _, admitted := s.front.Admit(front.Source{})
 	if !admitted {
 		w.refuse(l)
 		return l
 	}
-	c := &simConn{Conn: fronttest.Conn{Session: sess}, link: l, loop: w.loops[slices.Index(w.server.front.Loops(), sess.Loop())]}
+	c := &simConn{Conn: fronttest.Conn{Session: sess}, link: l, loop: s.loops[slices.Index(s.front.Loops(), sess.Loop())]}
 	if a := p.owner(); a != nil {
 		c.audit.agency = a.id
 	}
@@ -105,7 +111,7 @@ func (w *world) connect(p process) *simLink {
 	w.links = append(w.links, l)
 	c.loop.conns = append(c.loop.conns, c)
 	w.tracef("link %d: %v connects", l.id, p)
-	if w.server.front.Open(sess, c) == gnet.Close && l.conn != nil {
+	if s.front.Open(sess, c) == gnet.Close && l.conn != nil {
 		c.Drop()
 	}
 	return l
@@ -206,7 +212,7 @@ func (w *world) deliverToServer() {
 		c.In = p.read(n)
 		w.tracef("link %d: the server reads %q", l.id, c.In)
 		c.audit.asked(c, c.In)
-		if w.handler.OnTraffic(c) == gnet.Close && !c.closed {
+		if l.server.handler.OnTraffic(c) == gnet.Close && !c.closed {
 			c.Drop()
 		}
 		w.checkLoop(c.loop)
@@ -306,7 +312,7 @@ func (c *simConn) Send(b []byte) (int, error) {
 	if w.chance(50) {
 		c.link.toAgency.arrive(w)
 	}
-	if !c.audit.winnersSaid && c.full && w.server.committer.Lottery().Drawn() {
+	if !c.audit.winnersSaid && c.full && c.link.server.committer.Lottery().Drawn() {
 		w.seen[seenBufferedWinners]++
 	}
 	return n, nil
@@ -324,7 +330,7 @@ func (c *simConn) closeFor(err error) {
 	c.closed = true
 	c.loop.remove(c)
 	w.tracef("link %d: the server closes", l.id)
-	w.handler.OnClose(c, err)
+	l.server.handler.OnClose(c, err)
 	w.checkLoop(c.loop)
 	l.serverGone(len(l.toServer.inFlight) > 0)
 }
@@ -353,13 +359,13 @@ func (c *simConn) fits(b []byte) bool {
 		records, rest = records+len(payload)+40, after
 	}
 	// One record may take an empty intake over its limit.
-	return count == 0 || c.loop.stage.HasRoom(count+len(c.loop.conns)+2, records) && (count == 1 || records <= c.link.world.stageBytes)
+	return count == 0 || c.loop.stage.HasRoom(count+len(c.loop.conns)+2, records) && (count == 1 || records <= c.link.server.stageBytes)
 }
 
 // simLoop is an event loop. Its tasks run when the world says so.
 type simLoop struct {
 	fronttest.Loop
-	world     *world
+	server    *simServer
 	stage     *commit.Stage
 	conns     []*simConn
 	answering bool // answers may be among its tasks
@@ -382,7 +388,7 @@ func (w *world) ready(lp *simLoop, requests int) bool {
 
 // runLoop lets an event loop do its tasks.
 func (w *world) runLoop() {
-	if w.server == nil {
+	if len(w.loops) == 0 {
 		return
 	}
 	lp := pick(w, w.loops)

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"time"
 
+	"github.com/panjf2000/gnet/v2"
 	"go.uber.org/zap"
 
 	"loteria/codec"
@@ -18,11 +20,43 @@ const (
 	simPartialBytes = 4 << 10 // what a short half frame takes
 )
 
-// start begins another life of the server on the same ledger, with new limits.
-func (w *world) start() {
-	w.life++
-	cfg := DefaultConfig()
-	cfg.DataDir = simDir
+// simServer is a server that serves agencies, from its start to its end.
+type simServer struct {
+	*Server
+	handler    gnet.EventHandler
+	loops      []*simLoop
+	stageBytes int  // a stage's bytesMax
+	dismissing bool // it stops, and tells the agencies that wait
+	gone       bool
+}
+
+// serves gives a server its event loops.
+func (w *world) serves(server *Server, stageBytes int) *simServer {
+	s := &simServer{Server: server, handler: server.front.Handler(), stageBytes: stageBytes}
+	s.committer.Exit().Begin(w.now)
+	for i, lp := range s.front.Loops() {
+		own := &simLoop{server: s, stage: s.committer.Stages()[i]}
+		lp.Attach(own)
+		s.loops = append(s.loops, own)
+	}
+	w.loops = append(w.loops, s.loops...)
+	return s
+}
+
+// breakLinks breaks the connections of a server that serves no more, and forgets its event loops.
+func (w *world) breakLinks(s *simServer) {
+	for i := len(w.links) - 1; i >= 0; i-- {
+		if l := w.links[i]; l.server == s && l.conn != nil {
+			l.serverGone(w.chance(50))
+		}
+	}
+	w.seen[seenShed] += int(s.front.Broken(front.LimitPartialBytes))
+	w.loops = slices.DeleteFunc(w.loops, func(lp *simLoop) bool { return lp.server == s })
+	s.gone = true
+}
+
+// limits chooses a server's limits, and returns how many bytes a stage takes.
+func (w *world) limits(cfg *Config) (stageBytes int) {
 	cfg.Agencies = len(w.agencies)
 	cfg.WinningNumber = simWinning
 	if w.poll {
@@ -47,7 +81,7 @@ func (w *world) start() {
 	if w.chance(30) {
 		cfg.ConnectionsMax = len(w.agencies)
 	}
-	stageBytes := w.between(1, 8) * cfg.FrameBytesMax
+	stageBytes = w.between(1, 8) * cfg.FrameBytesMax
 	if w.chance(20) {
 		// One record may fill an intake, and after it the same read may refuse half frames. There
 		// must be room for that, because nothing else runs meanwhile.
@@ -55,15 +89,28 @@ func (w *world) start() {
 		cfg.PartialBytesMax = int64(w.between(1, 3) * simPartialBytes)
 	}
 	cfg.QueueBytesMax = 2 * cfg.EventLoops * stageBytes
-	w.stageBytes = stageBytes
-	env := environment{
-		ledger:      ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin},
+	return stageBytes
+}
+
+// environment is the clock and the timers of a server.
+func (w *world) environment() environment {
+	return environment{
 		requestsMax: simStageRequests,
 		front: front.Config{
 			Now:   func() time.Time { return w.now },
 			Later: func(_ time.Duration, f func()) { f() }, // f only posts: a loop acts later
 		},
 	}
+}
+
+// start begins another life of the server on the same ledger, with new limits.
+func (w *world) start() {
+	w.life++
+	cfg := DefaultConfig()
+	cfg.DataDir = simDir
+	stageBytes := w.limits(&cfg)
+	env := w.environment()
+	env.ledger = ledger.Options{FS: w.disk, SegmentBytes: ledger.SegmentBytesMin}
 	w.guard.watch(&env.front)
 	if w.chance(20) {
 		env.ledger.SegmentBytes *= int64(w.between(2, 4))
@@ -82,14 +129,7 @@ func (w *world) start() {
 		w.disk.crash(w)
 		return
 	}
-	s.committer.Exit().Begin(w.now)
-	w.server, w.ledger, w.handler = s, s.ledger.(*ledger.Ledger), s.front.Handler()
-	w.cfg, w.loops = cfg, nil
-	for i, lp := range s.front.Loops() {
-		own := &simLoop{world: w, stage: s.committer.Stages()[i]}
-		lp.Attach(own)
-		w.loops = append(w.loops, own)
-	}
+	w.server, w.ledger = w.serves(s, stageBytes), s.ledger.(*ledger.Ledger)
 	recovered := w.ledger.Recovered()
 	if recovered.Torn {
 		w.seen[seenTorn]++
@@ -128,7 +168,7 @@ func (w *world) commit() {
 	case w.disk.broken() && errors.Is(err, ErrStorage):
 		w.seen[seenStorageError]++
 		w.tracef("storage fails: %v", err)
-		w.farewell(codec.CodeStorage)
+		w.farewell(w.server, codec.CodeStorage)
 		w.serverGone()
 		return
 	default:
@@ -182,7 +222,7 @@ func (w *world) verdict() {
 	default:
 		w.failf("the exit rule says %v", err)
 	}
-	w.farewell(codec.CodeNone)
+	w.farewell(s, codec.CodeNone)
 	if err := s.ledger.Close(); err != nil && !w.disk.broken() {
 		w.failf("closing the ledger: %v", err)
 	}
@@ -197,7 +237,7 @@ func (w *world) signal() {
 	w.tracef("the server is told to stop")
 	s.front.StopReading()
 	s.front.Through()
-	for w.server == s && !w.handedOver() {
+	for w.server == s && !s.handedOver() {
 		for _, lp := range w.loops {
 			if w.ready(lp, 0) {
 				w.runTasks(lp)
@@ -208,7 +248,7 @@ func (w *world) signal() {
 	if w.server != s {
 		return // it has crashed, or ended for another reason
 	}
-	w.farewell(codec.CodeNone)
+	w.farewell(s, codec.CodeNone)
 	if err := s.ledger.Close(); err != nil && !w.disk.broken() {
 		w.failf("closing the ledger: %v", err)
 	}
@@ -216,37 +256,32 @@ func (w *world) signal() {
 }
 
 // handedOver reports whether the loops have nothing to do and the committer has taken everything.
-func (w *world) handedOver() bool {
-	for _, lp := range w.loops {
+func (s *simServer) handedOver() bool {
+	for _, lp := range s.loops {
 		if lp.Busy() {
 			return false
 		}
 	}
-	return len(w.server.committer.Wake()) == 0
+	return len(s.committer.Wake()) == 0
 }
 
-// farewell ends all sessions, and lets the loops tell their peers.
-func (w *world) farewell(code codec.Code) {
-	w.dismissing = true
-	w.server.dismiss(code)
-	for _, lp := range w.loops {
+// farewell ends all sessions of a server, and lets the loops tell their peers.
+func (w *world) farewell(s *simServer, code codec.Code) {
+	s.dismissing = true
+	s.dismiss(code)
+	for _, lp := range s.loops {
 		for lp.Busy() {
 			w.runTasks(lp)
 		}
 	}
-	w.dismissing = false
+	s.dismissing = false
 }
 
 // serverGone ends the server's process: its connections break, and its memory is gone. The machine
 // may crash with it.
 func (w *world) serverGone() {
-	for i := len(w.links) - 1; i >= 0; i-- {
-		if l := w.links[i]; l.conn != nil {
-			l.serverGone(w.chance(50))
-		}
-	}
-	w.seen[seenShed] += int(w.server.front.Broken(front.LimitPartialBytes))
-	w.server, w.loops = nil, nil
+	w.breakLinks(w.server)
+	w.server = nil
 	w.disk.crash(w)
 }
 

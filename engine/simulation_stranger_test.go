@@ -78,7 +78,7 @@ func (s *stranger) end() {
 
 // strangeAsked notes what a stranger has to be told.
 func (a *audit) strangeAsked(c *simConn, b []byte) {
-	cfg := &c.link.world.cfg
+	cfg := &c.link.server.cfg
 	guard, frameBytesMax := c.link.world.guard, cfg.FrameBytesMax
 	if guard != nil {
 		frameBytesMax = codec.AuthenticationBytesMax

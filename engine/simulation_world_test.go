@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
-
 	"loteria/codec"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
@@ -49,14 +47,12 @@ type world struct {
 	links      []*simLink
 	linkCount  int
 
-	server     *Server // nil while it is down
+	dial  func(p process) *simLink // opens a connection for a process; nil if it can't
+	loops []*simLoop               // of all servers that serve agencies
+
+	server     *simServer // nil while it is down
 	ledger     *ledger.Ledger
-	cfg        Config
-	stageBytes int // a stage's bytesMax
-	life       int // how often the server was started
-	loops      []*simLoop
-	handler    gnet.EventHandler
-	dismissing bool // the server stops, and tells the agencies that wait
+	life       int  // how often the server was started
 	committing bool // the committer is at work; loops and agencies go on meanwhile
 
 	drawn    int  // how often a draw was announced
@@ -162,18 +158,27 @@ func (t tally) String() string {
 	return strings.Join(words, ", ")
 }
 
+func newWorld(seed uint64, seen *tally, trace func(string, ...any)) *world {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), seen: seen, trace: trace, now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
+	w.dial = w.connect
+	return w
+}
+
+// violated turns a panic into an error, which wraps errViolation. It has to be deferred.
+func (w *world) violated(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case violation:
+		*err = fmt.Errorf("%w: step %d: %s", errViolation, w.step, string(p))
+	default:
+		*err = fmt.Errorf("%w: step %d: panic: %v\n%s", errViolation, w.step, p, debug.Stack())
+	}
+}
+
 // simulate runs one seed. An error wraps errViolation.
 func simulate(seed uint64, seen *tally, trace func(string, ...any)) (err error) {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), seen: seen, trace: trace, now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case violation:
-			err = fmt.Errorf("%w: step %d: %s", errViolation, w.step, string(p))
-		default:
-			err = fmt.Errorf("%w: step %d: panic: %v\n%s", errViolation, w.step, p, debug.Stack())
-		}
-	}()
+	w := newWorld(seed, seen, trace)
+	defer w.violated(&err)
 	w.guard = newSimGuard(seed)
 	w.setUp()
 	for w.step = 0; !w.done(); w.step++ {
