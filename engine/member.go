@@ -45,6 +45,7 @@ const (
 type Member struct {
 	cfg     Config
 	log     *zap.Logger
+	now     func() time.Time // the clock of its decisions
 	started time.Time
 	secrets *front.Secrets
 	first   []byte // the packed first record of the ledger
@@ -70,6 +71,7 @@ type Member struct {
 	status  replica.Status
 	changed chan struct{} // closed at the next change of status
 	lastEnd *ending       // how the log ends; nil: with something else
+	alone   time.Time     // since when lastEnd is there, and no leader is known
 	door    *door         // nil: this server doesn't lead
 }
 
@@ -87,8 +89,14 @@ type ending struct {
 
 // leadership is a term of this server.
 type leadership struct {
-	log   *member.Log
+	log   termLog
 	state *lottery.Lottery
+}
+
+// termLog is the log of one term; see member.Log.
+type termLog interface {
+	commit.Log
+	Lost() <-chan struct{}
 }
 
 // Join validates the configuration, listens on cfg.Addr and for the other servers, takes the ledger
@@ -99,10 +107,7 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Member{
-		cfg: cfg, log: log, started: time.Now(), ready: make(chan struct{}), joined: make(chan struct{}),
-		begun: make(chan leadership, 1), ended: make(chan ending, 1), changed: make(chan struct{}),
-	}
+	m := newMember(cfg, log, time.Now)
 	if m.secrets, err = front.OpenSecrets(cfg.AgencySecretsFile, cfg.Agencies, log); err != nil {
 		return nil, err
 	}
@@ -128,6 +133,17 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 	return m, nil
 }
 
+// newMember makes a member without a ledger, and without the other servers.
+func newMember(cfg Config, log *zap.Logger, now func() time.Time) *Member {
+	m := &Member{
+		cfg: cfg, log: log, now: now, started: now(), ready: make(chan struct{}), joined: make(chan struct{}),
+		begun: make(chan leadership, 1), ended: make(chan ending, 1), changed: make(chan struct{}),
+	}
+	m.first = m.settings().AppendRecord(nil)
+	m.exports = newExporter(cfg, log, m.scan)
+	return m
+}
+
 // id tells the servers of this draw, and their ledgers, from all others.
 func (m *Member) id() (id [16]byte) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "loteria cluster %s\n%x", m.cfg.Cluster, m.first))
@@ -135,17 +151,22 @@ func (m *Member) id() (id [16]byte) {
 	return id
 }
 
-// join opens the ledger, and begins to follow.
-func (m *Member) join(identity *mesh.Identity) (err error) {
-	want := history.Settings{Agencies: m.cfg.Agencies, WinningNumber: m.cfg.WinningNumber}
-	m.first = want.AppendRecord(nil)
-	check := history.Replay(lottery.New(m.rules()), want)
-	m.ledger, err = ledger.OpenEntryLog(history.Dir(m.cfg.DataDir),
-		ledger.EntryOptions{ID: m.id(), Create: true, First: m.first}, check.Visit)
+// openLedger opens the ledger of the data directory, or makes it.
+func (m *Member) openLedger(o ledger.EntryOptions) (err error) {
+	o.ID, o.Create, o.First = m.id(), true, m.first
+	check := history.Replay(lottery.New(m.rules()), m.settings())
+	m.ledger, err = ledger.OpenEntryLog(history.Dir(m.cfg.DataDir), o, check.Visit)
 	if err != nil {
 		return startError(m.cfg.DataDir, err)
 	}
-	m.exports = newExporter(m.cfg, m.log, m.scan)
+	return nil
+}
+
+// join opens the ledger, and begins to follow.
+func (m *Member) join(identity *mesh.Identity) (err error) {
+	if err := m.openLedger(ledger.EntryOptions{}); err != nil {
+		return err
+	}
 	addr := m.cfg.PeerAddr
 	if addr == "" {
 		addr = m.cfg.Peers[m.cfg.Peers.index(m.cfg.ID)].Addr
@@ -172,12 +193,17 @@ func (m *Member) join(identity *mesh.Identity) (err error) {
 	}
 	m.member, err = member.Start(member.Settings{
 		Replica: replica.Config{ID: m.cfg.ID, Voters: voters},
-		Fresh:   m.fresh, Begin: m.begin, Worked: m.worked, Send: m.mesh.Send,
+		Fresh:   m.fresh, Begin: func(l *member.Log) { m.begin(l) }, Worked: m.worked, Send: m.mesh.Send,
 	}, replica.Ledger{EntryLog: m.ledger}, m.log)
 	if err == nil {
 		m.control, err = m.listenControl()
 	}
 	return err
+}
+
+// settings are those of the first record.
+func (m *Member) settings() history.Settings {
+	return history.Settings{Agencies: m.cfg.Agencies, WinningNumber: m.cfg.WinningNumber}
 }
 
 func (m *Member) rules() lottery.Rules {
@@ -190,7 +216,7 @@ func (m *Member) fresh() func(ledger.Record) error {
 	state := lottery.New(m.rules())
 	now := &machine{state: state}
 	m.machine = now
-	reader := history.Replay(state, history.Settings{Agencies: m.cfg.Agencies, WinningNumber: m.cfg.WinningNumber})
+	reader := history.Replay(state, m.settings())
 	reader.OnEnded = func(e history.End) error {
 		now.end = &ending{e.Term, commit.Outcome(state, e.Overdue)}
 		return nil
@@ -214,7 +240,7 @@ func (m *Member) fresh() func(ledger.Record) error {
 }
 
 // begin takes a leadership. The member's goroutine calls it.
-func (m *Member) begin(l *member.Log) {
+func (m *Member) begin(l termLog) {
 	select {
 	case <-m.begun: // nobody has taken it, and it is over
 	default:
@@ -235,7 +261,11 @@ func (m *Member) worked(status replica.Status) {
 		close(m.changed)
 		m.changed = make(chan struct{})
 	}
-	m.lastEnd = end
+	if m.lastEnd = end; end == nil || status.Leader != 0 {
+		m.alone = time.Time{}
+	} else if m.alone.IsZero() {
+		m.alone = m.now()
+	}
 	m.mu.Unlock()
 	if end != nil && status.Leader != 0 && status.Term == end.term {
 		select {
@@ -396,19 +426,15 @@ func (m *Member) follow(ctx context.Context) (next leadership, over bool, err er
 
 	patience := time.NewTicker(missingPeriod)
 	defer patience.Stop()
-	var alone time.Time // since when nobody is there to go on with; zero: somebody is
 	for {
 		changed := m.Changed()
-		end := m.abandoned()
+		end, wait := m.abandoned()
 		var abandoned <-chan time.Time
 		switch {
-		case end == nil:
-			alone = time.Time{}
-		case alone.IsZero():
-			alone = time.Now()
-			fallthrough
-		default:
-			abandoned = time.After(time.Until(alone.Add(max(m.cfg.ExitGrace, commit.GraceMin))))
+		case end != nil && wait <= 0:
+			return next, true, end.outcome
+		case end != nil:
+			abandoned = time.After(wait)
 		}
 		select {
 		case next = <-m.begun:
@@ -416,7 +442,6 @@ func (m *Member) follow(ctx context.Context) (next leadership, over bool, err er
 		case end := <-m.ended:
 			return next, true, end.outcome
 		case <-abandoned:
-			return next, true, end.outcome
 		case <-changed:
 			m.sayLeader()
 		case <-patience.C:
@@ -430,15 +455,19 @@ func (m *Member) follow(ctx context.Context) (next leadership, over bool, err er
 	}
 }
 
-// abandoned is the end that this server's log ends with, if no other server is there to go on with.
-func (m *Member) abandoned() *ending {
+// abandoned returns the end that this server's log has, if no other server is there to go on with, and
+// how long to wait for one. It returns nil otherwise.
+func (m *Member) abandoned() (end *ending, wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.status.Leader != 0 {
-		return nil
+	if m.alone.IsZero() {
+		return nil, 0
 	}
-	return m.lastEnd
+	return m.lastEnd, m.grace() - m.now().Sub(m.alone)
 }
+
+// grace is how long servers wait for each other at the end.
+func (m *Member) grace() time.Duration { return max(m.cfg.ExitGrace, commit.GraceMin) }
 
 // failure is why the member has ended by itself.
 func (m *Member) failure() error {
@@ -452,11 +481,9 @@ func (m *Member) failure() error {
 // lead holds the draw until the leadership ends, with commit.ErrNotLeader, or the draw does.
 func (m *Member) lead(ctx context.Context, now leadership) error {
 	m.sayLeader()
-	if now.state.Drawn() {
-		if err := (leaderLog{now.log, m.first}).Seal(); err != nil { // the last leader may have lost the time for it
-			return err
-		}
-		m.exports.start()
+	s, err := m.newReign(now, environment{})
+	if err != nil {
+		return err
 	}
 	// Agencies wait for the draw at the next leader, so nobody is told that there is none.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -475,17 +502,7 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 	defer watching.Wait()
 	defer stop()
 
-	s := newServer(m.cfg, m.log, environment{}, m.secrets, leaderLog{now.log, m.first}, now.state, m.started)
-	s.exports, s.lost = m.exports, lost
-	var end *ending
-	s.conclude = func(overdue bool) error {
-		e := history.End{Term: now.log.Term(), Overdue: overdue}
-		err := s.ledger.Commit([][]byte{history.AppendEnded(nil, e)})
-		if err == nil {
-			end = &ending{e.Term, commit.Outcome(now.state, overdue)}
-		}
-		return err
-	}
+	s.lost = lost
 	if err := m.listener.reopen(); err != nil {
 		return fmt.Errorf("%w: %w", ErrListen, err)
 	}
@@ -494,12 +511,12 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 	m.mu.Lock()
 	m.door = d
 	m.mu.Unlock()
-	err := s.serve(serving)
+	err = s.serve(serving)
 	m.mu.Lock()
 	m.door = nil
 	m.mu.Unlock()
 	s.sayTotals()
-	if end == nil {
+	if !s.concluded {
 		if reason := m.stopped(); reason != nil {
 			return reason
 		}
@@ -507,6 +524,31 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 	}
 	m.awaitOthers(ctx)
 	return err
+}
+
+// reign is the Server of a leadership.
+type reign struct {
+	*Server
+	concluded bool // the draw has ended, and the log says so
+}
+
+// newReign makes the Server of a leadership. An error ends the leadership.
+func (m *Member) newReign(now leadership, env environment) (*reign, error) {
+	l := leaderLog{now.log, m.first}
+	if now.state.Drawn() {
+		if err := l.Seal(); err != nil { // the last leader may have lost the time for it
+			return nil, err
+		}
+		m.exports.start()
+	}
+	r := &reign{Server: newServer(m.cfg, m.log, env, m.secrets, l, now.state, m.started)}
+	r.exports = m.exports
+	r.conclude = func(overdue bool) error {
+		err := l.Commit([][]byte{history.AppendEnded(nil, history.End{Term: l.Term(), Overdue: overdue})})
+		r.concluded = err == nil
+		return err
+	}
+	return r, nil
 }
 
 // stopped is why the member has ended by itself; nil if it hasn't.
@@ -520,7 +562,7 @@ func (m *Member) stopped() error {
 }
 
 // handOver asks another server to lead, and waits until this one doesn't.
-func (m *Member) handOver(l *member.Log) {
+func (m *Member) handOver(l termLog) {
 	m.log.Info("shutdown", zap.String("result", "in_progress"))
 	timeout := time.NewTimer(handOverMax)
 	defer timeout.Stop()
@@ -543,13 +585,11 @@ func (m *Member) handOver(l *member.Log) {
 // but no longer than the grace. A server that isn't there gets restartMax to come back.
 func (m *Member) awaitOthers(ctx context.Context) {
 	end := m.member.Committed()
-	begun := time.Now()
+	begun := m.now()
 	looks := time.NewTicker(endedPeriod)
 	defer looks.Stop()
 	for {
-		waiting, connected := m.unaware(end)
-		took := time.Since(begun)
-		if waiting == 0 || took >= max(m.cfg.ExitGrace, commit.GraceMin) || connected == 0 && took >= restartMax {
+		if m.mayGo(m.now().Sub(begun), end, m.member.Progress(), m.mesh.Connected) {
 			return
 		}
 		select {
@@ -560,18 +600,19 @@ func (m *Member) awaitOthers(ctx context.Context) {
 	}
 }
 
-// unaware counts the other servers that are there, or have not heard of the end, and those of them
-// that are connected.
-func (m *Member) unaware(end uint64) (waiting, connected int) {
+// mayGo reports whether the last leader may go, so long after the entry that says that the draw has
+// ended.
+func (m *Member) mayGo(took time.Duration, end uint64, progress []replica.Progress, isConnected func(uint64) bool) bool {
 	has := map[uint64]bool{}
-	for _, p := range m.member.Progress() {
+	for _, p := range progress {
 		has[p.ID] = p.Match >= end
 	}
+	waiting, connected := 0, 0
 	for _, peer := range m.cfg.Peers {
 		if peer.ID == m.cfg.ID {
 			continue
 		}
-		there := m.mesh.Connected(peer.ID)
+		there := isConnected(peer.ID)
 		if there {
 			connected++
 		}
@@ -579,7 +620,7 @@ func (m *Member) unaware(end uint64) (waiting, connected int) {
 			waiting++
 		}
 	}
-	return waiting, connected
+	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax
 }
 
 // missing are the servers to which there is no connection.
@@ -639,7 +680,7 @@ func (m *Member) Close() error {
 // leaderLog is the log of a server that leads. Whatever goes wrong with it, another server goes on
 // with the draw. So every error ends the leadership without a word to agencies.
 type leaderLog struct {
-	*member.Log
+	commit.Log
 	first []byte
 }
 

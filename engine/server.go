@@ -277,12 +277,17 @@ func (s *Server) serve(ctx context.Context) error {
 	if errStop := s.front.Stop(); errStop != nil {
 		err = errors.Join(err, fmt.Errorf("%w: %w", ErrEngine, errStop))
 	}
-	if done && !errors.Is(err, commit.ErrNotLeader) {
-		// Ask only now: the last groups may have brought what was missing.
-		now := s.now()
-		err = errors.Join(err, s.conclude(s.committer.Exit().Overdue(now)), s.committer.Exit().Result(now))
+	return s.result(done, err)
+}
+
+// result is what serve returns. If the draw is done, it is concluded first.
+func (s *Server) result(done bool, err error) error {
+	if !done || errors.Is(err, commit.ErrNotLeader) {
+		return err
 	}
-	return err
+	// Ask only now: the last groups may have brought what was missing.
+	now := s.now()
+	return errors.Join(err, s.conclude(s.committer.Exit().Overdue(now)), s.committer.Exit().Result(now))
 }
 
 // commitUntilDone is the committer's loop. It returns done if the exit rule or the deadline ends

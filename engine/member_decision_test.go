@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"loteria/engine/commit"
+	"loteria/engine/history"
+	"loteria/engine/ledger"
+	"loteria/engine/replica"
+)
+
+// A server whose log says that the draw has ended, and which finds nobody to go on with, ends after
+// the grace, however often it looks meanwhile. A leader that it finds makes it wait anew.
+func TestAbandonedServerEnds(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID, cfg.NoExport, cfg.ExitGrace = 1, true, 2*missingPeriod
+	now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	m := newMember(cfg, zap.NewNop(), func() time.Time { return now })
+	visit := m.fresh()
+	follows := func(status replica.Status) {
+		m.worked(status)
+		now = now.Add(time.Second)
+	}
+	follows(replica.Status{Term: 5})
+	if end, _ := m.abandoned(); end != nil {
+		t.Error("a server ends whose log doesn't say so")
+	}
+	record, _ := ledger.Unpack(history.AppendEnded(nil, history.End{Term: 5}))
+	record.Seq = 2
+	if err := visit(record); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		follows(replica.Status{Term: 6, Leader: 2})
+		if end, _ := m.abandoned(); end != nil {
+			t.Error("a server ends while another one leads")
+		}
+		begun := now
+		for {
+			follows(replica.Status{Term: 6})
+			end, wait := m.abandoned()
+			if end == nil || wait != cfg.ExitGrace-now.Sub(begun) {
+				t.Fatalf("after %v: end %v, to wait %v", now.Sub(begun), end, wait)
+			}
+			if wait <= 0 {
+				break
+			}
+		}
+	}
+	cfg.ExitGrace = 0
+	if m = newMember(cfg, zap.NewNop(), m.now); m.grace() != commit.GraceMin {
+		t.Errorf("servers wait %v for each other", m.grace())
+	}
+}
