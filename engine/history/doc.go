@@ -8,6 +8,7 @@
 //	ledger.Served    agencies that have their winners
 //	ledger.Ended     the servers of the draw have ended, in a ledger that several servers keep
 //	ledger.Mark      an entry begins, in a ledger that several servers keep: it means nothing here
+//	ledger.Members   which servers keep such a ledger from here on: it means nothing here, either
 //
 // The draw has no record: it takes place at the report of the last agency.
 //

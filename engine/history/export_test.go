@@ -66,6 +66,12 @@ func TestExport(t *testing.T) {
 			Exported{Bets: 3, Winners: 1},
 		},
 		{
+			"servers that change",
+			[][]byte{ledger.AppendRecord(nil, ledger.Members, 0, 1, []byte("voters=1")), betsRecord(1, 1, "A|B|1|1990-05-23|1|1")},
+			"1,A,B,1,1990-05-23,1\r\n", "",
+			Exported{Bets: 1},
+		},
+		{
 			"one report is no draw",
 			[][]byte{betsRecord(1, 1, "A|B|1|1990-05-23|7574|1"), reportRecord(1)},
 			"1,A,B,1,1990-05-23,7574\r\n", "1,A,B,1,1990-05-23,7574\r\n",

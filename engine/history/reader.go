@@ -58,6 +58,8 @@ func (h *Reader) take(r ledger.Record) error {
 		return h.ended(r)
 	case ledger.Mark:
 		return nil // it says which server made the records that follow, not what they mean
+	case ledger.Members:
+		return nil // a draw's content doesn't depend on who keeps it
 	default:
 		return fmt.Errorf("%w: a record of kind %v behind the first", lottery.ErrReplay, r.Kind)
 	}

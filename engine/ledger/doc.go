@@ -174,7 +174,8 @@ The first record belongs to no entry. Behind it stand the entries. Each begins w
 of the kind [Mark], followed by its records, of which there may be none. The mark's agency is 0; its
 count is how many records the entry has, the mark included; its payload is the entry's index and
 term as decimal numbers with a space between them. Indices begin with 1 and have no gaps; terms begin
-with 1 and never fall. An entry may go on in the next segment.
+with 1 and never fall. An entry may go on in the next segment. A record of the kind [Members] is
+alone in its entry.
 
 One sync follows each entry, so a mark's group index is 0, and those of the other records count from
 it, or from the beginning of the segment. Several entries could share a sync only if they were one

@@ -7,6 +7,7 @@ import "sort"
 type entryIndex struct {
 	marks    []entryMark  // of entry 1 and so on
 	terms    []termRun    // by the index of their first entry
+	members  []uint64     // the indices of entries that hold a membership
 	segments []segmentRun // all, by what they begin with
 	end      entryPlace   // behind the last entry
 }
@@ -38,9 +39,13 @@ type entryPlace struct {
 
 func (x *entryIndex) last() uint64 { return uint64(len(x.marks)) }
 
-// add takes an entry that ends at end. Its segments are known already.
-func (x *entryIndex) add(term uint64, mark entryMark, end entryPlace) {
+// add takes an entry that ends at end. Its segments are known already. members says that it holds a
+// membership.
+func (x *entryIndex) add(term uint64, mark entryMark, members bool, end entryPlace) {
 	x.marks = append(x.marks, mark)
+	if members {
+		x.members = append(x.members, x.last())
+	}
 	if n := len(x.terms); n == 0 || x.terms[n-1].term != term {
 		x.terms = append(x.terms, termRun{x.last(), term})
 	}
@@ -55,6 +60,18 @@ func (x *entryIndex) cut(last uint64) {
 	for n := len(x.terms); n > 0 && x.terms[n-1].first > last; n-- {
 		x.terms = x.terms[:n-1]
 	}
+	for n := len(x.members); n > 0 && x.members[n-1] > last; n-- {
+		x.members = x.members[:n-1]
+	}
+}
+
+// lastMembers is the index of the last entry through last that holds a membership; 0 if none does.
+func (x *entryIndex) lastMembers(last uint64) uint64 {
+	n := sort.Search(len(x.members), func(i int) bool { return x.members[i] > last })
+	if n == 0 {
+		return 0
+	}
+	return x.members[n-1]
 }
 
 // term is that of an entry; 0 has the term 0.

@@ -38,7 +38,8 @@ var (
 	ErrBackwards = errors.New("ledger: a promise would be taken back")
 
 	// ErrRecords says that an entry's records aren't packed records.
-	ErrRecords = errors.New("ledger: an entry must hold whole packed records, and no marks")
+	ErrRecords = errors.New("ledger: an entry must hold whole packed records, no marks, " +
+		"and a membership only alone")
 
 	// ErrNoEntry says that there is no entry with that index.
 	ErrNoEntry = errors.New("ledger: no such entry")
@@ -325,6 +326,14 @@ func (e *EntryLog) TermOf(index uint64) (uint64, error) {
 	return e.index.term(index), nil
 }
 
+// LastMembers is the index of the last entry through last that holds a record of the kind
+// [Members]; 0 if none does. It reads nothing.
+func (e *EntryLog) LastMembers(last uint64) uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.index.lastMembers(last)
+}
+
 // ChainAt is the chain value behind an entry, and for the index 0 that behind the first record. Two
 // servers with the same value there have, but for a chance of 1 in 4 billion, the same log up to
 // there, byte for byte. It reads nothing. An error matches [ErrNoEntry].
@@ -548,7 +557,7 @@ func (e *EntryLog) append(entry Entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.index.segments = append(e.index.segments, e.segments...)
-	e.index.add(entry.Term, mark, e.end())
+	e.index.add(entry.Term, mark, FirstKind(entry.Records) == Members, e.end())
 	return nil
 }
 
@@ -609,15 +618,16 @@ func (e *EntryLog) sync() error {
 	return e.l.sync()
 }
 
-// countRecords counts the packed records of a run, and reports false if it isn't whole packed
-// records, none of which is a mark.
+// countRecords counts the packed records of a run, and reports false if they aren't those of an
+// entry: whole packed records, none of which is a mark, and a membership only if it is alone.
 func countRecords(run []byte) (n int, whole bool) {
 	for ; len(run) > 0; n++ {
 		if len(run) < recordHeaderBytes {
 			return n, false
 		}
 		h := decodeRecordHeader(run)
-		if !h.lawful() || h.kind == Mark || h.recordBytes() > len(run) {
+		if !h.lawful() || h.kind == Mark || h.recordBytes() > len(run) ||
+			h.kind == Members && (n > 0 || h.recordBytes() < len(run)) {
 			return n, false
 		}
 		run = run[h.recordBytes():]

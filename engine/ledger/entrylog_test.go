@@ -116,6 +116,8 @@ func TestEntriesRefused(t *testing.T) {
 		"half a record":             {m.state, []ledger.Entry{bad(run[:len(run)-40])}, ledger.ErrRecords},
 		"half a header":             {m.state, []ledger.Entry{bad(run[:20])}, ledger.ErrRecords},
 		"a record without a kind":   {m.state, []ledger.Entry{bad(noKind)}, ledger.ErrRecords},
+		"members and more":          {m.state, []ledger.Entry{bad(append(members(), run...))}, ledger.ErrRecords},
+		"more and members":          {m.state, []ledger.Entry{bad(append(bytes.Clone(run), members()...))}, ledger.ErrRecords},
 		"a mark":                    {m.state, []ledger.Entry{bad(ledger.AppendRecord(nil, ledger.Mark, 0, 1, []byte("6 3")))}, ledger.ErrRecords},
 	} {
 		if err := e.Save(c.state, c.entries); !errors.Is(err, c.want) || errors.Is(err, ledger.ErrFailed) {

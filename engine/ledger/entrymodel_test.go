@@ -92,6 +92,15 @@ func (m *entryModel) check(t testing.TB, when string, e *ledger.EntryLog) {
 			t.Fatalf("%s: entry %d has term %d, want %d (%v)", when, index, term, m.term(index), err)
 		}
 	}
+	members := uint64(0)
+	for index := uint64(0); index <= m.last(); index++ {
+		if index > 0 && ledger.FirstKind(m.entries[index-1].Records) == ledger.Members {
+			members = index
+		}
+		if got := e.LastMembers(index); got != members {
+			t.Fatalf("%s: the last members through entry %d are in %d, want %d", when, index, got, members)
+		}
+	}
 	if m.last() > 0 {
 		m.checkEntries(t, when, e, 1, m.last(), 1<<30)
 	}
@@ -154,7 +163,13 @@ func (m *entryModel) randomSave(rng *rand.Rand, number *int) entrySave {
 	return s
 }
 
+// members is a membership, as far as the ledger knows.
+func members() []byte { return ledger.AppendRecord(nil, ledger.Members, 0, 1, []byte("voters=1")) }
+
 func randomRecords(rng *rand.Rand, number *int) []byte {
+	if rng.IntN(6) == 0 {
+		return members()
+	}
 	var run []byte
 	for range rng.IntN(4) {
 		*number++

@@ -33,6 +33,7 @@ type entryWalk struct {
 	term   uint64    // its
 	mark   entryMark // where it stands
 	count  uint64    // how many records it has, its mark included
+	kind   Kind      // of the newest record
 	left   uint64    // how many of these are still to come
 }
 
@@ -129,6 +130,7 @@ func (w *entryWalk) record(r Record) error {
 	default:
 		w.left--
 	}
+	w.kind = r.Kind
 	if w.newest <= w.state.Commit {
 		if err := w.visit(r); err != nil {
 			return err
@@ -194,7 +196,7 @@ func (w *entryWalk) complete(r Record) {
 			p.through = 1
 		}
 	case w.all:
-		w.index.add(w.term, w.mark, end)
+		w.index.add(w.term, w.mark, w.count == 2 && w.kind == Members, end)
 	default:
 		w.index.end = end
 	}

@@ -58,6 +58,7 @@ const (
 	Served   Kind = 4 // agencies have their winners; the payload names them
 	Mark     Kind = 5 // an entry begins, in a ledger that several servers keep; see EntryLog
 	Ended    Kind = 6 // the servers of a draw have ended; in a ledger that several servers keep
+	Members  Kind = 7 // which servers keep the ledger from here on; alone in its entry
 )
 
 func (k Kind) String() string {
@@ -74,6 +75,8 @@ func (k Kind) String() string {
 		return "entry"
 	case Ended:
 		return "ended"
+	case Members:
+		return "members"
 	}
 	return "kind " + strconv.Itoa(int(k))
 }
@@ -150,6 +153,15 @@ func Unpack(run []byte) (first Record, rest []byte) {
 		Kind: h.kind, Agency: h.agency, Count: h.count,
 		Payload: run[recordHeaderBytes:end:end], Checksum: Checksum(h.payloadCRC),
 	}, run[h.recordBytes():]
+}
+
+// FirstKind returns the kind of a run's first record, and 0 if there is no room for one in it. The
+// rest of the run need not be right.
+func FirstKind(run []byte) Kind {
+	if len(run) < recordHeaderBytes {
+		return 0
+	}
+	return decodeRecordHeader(run).kind
 }
 
 // packedHeader returns the header of run's first record. It panics if the record isn't whole.
