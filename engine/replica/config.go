@@ -1,9 +1,12 @@
 package replica
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+
+	"go.etcd.io/raft/v3"
 )
 
 var (
@@ -33,9 +36,12 @@ type Config struct {
 	// ID is this server's, not 0. An id stands for what its holder has promised: a server that has
 	// lost its store comes back under a new one.
 	ID uint64
-	// Voters are the servers whose majority decides; Learners only follow. They are the same in all
-	// servers, and one of them is this one.
+	// Voters are the servers whose majority decides; Learners only follow. They are those that the log
+	// begins with, and count until the log has a Membership. All of these name the same. A server that
+	// is added later names those that it can get the log from, and not itself.
 	Voters, Learners []uint64
+	// Addrs are the addresses of these servers by id, for the log; some or all may be missing.
+	Addrs map[uint64]string
 
 	// ElectionTicks is how many ticks a server waits for a leader before it wants to lead, at least;
 	// the most is twice as many, less one. After as many, a leader that hears from no majority gives
@@ -85,14 +91,12 @@ func (c *Config) complete() error {
 	orDefault(&c.UnsavedBytesMax, 16<<20)
 	orDefault(&c.RecentBytesMax, 16<<20)
 	orDefault(&c.ApplyBytesMax, 4<<20)
-	all := slices.Sorted(slices.Values(slices.Concat(c.Voters, c.Learners)))
+	if err := c.membership().check(); err != nil {
+		return fmt.Errorf("%w: %w", errConfig, err)
+	}
 	switch {
-	case len(c.Voters) == 0:
-		return fmt.Errorf("%w: no voters", errConfig)
-	case all[0] == 0 || len(slices.Compact(slices.Clone(all))) != len(all):
-		return fmt.Errorf("%w: an id is 0, or there twice: %v", errConfig, all)
-	case !slices.Contains(all, c.ID):
-		return fmt.Errorf("%w: server %d is not one of %v", errConfig, c.ID, all)
+	case c.ID == 0 || raft.IsLocalMsgTarget(c.ID):
+		return fmt.Errorf("%w: the id %d is not allowed", errConfig, c.ID)
 	case c.HeartbeatTicks < 1 || c.ElectionTicks <= c.HeartbeatTicks:
 		return fmt.Errorf("%w: %d ticks for an election, %d for a heartbeat", errConfig, c.ElectionTicks, c.HeartbeatTicks)
 	case min(c.MessageBytesMax, c.InflightMax, c.UncommittedBytesMax, c.UnsavedBytesMax,
@@ -101,4 +105,16 @@ func (c *Config) complete() error {
 		return fmt.Errorf("%w: limits %+v", errConfig, *c)
 	}
 	return nil
+}
+
+// membership is the one that the log begins with.
+func (c *Config) membership() (m Membership) {
+	for _, id := range c.Voters {
+		m.Servers = append(m.Servers, Server{ID: id, Addr: c.Addrs[id]})
+	}
+	for _, id := range c.Learners {
+		m.Servers = append(m.Servers, Server{ID: id, Addr: c.Addrs[id], Learner: true})
+	}
+	slices.SortFunc(m.Servers, func(a, b Server) int { return cmp.Compare(a.ID, b.ID) })
+	return m
 }

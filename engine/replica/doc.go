@@ -79,8 +79,40 @@ committed saves that, and refuses to start with less. [New] compares how much is
 committed with how long the log is, and a heartbeat tells a server how much it has acknowledged.
 Both fail with [ErrLost]: a server that has lost what it promised must not go on under its id.
 
+# Members that change
+
+Which servers keep the log is in the log: a record of the kind ledger.Members, alone in its entry,
+with the whole [Membership] as text. Before the first one, [Config] says it. A change concerns one
+server ([Leadership.BeginChange]):
+
+	nobody ── add ──▶ learner ── promote ──▶ voter
+	                     └──────── remove ─────┴──▶ gone, for ever
+
+An id that is gone never comes back, because its holder may have promised something: a server that has
+lost its disk is replaced by one with a new id.
+
+A membership counts for a server from the moment that it has the entry from a Ready, as committed. So
+some servers are ahead of others. That is safe as long as two that take part are never more than one
+step apart, because majorities of neighbours have a server in common. A leader proposes a membership
+only when it has applied the one before. Whoever has both in its log knows then that the first is
+committed, also after a crash that has set back what it knew.
+
+It must not happen that the only server that knows of a new membership is lost, and those that are
+left are no majority of the old one. So the leader appends every membership twice. Once the second is
+committed, a majority of the new voters knows of the first, and the change is done. None begins before.
+
+A server hears everyone: a voter may be new to it, and the leader of a server that is to be added is.
+Its network has to reach those whom it doesn't know yet as well: it must be able to answer.
+
+A server that was removed gets no entries from then on. It asks for votes, or if it can't, says something to
+the voters now and then. Any server that has its removal on disk answers so, and then it ends with
+[ErrRemoved]. Until then it votes and acknowledges as before, because the others may need that until
+they know. For the same reason a leader goes on sending heartbeats if it was removed, which only
+happens to one that was elected meanwhile; it leads no more otherwise.
+
 # What is bounded
 
+	servers                               ServersMax, and GoneMax that are gone
 	entries on their way to a server      InflightMax, InflightBytesMax, MessageBytesMax
 	entries that are not committed        UncommittedBytesMax; then Propose returns ErrBusy
 	entries that are not saved            UnsavedBytesMax; then messages are dropped
@@ -88,7 +120,7 @@ Both fail with [ErrLost]: a server that has lost what it promised must not go on
 	saved entries in memory               RecentBytesMax; older ones are read back
 	committed entries in one Ready        ApplyBytesMax
 	read barriers                         one
-	operations of a leadership            one
+	operations of a leadership            one, and one change of the members
 
 A single entry or message may exceed a limit of bytes when nothing else is there. A follower may be
 behind without limit: what it needs is read back from the store of the leader. Nothing is ever
@@ -121,7 +153,6 @@ save to another goroutine, which calls only [Store.Save]. Any goroutine may call
 
 # What is not there yet
 
-  - Members that change: Voters and Learners are the same for the whole life of a log.
   - A leader whose own disk stalls keeps leading. It should hand over.
   - What a slow follower needs is read back in the goroutine that owns the Replica. A disk that is
     slow to read delays heartbeats.

@@ -31,7 +31,8 @@ const scanBytes = 1 << 20
 // So a simulation drives it in one goroutine, and a server in the goroutine that owns its Replica,
 // with another one that waits in Commit for the outcome.
 //
-// One operation is under way at a time. Its outcome is one of these:
+// One operation is under way at a time, and beside it one change of the members, which has methods of
+// its own ([Leadership.BeginChange]). The outcome is one of these:
 //
 //   - nil: the group, or seal, is in the log for ever: on the disks of a quorum and on this
 //     server's. Or, for a read: this server has led at a moment after BeginRead, so nobody else
@@ -49,6 +50,7 @@ type Leadership struct {
 	closed  atomic.Bool
 	pending operation
 	group   []byte // of a commit; reused
+	change  change
 }
 
 type stage uint8
@@ -81,7 +83,9 @@ func (l *Leadership) BeginCommit(runs [][]byte) error {
 	}
 	l.group = l.group[:0]
 	for _, run := range runs {
-		countRecords(run)
+		if containsMembers(run) {
+			panic("replica: a membership is no group: use BeginChange")
+		}
 		l.group = append(l.group, run...)
 	}
 	if len(l.group) == 0 {
@@ -198,6 +202,7 @@ func (l *Leadership) committed(e Entry) {
 			p.err = commit.ErrNotLeader
 		}
 	}
+	l.change.committed(e, l.term)
 	l.settle()
 }
 

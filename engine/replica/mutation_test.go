@@ -117,10 +117,76 @@ var mutations = []mutation{
 		name: "a learner votes",
 		changes: []change{{
 			file: "node.go",
-			old:  "&raftpb.ConfState{Voters: c.Voters, Learners: c.Learners}",
-			new:  "&raftpb.ConfState{Voters: slices.Concat(c.Voters, c.Learners)}",
+			old:  "&raftpb.ConfState{Voters: members.Voters(), Learners: members.Learners()}",
+			new:  "&raftpb.ConfState{Voters: append(members.Voters(), members.Learners()...)}",
 		}},
 		seeds: 500,
+	},
+	{
+		name: "a learner that was added votes",
+		changes: []change{{
+			file: "membership.go",
+			old:  "step(raftpb.ConfChangeAddLearnerNode, id)",
+			new:  "step(raftpb.ConfChangeAddNode, id)",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "a learner is promoted before it has caught up",
+		changes: []change{{
+			file: "change.go",
+			old:  "c.what.Kind == Promote && !c.caughtUp(n)",
+			new:  "c.what.Kind == Promote && !c.caughtUp(n) && n == nil",
+		}},
+		seeds: 2000,
+	},
+	{
+		name: "an id is taken again",
+		changes: []change{{
+			file: "membership.go",
+			old:  "(known || m.removed(c.ID))",
+			new:  "known",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "a change begins before the one before is confirmed",
+		changes: []change{
+			{file: "change.go", old: " || n.changing != 0 || !n.confirmed", new: ""},
+			{file: "node.go", old: "\tif !n.confirmed || n.changing != 0 {\n", new: "\tif n == nil {\n"},
+		},
+		seeds: 500,
+	},
+	{
+		name: "a server that was removed isn't told",
+		changes: []change{{
+			file: "node.go",
+			old:  "\t\t\tn.sayRemoved(from)\n",
+			new:  "",
+		}},
+		seeds: 500,
+	},
+	{
+		name: "a start goes back by two memberships",
+		changes: []change{{
+			file: "node.go",
+			old:  "state.Commit = max(state.Commit, before)",
+			new:  "_ = before",
+		}},
+		test: "TestStartKeepsMembers", // the simulation needs some 12,000 seeds
+	},
+	{
+		name: "a server is told of its removal by one that may forget it",
+		changes: []change{{
+			file: "node.go",
+			old:  "\tn.next.promise(&raftpb.Message{\n\t\tType: raftpb.MsgPreVoteResp.Enum()",
+			new:  "\tn.outgoing = append(n.outgoing, &raftpb.Message{\n\t\tType: raftpb.MsgPreVoteResp.Enum()",
+		}, {
+			file: "node.go",
+			old:  "\t\tReject: new(true), Context: []byte(removedContext),\n\t}, n.cfg.ID)",
+			new:  "\t\tReject: new(true), Context: []byte(removedContext),\n\t})",
+		}},
+		test: "TestRemovedIsToldLast",
 	},
 	{
 		name: "a start cuts off what was promised",
@@ -159,7 +225,7 @@ var mutations = []mutation{
 		name: "a seal waits for the next save",
 		changes: []change{{
 			file: "node.go",
-			old:  " ||\n\t\tn.seal > n.state.Commit",
+			old:  " ||\n\t\tn.known > n.state.Commit",
 			new:  "",
 		}},
 		seeds: 500,

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -74,6 +73,9 @@ type Ready struct {
 	Reads []Read
 	// Status is where the node stands once Committed is applied.
 	Status Status
+	// Members are those once Committed is applied, in the first Ready and whenever they have changed;
+	// else nil. See [Work].
+	Members *Membership
 }
 
 // Node is one server's share in the replicated log. It is a state machine: without a goroutine,
@@ -85,14 +87,19 @@ type Ready struct {
 // commit.ErrNotLeader: then the server has to end. Use [New].
 type Node struct {
 	cfg     Config
-	members []uint64
 	raw     *raft.RawNode
 	storage *storage
 	err     error // final
 
+	members   Membership // as far as it is handed out as committed
+	confirmed bool       // whether the log has it twice, as far as it is handed out
+	told      bool       // whether the caller knows members
+	changing  uint64     // index of a membership of this leader's that isn't committed; 0: none
+
 	status  Status
 	ticks   uint64            // so far
-	heard   map[uint64]uint64 // server: the value of ticks when it was last heard of
+	heard   map[uint64]uint64 // member: the value of ticks when it was last heard of
+	led     uint64            // the value of ticks when a leader was last heard of
 	last    uint64            // index of the last entry of the log, saved or not
 	reading uint64            // number of the read barrier that was asked for; 0: none
 
@@ -102,7 +109,7 @@ type Node struct {
 	next     save              // what comes after it
 	state    State             // that the store has once it is idle
 	saved    uint64            // index of the last entry that is saved and in the log
-	seal     uint64            // index of an entry that the store has to know as committed
+	known    uint64            // index of an entry that the store has to know as committed
 }
 
 // New makes the node of a server that has what is in the store. What the store's State calls
@@ -123,10 +130,15 @@ func New(c Config, s Store) (n *Node, err error) {
 	if state.Commit > last {
 		return nil, fmt.Errorf("%w: it has %d entries, of which %d were committed", ErrLost, last, state.Commit)
 	}
+	members, confirmed, err := openMembers(c, s, &state, last)
+	if err != nil {
+		return nil, err
+	}
 	n = &Node{
-		cfg: c, members: slices.Concat(c.Voters, c.Learners),
+		cfg: c, members: members, confirmed: confirmed,
 		storage: &storage{
-			store: s, conf: &raftpb.ConfState{Voters: c.Voters, Learners: c.Learners}, bytesMax: c.RecentBytesMax,
+			store: s, state: state, bytesMax: c.RecentBytesMax,
+			conf: &raftpb.ConfState{Voters: members.Voters(), Learners: members.Learners()},
 		},
 		heard: map[uint64]uint64{}, last: last, state: state, saved: last,
 	}
@@ -148,7 +160,10 @@ func New(c Config, s Store) (n *Node, err error) {
 			PreVote:                   true,
 			ReadOnlyOption:            raft.ReadOnlySafe,
 			DisableProposalForwarding: true,
-			Logger:                    logger{},
+			// Raft would append an empty entry in place of a change that comes too early, and that is a
+			// seal. Propose does what it does.
+			DisableConfChangeValidation: true,
+			Logger:                      logger{},
 		})
 		return err
 	})
@@ -157,6 +172,48 @@ func New(c Config, s Store) (n *Node, err error) {
 	}
 	n.status.Term = state.Term
 	return n, nil
+}
+
+// openMembers finds the membership behind what a store knows to be committed, and whether it is
+// confirmed.
+//
+// A leader proposes a membership only when it has applied the one before. So of two in the log the
+// first is committed, though a crash may have left a state that doesn't say so. The state has to be
+// set right: a server that goes back by two memberships could win an election with a majority that has
+// no server in common with that of the newest one.
+func openMembers(c Config, s Store, state *State, last uint64) (m Membership, confirmed bool, err error) {
+	newest, _, err := membersBefore(s, last+1)
+	if err != nil {
+		return m, false, err
+	}
+	before, _, err := membersBefore(s, newest)
+	if err != nil {
+		return m, false, err
+	}
+	state.Commit = max(state.Commit, before)
+	newest, m, err = membersBefore(s, state.Commit+1)
+	if newest == 0 || err != nil {
+		return c.membership(), true, err
+	}
+	_, previous, err := membersBefore(s, newest)
+	return m, m.equal(previous), err
+}
+
+// membersBefore reads the last membership before an entry, with its index; 0 if there is none.
+func membersBefore(s Store, before uint64) (index uint64, m Membership, err error) {
+	if before == 0 {
+		return 0, m, nil
+	}
+	index, err = s.LastMembers(before - 1)
+	if index == 0 || err != nil {
+		return 0, m, err
+	}
+	entries, err := s.Entries(index, index, 1)
+	if err != nil {
+		return 0, m, err
+	}
+	m, err = unpackMembers(entries[0].Records)
+	return index, m, err
 }
 
 // guard calls f, unless the node has failed, and remembers a failure.
@@ -182,20 +239,42 @@ func (n *Node) Tick() error {
 	return n.guard(func() error {
 		n.ticks++
 		n.raw.Tick()
+		n.askIfRemoved()
 		return nil
 	})
 }
 
 // Receive tells the node of a message from another server. Nobody may change it afterwards. An
-// error that matches [ErrMessage] says that no such server sends such a message to this one. One
-// that matches [ErrBusy] says that the message was dropped, as the network might have, because too
-// much waits for the disk.
+// error that matches [ErrMessage] says that no server sends such a message to this one. One that
+// matches [ErrBusy] says that the message was dropped, as the network might have, because too much
+// waits for the disk. One that matches [ErrRemoved] is final.
+//
+// A server that isn't a member as far as this one knows is heard nonetheless: this one may be behind.
+// But one that was removed is only told so.
 func (n *Node) Receive(m *raftpb.Message) error {
 	return n.guard(func() error {
-		if m.GetTo() != n.cfg.ID || m.GetFrom() == n.cfg.ID || !slices.Contains(n.members, m.GetFrom()) {
-			return fmt.Errorf("%w: from %d to %d", ErrMessage, m.GetFrom(), m.GetTo())
+		from := m.GetFrom()
+		if m.GetTo() != n.cfg.ID || from == n.cfg.ID || from == 0 || raft.IsLocalMsgTarget(from) {
+			return fmt.Errorf("%w: from %d to %d", ErrMessage, from, m.GetTo())
 		}
-		n.heard[m.GetFrom()] = n.ticks
+		if saysRemoved(m) {
+			fail(ErrRemoved)
+		}
+		if n.members.removed(from) {
+			n.sayRemoved(from)
+			return nil
+		}
+		if _, known := n.members.Server(from); known {
+			n.heard[from] = n.ticks
+		}
+		for _, e := range m.GetEntries() {
+			if err := checkEntry(e); err != nil {
+				return fmt.Errorf("%w: %w", ErrMessage, err)
+			}
+		}
+		if m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgHeartbeat {
+			n.led = n.ticks
+		}
 		switch m.GetType() {
 		case raftpb.MsgApp, raftpb.MsgVote, raftpb.MsgPreVote:
 			if n.full(m) {
@@ -212,11 +291,51 @@ func (n *Node) Receive(m *raftpb.Message) error {
 			// No server forwards proposals or reads, or sends snapshots; the rest is never sent.
 			return fmt.Errorf("%w: a %v from %d", ErrMessage, m.GetType(), m.GetFrom())
 		}
-		if err := n.raw.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
+		if err := n.step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
 			return fmt.Errorf("%w: %w", ErrMessage, err)
 		}
 		return nil
 	})
+}
+
+// step gives raft a message. An answer from a server that is not a member is of no use to it: one
+// that was removed in the meantime, or this one.
+func (n *Node) step(m *raftpb.Message) error {
+	if err := n.raw.Step(m); !errors.Is(err, raft.ErrStepPeerNotFound) {
+		return err
+	}
+	return nil
+}
+
+// removedContext is what a rejection says that tells a server that it was removed.
+const removedContext = "removed"
+
+func saysRemoved(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgPreVoteResp && m.GetReject() && string(m.GetContext()) == removedContext
+}
+
+// sayRemoved answers whatever a server has said that was removed. It may be the only other one that
+// knows, and ends when it is told. So this one has to know it durably first.
+func (n *Node) sayRemoved(to uint64) {
+	n.next.promise(&raftpb.Message{
+		Type: raftpb.MsgPreVoteResp.Enum(), From: &n.cfg.ID, To: &to, Term: new(n.raw.BasicStatus().GetTerm()),
+		Reject: new(true), Context: []byte(removedContext),
+	}, n.cfg.ID)
+}
+
+// askIfRemoved says something to the voters, now and then while no leader is heard of. If this server
+// was removed, they say so. A voter asks for votes then, and so says enough.
+func (n *Node) askIfRemoved() {
+	ticks, silent := uint64(n.cfg.ElectionTicks), n.ticks-n.led
+	status := n.raw.BasicStatus()
+	if n.members.votes(n.cfg.ID) || status.RaftState == raft.StateLeader || silent < 2*ticks || silent%ticks != 0 {
+		return
+	}
+	for _, to := range n.members.Voters() {
+		n.outgoing = append(n.outgoing, &raftpb.Message{
+			Type: raftpb.MsgHeartbeatResp.Enum(), From: &n.cfg.ID, To: &to, Term: new(status.GetTerm()),
+		})
+	}
 }
 
 // full reports whether there is no room for what a message will have wait for the disk.
@@ -241,11 +360,41 @@ func (n *Node) full(m *raftpb.Message) bool {
 // An error says that nothing was appended. It matches commit.ErrNotLeader, or [ErrBusy] while too
 // much is not committed, or another server is about to take over.
 func (n *Node) Propose(group []byte) (index uint64, err error) {
+	return n.propose(func() error { return n.raw.Propose(group) })
+}
+
+// ProposeMembers appends an entry with a membership that is one change away from the node's. It is
+// otherwise as Propose. An error may also match [ErrChanging]: the one before isn't confirmed yet.
+func (n *Node) ProposeMembers(m Membership) (index uint64, err error) {
+	if !n.confirmed || n.changing != 0 {
+		return 0, ErrChanging
+	}
+	return n.proposeMembers(m)
+}
+
+// confirm appends the membership once more that the node, which leads, has applied: whoever has both
+// knows that the first is committed. A majority must know that before anybody relies on it. Otherwise
+// the only server that knows may be lost, and the rest may be no majority of the members before.
+func (n *Node) confirm() {
+	if !n.confirmed && n.changing == 0 && n.status.Role == Leading {
+		_, _ = n.proposeMembers(n.members) // an error says: not now
+	}
+}
+
+func (n *Node) proposeMembers(m Membership) (index uint64, err error) {
+	index, err = n.propose(func() error { return n.raw.ProposeConfChange(confChange(m.appendRecord(nil))) })
+	if err == nil {
+		n.changing = index
+	}
+	return index, err
+}
+
+func (n *Node) propose(propose func() error) (index uint64, err error) {
 	err = n.guard(func() error {
 		if n.status.Role != Leading {
 			return commit.ErrNotLeader
 		}
-		switch err := n.raw.Propose(group); {
+		switch err := propose(); {
 		case errors.Is(err, raft.ErrProposalDropped) && n.raw.BasicStatus().RaftState == raft.StateLeader:
 			return fmt.Errorf("%w to be committed", ErrBusy)
 		case err != nil:
@@ -283,7 +432,7 @@ func (n *Node) Read(number uint64) error {
 // nothing.
 func (n *Node) Transfer(to uint64) error {
 	return n.guard(func() error {
-		if n.raw.BasicStatus().RaftState == raft.StateLeader && slices.Contains(n.cfg.Voters, to) {
+		if n.raw.BasicStatus().RaftState == raft.StateLeader && n.members.votes(to) {
 			n.raw.TransferLeader(to)
 		}
 		return nil
@@ -292,19 +441,33 @@ func (n *Node) Transfer(to uint64) error {
 
 // Progress is how far the other servers are, ordered by id. It is nil on a node that doesn't lead.
 func (n *Node) Progress() (all []Progress) {
-	if n.err != nil || n.raw.BasicStatus().RaftState != raft.StateLeader {
+	if n.err != nil || n.raw.BasicStatus().RaftState != raft.StateLeader || !n.members.votes(n.cfg.ID) {
 		return nil
 	}
 	n.raw.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		if id == n.cfg.ID {
 			return
 		}
-		// Raft's own RecentActive is false for a moment after each time that it was looked at.
-		at, known := n.heard[id]
-		active := known && n.ticks-at < uint64(n.cfg.ElectionTicks)
-		all = append(all, Progress{ID: id, Match: p.Match, Active: active, Learner: p.IsLearner})
+		all = append(all, Progress{ID: id, Match: p.Match, Active: n.active(id), Learner: p.IsLearner})
 	})
 	return all
+}
+
+// match is the last entry that a server has acknowledged to this one, which leads.
+func (n *Node) match(of uint64) (match uint64) {
+	n.raw.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		if id == of {
+			match = p.Match
+		}
+	})
+	return match
+}
+
+// active reports whether a server is there, as far as this one knows. Raft's own RecentActive is
+// false for a moment after each time that it was looked at.
+func (n *Node) active(id uint64) bool {
+	at, known := n.heard[id]
+	return id == n.cfg.ID || known && n.ticks-at < uint64(n.cfg.ElectionTicks)
 }
 
 // Saved tells the node that the [Save] that Ready handed out last is saved. It panics if there is
@@ -329,7 +492,7 @@ func (n *Node) keep(promises []*raftpb.Message) error {
 	for _, m := range promises {
 		if m.GetTo() != n.cfg.ID {
 			n.outgoing = append(n.outgoing, m)
-		} else if err := n.raw.Step(m); err != nil {
+		} else if err := n.step(m); err != nil {
 			return err
 		}
 	}
@@ -341,6 +504,7 @@ func (n *Node) keep(promises []*raftpb.Message) error {
 // a Ready that has handed out committed entries. It need not wait for the save.
 func (n *Node) Ready() (r Ready, err error) {
 	err = n.guard(func() error {
+		n.confirm()
 		applied := n.applying
 		n.applying = nil
 		for _, m := range applied {
@@ -348,8 +512,14 @@ func (n *Node) Ready() (r Ready, err error) {
 				return err
 			}
 		}
-		for n.raw.HasReady() {
-			if err := n.take(n.raw.Ready(), &r); err != nil {
+		for n.raw.HasReady() || n.idle() {
+			if n.raw.HasReady() {
+				n.take(n.raw.Ready(), &r)
+				continue
+			}
+			promises := n.next.promises
+			n.next.promises = nil
+			if err := n.keep(promises); err != nil {
 				return err
 			}
 		}
@@ -359,6 +529,10 @@ func (n *Node) Ready() (r Ready, err error) {
 		r.Messages, n.outgoing = n.outgoing, nil
 		n.status = n.standing(r.Committed)
 		r.Status = n.status
+		if !n.told {
+			n.told = true
+			r.Members = new(n.members)
+		}
 		return nil
 	})
 	return r, err
@@ -366,7 +540,7 @@ func (n *Node) Ready() (r Ready, err error) {
 
 // take sorts what raft wants done. Raft addresses what is for the disk to a thread that saves, and
 // what is to be applied to one that applies; each with the messages that wait for it.
-func (n *Node) take(rd raft.Ready, r *Ready) error {
+func (n *Node) take(rd raft.Ready, r *Ready) {
 	for _, m := range rd.Messages {
 		switch {
 		case m.GetTo() == raft.LocalAppendThread:
@@ -388,13 +562,10 @@ func (n *Node) take(rd raft.Ready, r *Ready) error {
 			n.reading = 0
 		}
 	}
-	if n.saving == nil && !n.mustSave() {
-		promises := n.next.promises
-		n.next.promises = nil
-		return n.keep(promises)
-	}
-	return nil
 }
+
+// idle reports whether promises wait although nothing has to be saved for them.
+func (n *Node) idle() bool { return len(n.next.promises) > 0 && n.saving == nil && !n.mustSave() }
 
 func (n *Node) takeSave(m *raftpb.Message) {
 	if m.Term != nil && m.GetTerm() != 0 {
@@ -411,19 +582,49 @@ func (n *Node) takeSave(m *raftpb.Message) {
 
 func (n *Node) takeCommitted(m *raftpb.Message, r *Ready) {
 	for _, e := range fromRaft(m.GetEntries()) {
-		if len(e.Records) == 0 {
-			n.seal = e.Index
+		if isMembers(e.Records) {
+			n.change(e)
+		}
+		if len(e.Records) == 0 || isMembers(e.Records) {
+			n.known = e.Index
+		}
+		if n.changing <= e.Index {
+			n.changing = 0
 		}
 		r.Committed = append(r.Committed, e)
 	}
 	n.applying = append(n.applying, m.GetResponses()...)
 }
 
+// change makes a membership the node's.
+//
+// A leader that was removed goes on leading as far as raft is concerned, without anything new: the
+// others have to hear that its removal is committed. The first one that has heard tells it.
+func (n *Node) change(e Entry) {
+	members, err := unpackMembers(e.Records)
+	if err != nil {
+		fail(fmt.Errorf("entry %d: %w", e.Index, err))
+	}
+	if n.confirmed = members.equal(n.members); n.confirmed {
+		return
+	}
+	for _, step := range steps(n.members, members) {
+		n.raw.ApplyConfChange(step)
+	}
+	n.members, n.told = members, false
+	for id := range n.heard {
+		if _, stays := members.Server(id); !stays {
+			delete(n.heard, id)
+		}
+	}
+}
+
 // mustSave reports whether the next save can't wait. To know what is committed can: the others know
-// it, too. But an empty entry can't: it is a seal, or the beginning of a term.
+// it, too. But an empty entry can't: it is a seal, or the beginning of a term. Nor can a membership:
+// it is what the server begins its next life with.
 func (n *Node) mustSave() bool {
 	return len(n.next.entries) > 0 || n.next.state.Term != n.state.Term || n.next.state.Vote != n.state.Vote ||
-		n.seal > n.state.Commit
+		n.known > n.state.Commit
 }
 
 // beginSave hands out the next save, and begins the one after it.
@@ -446,10 +647,14 @@ func (n *Node) beginSave(r *Ready) {
 func (n *Node) standing(committed []Entry) Status {
 	now := n.raw.BasicStatus()
 	s := Status{Term: now.GetTerm(), Leader: now.Lead}
-	if s.Term != n.status.Term || now.RaftState != raft.StateLeader {
-		n.reading = 0
+	leads := now.RaftState == raft.StateLeader
+	if leads && !n.members.votes(n.cfg.ID) {
+		leads, s.Leader = false, 0 // it was removed
 	}
-	if now.RaftState == raft.StateLeader {
+	if s.Term != n.status.Term || !leads {
+		n.reading, n.changing = 0, 0
+	}
+	if leads {
 		s.Role = Elected
 		if s.Term == n.status.Term && n.status.Role == Leading ||
 			len(committed) > 0 && committed[len(committed)-1].Term == s.Term {

@@ -21,7 +21,8 @@ func TestConfigIsChecked(t *testing.T) {
 		"id 0":                 {ID: 1, Voters: []uint64{0, 1, 2}},
 		"an id twice":          {ID: 1, Voters: []uint64{1, 2, 2}},
 		"a voter that learns":  {ID: 1, Voters: three, Learners: []uint64{3}},
-		"not a member":         {ID: 4, Voters: three},
+		"too many servers":     {ID: 1, Voters: three, Learners: []uint64{4, 5, 6, 7, 8, 9, 10}},
+		"an address":           {ID: 1, Voters: three, Addrs: map[uint64]string{1: "nowhere"}},
 		"slow heartbeats":      {ID: 1, Voters: three, ElectionTicks: 3, HeartbeatTicks: 3},
 		"a negative limit":     {ID: 1, Voters: three, UnsavedBytesMax: -1},
 		"inflight too small":   {ID: 1, Voters: three, MessageBytesMax: 100, InflightBytesMax: 99},
@@ -30,6 +31,9 @@ func TestConfigIsChecked(t *testing.T) {
 		if _, err := replica.New(c, replicatest.NewMemory(1).Open()); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	if _, err := replica.New(replica.Config{ID: 4, Voters: three}, replicatest.NewMemory(1).Open()); err != nil {
+		t.Errorf("a server that is to be added: %v", err)
 	}
 	if _, err := replica.New(replica.Config{ID: 3, Voters: three}, replicatest.NewMemory(1).Open()); err != nil {
 		t.Error(err)
@@ -81,7 +85,7 @@ func TestReceiveRefuses(t *testing.T) {
 			}
 		}
 	}
-	for name, ids := range map[string][2]uint64{"a stranger": {4, 1}, "itself": {1, 1}, "for another one": {2, 3}} {
+	for name, ids := range map[string][2]uint64{"nobody": {0, 1}, "itself": {1, 1}, "for another one": {2, 3}} {
 		m := message(raftpb.MsgHeartbeat, 1)
 		m.From, m.To = &ids[0], &ids[1]
 		if err := n.Receive(m); !errors.Is(err, replica.ErrMessage) {

@@ -17,6 +17,10 @@ type Work struct {
 	Status   Status
 	// Begun is the leadership that begins here; nil if none does.
 	Begun *Leadership
+	// Members are which servers keep the log, in the first Work and whenever that has changed; else
+	// nil. The network has to reach them all. It may drop those that are Gone, and no others: a server
+	// that is behind has the members of some time ago.
+	Members *Membership
 	// More says that there is more to do: call Work again before the next event, or soon.
 	More bool
 }
@@ -80,6 +84,9 @@ func (r *Replica) Saved() error { return r.node.Saved() }
 // Transfer is [Node.Transfer].
 func (r *Replica) Transfer(to uint64) error { return r.node.Transfer(to) }
 
+// Members are which servers keep the log, as far as this one knows.
+func (r *Replica) Members() Membership { return r.node.members }
+
 // Progress is [Node.Progress].
 func (r *Replica) Progress() []Progress { return r.node.Progress() }
 
@@ -105,7 +112,7 @@ func (r *Replica) Work() (w Work, err error) {
 	if r.err = r.advance(ready); r.err != nil {
 		return Work{}, r.err
 	}
-	w = Work{Save: ready.Save, Messages: ready.Messages, Status: r.status}
+	w = Work{Save: ready.Save, Messages: ready.Messages, Status: r.status, Members: ready.Members}
 	behind := r.fed < r.committed.Load()
 	if r.leadership == nil && w.Status.Role == Leading {
 		if behind {
@@ -179,4 +186,15 @@ func countRecords(group []byte) (n uint64) {
 		n++
 	}
 	return n
+}
+
+// containsMembers reports whether a membership is among the records of a group. It panics as
+// countRecords does.
+func containsMembers(group []byte) (is bool) {
+	for len(group) > 0 {
+		var r ledger.Record
+		r, group = ledger.Unpack(group)
+		is = is || r.Kind == ledger.Members
+	}
+	return is
 }

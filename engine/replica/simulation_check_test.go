@@ -12,9 +12,13 @@ import (
 type checks struct {
 	log     []replica.Entry // what is committed, as the first server that knew it had it
 	records []uint64        // how many records there are up to each entry of log
-	digests []digest        // of a state machine with that many records
-	model   *simMachine     // a state machine with all of log
-	at      map[int]uint64  // group: index of its entry in log
+	digests []digest        // of a state machine with that many records of the draw
+
+	members   replica.Membership // the newest that are committed
+	confirmed bool               // whether log has them twice
+	changed   []memberChange     // by index
+	model     *simMachine        // a state machine with all of log
+	at        map[int]uint64     // group: index of its entry in log
 
 	number   int          // of the newest group
 	acked    []int        // groups that were acknowledged, in order
@@ -43,8 +47,8 @@ func (w *world) checkStatus(s *simServer) {
 	if s.status.Role == replica.Following {
 		return
 	}
-	if slices.Contains(w.learners, s.id) {
-		w.failf("server %d leads, and it is a learner", s.id)
+	if !slices.Contains(s.replica.Members().Voters(), s.id) {
+		w.failf("server %d leads, and is no voter in %v", s.id, s.replica.Members())
 	}
 	if other, known := w.leaderOf[s.status.Term]; known && other != s.id {
 		w.failf("servers %d and %d both lead term %d", other, s.id, s.status.Term)
@@ -87,7 +91,7 @@ func (w *world) checkBegun(s *simServer) {
 	if len(w.leaders()) > 1 {
 		w.seen[seenTwoLeaders]++
 	}
-	if got, want := s.machine.digest(), w.digests[s.machine.seq]; got != want {
+	if got, want := s.machine.digest(), w.digests[s.machine.count]; got != want {
 		w.failf("server %d begins to lead with %+v, want %+v", s.id, got, want)
 	}
 }
@@ -143,13 +147,14 @@ func (w *world) checkCommitted(s *simServer) {
 		}
 		w.checkedUp[s.id] = committed
 	}
+	w.checkSameMembers(s)
 	if s.leadership == nil {
 		index, seq := s.replica.Applied()
 		if index > 0 && w.records[index-1] != seq || seq != s.machine.seq {
 			w.failf("server %d has applied entry %d: %d records, and %d in the state machine", s.id, index, seq, s.machine.seq)
 		}
-		if got := s.machine.digest(); got != w.digests[seq] {
-			w.failf("server %d has the state %+v, want %+v", s.id, got, w.digests[seq])
+		if got := s.machine.digest(); got != w.digests[s.machine.count] {
+			w.failf("server %d has the state %+v, want %+v", s.id, got, w.digests[s.machine.count])
 		}
 	}
 }
@@ -166,6 +171,7 @@ func (w *world) checkEntry(s *simServer, e replica.Entry) {
 	}
 	w.log = append(w.log, e)
 	w.checkQuorum(e)
+	w.changeMembers(e)
 	for rest := e.Records; len(rest) > 0; {
 		var r ledger.Record
 		r, rest = ledger.Unpack(rest)
@@ -178,22 +184,103 @@ func (w *world) checkEntry(s *simServer, e replica.Entry) {
 		if err := w.model.visit(r); err != nil {
 			w.failf("the log can't be replayed at entry %d: %v", e.Index, err)
 		}
-		w.digests = append(w.digests, w.model.digest())
+		if r.Kind != ledger.Members {
+			w.digests = append(w.digests, w.model.digest())
+		}
 	}
 	w.records = append(w.records, w.model.seq)
 }
 
-// checkQuorum refuses an entry that is not on the disks of a quorum.
+// checkQuorum refuses an entry that is not on the disks of a quorum: of the members before it, or of
+// those before these, if the leader hadn't applied the newest ones yet.
 func (w *world) checkQuorum(e replica.Entry) {
-	holders := 0
-	for _, id := range w.voters {
-		_, entries := w.server(id).disk.Durable()
-		if e.Index <= uint64(len(entries)) && entries[e.Index-1].Term == e.Term {
-			holders++
+	before := slices.IndexFunc(w.changed, func(c memberChange) bool { return c.index >= e.Index })
+	if before < 0 {
+		before = len(w.changed)
+	}
+	for _, c := range w.changed[max(before-2, 0):before] {
+		holders, voters := 0, c.members.Voters()
+		for _, id := range voters {
+			_, entries := w.server(id).disk.Durable()
+			if e.Index <= uint64(len(entries)) && entries[e.Index-1].Term == e.Term {
+				holders++
+			}
+		}
+		if holders > len(voters)/2 {
+			return
 		}
 	}
-	if holders <= len(w.voters)/2 {
-		w.failf("entry %d of term %d counts as committed, and is on %d disks of %d", e.Index, e.Term, holders, len(w.voters))
+	w.failf("entry %d of term %d counts as committed, and is not on the disks of a quorum", e.Index, e.Term)
+}
+
+// memberChange is an entry with a membership, or at index 0 the first one.
+type memberChange struct {
+	index   uint64
+	members replica.Membership
+}
+
+// changeMembers takes a membership that is committed. It is one step from the one before.
+func (w *world) changeMembers(e replica.Entry) {
+	if ledger.FirstKind(e.Records) != ledger.Members {
+		return
+	}
+	r, _ := ledger.Unpack(e.Records)
+	next, err := replica.ParseMembership(string(r.Payload))
+	if err != nil {
+		w.failf("entry %d: %v", e.Index, err)
+	}
+	steps := 0
+	for id := uint64(1); id <= uint64(len(w.servers)); id++ {
+		before, was := w.members.Server(id)
+		now, is := next.Server(id)
+		if was != is || before.Learner != now.Learner {
+			steps++
+		}
+		if is && slices.Contains(w.members.Gone, id) {
+			w.failf("server %d comes back with %v", id, next)
+		}
+		if was && !is && !slices.Contains(next.Gone, id) {
+			w.failf("server %d is forgotten by %v", id, next)
+		}
+	}
+	same := next.String() == w.members.String()
+	if steps > 1 || same == w.confirmed || len(next.Gone) < len(w.members.Gone) {
+		w.failf("%v comes behind %v, confirmed: %v", next, w.members, w.confirmed)
+	}
+	w.tracef("the members are %v", next)
+	w.confirmed = same
+	w.members = next
+	w.changed = append(w.changed, memberChange{e.Index, next})
+}
+
+// checkMembers compares the members that a server has with the log, once it has any of them from
+// there.
+func (w *world) checkMembers(s *simServer, told *replica.Membership) {
+	has := s.replica.Members()
+	if told != nil && told.String() != has.String() {
+		w.failf("server %d says that the members are %v, and has %v", s.id, told, has)
+	}
+	if told == nil && has.String() != s.members {
+		w.failf("server %d has the members %v, and didn't say so", s.id, has)
+	}
+	s.members = has.String()
+	if told != nil && s.status.Role == replica.Elected && slices.Contains(has.Gone, s.id) {
+		w.seen[seenGoneElected]++
+	}
+}
+
+// checkSameMembers is called when the log has all that a server calls committed.
+func (w *world) checkSameMembers(s *simServer) {
+	for _, c := range slices.Backward(w.changed) {
+		if c.index == 0 {
+			return // its configuration counts
+		}
+		if c.index <= s.replica.Committed() {
+			if has := s.replica.Members(); has.String() != c.members.String() {
+				w.failf("server %d has the members %v, want %v", s.id, has, c.members)
+			}
+			return
+		}
 	}
 }
 
@@ -268,6 +355,9 @@ func (w *world) rebuilt(s *simServer) {
 // checkEnd is called when all is done.
 func (w *world) checkEnd() {
 	for _, s := range w.servers {
+		if s.gone {
+			continue
+		}
 		state, entries := s.disk.Durable()
 		if last := w.log[len(w.log)-1]; len(last.Records) > 0 || state.Commit != last.Index {
 			w.failf("server %d ends with %+v, want a seal at %d", s.id, state, last.Index)

@@ -22,6 +22,7 @@ type simMachine struct {
 	lottery *lottery.Lottery
 	reader  *history.Reader
 	seq     uint64
+	count   uint64       // how many records it has of the draw: a leader's lacks the memberships
 	numbers map[int]bool // of the groups whose bets it has
 }
 
@@ -37,8 +38,14 @@ func (m *simMachine) visit(r ledger.Record) error {
 	if m.seq++; r.Seq != m.seq {
 		return fmt.Errorf("record %d came as number %d", r.Seq, m.seq)
 	}
+	if r.Kind == ledger.Members && !m.reader.Opened {
+		return nil // the reader wants the settings first, which a ledger has before its entries
+	}
 	if err := m.reader.Visit(r); err != nil {
 		return err
+	}
+	if r.Kind != ledger.Members {
+		m.count++
 	}
 	if r.Kind == ledger.Bets {
 		number, err := numberOf(r.Payload)
@@ -68,7 +75,7 @@ func (m *simMachine) take(group []byte) error {
 
 // digest is the machine's state, in a form that can be compared.
 type digest struct {
-	seq       uint64
+	count     uint64
 	bets      int64
 	won       int
 	drawn     bool
@@ -77,7 +84,7 @@ type digest struct {
 }
 
 func (m *simMachine) digest() digest {
-	d := digest{seq: m.seq, bets: m.lottery.Bets(), won: m.lottery.Won(), drawn: m.lottery.Drawn(), unserved: m.lottery.Unserved()}
+	d := digest{count: m.count, bets: m.lottery.Bets(), won: m.lottery.Won(), drawn: m.lottery.Drawn(), unserved: m.lottery.Unserved()}
 	for i := range d.checksums {
 		d.checksums[i] = m.lottery.Checksum(codec.Agency(i + 1))
 	}
@@ -87,7 +94,7 @@ func (m *simMachine) digest() digest {
 // group packs a numbered group for this state: a batch, and in the first one the settings.
 func (m *simMachine) group(w *world, number int) []byte {
 	var run []byte
-	if m.seq == 0 {
+	if !m.reader.Opened {
 		run = simSettings.AppendRecord(run)
 	}
 	agency := 0
@@ -115,7 +122,7 @@ func (m *simMachine) lastGroup() []byte {
 	if m.lottery.Drawn() {
 		return nil
 	}
-	if m.seq == 0 {
+	if !m.reader.Opened {
 		run = simSettings.AppendRecord(run)
 	}
 	var served []codec.Agency

@@ -80,7 +80,9 @@ func (w *world) checkMessage(m *raftpb.Message) {
 		if m.GetTerm() > state.Term {
 			w.failf("server %d sends %v for term %d, and its disk is at %+v", s.id, m.GetType(), m.GetTerm(), state)
 		}
-		if !m.GetReject() && (slices.Contains(w.learners, s.id) || slices.Contains(w.learners, m.GetTo())) {
+		// A learner may vote: the candidate may know that it is none any more. Who asks has to know.
+		learners := s.replica.Members().Learners()
+		if m.GetType() == raftpb.MsgVote && (slices.Contains(learners, s.id) || slices.Contains(learners, m.GetTo())) {
 			w.failf("a learner takes part in an election: %v from %d to %d", m.GetType(), s.id, m.GetTo())
 		}
 	case raftpb.MsgAppResp:

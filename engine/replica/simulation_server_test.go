@@ -17,6 +17,10 @@ type simServer struct {
 	w    *world
 	id   uint64
 	disk *replicatest.Memory
+	gone bool // it has no disk any more, or was told that it was removed
+
+	voters, learners []uint64 // of its configuration
+	members          string   // as it said last
 
 	store       *replicatest.Store
 	replica     *replica.Replica // nil while it is down
@@ -38,6 +42,7 @@ type simServer struct {
 	leadership *replica.Leadership // nil: it doesn't lead
 	sessions   uint64              // that this leadership has numbered
 	op         *simOperation       // under way; nil: none
+	change     *simChange          // under way; nil: none
 }
 
 // simOperation is something that a leadership does for a client.
@@ -82,7 +87,7 @@ func (s *simServer) config() replica.Config {
 		applyBytesMax = 1
 	}
 	return replica.Config{
-		ID: s.id, Voters: s.w.voters, Learners: s.w.learners,
+		ID: s.id, Voters: s.voters, Learners: s.learners,
 		ElectionTicks: 8, HeartbeatTicks: 1,
 		MessageBytesMax: 500, InflightMax: 4, InflightBytesMax: 1000,
 		UncommittedBytesMax: 600, UnsavedBytesMax: 900, RecentBytesMax: 700, ApplyBytesMax: applyBytesMax,
@@ -114,7 +119,7 @@ func (s *simServer) ended() {
 	if s.op != nil {
 		s.w.unknown(s.op)
 	}
-	s.replica, s.leadership, s.op, s.saveDue = nil, nil, nil, 0
+	s.replica, s.leadership, s.op, s.change, s.saveDue = nil, nil, nil, nil, 0
 }
 
 func (s *simServer) kill() {
@@ -163,6 +168,13 @@ func (s *simServer) receive(m *raftpb.Message) {
 	if errors.Is(err, replica.ErrBusy) {
 		s.w.seen[seenFull]++
 		return
+	}
+	if errors.Is(err, replica.ErrRemoved) {
+		s.isRemoved()
+		return
+	}
+	if _, known := s.replica.Members().Server(m.GetFrom()); !known && m.GetType() == raftpb.MsgApp {
+		s.w.seen[seenStranger]++
 	}
 	s.check(err)
 	s.work()
@@ -214,6 +226,7 @@ func (s *simServer) work() {
 		if work.Save != nil {
 			s.beginSave(work.Save)
 		}
+		w.checkMembers(s, work.Members)
 		if work.Status != s.status {
 			w.tracef("server %d: %v", s.id, work.Status)
 			s.status = work.Status
@@ -224,6 +237,10 @@ func (s *simServer) work() {
 			w.seen[seenEnded]++
 			w.tracef("server %d leads no more", s.id)
 			s.poll()
+			s.pollChange()
+			if s.change != nil {
+				w.failf("server %d: the leadership has ended, and its change has not", s.id)
+			}
 			if s.op != nil {
 				w.failf("server %d: the leadership has ended, and its operation has not", s.id)
 			}
@@ -238,6 +255,7 @@ func (s *simServer) work() {
 			w.send(m)
 		}
 		s.poll()
+		s.pollChange()
 		w.checkBounds(s)
 		s.more = work.More
 		again = s.more && !w.lazy
@@ -284,7 +302,7 @@ func (s *simServer) act() {
 		err = s.leadership.BeginSeal()
 	default:
 		var group []byte
-		if w.step > w.chaosUntil+simLastMax {
+		if w.step > w.chaosUntil+simLastMax && len(w.plan) == 0 {
 			if group = s.machine.lastGroup(); len(group) == 0 {
 				return
 			}

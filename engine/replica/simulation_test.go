@@ -18,6 +18,7 @@ import (
 //	simulation_world_test.go    one run: what happens next, and what breaks
 //	simulation_network_test.go  messages, and what becomes of them
 //	simulation_server_test.go   a server's lives, its disk and what it does as leader
+//	simulation_operator_test.go changes of the members, and lost disks that make them necessary
 //	simulation_machine_test.go  the state machine, and the records that it takes
 //	simulation_check_test.go    what has to hold
 //	mutation_test.go            whether the simulation notices mistakes

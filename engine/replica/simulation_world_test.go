@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"loteria/engine/replica"
 )
 
 // Bounds of one run.
@@ -29,12 +31,12 @@ type world struct {
 	step       int
 	chaosUntil int // from this step on nothing breaks
 
-	servers  []*simServer
-	voters   []uint64
-	learners []uint64
+	seed     uint64
+	servers  []*simServer // by id, from 1; also those that are gone
 	network  []simMessage
 	cutUntil map[[2]uint64]int // from, to: no message is delivered until this step
 
+	operator
 	checks
 }
 
@@ -77,45 +79,69 @@ const (
 	seenReplaced
 	seenReadBack
 	seenFull
+	seenWiped
+	seenAdded
+	seenPromoted
+	seenGone
+	seenTold
+	seenLeaderToGo
+	seenGoneElected
+	seenStranger
+	seenRefused
+	seenNoQuorum
+	seenAbandoned
+	seenChangeUnknown
 	events
 )
 
 var eventNames = [events]string{
-	seenThree:        "three voters",
-	seenFive:         "five voters",
-	seenLearner:      "learner",
-	seenBegun:        "leadership",
-	seenEnded:        "leadership that was lost by a server that lives",
-	seenInherited:    "leader that committed what earlier ones had not",
-	seenTwoLeaders:   "two servers that think they lead",
-	seenRebuilt:      "state machine that was rebuilt",
-	seenRebuiltAhead: "state machine that was dropped with a group of unknown outcome",
-	seenAcknowledged: "group that was acknowledged",
-	seenUnknownKept:  "group of unknown outcome that is in the log",
-	seenUnknownLost:  "group of unknown outcome that isn't in the log",
-	seenWaited:       "group that had to wait for room or for a transfer",
-	seenRead:         "read that was answered",
-	seenReadRefused:  "read that was refused",
-	seenReadDeposed:  "read that was asked of a leader whose successor has begun",
-	seenSealed:       "seal",
-	seenTransfer:     "leader that was moved",
-	seenCutOneWay:    "link cut one way",
-	seenCutBoth:      "link cut both ways",
-	seenIsolated:     "server cut off",
-	seenLost:         "lost message",
-	seenDuplicated:   "repeated message",
-	seenStale:        "message from before its receiver's start",
-	seenPaused:       "paused server",
-	seenClockStopped: "clock that stood still",
-	seenKill:         "killed process",
-	seenCrash:        "crashed machine",
-	seenCrashSaving:  "crash in a save",
-	seenTorn:         "torn save",
-	seenSaveFailed:   "failed save",
-	seenSlowSave:     "slow save",
-	seenReplaced:     "entries that were replaced",
-	seenReadBack:     "entries that a leader read back from its disk",
-	seenFull:         "message that was dropped because the disk is behind",
+	seenThree:         "three voters",
+	seenFive:          "five voters",
+	seenLearner:       "learner",
+	seenBegun:         "leadership",
+	seenEnded:         "leadership that was lost by a server that lives",
+	seenInherited:     "leader that committed what earlier ones had not",
+	seenTwoLeaders:    "two servers that think they lead",
+	seenRebuilt:       "state machine that was rebuilt",
+	seenRebuiltAhead:  "state machine that was dropped with a group of unknown outcome",
+	seenAcknowledged:  "group that was acknowledged",
+	seenUnknownKept:   "group of unknown outcome that is in the log",
+	seenUnknownLost:   "group of unknown outcome that isn't in the log",
+	seenWaited:        "group that had to wait for room or for a transfer",
+	seenRead:          "read that was answered",
+	seenReadRefused:   "read that was refused",
+	seenReadDeposed:   "read that was asked of a leader whose successor has begun",
+	seenSealed:        "seal",
+	seenTransfer:      "leader that was moved",
+	seenCutOneWay:     "link cut one way",
+	seenCutBoth:       "link cut both ways",
+	seenIsolated:      "server cut off",
+	seenLost:          "lost message",
+	seenDuplicated:    "repeated message",
+	seenStale:         "message from before its receiver's start",
+	seenPaused:        "paused server",
+	seenClockStopped:  "clock that stood still",
+	seenKill:          "killed process",
+	seenCrash:         "crashed machine",
+	seenCrashSaving:   "crash in a save",
+	seenTorn:          "torn save",
+	seenSaveFailed:    "failed save",
+	seenSlowSave:      "slow save",
+	seenReplaced:      "entries that were replaced",
+	seenReadBack:      "entries that a leader read back from its disk",
+	seenFull:          "message that was dropped because the disk is behind",
+	seenWiped:         "lost disk",
+	seenAdded:         "server that was added",
+	seenPromoted:      "learner that was promoted",
+	seenGone:          "server that was removed",
+	seenTold:          "server that was told that it was removed",
+	seenLeaderToGo:    "leader that was to remove itself",
+	seenGoneElected:   "server that was elected and had been removed",
+	seenStranger:      "entries from a leader who isn't a known member",
+	seenRefused:       "wrong change that was refused",
+	seenNoQuorum:      "change that would have left no quorum",
+	seenAbandoned:     "change that nobody waited for any more",
+	seenChangeUnknown: "change of unknown outcome",
 }
 
 func (e event) String() string { return eventNames[e] }
@@ -134,7 +160,7 @@ func (t tally) String() string {
 // simulate runs one seed. An error wraps errViolation.
 func simulate(t *testing.T, seed uint64, seen *tally, trace func(string, ...any)) (err error) {
 	seedRaft(t, seed)
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), seen: seen, trace: trace, cutUntil: map[[2]uint64]int{}, checks: newChecks()}
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), seed: seed, seen: seen, trace: trace, cutUntil: map[[2]uint64]int{}, checks: newChecks()}
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -186,17 +212,23 @@ func (w *world) setUp(seed uint64) {
 		w.seen[seenThree]--
 	}
 	for id := uint64(1); id <= uint64(voters); id++ {
-		w.voters = append(w.voters, id)
+		w.members.Servers = append(w.members.Servers, replica.Server{ID: id})
 	}
 	if w.chance(25) {
-		w.learners = []uint64{uint64(voters + 1)}
+		w.members.Servers = append(w.members.Servers, replica.Server{ID: uint64(voters + 1), Learner: true})
 		w.seen[seenLearner]++
 	}
-	for id := uint64(1); id <= uint64(len(w.voters)+len(w.learners)); id++ {
-		w.servers = append(w.servers, newSimServer(w, id, seed))
+	for _, m := range w.members.Servers {
+		s := newSimServer(w, m.ID, seed)
+		s.voters, s.learners = w.members.Voters(), w.members.Learners()
+		w.servers = append(w.servers, s)
 	}
-	w.tracef("%d voters, %d learners, flaky %d, lossy %d %%, saves take up to %d, chaos until %d",
-		voters, len(w.learners), w.flaky, w.lossy, w.slow, w.chaosUntil)
+	w.changed, w.confirmed = []memberChange{{0, w.members}}, true
+	if w.chance(60) {
+		w.plans = 1 + w.rng.IntN(simPlansMax)
+	}
+	w.tracef("%v, flaky %d, lossy %d %%, saves take up to %d, chaos until %d",
+		w.members, w.flaky, w.lossy, w.slow, w.chaosUntil)
 	for _, s := range w.servers {
 		s.start()
 	}
@@ -210,7 +242,7 @@ func (w *world) done() bool {
 		return false
 	}
 	for _, s := range w.servers {
-		if !s.settled() {
+		if !s.gone && !s.settled() {
 			return false
 		}
 	}
@@ -241,10 +273,12 @@ func (w *world) next() {
 		w.deliver()
 	case n < 85:
 		pick(w, w.servers).save()
-	case n < 97:
+	case n < 96:
 		pick(w, w.servers).act()
+	case n < 97:
+		w.operate()
 	default:
-		if s := pick(w, w.servers); s.replica == nil && (!w.chaos() || w.chance(40)) {
+		if s := pick(w, w.servers); s.replica == nil && !s.gone && (!w.chaos() || w.chance(40)) {
 			s.start()
 		}
 	}
@@ -313,7 +347,7 @@ func (w *world) breakSomething() {
 		w.tracef("server %d: saves are slow until %d", s.id, s.slowUntil)
 	default:
 		if s.leadership != nil {
-			s.transfer(pick(w, w.voters))
+			s.transfer(pick(w, w.members.Voters()))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // storage is a Store as raft wants to read it. It has all entries from 1 on, and no snapshot.
@@ -17,6 +18,7 @@ import (
 // followers that are a little behind. So storage keeps the newest entries in memory, up to a limit.
 type storage struct {
 	store       Store
+	state       State // at the start
 	conf        *raftpb.ConfState
 	recent      []Entry // saved, in order, without gaps; the last one is the last that is saved
 	recentBytes int     // of their data
@@ -55,21 +57,19 @@ func fail(err error) { panic(failure{err}) }
 
 // InitialState implements raft.Storage.
 func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
-	state, err := s.store.State()
-	if err != nil {
-		fail(err)
-	}
-	return &raftpb.HardState{Term: &state.Term, Vote: &state.Vote, Commit: &state.Commit}, s.conf, nil
+	return &raftpb.HardState{Term: &s.state.Term, Vote: &s.state.Vote, Commit: &s.state.Commit}, s.conf, nil
 }
 
 // Entries implements raft.Storage.
 func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	bytesMax := int(min(maxSize, math.MaxInt))
-	var entries []Entry
+	var (
+		entries []Entry
+		err     error
+	)
 	if s.remembers(lo) && s.remembers(hi-1) {
 		entries = upTo(s.recent[lo-s.recent[0].Index:hi-s.recent[0].Index], bytesMax)
 	} else {
-		var err error
 		if entries, err = s.store.Entries(lo, hi-1, bytesMax); err != nil {
 			fail(fmt.Errorf("reading entries %d to %d back: %w", lo, hi-1, err))
 		}
@@ -78,6 +78,12 @@ func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	pointers := make([]*raftpb.Entry, len(entries))
 	for i, e := range entries {
 		read[i].Index, read[i].Term, read[i].Data = &e.Index, &e.Term, e.Records
+		if isMembers(e.Records) {
+			read[i].Type = raftpb.EntryConfChange.Enum()
+			if read[i].Data, err = proto.Marshal(confChange(e.Records)); err != nil {
+				fail(err)
+			}
+		}
 		pointers[i] = &read[i]
 	}
 	return pointers, nil
@@ -134,8 +140,46 @@ func fromRaft(entries []*raftpb.Entry) []Entry {
 	own := make([]Entry, len(entries))
 	for i, e := range entries {
 		own[i] = Entry{Index: e.GetIndex(), Term: e.GetTerm(), Records: e.GetData()}
+		if e.GetType() != raftpb.EntryNormal {
+			records, err := unwrap(e)
+			if err != nil {
+				fail(err)
+			}
+			own[i].Records = records
+		}
 	}
 	return own
+}
+
+// confChange is what raft has of a membership before it is applied. It looks only at the kind of such
+// an entry until then, so that a change of nothing will do. Data of an entry are only the records'.
+func confChange(records []byte) *raftpb.ConfChange { return &raftpb.ConfChange{Context: records} }
+
+// unwrap is the record in an entry that isn't a normal one.
+func unwrap(e *raftpb.Entry) ([]byte, error) {
+	var c raftpb.ConfChange
+	if err := proto.Unmarshal(e.GetData(), &c); err != nil {
+		return nil, fmt.Errorf("entry %d: %w", e.GetIndex(), err)
+	}
+	return c.GetContext(), nil
+}
+
+// checkEntry refuses an entry that another server of this program wouldn't send.
+func checkEntry(e *raftpb.Entry) error {
+	if e.GetType() == raftpb.EntryNormal {
+		if isMembers(e.GetData()) {
+			return fmt.Errorf("%w: entry %d", ErrMembership, e.GetIndex())
+		}
+		return nil
+	}
+	records, err := unwrap(e)
+	if err != nil {
+		return err
+	}
+	if e.GetType() != raftpb.EntryConfChange || !isMembers(records) {
+		return fmt.Errorf("%w: entry %d is a %v", ErrMembership, e.GetIndex(), e.GetType())
+	}
+	return nil
 }
 
 // logger silences raft, whose lines are for those who debug raft. Where raft finds that the log

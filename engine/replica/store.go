@@ -29,6 +29,10 @@ type Store interface {
 	// Term is the term of the entry with that index, which is from 1 to the last index.
 	Term(index uint64) (uint64, error)
 
+	// LastMembers is the index of the last entry through last that holds a [Membership]; 0 if none
+	// does.
+	LastMembers(last uint64) (uint64, error)
+
 	// Entries reads entries from index first on, in order, up to last, both included; 1 <= first <=
 	// last <= last index. It returns as many as fit in bytesMax bytes of data, but at least one. The
 	// slice is the caller's. Its data is shared: neither the caller nor the store changes it.
@@ -65,3 +69,6 @@ func (l Ledger) LastIndex() (uint64, error) { return l.EntryLog.LastIndex(), nil
 
 // Term implements Store.
 func (l Ledger) Term(index uint64) (uint64, error) { return l.TermOf(index) }
+
+// LastMembers implements Store.
+func (l Ledger) LastMembers(last uint64) (uint64, error) { return l.EntryLog.LastMembers(last), nil }

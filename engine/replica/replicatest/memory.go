@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"loteria/engine/ledger"
 	"loteria/engine/replica"
 )
 
@@ -248,6 +249,19 @@ func (s *Store) Term(index uint64) (term uint64, err error) {
 		return nil
 	})
 	return term, err
+}
+
+// LastMembers implements replica.Store.
+func (s *Store) LastMembers(last uint64) (index uint64, err error) {
+	err = s.with(func(m *Memory) error {
+		for index = last; index > 0; index-- {
+			if ledger.FirstKind(m.written.entries[index-1].Records) == ledger.Members {
+				break
+			}
+		}
+		return nil
+	})
+	return index, err
 }
 
 // Entries implements replica.Store.
