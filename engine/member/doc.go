@@ -61,4 +61,6 @@
 //
 // Then a directory with an admitted register and no ledger is refused with ledger.ErrNone, and one
 // with a ledger that has promised something and no admitted register with [ErrRegister].
+//
+// Servers are added and removed at work ([Member.Change]). The network is told ([Settings.Changed]).
 package member

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"loteria/engine/commit"
 	"loteria/engine/ledger"
 	"loteria/engine/replica"
 )
@@ -37,6 +38,9 @@ type Settings struct {
 	// there was to do. By then the state machine has all that is committed, or is a leader's. It is
 	// called by that goroutine, and must not wait. It may be nil.
 	Worked func(replica.Status)
+	// Changed is told of the servers that keep the log, at first and whenever they have changed; see
+	// replica.Work. It is called by the member's goroutine, and must not wait for it. Nil: nobody is.
+	Changed func(replica.Membership)
 	// Send gives a message to another server's connection, and doesn't wait; see mesh.Mesh.Send. The
 	// message is valid only during the call.
 	Send func(to uint64, urgent bool, message []byte) bool
@@ -51,6 +55,8 @@ type Member struct {
 
 	inbox    chan *raftpb.Message
 	requests chan *request
+	changes  chan *change
+	abandons chan *change
 	saves    chan *replica.Save // holds one: the replica has one save at a time
 	saved    chan error         // holds one
 
@@ -61,9 +67,11 @@ type Member struct {
 
 	status   atomic.Pointer[replica.Status]
 	progress atomic.Pointer[[]replica.Progress]
+	members  atomic.Pointer[replica.Membership]
 
 	// The member's goroutine owns what follows.
 	pending *request // nil: none
+	change  *change  // nil: none
 	leading *Log     // nil: this server doesn't lead
 	message []byte   // scratch
 }
@@ -73,6 +81,13 @@ type request struct {
 	log   *Log
 	begin func(*replica.Leadership) error
 	ended chan error // holds one
+}
+
+// change is a change of the members.
+type change struct {
+	what       replica.Change
+	leadership *replica.Leadership // that makes it
+	ended      chan error          // holds one
 }
 
 // Start opens the replica of a store, and lets it work. The store is the member's until Stop
@@ -88,10 +103,12 @@ func Start(settings Settings, store replica.Store, log *zap.Logger) (*Member, er
 	m := &Member{
 		settings: settings, log: log, replica: r, store: store,
 		inbox: make(chan *raftpb.Message, inboxMax), requests: make(chan *request),
+		changes: make(chan *change), abandons: make(chan *change),
 		saves: make(chan *replica.Save, 1), saved: make(chan error, 1), done: make(chan struct{}),
 	}
 	m.status.Store(new(replica.Status))
 	m.progress.Store(new([]replica.Progress))
+	m.members.Store(new(r.Members()))
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	var saving sync.WaitGroup
 	saving.Go(m.saveAll)
@@ -136,6 +153,43 @@ func (m *Member) Committed() uint64 { return m.replica.Committed() }
 // Progress is how far the other servers were at the last tick, if this one led then, and else nil.
 // Nobody may change it.
 func (m *Member) Progress() []replica.Progress { return *m.progress.Load() }
+
+// Members are the servers that keep the log, as far as this one knows.
+func (m *Member) Members() replica.Membership { return *m.members.Load() }
+
+// Change changes the members by one server, and returns when that is done; see
+// replica.Leadership.BeginChange. It fails with commit.ErrNotLeader on a server that doesn't lead:
+// if another one leads, ask that. If the server led when it was asked, nobody knows then: look at
+// the members that a later leader has. Once the context is done, Change returns its error, and the
+// change may take place nonetheless. It fails with ErrStopped, or why the member has failed, as the
+// methods of a Log do.
+func (m *Member) Change(ctx context.Context, what replica.Change) error {
+	c := &change{what: what, ended: make(chan error, 1)}
+	select {
+	case m.changes <- c:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-m.done:
+		return m.reason()
+	}
+	select {
+	case err := <-c.ended:
+		return err
+	case <-ctx.Done():
+	case <-m.done:
+		select {
+		case err := <-c.ended: // it came at the same time
+			return err
+		default:
+			return m.reason()
+		}
+	}
+	select {
+	case m.abandons <- c:
+	case <-m.done:
+	}
+	return fmt.Errorf("%w: %v server %d may take place nonetheless", ctx.Err(), what.Kind, what.ID)
+}
 
 // Scan visits the records of all entries that are known to be committed, as replica.Scan. The store
 // has to be open until it returns.
@@ -182,9 +236,12 @@ func (m *Member) run() error {
 		if err := m.work(); err != nil {
 			return err
 		}
-		requests := m.requests
+		requests, changes := m.requests, m.changes
 		if m.pending != nil {
 			requests = nil // one at a time
+		}
+		if m.change != nil {
+			changes = nil
 		}
 		var err error
 		select {
@@ -209,6 +266,13 @@ func (m *Member) run() error {
 			}
 		case r := <-requests:
 			m.begin(r)
+		case c := <-changes:
+			m.beginChange(c)
+		case c := <-m.abandons:
+			if c == m.change {
+				c.leadership.AbandonChange()
+				m.change = nil
+			}
 		}
 		if err != nil {
 			return err
@@ -231,6 +295,20 @@ func (m *Member) begin(r *request) {
 	m.pending = r
 }
 
+// beginChange begins a change of the members.
+func (m *Member) beginChange(c *change) {
+	err := commit.ErrNotLeader
+	if m.leading != nil {
+		c.leadership = m.leading.leadership
+		err = c.leadership.BeginChange(c.what)
+	}
+	if err != nil {
+		c.ended <- err
+		return
+	}
+	m.change = c
+}
+
 // work does what the replica says until there is nothing more to do.
 func (m *Member) work() error {
 	for more := true; more; {
@@ -251,6 +329,18 @@ func (m *Member) work() error {
 			if done, err := m.pending.log.leadership.Poll(); done {
 				m.pending.ended <- err
 				m.pending = nil
+			}
+		}
+		if m.change != nil {
+			if done, err := m.change.leadership.PollChange(); done {
+				m.change.ended <- err
+				m.change = nil
+			}
+		}
+		if w.Members != nil {
+			m.members.Store(w.Members)
+			if m.settings.Changed != nil {
+				m.settings.Changed(*w.Members)
 			}
 		}
 		if l := m.leading; l != nil && (w.Status.Role != replica.Leading || w.Status.Term != l.Term()) {
@@ -295,6 +385,10 @@ func (m *Member) end() {
 	if m.pending != nil {
 		m.pending.ended <- m.reason()
 		m.pending = nil
+	}
+	if m.change != nil {
+		m.change.ended <- m.reason()
+		m.change = nil
 	}
 }
 

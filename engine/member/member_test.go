@@ -2,6 +2,7 @@ package member
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,12 +27,12 @@ import (
 // patience bounds every wait for something that has to happen.
 const patience = 60 * time.Second
 
-// cluster is three servers of this process, on real sockets and real disks.
+// cluster is three servers of this process, on real sockets and real disks. There may be a fourth.
 type cluster struct {
 	t       testing.TB
 	addrs   map[uint64]string
-	dirs    [4]string // by id
-	servers [4]*server
+	dirs    [5]string // by id
+	servers [5]*server
 	logs    chan *Log // the leaderships that begin
 }
 
@@ -46,6 +47,7 @@ type server struct {
 
 	mu      sync.Mutex
 	applied []string // payloads, as the state machine had them
+	members []string // as the member told of them
 }
 
 // flakyStore fails when it is told to.
@@ -70,7 +72,7 @@ func newCluster(t testing.TB) *cluster {
 	c := &cluster{t: t, addrs: map[uint64]string{}, logs: make(chan *Log, 100)}
 	// Addresses of this process alone: a port that is free now can be somebody's in a moment.
 	pid := os.Getpid()
-	for id := uint64(1); id <= 3; id++ {
+	for id := uint64(1); id <= 4; id++ {
 		c.addrs[id] = fmt.Sprintf("127.%d.%d.%d:4118", 64+pid>>8&63, pid&255, id)
 		c.dirs[id] = t.TempDir()
 	}
@@ -78,7 +80,7 @@ func newCluster(t testing.TB) *cluster {
 		c.start(id)
 	}
 	t.Cleanup(func() {
-		for id := uint64(1); id <= 3; id++ {
+		for id := uint64(1); id <= 4; id++ {
 			if err := c.stop(id); err != nil {
 				t.Error(err)
 			}
@@ -110,6 +112,7 @@ func (c *cluster) start(id uint64) {
 		Tick:    10 * time.Millisecond,
 		Fresh:   s.fresh,
 		Begin:   func(l *Log) { c.logs <- l },
+		Changed: s.changed,
 		Send: func(to uint64, urgent bool, message []byte) bool {
 			return !s.cut.Load() && s.mesh.Send(to, urgent, message)
 		},
@@ -132,6 +135,12 @@ func (s *server) fresh() func(ledger.Record) error {
 		s.applied = append(s.applied, string(r.Payload))
 		return nil
 	}
+}
+
+func (s *server) changed(m replica.Membership) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members = append(s.members, m.String())
 }
 
 func (s *server) has() []string {
@@ -215,7 +224,7 @@ func (c *cluster) wantSame(l *Log) (payloads []string) {
 	}
 	last := l.member.Committed()
 	await(c.t, "all to have it", func() bool {
-		return !slices.ContainsFunc(c.servers[1:], func(s *server) bool { return s.member.Committed() < last })
+		return !slices.ContainsFunc(c.servers[1:4], func(s *server) bool { return s.member.Committed() < last })
 	})
 	if _, err := l.Scan(func(r ledger.Record) error {
 		payloads = append(payloads, string(r.Payload))
@@ -223,13 +232,13 @@ func (c *cluster) wantSame(l *Log) (payloads []string) {
 	}); err != nil {
 		c.t.Fatal(err)
 	}
-	for _, s := range c.servers[1:] {
+	for _, s := range c.servers[1:4] {
 		if s.member.replica.ID() == l.member.replica.ID() {
 			continue // its state machine is the leader's
 		}
 		await(c.t, "followers to apply it", func() bool { return slices.Equal(s.has(), payloads) })
 	}
-	for _, s := range c.servers[1:] {
+	for _, s := range c.servers[1:4] {
 		s.cut.Store(true) // or those that end last would elect one of them
 	}
 	files := [4]map[string][]byte{}
@@ -362,7 +371,7 @@ func TestProgressAndScan(t *testing.T) {
 			return p.Match < last || !p.Active || p.Learner
 		})
 	})
-	for _, s := range c.servers[1:] {
+	for _, s := range c.servers[1:4] {
 		await(t, "a follower to know it", func() bool { return s.member.Committed() >= last })
 		if s.member != leader && s.member.Progress() != nil {
 			t.Errorf("server %d follows, and says %+v", s.id, s.member.Progress())
@@ -376,6 +385,102 @@ func TestProgressAndScan(t *testing.T) {
 		}
 		wantOnce(t, payloads, acknowledged)
 	}
+}
+
+// changes changes the members, by this leader or the ones behind it. It returns the log of the last
+// one.
+func (c *cluster) changes(l *Log, what replica.Change) *Log {
+	c.t.Helper()
+	for {
+		err := l.member.Change(c.t.Context(), what)
+		s, known := l.member.Members().Server(what.ID)
+		done := known == (what.Kind != replica.Remove) && s.Learner == (what.Kind == replica.Add)
+		switch {
+		case err == nil && done, errors.Is(err, replica.ErrTaken) && done, errors.Is(err, replica.ErrUnknown) && done:
+			return l // perhaps by a leader before
+		case errors.Is(err, replica.ErrLeading):
+			if err := l.member.Transfer(4); err != nil && !errors.Is(err, commit.ErrNotLeader) {
+				c.t.Fatal(err)
+			}
+			l = c.leads(what.ID)
+		case errors.Is(err, commit.ErrNotLeader):
+			l = c.leads()
+		case !errors.Is(err, replica.ErrChanging) && !errors.Is(err, replica.ErrQuorum):
+			c.t.Fatalf("%+v: %v, and the members are %v", what, err, l.member.Members())
+		}
+	}
+}
+
+// Servers are added, promoted and removed at work. One that is removed ends, and says why.
+func TestChange(t *testing.T) {
+	c := newCluster(t)
+	l := c.leads()
+	l, acknowledged := c.commits(l, 0, 20)
+	c.dirs[4] = t.TempDir()
+	c.start(4)
+	l = c.changes(l, replica.Change{Kind: replica.Add, ID: 4, Addr: c.addrs[4]})
+	l = c.changes(l, replica.Change{Kind: replica.Promote, ID: 4})
+	old := l.member.replica.ID()%3 + 1
+	l = c.changes(l, replica.Change{Kind: replica.Remove, ID: old})
+	removed := c.servers[old]
+	select {
+	case <-removed.member.Done():
+	case <-time.After(patience):
+		t.Fatal("the server that was removed goes on")
+	}
+	if err := c.stop(old); !errors.Is(err, replica.ErrRemoved) {
+		t.Errorf("the server that was removed ended with %v", err)
+	}
+	if err := removed.member.Change(t.Context(), replica.Change{Kind: replica.Remove, ID: 4}); !errors.Is(err, replica.ErrRemoved) {
+		t.Errorf("a change by a server that was removed: %v", err)
+	}
+	l, more := c.commits(l, 20, 30)
+	want := l.member.Members().String()
+	last := l.member.Committed()
+	await(t, "the new one to have all", func() bool { return c.servers[4].member.Committed() >= last })
+	var payloads []string
+	if _, err := c.servers[4].member.Scan(func(r ledger.Record) error {
+		if r.Kind != ledger.Members {
+			payloads = append(payloads, string(r.Payload))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantOnce(t, payloads, append(acknowledged, more...))
+	s := c.servers[4]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.members); n != 4 || s.members[3] != want || s.member.Members().String() != want {
+		t.Errorf("server 4 told of the members %q, want four times, and %q at last", s.members, want)
+	}
+}
+
+// A change that can't be made says so. One that has to wait ends with its context, and leaves room
+// for another.
+func TestChangeRefused(t *testing.T) {
+	c := newCluster(t)
+	l := c.leads()
+	l = c.changes(l, replica.Change{Kind: replica.Add, ID: 4, Addr: c.addrs[4]})
+	for _, s := range c.servers[1:4] {
+		err := s.member.Change(t.Context(), replica.Change{Kind: replica.Add, ID: 4, Addr: c.addrs[4]})
+		if !errors.Is(err, commit.ErrNotLeader) && !errors.Is(err, replica.ErrTaken) {
+			t.Errorf("server %d is asked for what is done: %v", s.id, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	promoted := make(chan error, 1)
+	leader := l.member
+	go func() { promoted <- leader.Change(ctx, replica.Change{Kind: replica.Promote, ID: 4}) }()
+	l, acknowledged := c.commits(l, 0, 5)
+	cancel()
+	// It isn't there, so it never catches up.
+	if err := <-promoted; !errors.Is(err, context.Canceled) && !errors.Is(err, commit.ErrNotLeader) {
+		t.Errorf("a change that was cancelled: %v", err)
+	}
+	l = c.changes(l, replica.Change{Kind: replica.Remove, ID: 4})
+	payloads := slices.DeleteFunc(c.wantSame(l), func(p string) bool { return strings.HasPrefix(p, "voters=") })
+	wantOnce(t, payloads, acknowledged)
 }
 
 // The leader's place can be given away.

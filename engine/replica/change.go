@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"loteria/engine/commit"
 )
@@ -20,20 +21,20 @@ type change struct {
 	target, since uint64
 }
 
-// BeginChange begins to change the members by one server. It is independent of the other operations:
-// PollChange reports how it went, and AbandonChange ends the wait. An error says that nothing was
-// begun: one of [Membership.After], or one that matches commit.ErrNotLeader, [ErrChanging],
-// [ErrLeading] or [ErrQuorum].
+// BeginChange begins to change the members by one server. It is independent of the other
+// operations: PollChange reports how it went, and AbandonChange ends the wait. An error says that
+// nothing was begun: one of [Membership.After], or one that matches commit.ErrNotLeader,
+// [ErrChanging], [ErrLeading] or [ErrQuorum].
 //
 // A server is added as a learner, which changes nothing about what is needed for a majority. It is
-// promoted once it has caught up: within ElectionTicks it has acknowledged all that was committed when
-// these began. Until then the change waits. A majority that needs it then waits no longer for it than
-// for an election.
+// promoted once it has caught up: within ElectionTicks it has acknowledged all that was committed
+// when these began. Until then the change waits. A majority that needs it then waits no longer for
+// it than for an election.
 //
 // A change counts for a server as soon as that server knows that its entry is committed. All agree
-// about the order, and majorities of neighbours have a server in common. The leader then appends the
-// membership once more. The change is done when that is committed, too: then a majority of the voters
-// knows, and another server may be lost.
+// about the order, and majorities of neighbours have a server in common. The leader then appends
+// the membership once more. The change is done when that is committed, too: then a majority of the
+// voters knows, and another server may be lost.
 func (l *Leadership) BeginChange(c Change) error {
 	n := l.replica.node
 	switch {
@@ -83,8 +84,8 @@ func (l *Leadership) PollChange() (ended bool, err error) {
 	return true, err
 }
 
-// AbandonChange ends the wait for the change that was begun. It may take place nonetheless: until that
-// is decided, no other one can begin.
+// AbandonChange ends the wait for the change that was begun. It may take place nonetheless: until
+// that is decided, no other one can begin.
 func (l *Leadership) AbandonChange() { l.change = change{} }
 
 // askChange proposes the membership, once it may be.
@@ -103,18 +104,19 @@ func (l *Leadership) askChange() {
 	}
 }
 
-// caughtUp reports whether the learner has caught up. If it took too long, the next round begins: it
-// has to acknowledge what is committed by now.
+// caughtUp reports whether the learner has caught up. If it took too long, the next round begins:
+// it has to acknowledge what is committed by now.
 func (c *change) caughtUp(n *Node) bool {
-	match := n.match(c.what.ID)
-	if match < c.target || !n.active(c.what.ID) {
+	all := n.Progress()
+	i := slices.IndexFunc(all, func(p Progress) bool { return p.ID == c.what.ID })
+	if i < 0 || all[i].Match < c.target || !all[i].Active {
 		return false
 	}
 	if n.ticks-c.since < uint64(n.cfg.ElectionTicks) {
 		return true
 	}
 	c.target, c.since = n.raw.BasicStatus().GetCommit(), n.ticks
-	return match >= c.target
+	return all[i].Match >= c.target
 }
 
 // committed takes an entry that is committed and on this server's disk.

@@ -88,27 +88,28 @@ server ([Leadership.BeginChange]):
 	nobody ── add ──▶ learner ── promote ──▶ voter
 	                     └──────── remove ─────┴──▶ gone, for ever
 
-An id that is gone never comes back, because its holder may have promised something: a server that has
-lost its disk is replaced by one with a new id.
+An id that is gone never comes back, because its holder may have promised something: a server that
+has lost its disk is replaced by one with a new id.
 
-A membership counts for a server from the moment that it has the entry from a Ready, as committed. So
-some servers are ahead of others. That is safe as long as two that take part are never more than one
-step apart, because majorities of neighbours have a server in common. A leader proposes a membership
-only when it has applied the one before. Whoever has both in its log knows then that the first is
-committed, also after a crash that has set back what it knew.
+A membership counts for a server from the moment that it has the entry from a Ready, as committed.
+So some servers are ahead of others. That is safe as long as two that take part are never more than
+one step apart, because majorities of neighbours have a server in common. A leader proposes a
+membership only when it has applied the one before. Whoever has both in its log knows then that the
+first is committed, also after a crash that has set back what it knew.
 
 It must not happen that the only server that knows of a new membership is lost, and those that are
-left are no majority of the old one. So the leader appends every membership twice. Once the second is
-committed, a majority of the new voters knows of the first, and the change is done. None begins before.
+left are no majority of the old one. So the leader appends every membership twice. Once the second
+is committed, a majority of the new voters knows of the first, and the change is done. None begins
+before.
 
-A server hears everyone: a voter may be new to it, and the leader of a server that is to be added is.
-Its network has to reach those whom it doesn't know yet as well: it must be able to answer.
+A server hears everyone: a voter may be new to it, and the leader of a server that is to be added
+is. Its network has to reach those whom it doesn't know yet as well: it must be able to answer.
 
-A server that was removed gets no entries from then on. It asks for votes, or if it can't, says something to
-the voters now and then. Any server that has its removal on disk answers so, and then it ends with
-[ErrRemoved]. Until then it votes and acknowledges as before, because the others may need that until
-they know. For the same reason a leader goes on sending heartbeats if it was removed, which only
-happens to one that was elected meanwhile; it leads no more otherwise.
+A server that was removed gets no entries from then on. It asks for votes, or if it can't, says
+something to the voters now and then. Any server that has its removal on disk answers so, and then
+it ends with [ErrRemoved]. Until then it votes and acknowledges as before, because the others may
+need that until they know. For the same reason a leader that was removed, because it was elected
+while that was on its way, goes on sending heartbeats. It takes nothing new.
 
 # What is bounded
 

@@ -31,8 +31,8 @@ const scanBytes = 1 << 20
 // So a simulation drives it in one goroutine, and a server in the goroutine that owns its Replica,
 // with another one that waits in Commit for the outcome.
 //
-// One operation is under way at a time, and beside it one change of the members, which has methods of
-// its own ([Leadership.BeginChange]). The outcome is one of these:
+// One operation is under way at a time, and beside it one change of the members, which has methods
+// of its own ([Leadership.BeginChange]). The outcome is one of these:
 //
 //   - nil: the group, or seal, is in the log for ever: on the disks of a quorum and on this
 //     server's. Or, for a read: this server has led at a moment after BeginRead, so nobody else

@@ -65,8 +65,8 @@ type Server struct {
 	Learner bool   // it follows, and its vote doesn't count
 }
 
-// Membership says which servers keep a log. It is one record of the log, which has all of it, so that
-// the last such record is all that a reader needs. Nobody changes a Membership; its slices are
+// Membership says which servers keep a log. It is one record of the log, which has all of it, so
+// that the last such record is all that a reader needs. Nobody changes a Membership; its slices are
 // shared.
 type Membership struct {
 	Servers []Server // ordered by id
@@ -293,8 +293,8 @@ func unpackMembers(records []byte) (Membership, error) {
 	return ParseMembership(string(r.Payload))
 }
 
-// steps are the changes that lead raft from one membership to another, which it takes one at a time.
-// There is one, except on a new server whose configuration is ahead of the log that it gets.
+// steps are the changes that lead raft from one membership to another, which it takes one at a
+// time. There is one, except on a new server whose configuration is ahead of the log that it gets.
 func steps(from, to Membership) (all []*raftpb.ConfChange) {
 	step := func(kind raftpb.ConfChangeType, id uint64) {
 		all = append(all, &raftpb.ConfChange{Type: &kind, NodeId: &id})

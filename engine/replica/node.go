@@ -161,7 +161,7 @@ func New(c Config, s Store) (n *Node, err error) {
 			ReadOnlyOption:            raft.ReadOnlySafe,
 			DisableProposalForwarding: true,
 			// Raft would append an empty entry in place of a change that comes too early, and that is a
-			// seal. Propose does what it does.
+			// seal. ProposeMembers refuses such a change.
 			DisableConfChangeValidation: true,
 			Logger:                      logger{},
 		})
@@ -179,8 +179,8 @@ func New(c Config, s Store) (n *Node, err error) {
 //
 // A leader proposes a membership only when it has applied the one before. So of two in the log the
 // first is committed, though a crash may have left a state that doesn't say so. The state has to be
-// set right: a server that goes back by two memberships could win an election with a majority that has
-// no server in common with that of the newest one.
+// set right: a server that goes back by two memberships could win an election with a majority that
+// has no server in common with that of the newest one.
 func openMembers(c Config, s Store, state *State, last uint64) (m Membership, confirmed bool, err error) {
 	newest, _, err := membersBefore(s, last+1)
 	if err != nil {
@@ -249,8 +249,8 @@ func (n *Node) Tick() error {
 // matches [ErrBusy] says that the message was dropped, as the network might have, because too much
 // waits for the disk. One that matches [ErrRemoved] is final.
 //
-// A server that isn't a member as far as this one knows is heard nonetheless: this one may be behind.
-// But one that was removed is only told so.
+// A server that isn't a member as far as this one knows is heard nonetheless: this one may be
+// behind. But one that was removed is only told so.
 func (n *Node) Receive(m *raftpb.Message) error {
 	return n.guard(func() error {
 		from := m.GetFrom()
@@ -314,8 +314,8 @@ func saysRemoved(m *raftpb.Message) bool {
 	return m.GetType() == raftpb.MsgPreVoteResp && m.GetReject() && string(m.GetContext()) == removedContext
 }
 
-// sayRemoved answers whatever a server has said that was removed. It may be the only other one that
-// knows, and ends when it is told. So this one has to know it durably first.
+// sayRemoved answers whatever a server has said that was removed. That one ends when it is told,
+// and may be the only other one that knows. So this one has to know it durably first.
 func (n *Node) sayRemoved(to uint64) {
 	n.next.promise(&raftpb.Message{
 		Type: raftpb.MsgPreVoteResp.Enum(), From: &n.cfg.ID, To: &to, Term: new(n.raw.BasicStatus().GetTerm()),
@@ -323,8 +323,8 @@ func (n *Node) sayRemoved(to uint64) {
 	}, n.cfg.ID)
 }
 
-// askIfRemoved says something to the voters, now and then while no leader is heard of. If this server
-// was removed, they say so. A voter asks for votes then, and so says enough.
+// askIfRemoved says something to the voters, now and then while no leader is heard of. If this
+// server was removed, they say so. A voter asks for votes then, and so says enough.
 func (n *Node) askIfRemoved() {
 	ticks, silent := uint64(n.cfg.ElectionTicks), n.ticks-n.led
 	status := n.raw.BasicStatus()
@@ -351,7 +351,8 @@ func (n *Node) full(m *raftpb.Message) bool {
 }
 
 // Propose appends an entry with a group to the log, and returns the entry's index; an empty group
-// makes a seal. The group is the caller's again afterwards. The node has to be Leading.
+// makes a seal. A membership is no group. The group is the caller's again afterwards. The node has
+// to be Leading.
 //
 // The entry is committed when Ready hands out one with that index and this node's term. If another
 // one is there, or the node's term ends before, the caller can't know whether the entry is in the
@@ -372,9 +373,10 @@ func (n *Node) ProposeMembers(m Membership) (index uint64, err error) {
 	return n.proposeMembers(m)
 }
 
-// confirm appends the membership once more that the node, which leads, has applied: whoever has both
-// knows that the first is committed. A majority must know that before anybody relies on it. Otherwise
-// the only server that knows may be lost, and the rest may be no majority of the members before.
+// confirm appends the membership once more that the node, which leads, has applied: whoever has
+// both knows that the first is committed. A majority must know that before anybody relies on it.
+// Otherwise the only server that knows may be lost, and the rest may be no majority of the members
+// before.
 func (n *Node) confirm() {
 	if !n.confirmed && n.changing == 0 && n.status.Role == Leading {
 		_, _ = n.proposeMembers(n.members) // an error says: not now
@@ -451,16 +453,6 @@ func (n *Node) Progress() (all []Progress) {
 		all = append(all, Progress{ID: id, Match: p.Match, Active: n.active(id), Learner: p.IsLearner})
 	})
 	return all
-}
-
-// match is the last entry that a server has acknowledged to this one, which leads.
-func (n *Node) match(of uint64) (match uint64) {
-	n.raw.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
-		if id == of {
-			match = p.Match
-		}
-	})
-	return match
 }
 
 // active reports whether a server is there, as far as this one knows. Raft's own RecentActive is
@@ -620,8 +612,8 @@ func (n *Node) change(e Entry) {
 }
 
 // mustSave reports whether the next save can't wait. To know what is committed can: the others know
-// it, too. But an empty entry can't: it is a seal, or the beginning of a term. Nor can a membership:
-// it is what the server begins its next life with.
+// it, too. But an empty entry can't: it is a seal, or the beginning of a term. Nor can a
+// membership: it is what the server begins its next life with.
 func (n *Node) mustSave() bool {
 	return len(n.next.entries) > 0 || n.next.state.Term != n.state.Term || n.next.state.Vote != n.state.Vote ||
 		n.known > n.state.Commit

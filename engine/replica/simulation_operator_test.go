@@ -12,9 +12,9 @@ import (
 // simPlansMax is how many servers an operator replaces or removes in a run.
 const simPlansMax = 4
 
-// operator changes the members: it replaces servers whose disks are lost, and healthy ones. It has one
-// plan at a time, of changes that are made one behind the other, however often each has to be asked
-// for.
+// operator changes the members: it replaces servers whose disks are lost, and healthy ones. It has
+// one plan at a time, of changes that are made one behind the other, however often each has to be
+// asked for.
 type operator struct {
 	plans int              // how many may still begin
 	plan  []replica.Change // what is left to do
@@ -168,18 +168,13 @@ func (s *simServer) beginChange(c replica.Change) {
 	case errors.Is(err, replica.ErrQuorum):
 		w.seen[seenNoQuorum]++
 	case errors.Is(err, replica.ErrChanging), errors.Is(err, commit.ErrNotLeader):
-	case errors.Is(err, replica.ErrUnknown) && !s.knows(w.members):
+	case errors.Is(err, replica.ErrUnknown) && !sameMembers(s.replica.Members(), w.members):
 		// It was done in a term of which this one doesn't know, or the server isn't added as far as
 		// this one knows.
 	default:
 		w.failf("server %d: %+v: %v", s.id, c, err)
 	}
 	s.work()
-}
-
-// knows reports whether the server has the newest members.
-func (s *simServer) knows(m replica.Membership) bool {
-	return s.replica.Members().String() == m.String()
 }
 
 func (s *simServer) pollChange() {

@@ -19,8 +19,8 @@ type simServer struct {
 	disk *replicatest.Memory
 	gone bool // it has no disk any more, or was told that it was removed
 
-	voters, learners []uint64 // of its configuration
-	members          string   // as it said last
+	voters, learners []uint64           // of its configuration
+	told             replica.Membership // as it said last
 
 	store       *replicatest.Store
 	replica     *replica.Replica // nil while it is down

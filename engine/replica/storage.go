@@ -151,8 +151,9 @@ func fromRaft(entries []*raftpb.Entry) []Entry {
 	return own
 }
 
-// confChange is what raft has of a membership before it is applied. It looks only at the kind of such
-// an entry until then, so that a change of nothing will do. Data of an entry are only the records'.
+// confChange is what raft has of a membership before it is applied. It looks only at the kind of
+// such an entry until then, so that a change of nothing will do. Data of an entry are only the
+// records'.
 func confChange(records []byte) *raftpb.ConfChange { return &raftpb.ConfChange{Context: records} }
 
 // unwrap is the record in an entry that isn't a normal one.
