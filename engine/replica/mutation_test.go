@@ -158,6 +158,15 @@ var mutations = []mutation{
 		seeds: 500,
 	},
 	{
+		name: "a change is done before a majority knows of it",
+		changes: []change{{
+			file: "change.go",
+			old:  "case l.change.applied && l.replica.node.confirmed:",
+			new:  "case l.change.applied:",
+		}},
+		seeds: 500,
+	},
+	{
 		name: "a server that was removed isn't told",
 		changes: []change{{
 			file: "node.go",
