@@ -20,6 +20,8 @@ const (
 	// TickDefault makes an election begin half a second to a second behind the loss of a leader,
 	// with the replica's defaults.
 	TickDefault = 50 * time.Millisecond
+	// membersTicks is after how many ticks a server tells the others which servers it knows.
+	membersTicks = 20
 	// inboxMax is how many messages wait for the member's goroutine. What comes then waits in its
 	// connection.
 	inboxMax = 256
@@ -41,6 +43,10 @@ type Settings struct {
 	// Changed is told of the servers that keep the log, at first and whenever they have changed; see
 	// replica.Work. It is called by the member's goroutine, and must not wait for it. Nil: nobody is.
 	Changed func(replica.Membership)
+	// Heard is told which servers another one knows to keep the log. This one may not have got so far
+	// in the log, and needs a connection to a leader that is new to it. Any goroutine calls it, and it
+	// must not wait for the member. It may be nil.
+	Heard func(replica.Membership)
 	// Send gives a message to another server's connection, and doesn't wait; see mesh.Mesh.Send. The
 	// message is valid only during the call.
 	Send func(to uint64, urgent bool, message []byte) bool
@@ -73,7 +79,8 @@ type Member struct {
 	pending *request // nil: none
 	change  *change  // nil: none
 	leading *Log     // nil: this server doesn't lead
-	message []byte   // scratch
+	ticks   uint64
+	message []byte // scratch
 }
 
 // request is an operation of a Log.
@@ -126,6 +133,10 @@ func Start(settings Settings, store replica.Store, log *zap.Logger) (*Member, er
 // Receive takes a message from another server. It waits while there are too many. It is what
 // mesh.Deliver wants: the message is valid only during the call.
 func (m *Member) Receive(from uint64, message []byte) {
+	if len(message) > 0 && message[0] == kindMembers {
+		m.hear(from, message[1:])
+		return
+	}
 	parsed, err := parseMessage(message)
 	if err == nil && parsed.GetFrom() != from {
 		err = fmt.Errorf("%w: it says that it is from %d", errBytes, parsed.GetFrom())
@@ -137,6 +148,30 @@ func (m *Member) Receive(from uint64, message []byte) {
 	select {
 	case m.inbox <- parsed:
 	case <-m.ctx.Done():
+	}
+}
+
+// hear takes a membership that another server knows.
+func (m *Member) hear(from uint64, text []byte) {
+	members, err := replica.ParseMembership(string(text))
+	if err != nil {
+		m.refused(from, err)
+	} else if m.settings.Heard != nil {
+		m.settings.Heard(members)
+	}
+}
+
+// tell tells the other servers now and then which servers this one knows.
+func (m *Member) tell() {
+	if m.ticks++; m.ticks%membersTicks != 0 {
+		return
+	}
+	members := m.Members()
+	message := append([]byte{kindMembers}, members.String()...)
+	for _, s := range members.Servers {
+		if s.ID != m.replica.ID() {
+			m.settings.Send(s.ID, true, message)
+		}
 	}
 }
 
@@ -248,6 +283,7 @@ func (m *Member) run() error {
 		case <-m.ctx.Done():
 			return nil
 		case <-ticks.C:
+			m.tell()
 			err = m.replica.Tick()
 			progress := m.replica.Progress()
 			m.progress.Store(&progress)

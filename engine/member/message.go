@@ -13,6 +13,7 @@ const (
 	kindReplica byte = 1 + iota
 	kindQuestion
 	kindAnswer
+	kindMembers // the text of a membership
 )
 
 // A replica's message is, in big-endian order:
