@@ -115,6 +115,7 @@ compose_file() {
 		      SERVER_AGENCY_SECRETS_FILE: "\${SERVER_AGENCY_SECRETS_FILE:-}" # compose/doc.go says how to mount it
 		      SERVER_ID: "\${SERVER_ID:-0}"
 		      SERVER_PEERS: "\${SERVER_PEERS:-}"
+		      SERVER_JOIN: "\${SERVER_JOIN:-off}"
 		      SERVER_PEER_ADDR: "\${SERVER_PEER_ADDR:-}"
 		      SERVER_CLUSTER: "\${SERVER_CLUSTER:-loteria}"
 		      SERVER_PEER_TLS_CERT_FILE: "\${SERVER_PEER_TLS_CERT_FILE:-}"

@@ -35,6 +35,7 @@ type Config struct {
 	// ID and Peers make the server one of several; see Join. PeerAddr to PeerPlain count only then.
 	ID          uint64 `env:"SERVER_ID" envDefault:"0" help:"this server's id, if several servers hold the draw together; 0 is a server alone" min:"0" max:"1000000"`
 	Peers       Peers  `env:"SERVER_PEERS" help:"the servers that hold the draw together, this one included, the same on all of them: 1=server1:12346,2=server2:12346,3=server3:12346. The address is the one for the other servers. Agencies come to the same host with the port of SERVER_ADDR, or to the address behind a slash, as in 1=10.0.0.1:12346/server1.example.org:12345. None if empty" legal:"3 to 9 times ID=HOST:PORT or ID=HOST:PORT/HOST:PORT, with commas"`
+	Join        string `env:"SERVER_JOIN" envDefault:"off" help:"whether this server is added to servers that hold the draw already, as loteria cluster add says; the others of SERVER_PEERS are those" oneof:"off on"`
 	PeerAddr    string `env:"SERVER_PEER_ADDR" help:"address to listen on for the other servers; the one in SERVER_PEERS if empty" legal:"HOST:PORT or :PORT"`
 	Cluster     string `env:"SERVER_CLUSTER" envDefault:"loteria" help:"name of the servers that hold the draw together, the same on all of them; servers of another name are refused" legal:"1 to 64 letters, digits, dots or hyphens"`
 	PeerTLSCert string `env:"SERVER_PEER_TLS_CERT_FILE" help:"certificate that the server shows the other servers; its one URI is spiffe://DOMAIN/server/ID. None if empty" legal:"a PEM file"`
@@ -55,6 +56,8 @@ const (
 	WinnersPoll     = "poll"
 	ScopeAgency     = "agency"
 	ScopeAll        = "all"
+	JoinOff         = "off"
+	JoinOn          = "on"
 )
 
 // DefaultConfig is the configuration with every setting at its default.

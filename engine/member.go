@@ -2,14 +2,10 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +28,8 @@ const (
 	// restartMax is how long the last leader waits for a server that isn't there: as long as a restart
 	// takes.
 	restartMax = 2 * time.Second
+	// goneKept is how long a server that was removed is still talked to.
+	goneKept = 10 * time.Second
 	// endedPeriod is how often a leader looks whether the other servers have ended.
 	endedPeriod = 10 * time.Millisecond
 )
@@ -50,9 +48,12 @@ type Member struct {
 	secrets *front.Secrets
 	first   []byte // the packed first record of the ledger
 	ready   chan struct{}
-	joined  chan struct{} // closed when join is done; until then only join uses member
+	joined  chan struct{} // closed when this server takes part; until then only join uses member
+	closing context.Context
+	close   context.CancelFunc
 
 	listener keptListener
+	register *member.Register
 	ledger   *ledger.EntryLog
 	mesh     *mesh.Mesh
 	member   *member.Member
@@ -68,11 +69,16 @@ type Member struct {
 	machine *machine
 
 	mu      sync.Mutex // guards what follows
-	status  replica.Status
-	changed chan struct{} // closed at the next change of status
-	lastEnd *ending       // how the log ends; nil: with something else
-	alone   time.Time     // since when lastEnd is there, and no leader is known
-	door    *door         // nil: this server doesn't lead
+	peers   Peers      // that hold the draw now, and this one
+	heard   Peers      // that another server knows, and this one doesn't yet
+	leaving Peers      // that were removed a moment ago
+	// goneLater forgets leaving.
+	goneLater *time.Timer
+	status    replica.Status
+	changed   chan struct{} // closed at the next change of status
+	lastEnd   *ending       // how the log ends; nil: with something else
+	alone     time.Time     // since when lastEnd is there, and no leader is known
+	door      *door         // nil: this server doesn't lead
 }
 
 // machine is what the committed records make.
@@ -99,9 +105,9 @@ type termLog interface {
 	Lost() <-chan struct{}
 }
 
-// Join validates the configuration, listens on cfg.Addr and for the other servers, takes the ledger
-// of cfg.DataDir, and joins the other servers. Errors are those of Open, and wrap mesh.ErrListen,
-// mesh.ErrIdentity, ledger.ErrForeign, ledger.ErrNotShared or replica.ErrLost. After an error nothing
+// Join validates the configuration, listens on cfg.Addr and for the other servers, and takes the
+// ledger of cfg.DataDir. Errors are those of Open, and wrap mesh.ErrListen, mesh.ErrIdentity,
+// ledger.ErrForeign, ledger.ErrNotShared, ledger.ErrNone or member.ErrRegister. After an error nothing
 // is left open.
 func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 	if err := cfg.Validate(); err != nil {
@@ -126,7 +132,7 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 			ErrListen, cfg.Addr, err)
 	}
 	m.listener = keptListener{listener.(*net.TCPListener)}
-	if err := m.join(identity); err != nil {
+	if err := m.open(identity); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	m.relay = relay.New(relay.Settings{ReadTimeout: cfg.ReadTimeout, ConnectionsMax: cfg.ConnectionsMax}, m, log)
@@ -139,66 +145,11 @@ func newMember(cfg Config, log *zap.Logger, now func() time.Time) *Member {
 		cfg: cfg, log: log, now: now, started: now(), ready: make(chan struct{}), joined: make(chan struct{}),
 		begun: make(chan leadership, 1), ended: make(chan ending, 1), changed: make(chan struct{}),
 	}
+	m.closing, m.close = context.WithCancel(context.Background())
+	m.peers = cfg.Peers
 	m.first = m.settings().AppendRecord(nil)
 	m.exports = newExporter(cfg, log, m.scan)
 	return m
-}
-
-// id tells the servers of this draw, and their ledgers, from all others.
-func (m *Member) id() (id [16]byte) {
-	sum := sha256.Sum256(fmt.Appendf(nil, "loteria cluster %s\n%x", m.cfg.Cluster, m.first))
-	copy(id[:], sum[:])
-	return id
-}
-
-// openLedger opens the ledger of the data directory, or makes it.
-func (m *Member) openLedger(o ledger.EntryOptions) (err error) {
-	o.ID, o.Create, o.First = m.id(), true, m.first
-	check := history.Replay(lottery.New(m.rules()), m.settings())
-	m.ledger, err = ledger.OpenEntryLog(history.Dir(m.cfg.DataDir), o, check.Visit)
-	if err != nil {
-		return startError(m.cfg.DataDir, err)
-	}
-	return nil
-}
-
-// join opens the ledger, and begins to follow.
-func (m *Member) join(identity *mesh.Identity) (err error) {
-	if err := m.openLedger(ledger.EntryOptions{}); err != nil {
-		return err
-	}
-	addr := m.cfg.PeerAddr
-	if addr == "" {
-		addr = m.cfg.Peers[m.cfg.Peers.index(m.cfg.ID)].Addr
-	}
-	m.mesh, err = mesh.Listen(mesh.Settings{
-		ID: m.cfg.ID, Servers: m.cfg.Peers.addrs(), Addr: addr, Mesh: m.id(), Identity: identity,
-		Take: func(from uint64, stream net.Conn) {
-			if <-m.joined; m.member != nil {
-				m.take(from, stream)
-			}
-		},
-	}, m.log, func(from uint64, message []byte) {
-		if <-m.joined; m.member != nil {
-			m.member.Receive(from, message)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	defer close(m.joined)
-	var voters []uint64
-	for _, peer := range m.cfg.Peers {
-		voters = append(voters, peer.ID)
-	}
-	m.member, err = member.Start(member.Settings{
-		Replica: replica.Config{ID: m.cfg.ID, Voters: voters},
-		Fresh:   m.fresh, Begin: func(l *member.Log) { m.begin(l) }, Worked: m.worked, Send: m.mesh.Send,
-	}, replica.Ledger{EntryLog: m.ledger}, m.log)
-	if err == nil {
-		m.control, err = m.listenControl()
-	}
-	return err
 }
 
 // settings are those of the first record.
@@ -228,7 +179,9 @@ func (m *Member) fresh() func(ledger.Record) error {
 				return err
 			}
 		}
-		now.end = nil
+		if r.Kind != ledger.Members { // who keeps the log doesn't go on with the draw
+			now.end = nil
+		}
 		if err := reader.Visit(r); err != nil {
 			return err
 		}
@@ -275,86 +228,6 @@ func (m *Member) worked(status replica.Status) {
 	}
 }
 
-// Leader implements relay.Guide.
-func (m *Member) Leader() (server uint64, addr string, ok bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	id := m.status.Leader
-	i := m.cfg.Peers.index(id)
-	if i < 0 || id == m.cfg.ID {
-		return 0, "", false // this server will serve agencies in a moment
-	}
-	return id, m.cfg.agenciesAddr(m.cfg.Peers[i]), true
-}
-
-// agenciesAddr is where a peer's agencies come to.
-func (c Config) agenciesAddr(p Peer) string {
-	if p.Agencies != "" {
-		return p.Agencies
-	}
-	host, _, _ := net.SplitHostPort(p.Addr) // both are legal
-	_, port, _ := net.SplitHostPort(c.Addr)
-	return net.JoinHostPort(host, port)
-}
-
-// Changed implements relay.Guide.
-func (m *Member) Changed() <-chan struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.changed
-}
-
-// Open implements relay.Guide.
-func (m *Member) Open(server uint64) (net.Conn, error) { return m.open(server, streamAgency) }
-
-// The first byte of a stream says what it is for.
-const (
-	streamAgency  = 'a' // an agency's connection, see package relay
-	streamControl = 'c' // a question about the servers
-)
-
-func (m *Member) open(server uint64, purpose byte) (net.Conn, error) {
-	stream, err := m.mesh.Open(server)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := stream.Write([]byte{purpose}); err != nil {
-		return nil, errors.Join(err, stream.Close())
-	}
-	return stream, nil
-}
-
-// take takes a stream of another server.
-func (m *Member) take(from uint64, stream net.Conn) {
-	var purpose [1]byte
-	if err := stream.SetReadDeadline(time.Now().Add(controlTimeout)); err != nil {
-		return
-	}
-	if _, err := io.ReadFull(stream, purpose[:]); err != nil {
-		return
-	}
-	switch purpose[0] {
-	case streamAgency:
-		m.takeAgency(from, stream)
-	case streamControl:
-		m.answerOne(stream, false)
-	}
-}
-
-// takeAgency takes an agency's connection that another server passes on, if this one leads.
-func (m *Member) takeAgency(from uint64, stream net.Conn) {
-	m.mu.Lock()
-	d := m.door
-	m.mu.Unlock()
-	if d == nil {
-		return
-	}
-	err := relay.Receive(stream, m.cfg.ReadTimeout, func(c *relay.Conn) bool { return d.offer(arrival{conn: c}) })
-	if err != nil {
-		m.log.Debug("par", zap.String("result", "fail"), zap.Uint64("servidor", from), zap.NamedError("error", err))
-	}
-}
-
 // scan reads what is committed, as a single server's ledger has it. It implements history.Log.
 func (m *Member) scan(visit func(ledger.Record) error) (ledger.Tail, error) {
 	<-m.joined
@@ -384,11 +257,18 @@ func (m *Member) Addr() net.Addr { return m.listener.Addr() }
 //
 // It returns what Server.Serve does, whoever led at the end. When ctx is done, it hands over to
 // another server if it leads, and returns nil. Errors wrap those that Server.Serve returns, but not
-// commit.ErrNotLeader, or are the log's: replica.ErrLost, replica.ErrDiverged.
+// commit.ErrNotLeader, or are member.ErrKnown, replica.ErrLost, replica.ErrDiverged or
+// replica.ErrRemoved.
 func (m *Member) Serve(ctx context.Context) error {
-	close(m.ready)
-	m.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", m.Addr()))
-	err := errors.Join(m.serve(ctx), m.exports.await())
+	err := m.join(ctx)
+	switch {
+	case err == nil:
+		close(m.ready)
+		m.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", m.Addr()))
+		err = errors.Join(m.serve(ctx), m.exports.await())
+	case ctx.Err() != nil:
+		err = nil // it has not taken part yet
+	}
 	if errClose := m.Close(); errClose != nil && !errors.Is(err, ErrStorage) {
 		err = errors.Join(err, errClose)
 	}
@@ -472,8 +352,10 @@ func (m *Member) grace() time.Duration { return max(m.cfg.ExitGrace, commit.Grac
 // failure is why the member has ended by itself.
 func (m *Member) failure() error {
 	err := m.member.Stop()
-	if errors.Is(err, replica.ErrLost) || errors.Is(err, replica.ErrDiverged) {
-		return err
+	for _, is := range []error{replica.ErrLost, replica.ErrDiverged, replica.ErrRemoved} {
+		if errors.Is(err, is) {
+			return err
+		}
 	}
 	return storageError(err)
 }
@@ -561,19 +443,24 @@ func (m *Member) stopped() error {
 	}
 }
 
+// transfer asks another server to lead, if one is there.
+func (m *Member) transfer() bool {
+	members := m.member.Members()
+	for _, id := range m.others() {
+		if s, known := members.Server(id); known && !s.Learner && m.mesh.Connected(id) {
+			return m.member.Transfer(id) == nil
+		}
+	}
+	return false
+}
+
 // handOver asks another server to lead, and waits until this one doesn't.
 func (m *Member) handOver(l termLog) {
 	m.log.Info("shutdown", zap.String("result", "in_progress"))
 	timeout := time.NewTimer(handOverMax)
 	defer timeout.Stop()
-	for _, peer := range m.cfg.Peers {
-		if peer.ID == m.cfg.ID || !m.mesh.Connected(peer.ID) {
-			continue
-		}
-		if err := m.member.Transfer(peer.ID); err != nil {
-			return // there is no leadership left to hand over
-		}
-		break
+	if !m.transfer() {
+		return
 	}
 	select {
 	case <-l.Lost():
@@ -608,56 +495,21 @@ func (m *Member) mayGo(took time.Duration, end uint64, progress []replica.Progre
 		has[p.ID] = p.Match >= end
 	}
 	waiting, connected := 0, 0
-	for _, peer := range m.cfg.Peers {
-		if peer.ID == m.cfg.ID {
-			continue
-		}
-		there := isConnected(peer.ID)
+	for _, id := range m.others() {
+		there := isConnected(id)
 		if there {
 			connected++
 		}
-		if there || !has[peer.ID] {
+		if there || !has[id] {
 			waiting++
 		}
 	}
 	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax
 }
 
-// missing are the servers to which there is no connection.
-func (m *Member) missing() (ids []string) {
-	for _, peer := range m.cfg.Peers {
-		if peer.ID != m.cfg.ID && !m.mesh.Connected(peer.ID) {
-			ids = append(ids, strconv.FormatUint(peer.ID, 10))
-		}
-	}
-	return ids
-}
-
-// sayPeers logs, while nobody leads, which servers are missing.
-func (m *Member) sayPeers() {
-	m.mu.Lock()
-	leader := m.status.Leader
-	m.mu.Unlock()
-	if missing := m.missing(); leader == 0 {
-		m.log.Warn("espera", zap.String("result", "in_progress"), zap.String("servidores", strings.Join(missing, " ")),
-			zap.String("aviso", "no majority of SERVER_PEERS can be reached: are these servers running, "+
-				"with the same SERVER_PEERS, SERVER_CLUSTER, SERVER_AGENCIES and SERVER_WINNING_NUMBER? trying again"))
-	}
-}
-
-// sayLeader logs who leads, if somebody does.
-func (m *Member) sayLeader() {
-	m.mu.Lock()
-	status := m.status
-	m.mu.Unlock()
-	if status.Leader != 0 {
-		m.log.Info("lider", zap.String("result", "success"), zap.Uint64("servidor", status.Leader),
-			zap.Uint64("mandato", status.Term))
-	}
-}
-
 // Close releases everything. Serve calls it; who doesn't call Serve has to.
 func (m *Member) Close() error {
+	m.close()
 	var errs []error
 	if m.control != nil {
 		errs = append(errs, m.control.close())
@@ -665,6 +517,11 @@ func (m *Member) Close() error {
 	if m.member != nil {
 		_ = m.member.Stop() // Serve has said why it ended
 	}
+	m.mu.Lock()
+	if m.goneLater != nil {
+		m.goneLater.Stop()
+	}
+	m.mu.Unlock()
 	if m.mesh != nil {
 		errs = append(errs, m.mesh.Close())
 	}
@@ -672,6 +529,9 @@ func (m *Member) Close() error {
 		if err := m.ledger.Close(); err != nil {
 			errs = append(errs, storageError(err))
 		}
+	}
+	if m.register != nil {
+		errs = append(errs, m.register.Close())
 	}
 	errs = append(errs, m.listener.TCPListener.Close())
 	return errors.Join(slices.DeleteFunc(errs, func(err error) bool { return err == nil })...)

@@ -26,12 +26,26 @@ type Peer struct {
 }
 
 // String returns the peer as SERVER_PEERS has it.
-func (p Peer) String() string {
-	text := strconv.FormatUint(p.ID, 10) + "=" + p.Addr
-	if p.Agencies != "" {
-		text += "/" + p.Agencies
+func (p Peer) String() string { return strconv.FormatUint(p.ID, 10) + "=" + p.addrs() }
+
+// addrs is both addresses, as SERVER_PEERS has them.
+func (p Peer) addrs() string {
+	if p.Agencies == "" {
+		return p.Addr
 	}
-	return text
+	return p.Addr + "/" + p.Agencies
+}
+
+// ParsePeer reads a peer as SERVER_PEERS has it. There is one way to write it.
+func ParsePeer(text string) (p Peer, err error) {
+	digits, addrs, _ := strings.Cut(text, "=")
+	addr, agencies, several := strings.Cut(addrs, "/")
+	p = Peer{Addr: addr, Agencies: agencies}
+	p.ID, err = strconv.ParseUint(digits, 10, 64)
+	if err != nil || p.ID == 0 || p.String() != text || !codec.IsAddress(addr) || several && !codec.IsAddress(agencies) {
+		return Peer{}, fmt.Errorf("%w: %.80q: want ID=HOST:PORT or ID=HOST:PORT/HOST:PORT", errPeers, text)
+	}
+	return p, nil
 }
 
 // Peers is the value of SERVER_PEERS, ordered by id. Empty is a server alone.
@@ -47,15 +61,9 @@ func (p *Peers) UnmarshalText(text []byte) error {
 	}
 	var peers Peers
 	for part := range strings.SplitSeq(string(text), ",") {
-		digits, addrs, _ := strings.Cut(part, "=")
-		addr, agencies, several := strings.Cut(addrs, "/")
-		peer := Peer{Addr: addr, Agencies: agencies}
-		var err error
-		peer.ID, err = strconv.ParseUint(digits, 10, 64)
-		// There is one way to write a peer.
-		if err != nil || peer.ID == 0 || peer.String() != part || !codec.IsAddress(addr) ||
-			several && !codec.IsAddress(agencies) {
-			return fmt.Errorf("%w: %.80q", errPeers, part)
+		peer, err := ParsePeer(part)
+		if err != nil {
+			return err
 		}
 		peers = append(peers, peer)
 	}
@@ -84,6 +92,15 @@ func (p Peers) String() string {
 // index is where the peer with that id is; -1 if there is none.
 func (p Peers) index(id uint64) int {
 	return slices.IndexFunc(p, func(peer Peer) bool { return peer.ID == id })
+}
+
+// ids are the peers' ids, in order.
+func (p Peers) ids() []uint64 {
+	ids := make([]uint64, len(p))
+	for i, peer := range p {
+		ids[i] = peer.ID
+	}
+	return ids
 }
 
 // addrs are the addresses for servers, by id.

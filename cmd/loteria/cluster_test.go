@@ -2,7 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -100,4 +104,113 @@ func TestClusterStatus(t *testing.T) {
 		return code == exitUnfinished && s.Leader == 0 && s.Server == uint64(left+1)
 	})
 	end(left)
+}
+
+// cluster runs `loteria cluster` at a server, and returns its exit code and what it said.
+func (d *serversDraw) cluster(t *testing.T, i int, words string) (code int, said string) {
+	t.Helper()
+	p, err := startLoteria(d.dir, "cluster "+words, "SERVER_DATA_DIR="+d.dataDir(i))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, err = p.wait(); err != nil {
+		t.Fatal(err)
+	}
+	return code, p.stdout.String() + p.stderr.String()
+}
+
+// A server that has lost its disk is refused under its id. A new one takes its place while bets keep
+// coming: it follows, votes, and has the same bets in the end. With the lost one removed, the draw
+// goes on without another one.
+func TestLostDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: real servers are replaced in it")
+	}
+	d := newServersDraw(t, rand.New(rand.NewPCG(3, 0)))
+	if err := d.startServers(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range serversAgencies - 1 {
+		if err := d.startAgency(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := d.awaitStatus(t, 0, func(s engine.ClusterStatus, code int) bool { return code == exitDone && s.Committed > 10 })
+	leader := int(status.Leader) - 1
+	lost, other := (leader+1)%serversCount, (leader+2)%serversCount
+	d.servers[lost].kill()
+	if err := os.RemoveAll(d.dataDir(lost)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.startServer(lost); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := d.servers[lost].wait(); err != nil || code != exitInput ||
+		!strings.Contains(d.servers[lost].stdout.String(), "it has taken part before") {
+		t.Fatalf("a server without its disk ended with %d, %v: %s", code, err, d.servers[lost].stdout)
+	}
+	peer := func(i int) string { return fmt.Sprintf("%d=%s%d:4122", i+1, d.host, i+1) }
+	const added = serversCount
+	newcomer, err := d.start("server", "SERVER_ADDR="+d.addr(added), "SERVER_DATA_DIR="+d.dataDir(added), "SERVER_JOIN=on",
+		"SERVER_ID=4", "SERVER_PEERS="+strings.Join([]string{peer(leader), peer(other), peer(added)}, ","), "SERVER_AGENCIES=5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, said := d.cluster(t, other, fmt.Sprintf("add %d=%s%d:4122", lost+1, d.host, added+1)); code != exitInput || !strings.Contains(said, "the id is, or was, that of another server") {
+		t.Errorf("to add a server under the id of the lost one ended with %d: %s", code, said)
+	}
+	for range 2 { // the second time, there is nothing left to do
+		if code, said := d.cluster(t, other, "add "+peer(added)); code != exitDone {
+			t.Fatalf("to add a server ended with %d: %s", code, said)
+		}
+	}
+	if code, said := d.cluster(t, leader, fmt.Sprintf("remove %d", lost+1)); code != exitDone {
+		t.Fatalf("to remove the lost server ended with %d: %s", code, said)
+	}
+	d.awaitStatus(t, other, func(s engine.ClusterStatus, code int) bool {
+		return len(s.Servers) == serversCount && !slices.ContainsFunc(s.Servers, func(s engine.ServerStatus) bool { return !s.Votes || !s.Connected })
+	})
+	// The new one counts: without another one of the first servers, the draw goes on.
+	d.servers[leader].kill()
+	if err := d.startAgency(serversAgencies - 1); err != nil {
+		t.Fatal(err)
+	}
+	d.awaitStatus(t, other, func(s engine.ClusterStatus, code int) bool {
+		return code == exitDone && s.Leader != status.Leader
+	})
+	if err := d.startServer(leader); err != nil {
+		t.Fatal(err)
+	}
+	// The new server stands in for the lost one from here on.
+	d.servers[lost] = newcomer
+	d.dirs[lost] = d.dataDir(added)
+	d.wait(t)
+}
+
+// A leader that is to be removed lets another one lead first, and ends.
+func TestRemovedLeader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: it waits for elections")
+	}
+	d := newServersDraw(t, rand.New(rand.NewPCG(4, 0)))
+	if err := d.startServers(); err != nil {
+		t.Fatal(err)
+	}
+	status := d.awaitStatus(t, 0, func(s engine.ClusterStatus, code int) bool { return code == exitDone })
+	leader := int(status.Leader) - 1
+	other := (leader + 1) % serversCount
+	for range 2 {
+		code, said := d.cluster(t, other, fmt.Sprintf("remove %d", leader+1))
+		if code == exitDone || strings.Contains(said, "no such server") {
+			break
+		}
+		t.Logf("it ended with %d, and is tried again: %s", code, said)
+	}
+	if code, err := d.servers[leader].wait(); err != nil || code != exitInput ||
+		!strings.Contains(d.servers[leader].stdout.String(), "this server was removed") {
+		t.Errorf("the removed server ended with %d, %v: %s", code, err, d.servers[leader].stdout)
+	}
+	d.awaitStatus(t, other, func(s engine.ClusterStatus, code int) bool {
+		return code == exitDone && s.Leader != status.Leader && len(s.Servers) == serversCount-1
+	})
 }

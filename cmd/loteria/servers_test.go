@@ -44,6 +44,7 @@ type serversDraw struct {
 	agencies  [serversAgencies]*process
 	all       []*process
 	faults    map[string]int
+	dirs      map[int]string // by server: where its data is, if not where it would be
 }
 
 // hosts counts the draws of this process.
@@ -59,7 +60,7 @@ func newServersDraw(t *testing.T, rng *rand.Rand) *serversDraw {
 	// moment.
 	pid := os.Getpid()
 	d := &serversDraw{
-		dir: t.TempDir(), bets: bets, rng: rng, faults: map[string]int{},
+		dir: t.TempDir(), bets: bets, rng: rng, faults: map[string]int{}, dirs: map[int]string{},
 		extra: func(int) []string { return nil },
 		host:  fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, 1+hosts.Add(1)%24),
 	}
@@ -74,7 +75,7 @@ func newServersDraw(t *testing.T, rng *rand.Rand) *serversDraw {
 	return d
 }
 
-func (d *serversDraw) addr(i int) string { return fmt.Sprintf("%s%d:12345", d.host, i+1) }
+func (d *serversDraw) addr(i int) string { return fmt.Sprintf("%s%d:4121", d.host, i+1) }
 
 func (d *serversDraw) addrs() string {
 	var all []string
@@ -85,6 +86,9 @@ func (d *serversDraw) addrs() string {
 }
 
 func (d *serversDraw) dataDir(i int) string {
+	if dir, moved := d.dirs[i]; moved {
+		return dir
+	}
 	return filepath.Join(d.dir, fmt.Sprintf("server-%d", i+1))
 }
 
@@ -99,7 +103,7 @@ func (d *serversDraw) start(command string, environment ...string) (*process, er
 func (d *serversDraw) startServer(i int) (err error) {
 	var peers []string
 	for i := range serversCount {
-		peers = append(peers, fmt.Sprintf("%d=%s%d:12346", i+1, d.host, i+1))
+		peers = append(peers, fmt.Sprintf("%d=%s%d:4122", i+1, d.host, i+1))
 	}
 	d.servers[i], err = d.start("server", append([]string{
 		"SERVER_ADDR=" + d.addr(i), "SERVER_DATA_DIR=" + d.dataDir(i),

@@ -60,9 +60,11 @@ var (
 
 // Server is a member.
 type Server struct {
-	ID      uint64
-	Addr    string // host:port, for the other servers; may be empty for one of the first members
-	Learner bool   // it follows, and its vote doesn't count
+	ID uint64
+	// Addr is host:port, for the other servers, or several of these with slashes, whose meaning is the
+	// caller's. It may be empty for one of the first members.
+	Addr    string
+	Learner bool // it follows, and its vote doesn't count
 }
 
 // Membership says which servers keep a log. It is one record of the log, which has all of it, so
@@ -190,10 +192,12 @@ func checkAddr(addr string) error {
 	if addr == "" {
 		return nil
 	}
-	host, port, err := net.SplitHostPort(addr)
 	odd := func(r rune) bool { return r <= ' ' || r > '~' || r == ',' }
-	if err != nil || host == "" || port == "" || len(addr) > AddrBytesMax || strings.ContainsFunc(addr, odd) {
-		return fmt.Errorf("%w, not %.80q", ErrAddr, addr)
+	for part := range strings.SplitSeq(addr, "/") {
+		host, port, err := net.SplitHostPort(part)
+		if err != nil || host == "" || port == "" || len(addr) > AddrBytesMax || strings.ContainsFunc(addr, odd) {
+			return fmt.Errorf("%w, not %.80q", ErrAddr, addr)
+		}
 	}
 	return nil
 }
