@@ -134,7 +134,7 @@ func newAgencyCommand() *cobra.Command {
 				}
 				log.Info("config",
 					append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
-				_, err := runAgency(cmd.Context(), cfg, log)
+				_, err := runAgency(cmd.Context(), cfg, log, nil)
 				if errors.Is(err, context.Canceled) {
 					log.Info("shutdown", zap.String("result", "success"))
 				}
@@ -150,8 +150,11 @@ type agencyRun struct {
 	winners  agency.Winners
 }
 
+// runAgency runs an agency to its end. It calls hold, unless that is nil, when all bets are stored
+// and before the agency reports; an error of hold is the agency's.
 func runAgency(
-	ctx context.Context, cfg agencyConfig, log *zap.Logger, options ...agency.Option,
+	ctx context.Context, cfg agencyConfig, log *zap.Logger, hold func(context.Context) error,
+	options ...agency.Option,
 ) (agencyRun, error) {
 	secret, err := cfg.secret()
 	if err != nil {
@@ -182,7 +185,11 @@ func runAgency(
 		return agencyRun{}, err
 	}
 	var run agencyRun
-	if run.uploaded, err = client.Upload(ctx, name, bets); err == nil {
+	run.uploaded, err = client.Upload(ctx, name, bets)
+	if err == nil && hold != nil {
+		err = hold(ctx)
+	}
+	if err == nil {
 		run.winners, err = client.Winners(ctx)
 	}
 	if err == nil {

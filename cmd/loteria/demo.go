@@ -32,12 +32,20 @@ of what every agency uploaded and won, and says where bets.csv, winners.csv and
 its log, demo.log, are. If --data-dir already holds a draw, the demo goes on
 with it and appends to its log.
 
+With --servers 3 the servers are processes of their own that hold the draw
+together, each with its directory: server-1, server-2, server-3. --kill-leader
+kills the one that leads, with SIGKILL, when half of the bets are stored. The
+other two elect a leader, the agencies go on with that one, and the killed server
+is started again. A timeline tells when that happened. At the end all servers have
+the same bets.csv and winners.csv, or the demo fails.
+
 With --verbose the log goes to standard output instead, and there are no bars.
 With LOG_FORMAT=json as well, standard output has only the JSON lines; table and
 paths go to standard error.`
 
 const demoExample = `  loteria demo
   loteria demo --agencies 3 --data-dir /tmp/draw
+  loteria demo --servers 3 --kill-leader
   loteria dataset --out big --agencies 50 --bets 10000000 && loteria demo --agencies 50 --dataset big`
 
 // bundledDataset is the dataset's path in a checkout. Elsewhere the demo makes the same bets.
@@ -47,10 +55,12 @@ const bundledDataset = "testdata/dataset.zip"
 const demoLog = "demo.log"
 
 type demoOptions struct {
-	agencies int
-	dataset  string
-	dataDir  string
-	verbose  bool // the log goes to standard output
+	agencies   int
+	dataset    string
+	dataDir    string
+	servers    int
+	killLeader bool
+	verbose    bool // the log goes to standard output
 }
 
 func newDemoCommand() *cobra.Command {
@@ -72,6 +82,10 @@ func newDemoCommand() *cobra.Command {
 	flags.StringVar(&options.dataDir, "data-dir", "",
 		"directory for the ledger, bets.csv, winners.csv and demo.log; the demo goes on with a draw "+
 			"that is there (default a new temporary directory)")
+	flags.IntVar(&options.servers, "servers", 1,
+		"number of servers that hold the draw together, 3 to 9, or one alone")
+	flags.BoolVar(&options.killLeader, "kill-leader", false,
+		"kill the leader of several servers when half of the bets are stored")
 	flags.BoolVarP(&options.verbose, "verbose", "v", false,
 		"log to standard output instead of demo.log")
 	return cmd
@@ -89,6 +103,9 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	if options.agencies < 1 || options.agencies > dataset.AgenciesMax {
 		return fmt.Errorf("--agencies %d is not legal: want 1 to %d",
 			options.agencies, dataset.AgenciesMax)
+	}
+	if err := options.checkServers(); err != nil {
+		return err
 	}
 	if options.dataDir == "" {
 		if options.dataDir, err = os.MkdirTemp("", "loteria-demo-"); err != nil {
@@ -122,12 +139,22 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 		show = demoBars(participants, terminal)
 	}
 	started := time.Now()
-	err = demoDraw(ctx, options, participants, show, log)
+	var several *demoServers
+	if options.servers == 1 {
+		err = demoDraw(ctx, options, participants, show, log)
+	} else if several, err = newDemoServers(ctx, options, participants, log); err == nil {
+		err = several.draw(ctx, show)
+	}
 	took := time.Since(started)
 	show.stop()
 	_ = logExit(log, err) // the error is returned below, with the log's name
 	if errClose := closeLog(); err == nil {
 		err = errClose
+	}
+	if several != nil { // also if it failed
+		if _, errWrite := fmt.Fprintln(summary, &several.timeline); err == nil {
+			err = errWrite
+		}
 	}
 	switch {
 	case err != nil && !options.verbose:
@@ -204,7 +231,8 @@ func demoParticipants(options demoOptions) ([]*participant, error) {
 	return list, nil
 }
 
-// countRows is the number of lines in an agency's file. Only the display uses it.
+// countRows is the number of lines in an agency's file. It is shown, and says when half of the bets
+// are stored.
 func countRows(path string, id int) (int64, error) {
 	file, name, err := dataset.Open(path, id)
 	if err != nil {
@@ -257,17 +285,23 @@ func demoDraw(
 	for _, p := range participants {
 		p.config.Server = server.Addr().String()
 		all.Go(func() error {
-			started := time.Now()
-			run, err := runAgency(ctx, p.config, log.With(p.config.logFields()...),
-				agency.WithProgress(func(at agency.Progress) { show.set(p, at.Stored) }))
-			p.run, p.took = run, time.Since(started)
-			if err != nil {
-				return fmt.Errorf("agency %d: %w", p.config.ID, err)
-			}
-			return nil
+			return p.play(ctx, log, nil, func(at agency.Progress) { show.set(p, at.Stored) })
 		})
 	}
 	return all.Wait()
+}
+
+// play runs the agency to its end. See runAgency about hold, which may be nil.
+func (p *participant) play(
+	ctx context.Context, log *zap.Logger, hold func(context.Context) error, progress func(agency.Progress),
+) error {
+	started := time.Now()
+	run, err := runAgency(ctx, p.config, log.With(p.config.logFields()...), hold, agency.WithProgress(progress))
+	p.run, p.took = run, time.Since(started)
+	if err != nil {
+		return fmt.Errorf("agency %d: %w", p.config.ID, err)
+	}
+	return nil
 }
 
 // display shows the agencies' progress as bars. The zero value shows nothing.
@@ -344,9 +378,16 @@ func demoSummary(
 		winners += p.run.winners.Count()
 	}
 	t.AppendFooter(table.Row{"total", bets, winners, took.Round(time.Millisecond)})
-	said := fmt.Sprintf("%s\nbets     %s\nwinners  %s\n", t.Render(),
+	files := fmt.Sprintf("bets     %s\nwinners  %s\n",
 		filepath.Join(options.dataDir, history.BetsFile),
 		filepath.Join(options.dataDir, history.WinnersFile))
+	if options.servers > 1 {
+		var err error
+		if files, err = compareExports(options); err != nil {
+			return err
+		}
+	}
+	said := t.Render() + "\n" + files
 	if !options.verbose {
 		said += fmt.Sprintf("log      %s\n", filepath.Join(options.dataDir, demoLog))
 	}

@@ -17,6 +17,7 @@ func exitCode(err error) int {
 	var (
 		rejected *agency.RejectedError
 		logged   *loggedError
+		child    *childError
 	)
 	if errors.As(err, &logged) {
 		err = logged.error
@@ -24,6 +25,11 @@ func exitCode(err error) int {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return exitDone
+	case errors.As(err, &child):
+		if child.code > exitDone {
+			return child.code
+		}
+		return exitUnfinished
 	case errors.Is(err, engine.ErrStorage), errors.Is(err, history.ErrDamaged),
 		errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrFailed),
 		errors.Is(err, errCertsWrite):
