@@ -163,7 +163,7 @@ func (d *demoServers) addrs() string {
 
 // draw runs the servers and the agencies until all have ended. No process is left when it returns.
 func (d *demoServers) draw(ctx context.Context, show *display) error {
-	d.say(time.Now(), "%d servers and %d agencies begin", len(d.servers), len(d.participants))
+	d.say(time.Now(), "%d servers start", len(d.servers))
 	all, ctx := errgroup.WithContext(ctx)
 	for _, s := range d.servers {
 		all.Go(func() error { return d.run(ctx, s) })
@@ -344,7 +344,7 @@ func (d *demoServers) hear(s *demoServer, text []byte) {
 	case "hello":
 		d.heardHello(s, line.time, line.number("agencia"), line.number("apuestas"))
 	case "sorteo":
-		d.timeline.add(line.time, "server %d holds the draw: %d bets, %d winners",
+		d.timeline.add(line.time, "server %d holds the draw (bets: %d, winners: %d)",
 			s.id, line.number("apuestas"), line.number("cant_ganadores"))
 	case "exit":
 		s.failure = line.text("error")
@@ -390,7 +390,7 @@ func (d *demoServers) heardHello(s *demoServer, at time.Time, id, stored int64) 
 		return
 	}
 	d.wentOn = true
-	d.timeline.addSinceKill(at, "the agencies go on with server %d, agency %d first, behind its %d stored bets",
+	d.timeline.addSinceKill(at, "the agencies go on with server %d (agency %d first: %d of its bets are stored)",
 		s.id, id, stored)
 	d.restart()
 }
@@ -433,7 +433,7 @@ func (t *timeline) String() string {
 	for _, m := range moments {
 		fmt.Fprintf(&b, "%6.3f s  %s", m.at.Sub(t.began).Seconds(), m.text)
 		if m.sinceKill && !t.killed.IsZero() && m.at.After(t.killed) {
-			fmt.Fprintf(&b, " (%d ms after the kill)", m.at.Sub(t.killed).Milliseconds())
+			fmt.Fprintf(&b, ", %d ms after the kill", m.at.Sub(t.killed).Milliseconds())
 		}
 		b.WriteByte('\n')
 	}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A demo that ends early leaves no server behind.
+func TestDemoLeavesNoServer(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("processes are found in /proc")
+	}
+	dataset, err := filepath.Abs(filepath.Join("..", "..", bundledDataset))
+	if err != nil {
+		t.Fatal(err)
+	}
+	elected := regexp.MustCompile(`action: lider `)
+	bets := regexp.MustCompile(`action: apuesta_enviada `)
+	failed := regexp.MustCompile(`action: connect \| result: fail `)
+	for name, c := range map[string]struct {
+		at     *regexp.Regexp
+		signal syscall.Signal
+	}{
+		"interrupted before the draw":    {elected, syscall.SIGINT},
+		"interrupted in the draw":        {bets, syscall.SIGINT},
+		"told to end without the leader": {failed, syscall.SIGTERM},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			p, err := startProcess(dir, append(os.Environ(), "GORACE=atexit_sleep_ms=10"), "loteria",
+				"demo", "--verbose", "--servers", "3", "--kill-leader", "--dataset", dataset, "--data-dir", dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.kill()
+			if err := p.stdout.await(c.at, 1, p.ended); err != nil {
+				t.Fatalf("%v; it said:\n%s", err, p.stdout)
+			}
+			if n := len(serversIn(t, dir)); n < 2 {
+				t.Errorf("%d servers run before the end", n) // or else this test sees none at all
+			}
+			if err := p.cmd.Process.Signal(c.signal); err != nil {
+				t.Fatal(err)
+			}
+			if code, err := p.wait(); code != exitDone || err != nil {
+				t.Errorf("exit code %d, %v; it said:\n%s%s", code, err, p.stdout, p.stderr)
+			}
+			if left := serversIn(t, dir); len(left) > 0 {
+				t.Errorf("the demo has left processes: %v", left)
+			}
+		})
+	}
+}
+
+// serversIn lists the processes that have their data in a directory below dir.
+func serversIn(t *testing.T, dir string) (pids []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range all {
+		environment, err := os.ReadFile(name)
+		if err == nil && strings.Contains(string(environment), "\x00SERVER_DATA_DIR="+dir+"/") {
+			pids = append(pids, filepath.Base(filepath.Dir(name)))
+		}
+	}
+	return pids
+}
