@@ -149,6 +149,8 @@ save to another goroutine, which calls only [Store.Save]. Any goroutine may call
     look at all disks. The same seed is the same run, because testing/cryptotest seeds the one thing
     that raft takes from crypto/rand.
   - Whether the simulation finds mistakes: mutation_test.go.
+  - Scenarios to read: testdata/scenarios, which scenario_test.go runs in the simulation, and
+    REPLICATION.md explains.
   - That a Leadership is a log: ledgertest.Conform and ledgertest.Check, with three servers.
   - What every Store has to pass: replicatest.Conform. Its store in memory loses and tears saves.
 
