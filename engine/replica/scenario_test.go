@@ -48,11 +48,18 @@ func TestScenarios(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d scenarios, %v", len(files), err)
 	}
+	page, err := os.ReadFile("REPLICATION.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if !bytes.Contains(page, []byte("("+file+")")) {
+				t.Errorf("REPLICATION.md doesn't list %s", file)
 			}
 			say := t.Logf
 			for seed := uint64(1); seed <= scenarioSeeds; seed++ {
