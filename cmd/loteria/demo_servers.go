@@ -213,7 +213,7 @@ func (d *demoServers) run(ctx context.Context, s *demoServer) error {
 	d.mu.Unlock()
 	if !killed || ctx.Err() != nil {
 		return err
-	}
+	} // else err is only the kill
 	select {
 	case <-d.takenOver:
 	case <-ctx.Done():
@@ -254,15 +254,14 @@ func (d *demoServers) live(ctx context.Context, s *demoServer) error {
 	defer d.mu.Unlock()
 	code := cmd.ProcessState.ExitCode()
 	switch {
-	case d.killed == s && code < 0: // as it was meant to end
-		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case code != exitDone:
+	case code >= 0:
 		d.timeline.add(time.Now(), "server %d ends with exit code %d", s.id, code)
+	}
+	if code != exitDone {
 		return &childError{s.id, code, cmp.Or(s.failure, cmd.ProcessState.String())}
 	}
-	d.timeline.add(time.Now(), "server %d ends with exit code 0", s.id)
 	return err
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"loteria/engine/history"
 )
 
 // A demo that ends early leaves no server behind.
@@ -72,4 +76,35 @@ func serversIn(t *testing.T, dir string) (pids []string) {
 		}
 	}
 	return pids
+}
+
+// A demo whose servers end with other bets fails, and so does one without the bets of a server.
+func TestDemoComparesServers(t *testing.T) {
+	o := demoOptions{servers: 3, dataDir: t.TempDir()}
+	write := func(id int, name, content string) {
+		t.Helper()
+		if err := os.MkdirAll(o.serverDir(id), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(o.serverDir(id), name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := 1; id <= 2; id++ {
+		write(id, history.BetsFile, "a\n")
+		write(id, history.WinnersFile, "b\n")
+	}
+	if said, err := compareExports(o); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without the files of server 3: %q, %v", said, err)
+	}
+	write(3, history.BetsFile, "a\n")
+	write(3, history.WinnersFile, "b\n")
+	if said, err := compareExports(o); err != nil || strings.Count(said, "3 files, identical") != 2 {
+		t.Errorf("with the same files: %q, %v", said, err)
+	}
+	write(3, history.WinnersFile, "c\n")
+	if said, err := compareExports(o); err == nil ||
+		!strings.Contains(err.Error(), "server-1/winners.csv and ") {
+		t.Errorf("with other winners: %q, %v", said, err)
+	}
 }
