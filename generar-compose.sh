@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes a compose file for one server and N agencies, and puts the agencies'
-# bets into .data/. Needs bash. For more agencies than the dataset has, it also
+# Writes a compose file for N agencies and one server or several, and puts the
+# agencies' bets into .data/. Needs bash. For more agencies than the dataset has, it also
 # needs a loteria on the PATH, Go, or Docker.
 set -euo pipefail
 unset CDPATH # with it, cd may print a path
@@ -8,6 +8,7 @@ unset CDPATH # with it, cd may print a path
 readonly agencies_default=5
 readonly agencies_max=1000      # a Docker bridge takes at most 1023 containers
 readonly dataset_agencies=5     # agencies in testdata/dataset.zip
+readonly servers_min=3 servers_max=9 # of several servers that hold one draw together
 readonly image=loteria
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 readonly root
@@ -15,10 +16,11 @@ readonly data=$root/.data
 
 usage() {
 	cat >&2 <<-EOF
-		usage: ./generar-compose.sh FILE [N]
+		usage: ./generar-compose.sh FILE [N [SERVERS]]
 
-		Writes a compose file for N agencies (1 to $agencies_max; $agencies_default if not given) to FILE,
-		and unpacks the dataset into .data/. Then: docker compose -f FILE up --build
+		Writes a compose file for N agencies (1 to $agencies_max; $agencies_default if not given) and one server, or
+		$servers_min to $servers_max SERVERS that hold the draw together, to FILE, and unpacks the dataset into
+		.data/. Then: docker compose -f FILE up --build
 	EOF
 }
 
@@ -35,18 +37,46 @@ fail() {
 
 say() { printf '%s\n' "$1" >&2; }
 
-# compose_file N writes the file to standard output.
+# compose_file N SERVERS writes the file to standard output.
 compose_file() {
-	local n=$1 i
+	local n=$1 servers=$2 i
+	local title="One server and $n of its agencies" arguments=$n note='' another=agencies
+	local server=server ledger=ledger dir="agencies-\${SERVER_AGENCIES:-$n}"
+	local addresses=server:12345 id='"${SERVER_ID:-0}"' peers='' peer_addr='' plain=off
+	local networks=' [loteria]' settings='' health=''
+	local condition='
+    server:
+      condition: service_healthy'
+	if ((servers > 1)); then
+		title="$servers servers of one draw, and $n agencies" arguments="$n $servers" another='agencies or servers'
+		note='
+#
+# The draw goes on as long as most servers run. They talk to each other without TLS, on
+# the network of this file only. compose/doc.go says how to give them certificates.'
+		server=server1 ledger=ledger1 dir="servers-$servers-$dir"
+		addresses='' id=1 peers='' peer_addr=:12346 plain=on
+		networks=' &server-networks
+      loteria:
+        aliases: [server] # all servers, for agencies that take only one address'
+		settings=' &server-settings' health=' &server-health'
+		condition=''
+		for ((i = 1; i <= servers; i++)); do
+			addresses+=${addresses:+,}server$i:12345
+			peers+=${peers:+,}$i=server$i:12346
+			condition+="
+    server$i:
+      condition: service_started"
+		done
+	fi
 	cat <<-EOF
-		# One server and $n of its agencies. Written by
+		# $title. Written by
 		#
-		#   ./generar-compose.sh FILE $n
+		#   ./generar-compose.sh FILE $arguments
 		#
 		# Set any \${NAME:-default} in the environment, or in a file .env beside this one.
 		# compose/.env lists them all, and cmd/loteria/VARIABLES.md says what they mean.
 		# LOTERIA_ROOT is the checkout: the folder of this file, unless compose/.env sets
-		# another one.
+		# another one.$note
 
 		x-log: &log
 		  LOG_LEVEL: "\${LOG_LEVEL:-info}" # debug, info, warn or error
@@ -54,7 +84,7 @@ compose_file() {
 
 		x-agency-settings: &agency-settings
 		  <<: *log
-		  AGENCY_SERVER: "\${AGENCY_SERVER:-server:12345}" # or several, with commas between them
+		  AGENCY_SERVER: "\${AGENCY_SERVER:-$addresses}" # or several, with commas between them
 		  # The agency takes the first of these that has its bets.
 		  AGENCY_BETS: /bets:/dataset.zip
 		  AGENCY_BATCH_BETS: "\${AGENCY_BATCH_BETS:-150}"
@@ -73,14 +103,12 @@ compose_file() {
 		  volumes:
 		    - "\${LOTERIA_ROOT:-.}/.data:/bets:ro"
 		    - "\${LOTERIA_ROOT:-.}/testdata/dataset.zip:/dataset.zip:ro"
-		  depends_on: # not necessary: an agency keeps trying to connect for AGENCY_RETRY_FOR
-		    server:
-		      condition: service_healthy
+		  depends_on: # not necessary: an agency keeps trying to connect for AGENCY_RETRY_FOR$condition
 		  restart: "no"
 
 		services:
-		  server:
-		    container_name: server
+		  $server:
+		    container_name: $server
 		    image: $image
 		    build:
 		      context: "\${LOTERIA_ROOT:-.}"
@@ -88,16 +116,16 @@ compose_file() {
 		      args:
 		        - GOPROXY # the environment's, if it is set
 		    command: [server]
-		    networks: [loteria]
+		    networks:$networks
 		    volumes:
-		      - ledger:/data
-		    environment:
+		      - $ledger:/data
+		    environment:$settings
 		      <<: *log
 		      SERVER_ADDR: "\${SERVER_ADDR:-:12345}"
 		      SERVER_AGENCIES: "\${SERVER_AGENCIES:-$n}" # their ids are 1 to this number
 		      SERVER_WINNING_NUMBER: "\${SERVER_WINNING_NUMBER:-7574}"
-		      # Another number of agencies is another draw, with a ledger of its own.
-		      SERVER_DATA_DIR: "/data/agencies-\${SERVER_AGENCIES:-$n}"
+		      # Another number of $another is another draw, with a ledger of its own.
+		      SERVER_DATA_DIR: "/data/$dir"
 		      SERVER_DURABILITY: "\${SERVER_DURABILITY:-fsync}" # fsync or os
 		      SERVER_WINNERS: "\${SERVER_WINNERS:-push}" # push or poll
 		      SERVER_WINNERS_SCOPE: "\${SERVER_WINNERS_SCOPE:-agency}" # agency or all
@@ -113,16 +141,16 @@ compose_file() {
 		      SERVER_QUEUE_BYTES_MAX: "\${SERVER_QUEUE_BYTES_MAX:-8388608}" # of bets that wait for the disk
 		      SERVER_EVENT_LOOPS: "\${SERVER_EVENT_LOOPS:-0}" # 0: one per core
 		      SERVER_AGENCY_SECRETS_FILE: "\${SERVER_AGENCY_SECRETS_FILE:-}" # compose/doc.go says how to mount it
-		      SERVER_ID: "\${SERVER_ID:-0}"
-		      SERVER_PEERS: "\${SERVER_PEERS:-}"
+		      SERVER_ID: $id
+		      SERVER_PEERS: "\${SERVER_PEERS:-$peers}"
 		      SERVER_JOIN: "\${SERVER_JOIN:-off}"
-		      SERVER_PEER_ADDR: "\${SERVER_PEER_ADDR:-}"
+		      SERVER_PEER_ADDR: "\${SERVER_PEER_ADDR:-$peer_addr}"
 		      SERVER_CLUSTER: "\${SERVER_CLUSTER:-loteria}"
 		      SERVER_PEER_TLS_CERT_FILE: "\${SERVER_PEER_TLS_CERT_FILE:-}"
 		      SERVER_PEER_TLS_KEY_FILE: "\${SERVER_PEER_TLS_KEY_FILE:-}"
 		      SERVER_PEER_TLS_CA_FILE: "\${SERVER_PEER_TLS_CA_FILE:-}"
-		      SERVER_PEER_PLAIN: "\${SERVER_PEER_PLAIN:-off}"
-		    healthcheck:
+		      SERVER_PEER_PLAIN: "\${SERVER_PEER_PLAIN:-$plain}"
+		    healthcheck:$health
 		      test: ["CMD", "/loteria", "health"]
 		      interval: 2s
 		      timeout: 3s
@@ -131,6 +159,24 @@ compose_file() {
 		    stop_grace_period: 30s # a stop takes well under a second, unless the disk is slow
 		    restart: "no"
 	EOF
+	for ((i = 2; i <= servers; i++)); do
+		cat <<-EOF
+
+			  server$i:
+			    container_name: server$i
+			    image: $image
+			    command: [server]
+			    networks: *server-networks
+			    volumes:
+			      - ledger$i:/data
+			    environment:
+			      <<: *server-settings
+			      SERVER_ID: $i
+			    healthcheck: *server-health
+			    stop_grace_period: 30s
+			    restart: "no"
+		EOF
+	done
 	for ((i = 1; i <= n; i++)); do
 		cat <<-EOF
 
@@ -145,7 +191,12 @@ compose_file() {
 	cat <<-EOF
 
 		volumes:
-		  ledger:
+		  $ledger:
+	EOF
+	for ((i = 2; i <= servers; i++)); do
+		printf '  ledger%d:\n' "$i"
+	done
+	cat <<-EOF
 
 		networks:
 		  loteria:
@@ -270,13 +321,17 @@ keep() {
 	done
 }
 
-(($# >= 1 && $# <= 2)) || bad_arguments "one or two arguments are wanted, not $#"
+(($# >= 1 && $# <= 3)) || bad_arguments "one to three arguments are wanted, not $#"
 file=$1
 n=${2:-$agencies_default}
+servers=${3:-1}
 [[ -n $file && $file != -* ]] || bad_arguments "'$file' is not the name of a file"
 [[ ! -d $file ]] || bad_arguments "$file is a folder"
 if [[ ! $n =~ ^[1-9][0-9]{0,3}$ ]] || ((n > agencies_max)); then
 	bad_arguments "'$n' is not a number of agencies: want 1 to $agencies_max"
+fi
+if [[ $servers != 1 && ! $servers =~ ^[$servers_min-$servers_max]$ ]]; then
+	bad_arguments "'$servers' is not a number of servers: want 1, or $servers_min to $servers_max"
 fi
 folder=$(cd -- "$(dirname -- "$file")" 2>/dev/null && pwd) || bad_arguments "the folder of $file doesn't exist"
 
@@ -288,11 +343,11 @@ provide "$n"
 
 # The file appears complete or not at all.
 written=$(mktemp "$folder/.generar-compose.XXXXXX") || fail "$folder can't be written"
-compose_file "$n" >"$written"
+compose_file "$n" "$servers" >"$written"
 chmod 644 "$written"
 mv -f -- "$written" "$file"
 written=''
-say "$file: a server and $n agencies. Start them: docker compose -f $file up --build"
+say "$file: $servers server$( ((servers == 1)) || printf s) and $n agencies. Start them: docker compose -f $file up --build"
 if [[ $folder != "$root" && $folder != "$root/compose" ]]; then
 	say "It is not in the checkout's root: set LOTERIA_ROOT=$root for docker compose."
 fi

@@ -26,6 +26,8 @@ type place struct {
 var (
 	// composeOwn belong to the compose file's mounts and services, and can't be set from outside.
 	composeOwn = []string{"AGENCY_ID", "AGENCY_BETS", "SERVER_DATA_DIR"}
+	// With several servers, each has its own SERVER_ID in the file that the script writes.
+	scriptOwn = append(slices.Clone(composeOwn), "SERVER_ID")
 
 	places = []place{
 		{"cmd/loteria/VARIABLES.md", regexp.MustCompile("^()\\| `([A-Z_]+)` \\| ((?:`[^`|]+` )?)(\\| [^ |\n].*\\|)\n$"),
@@ -33,7 +35,7 @@ var (
 		{"compose/.env", regexp.MustCompile(`^(#?)((?:SERVER|AGENCY|LOG)_[A-Z_]+)=(.*)()\n$`),
 			"%s%s=%s%s\n", composeValue, nothing, composeOwn},
 		{"generar-compose.sh", regexp.MustCompile(`^(\s+)([A-Z_]+): "\\\$\{[A-Z_]+:-([^}"]*)\}"((?: #.*)?)\n$`),
-			"%[1]s%[2]s: \"\\${%[2]s:-%[3]s}\"%[4]s\n", scriptValue, nothing, composeOwn},
+			"%[1]s%[2]s: \"\\${%[2]s:-%[3]s}\"%[4]s\n", scriptValue, nothing, scriptOwn},
 		{"compose/docker-compose-dev.yaml", regexp.MustCompile(`^( +)([A-Z_]+): "\$\{[A-Z_]+:-([^}"]*)\}"((?: #.*)?)\n$`),
 			"%[1]s%[2]s: \"${%[2]s:-%[3]s}\"%[4]s\n", composeValue, nothing, composeOwn},
 	}
@@ -56,10 +58,20 @@ func composeValue(v variable) string {
 	return v.defaultValue
 }
 
-// scriptValue is a variable's default in the script, whose $n is the number of agencies.
+// scriptVariables are those of the script that hold defaults, because these depend on the number of
+// agencies or servers.
+var scriptVariables = map[string]string{
+	"AGENCY_SERVER":     "$addresses",
+	"SERVER_AGENCIES":   "$n",
+	"SERVER_PEERS":      "$peers",
+	"SERVER_PEER_ADDR":  "$peer_addr",
+	"SERVER_PEER_PLAIN": "$plain",
+}
+
+// scriptValue is a variable's default in the script.
 func scriptValue(v variable) string {
-	if v.name == "SERVER_AGENCIES" {
-		return "$n"
+	if value, ok := scriptVariables[v.name]; ok {
+		return value
 	}
 	return composeValue(v)
 }
