@@ -28,7 +28,7 @@ func TestDraw(t *testing.T) {
 	}
 	for line := range strings.Lines(string(taken)) {
 		owner, name, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if owner != project && slices.Contains(containers(40), name) {
+		if owner != project && slices.Contains(slices.Concat(containers(1, 40), containers(9, 0)), name) {
 			t.Fatalf("there is a container named %s, and names are fixed: "+
 				"end that draw first (docker compose down)", name)
 		}
@@ -42,6 +42,8 @@ func TestDraw(t *testing.T) {
 	t.Run("broken in the middle", func(t *testing.T) { testBrokenInTheMiddle(t, root) })
 	t.Run("stop and go on", func(t *testing.T) { testStopAndGoOn(t, root) })
 	t.Run("secrets", func(t *testing.T) { testSecrets(t, root) })
+	t.Run("several servers", func(t *testing.T) { testSeveralServers(t, root) })
+	t.Run("killed leader", func(t *testing.T) { testKilledLeader(t, root) })
 	t.Run("configuration error", func(t *testing.T) { testConfigurationError(t, root) })
 	t.Run("docker-compose 1.29", func(t *testing.T) { testOldCompose(t, root) })
 }
@@ -56,7 +58,7 @@ func testFreshClone(t *testing.T, root string) {
 		t.Fatalf("docker compose up --build: %v\n%s", err, tail(out))
 	}
 	checkLines(t, out)
-	checkExits(t, out, 5)
+	checkExits(t, out, containers(1, 5))
 	checkBets(t, s, root, 5)
 	checkImage(t)
 
@@ -79,7 +81,7 @@ func testFreshClone(t *testing.T, root string) {
 	}
 
 	// After the draw, another start serves the agencies again.
-	checkExits(t, s.up(), 5)
+	checkExits(t, s.up(), containers(1, 5))
 	if again := docker(t, "logs", "server"); strings.Count(again, "action: sorteo") != 1 {
 		t.Error("drawn twice")
 	}
@@ -165,7 +167,7 @@ func testNumberOfAgencies(t *testing.T, root string) {
 	for _, n := range []int{40, 5, 1} {
 		generateFile(n)
 		out := s.up("--remove-orphans")
-		checkExits(t, out, n)
+		checkExits(t, out, containers(1, n))
 		checkBets(t, s, root, n)
 	}
 	for id := 1; id <= 5; id++ {
@@ -237,7 +239,7 @@ func testBrokenInTheMiddle(t *testing.T, root string) {
 	}
 	docker(t, "network", "connect", network, "client2")
 
-	for _, name := range containers(5) {
+	for _, name := range containers(1, 5) {
 		if code := exitCode(t, name); code != 0 {
 			t.Errorf("%s ended with exit code %d\n%s", name, code, tail(docker(t, "logs", name)))
 		}
@@ -255,7 +257,7 @@ func testBrokenInTheMiddle(t *testing.T, root string) {
 // All containers are stopped while agencies wait, and go on when they are started again.
 func testStopAndGoOn(t *testing.T, root string) {
 	s := newStack(t, root, checkedIn)
-	waiting := containers(4) // agency 5 doesn't come, so the others wait
+	waiting := containers(1, 4) // agency 5 doesn't come, so the others wait
 	s.must(append([]string{"up", "--detach"}, waiting...)...)
 	// The files of agencies 1 to 4, in batches of 150.
 	batches := 0
@@ -283,7 +285,7 @@ func testStopAndGoOn(t *testing.T, root string) {
 		t.Fatal("nothing is stored, so there is nothing to go on with")
 	}
 	out := s.up()
-	checkExits(t, out, 5)
+	checkExits(t, out, containers(1, 5))
 	want := fmt.Sprintf("action: ledger | result: success | dir: /data/agencies-5 | apuestas: %d |",
 		stored)
 	if !strings.Contains(out, want) {
@@ -312,14 +314,14 @@ func testSecrets(t *testing.T, root string) {
 	all, services := "", "services:\n"
 	for id := 1; id <= agencies; id++ {
 		all += fmt.Sprintln(id, secret(id))
-		services += mount(containers(agencies)[id], secret(id), "/secret")
+		services += mount(containers(1, agencies)[id], secret(id), "/secret")
 	}
 	services += mount("server", all, "/secrets")
 	s.override = filepath.Join(dir, "secrets.yaml")
 	writeFile(t, s.override, services, 0o644)
 
 	out := s.up()
-	checkExits(t, out, agencies)
+	checkExits(t, out, containers(1, agencies))
 	checkBets(t, s, root, agencies)
 	const proved = "action: autenticacion | result: success"
 	if n := strings.Count(docker(t, "logs", "server"), proved); n != agencies {
@@ -350,7 +352,7 @@ func testConfigurationError(t *testing.T, root string) {
 
 	// Compose doesn't start the agencies, because they wait for a healthy server. Agencies that are
 	// started without it give up by themselves.
-	clients := containers(5)[1:]
+	clients := containers(1, 5)[1:]
 	s.must(append([]string{"up", "--detach", "--no-deps"}, clients...)...)
 	for _, name := range clients {
 		if code := exitCode(t, name); code != 3 {
@@ -384,6 +386,6 @@ func testOldCompose(t *testing.T, root string) {
 	defer old("down", "--volumes") // Compose v2 doesn't find its containers: their labels differ
 	out := old("up", "--no-color") // it writes colours also to a file
 	checkLines(t, out)
-	checkExits(t, out, 5)
+	checkExits(t, out, containers(1, 5))
 	checkBets(t, s, root, 5)
 }

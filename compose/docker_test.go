@@ -46,13 +46,14 @@ type stack struct {
 	root     string   // the checkout
 	file     string   // the compose file, relative to root
 	override string   // an absolute path of a second compose file; empty for none
+	server   string   // the service whose ledger is exported
 	settings []string // variables of the environment, NAME=VALUE
 }
 
 func newStack(t *testing.T, root, file string, settings ...string) *stack {
 	t.Helper()
 	s := &stack{
-		t: t, root: root, file: file,
+		t: t, root: root, file: file, server: "server",
 		settings: append([]string{"COMPOSE_PROJECT_NAME=" + project}, settings...),
 	}
 	s.down()
@@ -127,7 +128,7 @@ func (s *stack) up(args ...string) (out string) {
 func (s *stack) export(flags ...string) (csv string) {
 	s.t.Helper()
 	var said bytes.Buffer
-	args := append([]string{"run", "--rm", "-T", "server", "export"}, flags...)
+	args := append([]string{"run", "--rm", "-T", s.server, "export"}, flags...)
 	cmd := s.command(s.t.Context(), args...)
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -163,26 +164,39 @@ func exitCode(t *testing.T, container string) int {
 // awaitLog waits until a container's log, over all its starts, has text count times.
 func awaitLog(t *testing.T, container, text string, count int) {
 	t.Helper()
+	awaitIn(t, container, fmt.Sprintf("%q %d times", text, count),
+		func(log string) bool { return strings.Count(log, text) >= count })
+}
+
+// awaitIn waits until a container's log, over all its starts, has what is wanted.
+func awaitIn(t *testing.T, container, want string, has func(log string) bool) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
 	defer cancel()
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		found := strings.Count(docker(t, "logs", container), text)
-		if found >= count {
+		log := docker(t, "logs", container)
+		if has(log) {
 			return
 		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			t.Fatalf("%s said %q %d times, want %d", container, text, found, count)
+			t.Fatalf("%s did not say %s\n%s", container, want, tail(log))
 		}
 	}
 }
 
-// containers are the names of the project's containers, with the server's first.
-func containers(agencies int) []string {
+// containers are the names of the project's containers, with the servers' first.
+func containers(servers, agencies int) []string {
 	names := []string{"server"}
+	if servers > 1 {
+		names = nil
+		for i := 1; i <= servers; i++ {
+			names = append(names, fmt.Sprintf("server%d", i))
+		}
+	}
 	for i := 1; i <= agencies; i++ {
 		names = append(names, fmt.Sprintf("client%d", i))
 	}
@@ -191,23 +205,23 @@ func containers(agencies int) []string {
 
 // checkExits checks the output of `up` and the project: every container ended once, with 0, and was
 // not restarted, and there are no others.
-func checkExits(t *testing.T, out string, agencies int) {
+func checkExits(t *testing.T, out string, names []string) {
 	t.Helper()
-	for _, name := range containers(agencies) {
+	for _, name := range names {
 		if n := strings.Count(out, name+" exited with code 0\n"); n != 1 {
 			t.Errorf("%q is there %d times, want once\n%s",
 				name+" exited with code 0", n, tail(out))
 		}
 	}
-	if n := strings.Count(out, " exited with code "); n != agencies+1 {
-		t.Errorf("%d containers exited, want %d\n%s", n, agencies+1, tail(out))
+	if n := strings.Count(out, " exited with code "); n != len(names) {
+		t.Errorf("%d containers exited, want %d\n%s", n, len(names), tail(out))
 	}
 	mine := docker(t, "ps", "--all",
 		"--filter", "label=com.docker.compose.project="+project, "--format", "{{.Names}}")
-	if n := len(strings.Fields(mine)); n != agencies+1 {
-		t.Errorf("there are %d containers, want %d: %s", n, agencies+1, mine)
+	if n := len(strings.Fields(mine)); n != len(names) {
+		t.Errorf("there are %d containers, want %d: %s", n, len(names), mine)
 	}
-	for _, name := range containers(agencies) {
+	for _, name := range names {
 		if n := docker(t, "inspect", "--format", "{{.RestartCount}}", name); n != "0" {
 			t.Errorf("%s was restarted %s times", name, n)
 		}

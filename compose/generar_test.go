@@ -2,14 +2,20 @@ package compose
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/caarlos0/env/v11"
+
 	"loteria/agency/dataset"
+	"loteria/engine"
 )
 
 // repository is the checkout's root, relative to this package.
@@ -118,7 +124,7 @@ func TestCheckedInFileIsWhatTheScriptWrites(t *testing.T) {
 	root := checkout(t)
 	want := readFile(t, filepath.Join(root, checkedIn))
 	for _, args := range [][]string{
-		{"docker-compose-dev.yaml", "5"}, {"docker-compose-dev.yaml"}, {checkedIn, "5"},
+		{"docker-compose-dev.yaml", "5"}, {"docker-compose-dev.yaml"}, {checkedIn, "5"}, {checkedIn, "5", "1"},
 	} {
 		provideBets(t, root, 5)
 		if code, said := generate(t, root, nil, args...); code != 0 {
@@ -167,12 +173,105 @@ func TestScriptWritesAServiceAnAgency(t *testing.T) {
 	}
 }
 
+func TestScriptWritesAServiceAServer(t *testing.T) {
+	root := checkout(t)
+	provideBets(t, root, 5)
+	for servers, addresses := range map[int]string{
+		3: "server1:12345,server2:12345,server3:12345",
+		9: "server1:12345,server2:12345,server3:12345,server4:12345,server5:12345,server6:12345,server7:12345,server8:12345,server9:12345",
+	} {
+		generateServers(t, root, "x.yaml", servers)
+		file := readFile(t, filepath.Join(root, "x.yaml"))
+		for want, count := range map[string]int{
+			"\n  server":                             servers,
+			"\n  server:\n":                          0,
+			"container_name: server":                 servers,
+			"container_name: client":                 5,
+			"\n      SERVER_ID: ":                    servers,
+			":/data\n":                               servers,
+			"\n  ledger":                             servers,
+			"build:":                                 1,
+			"ports:":                                 0,
+			"condition: service_started":             servers,
+			"condition: service_healthy":             0,
+			"AGENCY_SERVER:-" + addresses:            1,
+			"/data/servers-" + strconv.Itoa(servers): 1,
+		} {
+			if got := strings.Count(file, want); got != count {
+				t.Errorf("%d servers: %q is there %d times, want %d", servers, want, got, count)
+			}
+		}
+	}
+}
+
+// generateServers writes a compose file for five agencies and so many servers.
+func generateServers(t *testing.T, root, file string, servers int) {
+	t.Helper()
+	if code, said := generate(t, root, nil, file, "5", strconv.Itoa(servers)); code != 0 {
+		t.Fatalf("./generar-compose.sh %s 5 %d: exit code %d\n%s", file, servers, code, tail(said))
+	}
+}
+
+// Compose reads the file, also with compose/.env, and the program takes what it makes of it.
+func TestComposeReadsSeveralServers(t *testing.T) {
+	if err := exec.CommandContext(t.Context(), "docker", "compose", "version").Run(); err != nil {
+		t.Skipf("NOT TESTED: Docker with Compose v2 is not installed: %v", err)
+	}
+	root := checkout(t)
+	provideBets(t, root, 5)
+	for file, servers := range map[string]int{"x.yaml": 3, "compose/x.yaml": 9} {
+		generateServers(t, root, file, servers)
+		cmd := (&stack{root: root, file: file}).command(t.Context(), "config", "--format", "json")
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		if err != nil || said.Len() > 0 {
+			t.Fatalf("docker compose config: %v\n%s", err, said.String())
+		}
+		var config struct {
+			Services map[string]struct {
+				Environment map[string]string
+				Networks    map[string]struct{ Aliases []string }
+				Volumes     []struct{ Source, Target string }
+			}
+		}
+		if err := json.Unmarshal(out, &config); err != nil {
+			t.Fatal(err)
+		}
+		ledgers := map[string]bool{}
+		for id := 1; id <= servers; id++ {
+			name := containers(servers, 0)[id-1]
+			service := config.Services[name]
+			var cfg engine.Config
+			if err := env.ParseWithOptions(&cfg, env.Options{Environment: service.Environment}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if err := cfg.Validate(); err != nil || cfg.ID != uint64(id) || len(cfg.Peers) != servers {
+				t.Errorf("%s: id %d of %d servers: %v", name, cfg.ID, len(cfg.Peers), err)
+			}
+			if !slices.Equal(service.Networks["loteria"].Aliases, []string{"server"}) {
+				t.Errorf("%s: networks %v, want the alias server", name, service.Networks)
+			}
+			for _, volume := range service.Volumes {
+				ledgers[volume.Source] = true
+			}
+		}
+		if len(ledgers) != servers {
+			t.Errorf("%d servers have the volumes %v", servers, ledgers)
+		}
+	}
+}
+
 func TestScriptRefusesBadArguments(t *testing.T) {
 	root := checkout(t)
 	const before = "as it was\n"
 	for _, args := range [][]string{
 		{},
-		{"x.yaml", "5", "5"},
+		{"x.yaml", "5", "3", "3"},
+		{"x.yaml", "5", "0"},
+		{"x.yaml", "5", "2"},
+		{"x.yaml", "5", "10"},
+		{"x.yaml", "5", "tres"},
 		{"x.yaml", "0"},
 		{"x.yaml", "-1"},
 		{"x.yaml", "05"},
@@ -188,7 +287,7 @@ func TestScriptRefusesBadArguments(t *testing.T) {
 	} {
 		writeFile(t, filepath.Join(root, "x.yaml"), before, 0o644)
 		code, said := generate(t, root, nil, args...)
-		if code != 2 || !strings.Contains(said, "usage: ./generar-compose.sh FILE [N]") {
+		if code != 2 || !strings.Contains(said, "usage: ./generar-compose.sh FILE [N [SERVERS]]") {
 			t.Errorf("%q: exit code %d, want 2 and the usage: %s", args, code, said)
 		}
 		if got := readFile(t, filepath.Join(root, "x.yaml")); got != before {
