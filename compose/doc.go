@@ -2,8 +2,8 @@
 // server and agencies, the compose file for five agencies, and .env with every setting at its
 // default. Its only Go code are the tests of these files.
 //
-// ../generar-compose.sh writes compose files for other numbers of agencies, and makes the bets that
-// the dataset lacks. docker-compose-dev.yaml is exactly what it writes for five agencies. After a
+// ../generar-compose.sh writes compose files for other numbers of agencies or for several servers,
+// and makes the bets that the dataset lacks. docker-compose-dev.yaml is exactly what it writes for five agencies. After a
 // change of the script run, in the checkout's root:
 //
 //	./generar-compose.sh compose/docker-compose-dev.yaml 5
@@ -31,6 +31,37 @@
 //
 // Both Compose v2 and docker-compose 1.29 can read the files, and a builder without BuildKit can
 // build the Dockerfile.
+//
+// # Several servers
+//
+//	./generar-compose.sh docker-compose-dev.yaml 5 3
+//
+// makes server1 to server3, which hold one draw together. Each has a volume of its own, ledger1 to
+// ledger3, with a folder for each number of servers and of agencies: servers must not take over the
+// ledgers of fewer or more of them.
+//
+//   - The draw goes on without one of three servers, two of five, or four of nine. Agencies have all
+//     addresses in AGENCY_SERVER, and wait for none of them to be healthy. The name server stands
+//     for all servers, for agencies that take only one address.
+//   - Servers talk to each other on port 12346, without TLS (SERVER_PEER_PLAIN=on), so that a draw
+//     needs no preparation. No port of the network is published. But whoever starts a container in
+//     it can be a server, and read every bet.
+//   - They listen there on all addresses (SERVER_PEER_ADDR): a container that loses its network and
+//     gets it back may have another one.
+//   - A server that was killed misses the end. Started alone it waits for the others, whatever they
+//     have agreed on without it. `up` starts all of them, also after the end.
+//
+// # Certificates
+//
+// With certificates, as `loteria certs --servers 3 --agencies 0` makes them, each server has to prove
+// which one it is, and their traffic is encrypted. A second compose file mounts the authority's, and
+// each server's own with its key, all readable by user 65532:
+//
+//	services:
+//	  server1: {volumes: ["/etc/loteria/ca.pem:/ca.pem:ro", "/etc/loteria/server-1.pem:/cert.pem:ro", "/etc/loteria/server-1-key.pem:/key.pem:ro"]}
+//
+// and so on for the others. Then set SERVER_PEER_PLAIN=off, SERVER_PEER_TLS_CERT_FILE=/cert.pem,
+// SERVER_PEER_TLS_KEY_FILE=/key.pem and SERVER_PEER_TLS_CA_FILE=/ca.pem.
 //
 // # Secrets
 //
