@@ -18,13 +18,16 @@ type Report struct {
 	Date    string  `json:"date"` // RFC 3339
 	Machine Machine `json:"machine"`
 	Options Options `json:"options"`
+	// Servers is how many servers hold the draw together.
+	Servers int `json:"servers"`
 	// Durability is what an ACK promised: fsync, os, or unknown.
 	Durability string `json:"durability"`
 	// Result is the run with the median throughput.
 	Result Result `json:"result"`
 	// Runs are the results of all runs, in order, if there were several.
 	Runs []Result `json:"runs,omitempty"`
-	// Limit is the yardstick's result with the same load.
+	// Limit is the yardstick's result with the same load, and with as many copies as there are
+	// servers.
 	Limit *Limit `json:"limit,omitempty"`
 	// DiskSync is the disk's latency for groups of the mean size.
 	DiskSync *DiskSync `json:"disk_sync,omitempty"`
@@ -59,7 +62,7 @@ type Result struct {
 	Groups  *Groups  `json:"groups,omitempty"`
 	Draw    *Draw    `json:"draw,omitempty"`
 	Waiting *Waiting `json:"waiting,omitempty"`
-	// StoredBets is how many bets the server's ledger holds at the end.
+	// StoredBets is how many bets the ledger of each server holds at the end.
 	StoredBets *int64 `json:"stored_bets,omitempty"`
 }
 
@@ -69,14 +72,14 @@ type Cost struct {
 	PerMillionBets float64 `json:"cpu_seconds_per_million_bets"`
 }
 
-// Server is what the server's process used while bets were sent.
+// Server is what the servers' processes used while bets were sent.
 type Server struct {
-	CPUSeconds      float64 `json:"cpu_seconds"`
+	CPUSeconds      float64 `json:"cpu_seconds"` // of all servers
 	PerMillionBets  float64 `json:"cpu_seconds_per_million_bets"`
-	MemoryPeakBytes int64   `json:"memory_peak_bytes"`
+	MemoryPeakBytes int64   `json:"memory_peak_bytes"` // of the server that has used most
 }
 
-// Groups summarizes the group commits of one server. Each has one sync.
+// Groups summarizes the group commits of the server that leads. Each has one sync, on each server.
 type Groups struct {
 	Count    int64   `json:"count"`
 	Bytes    int64   `json:"bytes_synced"`

@@ -40,7 +40,7 @@ func fullReport() Report {
 	r := Report{
 		Version: Version, Date: "2026-11-23T10:00:00Z",
 		Machine: Machine{OS: "linux", Arch: "amd64", CPUs: 2, GoVersion: "go1.26.8"},
-		Options: o, Durability: "fsync",
+		Options: o, Servers: 1, Durability: "fsync",
 		Result: result, Runs: []Result{slower, result, result},
 		Limit:    &Limit{Result: limit, Ratio: 0.8},
 		DiskSync: &DiskSync{GroupBytes: 905_000, Sync: latency(300)},
@@ -86,7 +86,13 @@ func TestReportJSON(t *testing.T) {
 }
 
 func TestReportSummary(t *testing.T) {
-	var full, least bytes.Buffer
+	several := fullReport()
+	several.Servers = 3
+	var full, least, three bytes.Buffer
+	if err := several.WriteSummary(&three); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "summary-servers.txt", three.Bytes())
 	if err := errors.Join(fullReport().WriteSummary(&full), Report{}.WriteSummary(&least)); err != nil {
 		t.Fatal(err)
 	}

@@ -31,10 +31,11 @@ var ErrStalled = errors.New("load: the server has not answered for " + stallTime
 
 // Target is the server that is measured.
 type Target struct {
-	// Addr is where it listens.
+	// Addr is where it listens. Of several servers that hold one draw it has all addresses, with
+	// commas between them; the load goes to the one that leads.
 	Addr string
-	// PID is its process, for processor time and memory; 0 if it is not known.
-	PID int
+	// PIDs are its processes, for processor time and memory; empty if they are not known.
+	PIDs []int
 	// Bare says that the server is a Yardstick, which sends ACKs and nothing else.
 	Bare bool
 }
@@ -125,6 +126,9 @@ func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
 		return Result{}, err
 	}
 	r.meter.Enter("connecting")
+	if err := r.findLeader(); err != nil {
+		return Result{}, err
+	}
 	if err := each(dialsMax, r.senders, sender.connect); err != nil {
 		return Result{}, err
 	}
@@ -362,17 +366,17 @@ const (
 	settledTries   = 100
 )
 
-// settledMemory returns the server's resident memory, in bytes, once it has settled; 0 if the
-// server's process is not known.
+// settledMemory returns the resident memory of all of the target's processes, in bytes, once it has
+// settled; 0 if they are not known.
 func (r *run) settledMemory() (int64, error) {
-	if r.target.PID == 0 {
+	if len(r.target.PIDs) == 0 {
 		return 0, nil
 	}
 	ticks := time.NewTicker(settledPeriod)
 	defer ticks.Stop()
 	var memory int64
 	for same, tries := 0, 0; same < settledSamples && tries < settledTries; tries++ {
-		now, err := proc.UsageOf(r.target.PID)
+		now, err := r.serverUsage()
 		if err != nil {
 			return 0, err
 		}
@@ -388,13 +392,22 @@ func (r *run) settledMemory() (int64, error) {
 	return memory, nil
 }
 
-// serverUsage fails if the server's process is not known or there is no /proc. The report then has
-// no usage.
-func (r *run) serverUsage() (proc.Usage, error) {
-	if r.target.PID == 0 {
-		return proc.Usage{}, proc.ErrUnreadable
+// serverUsage is what all of the target's processes use together, and the highest of their memory's
+// peaks. It fails if they are not known or there is no /proc. The report then has no usage.
+func (r *run) serverUsage() (all proc.Usage, err error) {
+	if len(r.target.PIDs) == 0 {
+		return all, proc.ErrUnreadable
 	}
-	return proc.UsageOf(r.target.PID)
+	for _, pid := range r.target.PIDs {
+		one, err := proc.UsageOf(pid)
+		if err != nil {
+			return all, err
+		}
+		all.CPU += one.CPU
+		all.Memory += one.Memory
+		all.MemoryPeak = max(all.MemoryPeak, one.MemoryPeak)
+	}
+	return all, nil
 }
 
 // watch cancels a load whose server has stopped answering.
@@ -450,10 +463,10 @@ func (r *run) beforeNextPoll() error {
 	}
 }
 
-// dial connects to the target. The connection is closed when the load fails.
-func (r *run) dial() (net.Conn, error) {
+// dialAddr connects to an address. The connection is closed when the load fails.
+func (r *run) dialAddr(addr string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
-	c, err := dialer.DialContext(r.ctx, "tcp", r.target.Addr)
+	c, err := dialer.DialContext(r.ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}

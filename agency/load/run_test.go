@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 				}
 			})
 			var meter load.Meter
-			r, err := load.Run(t.Context(), c.o, load.Target{Addr: s.addr, PID: os.Getpid()}, &meter)
+			r, err := load.Run(t.Context(), c.o, load.Target{Addr: s.addr, PIDs: []int{os.Getpid()}}, &meter)
 			if err != nil {
 				t.Fatal(err)
 			}

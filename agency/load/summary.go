@@ -53,7 +53,11 @@ func (r Report) table() table.Writer {
 	row("bets", "%s in %s batches, %.2f s", grouped(res.Bets), grouped(res.Batches), res.Seconds)
 	latencyRow(row, "ACK latency", res.ACK)
 	if s := res.Server; s != nil {
-		row("server", "%.4f CPU s per million bets (%.2f s), peak memory %s", s.PerMillionBets, s.CPUSeconds, bytesText(float64(s.MemoryPeakBytes)))
+		name, all := "server", ""
+		if r.Servers > 1 {
+			name, all = fmt.Sprintf("%d servers", r.Servers), " of the largest"
+		}
+		row(name, "%.4f CPU s per million bets (%.2f s), peak memory%s %s", s.PerMillionBets, s.CPUSeconds, all, bytesText(float64(s.MemoryPeakBytes)))
 	}
 	row("client", "%.4f CPU s per million bets (%.2f s)", res.Client.PerMillionBets, res.Client.CPUSeconds)
 	if g := res.Groups; g != nil {
@@ -72,10 +76,18 @@ func (r Report) table() table.Writer {
 		}
 	}
 	if n := res.StoredBets; n != nil {
-		row("stored", "%s bets in the ledger, as many as were acknowledged", grouped(*n))
+		ledger := "the ledger"
+		if r.Servers > 1 {
+			ledger = "each ledger"
+		}
+		row("stored", "%s bets in %s, as many as were acknowledged", grouped(*n), ledger)
 	}
 	if l := r.Limit; l != nil {
-		row("limit", "%s bets/s received and synced without a look at them: ratio %.2f", grouped(int64(l.Result.BetsPerSecond)), l.Ratio)
+		synced := "synced without a look at them"
+		if r.Servers > 1 {
+			synced = fmt.Sprintf("synced in %d copies without consensus or a look at them", r.Servers)
+		}
+		row("limit", "%s bets/s received and %s: ratio %.2f", grouped(int64(l.Result.BetsPerSecond)), synced, l.Ratio)
 		if g := l.Result.Groups; g != nil {
 			row("", "in %s groups, mean %s", grouped(g.Count), bytesText(g.Mean))
 		}

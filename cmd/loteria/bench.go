@@ -16,6 +16,7 @@ import (
 
 	"loteria/agency/load"
 	"loteria/engine"
+	"loteria/engine/mesh"
 )
 
 const benchHelp = `Measure a server: many agencies send bets as fast as their windows allow, or at
@@ -26,18 +27,22 @@ own and durable, on a new directory that it removes at the end. The server gets
 the SERVER_ and LOG_ variables, except those that the bench sets itself. At the
 end the bench checks that the ledger holds exactly the bets that were
 acknowledged, that every agency got its winners, and that the server exited with
-0.
+0. --servers starts several that hold one draw together, all on this machine;
+the check is for the ledger of each.
 
 The first two lines are bets per second and the 99th percentile of the ACK
 latency. With --rate a batch's latency begins when it is due, so that stalls
 count; without it, when the batch is handed to the socket.
 
 --limit also measures a yardstick: a server that receives the same frames,
-appends and syncs the same bytes, and never looks at them. --plot measures once
+appends and syncs the same bytes, and never looks at them. With --servers it
+sends them to as many processes, and a majority has to have synced them: copies
+without consensus. --plot measures once
 for every window and every number of agencies, and draws the results.`
 
 const benchExample = `  loteria bench
   loteria bench --repeat 5 --limit
+  loteria bench --servers 3 --limit
   loteria bench --rate 1000000 --duration 10s
   loteria bench --agencies 5 --window 1 --batch-bets 150
   loteria bench --waiting 10000
@@ -46,6 +51,9 @@ const benchExample = `  loteria bench
 
 // repeatMax bounds --repeat.
 const repeatMax = 1000
+
+// serversMin is how few servers can lose one and go on; see SERVER_PEERS.
+const serversMin = 3
 
 // The points of a plot, unless flags set others.
 var (
@@ -60,6 +68,7 @@ type benchOptions struct {
 	load       load.Options
 	durability string
 	addr       string
+	servers    int
 	dir        string
 	repeat     int
 	limit      bool
@@ -116,7 +125,10 @@ func newBenchCommand() *cobra.Command {
 	flags.StringVar(&options.durability, "durability", engine.DurabilityFsync,
 		"what an ACK waits for: fsync or os")
 	flags.StringVar(&options.addr, "addr", "",
-		"measure the server at this address; it has to expect exactly these agencies")
+		"measure the server at this address; it has to expect exactly these agencies; the addresses of "+
+			"all servers of a draw, with commas")
+	flags.IntVar(&options.servers, "servers", 1,
+		"servers that hold the draw together: 1, or 3 to 9, all on this machine")
 	flags.StringVar(&options.dir, "dir", "",
 		"folder for the server's directory, on the disk to measure (default the temporary directory)")
 	flags.IntVar(&options.repeat, "repeat", 1, "how often to measure; the report shows the median")
@@ -140,6 +152,13 @@ func (o benchOptions) validate() error {
 			o.durability, engine.DurabilityFsync, engine.DurabilityOS)
 	case o.repeat < 1 || o.repeat > repeatMax:
 		return fmt.Errorf("--repeat %d is not legal: want 1 to %d", o.repeat, repeatMax)
+	case o.servers != 1 && (o.servers < serversMin || o.servers > mesh.ServersMax):
+		return fmt.Errorf("--servers %d is not legal: want 1, or %d to %d", o.servers, serversMin, mesh.ServersMax)
+	case o.servers > 1 && o.durability != engine.DurabilityFsync:
+		return fmt.Errorf("--durability %s with --servers: several servers count on what the others have saved",
+			o.durability)
+	case o.servers > 1 && o.addr != "":
+		return errors.New("--addr and --servers: choose one of them")
 	case o.addr != "" && (o.repeat > 1 || o.plot != ""):
 		return errors.New("--addr with --repeat or --plot: a server holds one draw, and these need many")
 	case o.plot != "" && plotWriter(o.plot) == nil:
@@ -203,9 +222,11 @@ func runBench(ctx context.Context, o benchOptions, stdout, stderr io.Writer) (er
 		Date:       time.Now().UTC().Format(time.RFC3339),
 		Machine:    load.ThisMachine(),
 		Options:    o.load,
+		Servers:    o.servers,
 		Durability: o.durability,
 	}
 	if o.addr != "" {
+		report.Servers = len(strings.Split(o.addr, ","))
 		report.Durability = "unknown"
 	}
 	if err := b.measureAll(ctx, &report); err != nil {

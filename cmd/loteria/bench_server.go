@@ -1,26 +1,23 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"loteria/agency/load"
 	"loteria/agency/load/proc"
@@ -49,7 +46,7 @@ const (
 // errBench says that the server failed or broke a promise.
 var errBench = errors.New("bench")
 
-// measure runs one load against the server at --addr, or against one that it starts.
+// measure runs one load against the servers at --addr, or against those that it starts.
 func (b *bench) measure(ctx context.Context, o load.Options) (_ load.Result, err error) {
 	meter := b.show.begin(o)
 	if b.options.addr != "" {
@@ -60,51 +57,91 @@ func (b *bench) measure(ctx context.Context, o load.Options) (_ load.Result, err
 		return load.Result{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, err := b.startServer(ctx, o, dir)
+	servers, err := b.startServers(ctx, o, dir)
 	if err != nil {
-		return load.Result{}, err
+		return load.Result{}, errors.Join(err, servers.end(ctx))
 	}
-	target := load.Target{Addr: server.addr, PID: server.cmd.Process.Pid}
-	result, err := load.Run(ctx, o, target, meter)
+	result, err := load.Run(ctx, o, servers.target(), meter)
 	if err != nil {
 		// A failed server's own error says more than its broken connections.
-		return load.Result{}, errors.Join(err, server.end(ctx))
+		return load.Result{}, errors.Join(err, servers.end(ctx))
 	}
 	meter.Enter("checking the ledger")
-	if err := server.cmd.Wait(); err != nil {
-		return load.Result{}, server.failed(err)
+	for i, s := range servers {
+		if err := s.cmd.Wait(); err != nil {
+			return load.Result{}, errors.Join(s.failed(err), servers[i+1:].end(ctx))
+		}
+		if groups := s.groups(); groups != nil { // a server that has never led has none
+			result.Groups = groups
+		}
+		if err := checkStored(s.dir, o, &result); err != nil {
+			return load.Result{}, errors.Join(err, servers[i+1:].end(ctx))
+		}
 	}
-	result.Groups = server.groups()
-	return result, checkStored(dir, o, &result)
+	return result, nil
 }
 
 // benchServer is a server in a process of its own.
 type benchServer struct {
 	cmd  *exec.Cmd
 	addr string
+	dir  string
 	log  *os.File // its standard output and error
 }
 
-// startServer starts a server and returns when it listens.
-func (b *bench) startServer(ctx context.Context, o load.Options, dir string) (*benchServer, error) {
-	addr, err := freeAddr(ctx)
+// benchServers hold one draw together.
+type benchServers []*benchServer
+
+// startServers starts --servers servers, each with a directory of its own in dir, and returns when
+// they listen. With an error it returns those that have started.
+func (b *bench) startServers(ctx context.Context, o load.Options, dir string) (all benchServers, err error) {
+	addrs, err := freeAddrs(ctx, 2*b.options.servers)
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "server.log"))
+	addrs, peerAddrs := addrs[:b.options.servers], addrs[b.options.servers:]
+	var peers engine.Peers
+	for i, addr := range peerAddrs {
+		peers = append(peers, engine.Peer{ID: uint64(i + 1), Addr: addr, Agencies: addrs[i]})
+	}
+	for i, addr := range addrs {
+		s := &benchServer{addr: addr, dir: filepath.Join(dir, strconv.Itoa(i+1))}
+		one := []string{"SERVER_ID=0", "SERVER_PEERS="}
+		if len(addrs) > 1 {
+			one = []string{"SERVER_ID=" + strconv.Itoa(i+1), "SERVER_PEERS=" + peers.String()}
+		}
+		if err := b.start(ctx, s, o, one); err != nil {
+			return all, err
+		}
+		all = append(all, s)
+	}
+	for _, s := range all {
+		if err := s.awaitListening(ctx); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// start starts a server. The environment says who the others are.
+func (b *bench) start(ctx context.Context, s *benchServer, o load.Options, environment []string) error {
+	cmd, err := selfCommand(ctx, "server", "--"+noExportFlag)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if err := os.Mkdir(s.dir, 0o755); err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(s.dir, "server.log"))
+	if err != nil {
+		return err
 	}
 	defaults := engine.DefaultConfig()
 	agencies := o.Agencies + o.Waiting
-	cmd, err := selfCommand(ctx, "server", "--"+noExportFlag)
-	if err != nil {
-		return nil, errors.Join(err, log.Close())
-	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(),
-		"SERVER_ADDR="+addr,
-		"SERVER_DATA_DIR="+dir,
+		"SERVER_ADDR="+s.addr,
+		"SERVER_DATA_DIR="+s.dir,
 		"SERVER_DURABILITY="+b.options.durability,
 		"SERVER_AGENCIES="+strconv.Itoa(agencies),
 		"SERVER_WINNING_NUMBER="+strconv.Itoa(load.WinningNumber),
@@ -115,15 +152,38 @@ func (b *bench) startServer(ctx context.Context, o load.Options, dir string) (*b
 		"SERVER_AGENCY_SECRETS_FILE=", // the load has no secrets
 		"SERVER_CONNECTIONS_MAX="+
 			strconv.Itoa(max(agencies+benchConnectionsSpare, defaults.ConnectionsMax)),
+		// The servers talk over the loopback interface.
+		"SERVER_PEER_ADDR=", "SERVER_PEER_TLS_CERT_FILE=", "SERVER_PEER_TLS_KEY_FILE=", "SERVER_PEER_TLS_CA_FILE=",
 	)
-	s := &benchServer{cmd: cmd, addr: addr, log: log}
+	cmd.Env = append(cmd.Env, environment...)
+	s.cmd, s.log = cmd, log
 	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, log.Close())
+		return errors.Join(err, log.Close())
 	}
-	if err := s.awaitListening(ctx); err != nil {
-		return nil, errors.Join(err, s.end(ctx))
+	return nil
+}
+
+// target is the servers as a load has them.
+func (all benchServers) target() load.Target {
+	var addrs []string
+	var t load.Target
+	for _, s := range all {
+		addrs = append(addrs, s.addr)
+		t.PIDs = append(t.PIDs, s.cmd.Process.Pid)
 	}
-	return s, nil
+	t.Addr = strings.Join(addrs, ",")
+	return t
+}
+
+// end stops servers that are not needed any more, all at once.
+func (all benchServers) end(ctx context.Context) error {
+	errs := make([]error, len(all))
+	var ending sync.WaitGroup
+	for i, s := range all {
+		ending.Go(func() { errs[i] = s.end(ctx) })
+	}
+	ending.Wait()
+	return errors.Join(errs...)
 }
 
 // selfCommand is this program with other arguments. It gets a SIGTERM when ctx is done, and is
@@ -159,6 +219,20 @@ func freeAddr(ctx context.Context) (string, error) {
 	}
 	return "", fmt.Errorf("%w: %d ports from %d to %d were tried, none of them is free",
 		errBench, benchPortTries, benchPortMin, benchPortMax)
+}
+
+// freeAddrs are n addresses from freeAddr, each once.
+func freeAddrs(ctx context.Context, n int) (addrs []string, err error) {
+	for len(addrs) < n {
+		addr, err := freeAddr(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs, nil
 }
 
 // awaitListening tries to connect until the server listens. Its connection sends nothing, so it
@@ -250,7 +324,7 @@ func (s *benchServer) groups() *load.Groups {
 	return load.NewGroups(numbers[0], numbers[1], numbers[2])
 }
 
-// checkStored compares the number of bets in the ledger with the acknowledged ones.
+// checkStored compares the number of bets in a server's ledger with the acknowledged ones.
 func checkStored(dir string, o load.Options, result *load.Result) error {
 	var stored int64
 	_, err := ledger.Scan(history.Dir(dir), ledger.Options{}, func(r ledger.Record) error {
@@ -268,102 +342,4 @@ func checkStored(dir string, o load.Options, result *load.Result) error {
 	}
 	result.StoredBets = &stored
 	return nil
-}
-
-// yardstickCommand is the name of the hidden command that runs the yardstick.
-const yardstickCommand = "bench-yardstick"
-
-func newYardstickCommand() *cobra.Command {
-	var (
-		y    load.Yardstick
-		dir  string
-		sync bool
-	)
-	cmd := &cobra.Command{
-		Use:    yardstickCommand,
-		Short:  "The yardstick of `loteria bench --limit`: prints its address, then what it wrote",
-		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var lc net.ListenConfig
-			l, err := lc.Listen(cmd.Context(), "tcp", "127.0.0.1:0")
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintln(cmd.OutOrStdout(), l.Addr()); err != nil {
-				return errors.Join(err, l.Close())
-			}
-			log, err := newBenchLog(dir, sync)
-			if err != nil {
-				return errors.Join(err, l.Close())
-			}
-			y.Log = log
-			groups, err := y.Serve(cmd.Context(), l)
-			if err = errors.Join(err, log.Remove()); err != nil {
-				return err
-			}
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(groups)
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&dir, "dir", "", "folder for its file")
-	flags.IntVar(&y.Connections, "connections", 1, "connections to serve before it ends")
-	flags.BoolVar(&sync, "sync", true, "an ACK waits for the disk")
-	flags.IntVar(&y.GroupBytes, "group-bytes", load.GroupBytesDefault, "size of a group, in bytes")
-	return cmd
-}
-
-// measureLimit runs the load against the yardstick, with groups as large as the server's mean.
-func (b *bench) measureLimit(ctx context.Context, groups *load.Groups) (_ load.Result, err error) {
-	o := b.options.load
-	o.Waiting = 0
-	meter := b.show.begin(o)
-	dir, err := os.MkdirTemp(b.options.dir, "loteria-bench-")
-	if err != nil {
-		return load.Result{}, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	groupBytes := load.GroupBytesDefault
-	if groups != nil {
-		groupBytes = int(math.Ceil(groups.Mean))
-	}
-	cmd, err := selfCommand(ctx, yardstickCommand, "--dir", dir,
-		"--connections", strconv.Itoa(o.Agencies),
-		"--group-bytes", strconv.Itoa(groupBytes),
-		"--sync="+strconv.FormatBool(b.options.durability == engine.DurabilityFsync))
-	if err != nil {
-		return load.Result{}, err
-	}
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return load.Result{}, err
-	}
-	if err := cmd.Start(); err != nil {
-		return load.Result{}, err
-	}
-	lines := bufio.NewReader(out)
-	result, err := runAgainst(ctx, o, lines, cmd.Process.Pid, meter)
-	if err != nil {
-		_ = cmd.Process.Kill() // fails only if the process has ended
-	} else {
-		result.Groups = new(load.Groups)
-		err = json.NewDecoder(lines).Decode(result.Groups)
-	}
-	if errWait := cmd.Wait(); err == nil && errWait != nil {
-		err = fmt.Errorf("%w: %s", errWait, strings.TrimSpace(said.String()))
-	}
-	return result, err
-}
-
-func runAgainst(
-	ctx context.Context, o load.Options, lines *bufio.Reader, pid int, meter *load.Meter,
-) (load.Result, error) {
-	addr, err := lines.ReadString('\n')
-	if err != nil {
-		return load.Result{}, err
-	}
-	target := load.Target{Addr: strings.TrimSpace(addr), PID: pid, Bare: true}
-	return load.Run(ctx, o, target, meter)
 }

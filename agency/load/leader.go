@@ -1,0 +1,65 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"loteria/codec"
+)
+
+// errNoLeader says that none of a draw's servers has said who leads.
+var errNoLeader = errors.New("load: nobody leads")
+
+// leaderTimeout is how long several servers may take until one of them leads.
+const leaderTimeout = 30 * time.Second
+
+// findLeader makes the target the server that leads, if it is several. They may still be starting.
+func (r *run) findLeader() error {
+	addrs := strings.Split(r.target.Addr, ",")
+	if len(addrs) == 1 {
+		return nil
+	}
+	deadline := time.Now().Add(leaderTimeout)
+	for n := 0; ; n++ {
+		leader, err := r.askLeader(addrs[n%len(addrs)])
+		if leader != "" {
+			r.target.Addr = leader
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%w of %s, for %v: %w", errNoLeader, r.target.Addr, leaderTimeout, err)
+		}
+		if err := r.beforeNextPoll(); err != nil {
+			return err
+		}
+	}
+}
+
+// askLeader asks a server who leads: it is addr itself if that one takes a HELLO. Without a leader
+// there is an error.
+func (r *run) askLeader(addr string) (leader string, err error) {
+	conn, err := r.dialAddr(addr)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if err := conn.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
+		return "", err
+	}
+	reply, err := exchange(conn, codec.AppendHello(nil, 1))
+	switch {
+	case err != nil:
+		return "", err
+	case reply.Kind == codec.ReplyWelcome:
+		return addr, nil
+	case reply.Kind == codec.ReplyError && reply.Code == codec.CodeNotLeader && reply.Detail != "":
+		return reply.Detail, nil
+	}
+	return "", fmt.Errorf("%w: %s: %s", ErrServer, addr, describe(reply))
+}
+
+// dial connects to the target. The connection is closed when the load fails.
+func (r *run) dial() (net.Conn, error) { return r.dialAddr(r.target.Addr) }
