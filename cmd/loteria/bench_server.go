@@ -157,7 +157,7 @@ func (b *bench) start(ctx context.Context, s *benchServer, o load.Options, envir
 	)
 	cmd.Env = append(cmd.Env, environment...)
 	s.cmd, s.log = cmd, log
-	if err := cmd.Start(); err != nil {
+	if err := startChild(cmd); err != nil {
 		return errors.Join(err, log.Close())
 	}
 	return nil
@@ -186,7 +186,7 @@ func (all benchServers) end(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// selfCommand is this program with other arguments. It gets a SIGTERM when ctx is done, and is
+// selfCommand is this program with other arguments, for startChild. It gets a SIGTERM when ctx is done, and is
 // killed benchKillDelay later.
 func selfCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	program, err := os.Executable()

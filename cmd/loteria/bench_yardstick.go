@@ -127,7 +127,7 @@ func (b *bench) startYardstick(ctx context.Context, dir string, args ...string) 
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := startChild(cmd); err != nil {
 		return nil, err
 	}
 	y.lines = bufio.NewReader(out)
