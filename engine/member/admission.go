@@ -117,7 +117,7 @@ func parseAnswer(b []byte) (answer, error) {
 // system's.
 func (r *Register) Join(
 	ctx context.Context, kept *ledger.EntryLog, others []uint64,
-	send func(to uint64, urgent bool, message []byte) bool,
+	send func(to uint64, urgent bool, parts ...[]byte) bool,
 ) error {
 	me := r.now()
 	switch {
@@ -182,7 +182,7 @@ func (r *Register) admit(said map[uint64]answer) error {
 // is the member's. It replies by send, if it has something to say. It may wait for the disk. The
 // message is valid only during the call.
 func (r *Register) Receive(
-	from uint64, message []byte, send func(to uint64, urgent bool, message []byte) bool,
+	from uint64, message []byte, send func(to uint64, urgent bool, parts ...[]byte) bool,
 ) (handled bool) {
 	if len(message) == 0 || message[0] != kindQuestion && message[0] != kindAnswer {
 		return false
@@ -193,7 +193,7 @@ func (r *Register) Receive(
 	return true
 }
 
-func (r *Register) receive(from uint64, message []byte, send func(to uint64, urgent bool, message []byte) bool) error {
+func (r *Register) receive(from uint64, message []byte, send func(to uint64, urgent bool, parts ...[]byte) bool) error {
 	if message[0] == kindAnswer {
 		a, err := parseAnswer(message)
 		if err != nil {

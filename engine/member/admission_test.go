@@ -480,7 +480,7 @@ func TestJoinSlowly(t *testing.T) {
 
 // A register and a ledger that aren't of the same life don't go together.
 func TestRegisterAndLedger(t *testing.T) {
-	never := func(uint64, bool, []byte) bool {
+	never := func(uint64, bool, ...[]byte) bool {
 		t.Error("it asks")
 		return false
 	}
@@ -521,7 +521,7 @@ func TestRegisterReceives(t *testing.T) {
 	core, logs := observer.New(zapcore.InfoLevel)
 	r.log = zap.New(core)
 	before := r.now()
-	never := func(uint64, bool, []byte) bool {
+	never := func(uint64, bool, ...[]byte) bool {
 		t.Error("it answers")
 		return false
 	}

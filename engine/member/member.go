@@ -47,9 +47,9 @@ type Settings struct {
 	// in the log, and needs a connection to a leader that is new to it. Any goroutine calls it, and it
 	// must not wait for the member. It may be nil.
 	Heard func(replica.Membership)
-	// Send gives a message to another server's connection, and doesn't wait; see mesh.Mesh.Send. The
-	// message is valid only during the call.
-	Send func(to uint64, urgent bool, message []byte) bool
+	// Send gives a message, in parts, to another server's connection, and doesn't wait; see
+	// mesh.Mesh.Send. Nobody changes the parts afterwards.
+	Send func(to uint64, urgent bool, parts ...[]byte) bool
 }
 
 // Member is a server at work. Its methods may be called from any goroutine.
@@ -80,7 +80,6 @@ type Member struct {
 	change  *change  // nil: none
 	leading *Log     // nil: this server doesn't lead
 	ticks   uint64
-	message []byte // scratch
 }
 
 // request is an operation of a Log.
@@ -131,7 +130,7 @@ func Start(settings Settings, store replica.Store, log *zap.Logger) (*Member, er
 }
 
 // Receive takes a message from another server. It waits while there are too many. It is what
-// mesh.Deliver wants: the message is valid only during the call.
+// mesh.Deliver wants: the message is the member's from then on.
 func (m *Member) Receive(from uint64, message []byte) {
 	if len(message) > 0 && message[0] == kindMembers {
 		m.hear(from, message[1:])
@@ -396,16 +395,9 @@ func (m *Member) work() error {
 
 // send sends a message. Entries may wait behind others; all else may not.
 func (m *Member) send(message *raftpb.Message) {
-	m.message = appendMessage(m.message[:0], message)
 	urgent := message.GetType() != raftpb.MsgApp || len(message.GetEntries()) == 0
-	m.settings.Send(message.GetTo(), urgent, m.message) // what is dropped is said again
-	if cap(m.message) > messageKeptMax {
-		m.message = nil
-	}
+	m.settings.Send(message.GetTo(), urgent, messageParts(message)...) // what is dropped is said again
 }
-
-// messageKeptMax is how large the scratch for a message may be and be used again.
-const messageKeptMax = 8 << 20
 
 // leave tells that the leadership has ended, if there is one.
 func (m *Member) leave() {

@@ -113,8 +113,8 @@ func (c *cluster) start(id uint64) {
 		Fresh:   s.fresh,
 		Begin:   func(l *Log) { c.logs <- l },
 		Changed: s.changed,
-		Send: func(to uint64, urgent bool, message []byte) bool {
-			return !s.cut.Load() && s.mesh.Send(to, urgent, message)
+		Send: func(to uint64, urgent bool, parts ...[]byte) bool {
+			return !s.cut.Load() && s.mesh.Send(to, urgent, parts...)
 		},
 	}, s.store, zap.NewNop())
 	if err != nil {

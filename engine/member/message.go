@@ -35,29 +35,36 @@ const (
 // errBytes says that bytes are no message.
 var errBytes = errors.New("not a message of a member")
 
-// appendMessage appends a message's bytes to dst.
-func appendMessage(dst []byte, m *raftpb.Message) []byte {
+// messageParts are a message's bytes. Those of entries are the entries' own, because copying them costs
+// more than all else here; the others are new.
+func messageParts(m *raftpb.Message) (parts [][]byte) {
 	reject := byte(0)
 	if m.GetReject() {
 		reject = 1
 	}
-	dst = append(dst, kindReplica, byte(m.GetType()), reject)
+	entries := m.GetEntries()
+	// The parts are in one array, which must not move.
+	b := make([]byte, 0, messageHeaderBytes+len(m.GetContext())+len(entries)*entryHeaderBytes)
+	b = append(b, kindReplica, byte(m.GetType()), reject)
 	for _, n := range [...]uint64{
 		m.GetTo(), m.GetFrom(), m.GetTerm(), m.GetLogTerm(), m.GetIndex(), m.GetCommit(), m.GetVote(), m.GetRejectHint(),
 	} {
-		dst = binary.BigEndian.AppendUint64(dst, n)
+		b = binary.BigEndian.AppendUint64(b, n)
 	}
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(m.GetContext())))
-	dst = append(dst, m.GetContext()...)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(m.GetEntries())))
-	for _, e := range m.GetEntries() {
-		dst = append(dst, byte(e.GetType()))
-		dst = binary.BigEndian.AppendUint64(dst, e.GetIndex())
-		dst = binary.BigEndian.AppendUint64(dst, e.GetTerm())
-		dst = binary.BigEndian.AppendUint32(dst, uint32(len(e.GetData())))
-		dst = append(dst, e.GetData()...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(m.GetContext())))
+	b = append(b, m.GetContext()...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(entries)))
+	for _, e := range entries {
+		b = append(b, byte(e.GetType()))
+		b = binary.BigEndian.AppendUint64(b, e.GetIndex())
+		b = binary.BigEndian.AppendUint64(b, e.GetTerm())
+		b = binary.BigEndian.AppendUint32(b, uint32(len(e.GetData())))
+		if len(e.GetData()) > 0 {
+			parts = append(parts, b, e.GetData())
+			b = b[len(b):]
+		}
 	}
-	return dst
+	return append(parts, b)
 }
 
 // reader takes fields off bytes. Behind the end it is short, and fields are zero.
@@ -69,6 +76,8 @@ type reader struct {
 func (r *reader) bytes(n int) []byte {
 	if n > len(r.b) {
 		r.short, r.b = true, nil
+	}
+	if r.short || n == 0 {
 		return nil
 	}
 	b := r.b[:n:n]
@@ -83,7 +92,8 @@ func (r *reader) number(bytes int) (n uint64) {
 	return n
 }
 
-// parseMessage reads a message. It copies what it keeps. The error wraps errBytes.
+// parseMessage reads a message. Its entries' records, and its context, are parts of b. The error wraps
+// errBytes.
 func parseMessage(b []byte) (*raftpb.Message, error) {
 	r := reader{b: b}
 	own := byte(r.number(1)) == kindReplica
@@ -92,7 +102,7 @@ func parseMessage(b []byte) (*raftpb.Message, error) {
 	for i := range fields {
 		fields[i] = r.number(8)
 	}
-	context := append([]byte(nil), r.bytes(int(r.number(2)))...)
+	context := r.bytes(int(r.number(2)))
 	count := int(r.number(4))
 	if r.short || !own || reject > 1 || count > len(r.b)/entryHeaderBytes {
 		return nil, fmt.Errorf("%w: %d bytes, type %d, %d entries", errBytes, len(b), kind, count)
@@ -105,7 +115,7 @@ func parseMessage(b []byte) (*raftpb.Message, error) {
 	for range count {
 		kind := raftpb.EntryType(r.number(1))
 		e := &raftpb.Entry{Type: &kind, Index: new(r.number(8)), Term: new(r.number(8))}
-		e.Data = append([]byte(nil), r.bytes(int(r.number(4)))...)
+		e.Data = r.bytes(int(r.number(4)))
 		m.Entries = append(m.Entries, e)
 	}
 	if r.short || len(r.b) > 0 {

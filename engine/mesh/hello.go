@@ -76,32 +76,32 @@ const frameHeaderBytes = 4
 // errMessageTooLarge says that a message is over MessageBytesMax.
 var errMessageTooLarge = errors.New("message too large")
 
-// readMessage reads the next message into buf, which grows if it must, and returns it. A buffer grows
-// with what has come, so that a length alone costs nothing.
-func readMessage(r io.Reader, buf []byte) ([]byte, error) {
+// readMessage reads the next message into memory of its own. A peer is trusted with as much memory as
+// its largest message so far took; more comes with what has come, so that a length alone costs nothing.
+func readMessage(r io.Reader, trusted int) ([]byte, error) {
 	var header [frameHeaderBytes]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return buf, err
+		return nil, err
 	}
 	size := int(binary.BigEndian.Uint32(header[:]))
 	if size > MessageBytesMax {
-		return buf, fmt.Errorf("%w: %d bytes, at most %d are legal", errMessageTooLarge, size, MessageBytesMax)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are legal", errMessageTooLarge, size, MessageBytesMax)
 	}
 	const step = 1 << 20
-	buf = buf[:0]
-	for len(buf) < size {
-		have, want := len(buf), min(size, max(len(buf)+step, cap(buf)))
-		if want > cap(buf) {
-			grown := make([]byte, want, min(size, max(2*cap(buf), want)))
-			copy(grown, buf)
-			buf = grown
+	message := make([]byte, 0, min(size, max(trusted, step)))
+	for len(message) < size {
+		have, want := len(message), min(size, max(len(message)+step, cap(message)))
+		if want > cap(message) {
+			grown := make([]byte, want, min(size, max(2*cap(message), want)))
+			copy(grown, message)
+			message = grown
 		}
-		buf = buf[:want]
-		if _, err := io.ReadFull(r, buf[have:]); err != nil {
-			return buf[:0], unexpected(err)
+		message = message[:want]
+		if _, err := io.ReadFull(r, message[have:]); err != nil {
+			return message[:0], unexpected(err)
 		}
 	}
-	return buf, nil
+	return message, nil
 }
 
 // unexpected is the error of a stream that ends within a message.

@@ -94,7 +94,7 @@ func (s *Settings) checkServers(servers map[uint64]string) error {
 	return nil
 }
 
-// Deliver takes a message from another server. The message is valid only during the call. Calls for
+// Deliver takes a message from another server. The message is its own from then on. Calls for
 // one server and lane come one after the other; those for others come at the same time. While it
 // doesn't return, nothing more is read of that connection. It may call Send, and not Close.
 type Deliver func(from uint64, message []byte)
@@ -225,22 +225,26 @@ func (m *Mesh) sendersTo(id uint64) *[lanes]*sender {
 // Addr is the address that the mesh listens on.
 func (m *Mesh) Addr() net.Addr { return m.listener.Addr() }
 
-// Send gives a message to another server's connection, and doesn't wait. The message is copied. An
-// urgent message overtakes those that are not. Send returns false if the message is dropped: the
-// server is not one of the others, there is no connection to it, or its lane is full. A true is no
-// promise.
+// Send gives a message, in parts, to another server's connection, and doesn't wait. The parts are not
+// copied: nobody may change them any more. An urgent message overtakes those that are not. Send returns
+// false if the message is dropped: the server is not one of the others, there is no connection to it,
+// or its lane is full. A true is no promise.
 //
 // It panics on a message over MessageBytesMax.
-func (m *Mesh) Send(to uint64, isUrgent bool, message []byte) bool {
-	if len(message) > MessageBytesMax {
-		panic(fmt.Sprintf("mesh: a message of %d bytes, at most %d are legal", len(message), MessageBytesMax))
+func (m *Mesh) Send(to uint64, isUrgent bool, parts ...[]byte) bool {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	if size > MessageBytesMax {
+		panic(fmt.Sprintf("mesh: a message of %d bytes, at most %d are legal", size, MessageBytesMax))
 	}
 	l := bulk
 	if isUrgent {
 		l = urgent
 	}
 	senders := m.sendersTo(to)
-	return senders != nil && senders[l].send(message)
+	return senders != nil && senders[l].send(size, parts)
 }
 
 // Open opens a stream to another server: bytes both ways, as of one TCP connection, which the

@@ -82,14 +82,16 @@ func (m *Mesh) receive(raw net.Conn) {
 		return
 	}
 	in := bufio.NewReaderSize(conn, 64<<10)
-	var message []byte
+	largest := 0
 	for {
-		if message, err = readMessage(in, message); err != nil {
+		message, err := readMessage(in, largest)
+		if err != nil {
 			if errors.Is(err, errMessageTooLarge) {
 				m.log.Error("par", zap.String("result", "fail"), zap.Uint64("servidor", h.from), zap.NamedError("error", err))
 			}
 			return
 		}
+		largest = max(largest, len(message))
 		if !m.delivers(raw, from, h.from, message) {
 			return
 		}

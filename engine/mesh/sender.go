@@ -24,9 +24,11 @@ type sender struct {
 
 	mu      sync.Mutex
 	open    bool          // there is a connection
-	queue   []byte        // frames, back to back
+	queue   [][]byte      // frames in parts, back to back
+	queued  int           // bytes in queue
 	wake    chan struct{} // holds one: queue has something
-	writing []byte        // the goroutine's: what is being written
+	writing [][]byte      // the goroutine's: what is being written
+	piece   net.Buffers   // the goroutine's: a part of it
 }
 
 func newSender(m *Mesh, to uint64, addr string, l lane) *sender {
@@ -42,15 +44,16 @@ func (s *sender) connected() bool {
 }
 
 // send queues a message, unless there is no connection or no room. An empty queue takes any message.
-func (s *sender) send(message []byte) bool {
+func (s *sender) send(size int, parts [][]byte) bool {
 	s.mu.Lock()
-	full := len(s.queue) > 0 && len(s.queue)+frameHeaderBytes+len(message) > s.mesh.settings.LaneBytesMax
+	full := len(s.queue) > 0 && s.queued+frameHeaderBytes+size > s.mesh.settings.LaneBytesMax
 	if !s.open || full {
 		s.mu.Unlock()
 		return false
 	}
-	s.queue = binary.BigEndian.AppendUint32(s.queue, uint32(len(message)))
-	s.queue = append(s.queue, message...)
+	s.queue = append(s.queue, binary.BigEndian.AppendUint32(nil, uint32(size)))
+	s.queue = append(s.queue, parts...)
+	s.queued += frameHeaderBytes + size
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -59,11 +62,12 @@ func (s *sender) send(message []byte) bool {
 	return true
 }
 
-// take swaps the queue for the buffer that was written before.
-func (s *sender) take() []byte {
+// take swaps the queue for the one that was written before.
+func (s *sender) take() [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.writing, s.queue = s.queue, s.writing[:0]
+	clear(s.writing) // or it would hold the messages
+	s.writing, s.queue, s.queued = s.queue, s.writing[:0], 0
 	return s.writing
 }
 
@@ -72,7 +76,8 @@ func (s *sender) setOpen(open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open = open
-	s.queue = s.queue[:0]
+	clear(s.queue)
+	s.queue, s.queued = s.queue[:0], 0
 }
 
 // run keeps a connection until the sender is stopped. It logs each connection, and behind it each
@@ -146,18 +151,26 @@ func (s *sender) serve() error {
 	}
 }
 
-// write writes all of b. Time is for each piece: a slow peer is no dead one.
-func (s *sender) write(conn net.Conn, b []byte) error {
-	const piece = 256 << 10
-	for len(b) > 0 {
-		n := min(len(b), piece)
+// write writes all parts, as many as fit in a piece at once. Time is for each piece: a slow peer is
+// no dead one.
+func (s *sender) write(conn net.Conn, parts [][]byte) error {
+	const pieceBytes = 256 << 10
+	for len(parts) > 0 {
+		piece, room := s.piece[:0], pieceBytes
+		for len(parts) > 0 && room > 0 {
+			n := min(len(parts[0]), room)
+			piece, room = append(piece, parts[0][:n]), room-n
+			if parts[0] = parts[0][n:]; len(parts[0]) == 0 {
+				parts = parts[1:]
+			}
+		}
 		if err := conn.SetWriteDeadline(time.Now().Add(s.mesh.writeTimeout)); err != nil {
 			return err
 		}
-		if _, err := conn.Write(b[:n]); err != nil {
+		s.piece = piece // WriteTo takes from its receiver what it has written
+		if _, err := piece.WriteTo(conn); err != nil {
 			return err
 		}
-		b = b[n:]
 	}
 	return nil
 }
