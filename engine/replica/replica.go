@@ -49,7 +49,9 @@ type Replica struct {
 	fed    uint64                    // index of the last entry that the state machine has
 	seq    uint64                    // of the last record that it has
 	status Status                    // of the node
+	told   Status                    // in the last Work
 
+	due        *Ready        // what the node has committed is still to be fed; nil: nothing is
 	committed  atomic.Uint64 // index of the last entry that is committed and in the store
 	leadership *Leadership   // nil: none
 	reads      uint64        // read barriers so far
@@ -104,9 +106,18 @@ func (r *Replica) Work() (w Work, err error) {
 	if r.err != nil {
 		return Work{}, r.err
 	}
-	ready, err := r.node.Ready()
-	if err != nil {
+	var ready Ready
+	if r.due != nil {
+		ready, r.due = *r.due, nil
+	} else if ready, err = r.node.Ready(); err != nil {
 		return Work{}, err
+	}
+	if r.leadership == nil && len(ready.Committed) > 0 && (ready.Save != nil || len(ready.Messages) > 0) {
+		// Others wait for the save and the messages, and nobody for the state machine, which takes time.
+		w = Work{Save: ready.Save, Messages: ready.Messages, Status: r.told, More: true}
+		ready.Save, ready.Messages = nil, nil
+		r.due = &ready
+		return w, nil
 	}
 	r.status = ready.Status
 	if r.err = r.advance(ready); r.err != nil {
@@ -124,6 +135,7 @@ func (r *Replica) Work() (w Work, err error) {
 		}
 	}
 	w.More = behind || len(ready.Committed) > 0
+	r.told = w.Status
 	return w, nil
 }
 
