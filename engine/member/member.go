@@ -76,9 +76,10 @@ type Member struct {
 	members  atomic.Pointer[replica.Membership]
 
 	// The member's goroutine owns what follows.
-	pending *request // nil: none
-	change  *change  // nil: none
-	leading *Log     // nil: this server doesn't lead
+	pending *request                   // nil: none
+	change  *change                    // nil: none
+	leading *Log                       // nil: this server doesn't lead
+	later   map[uint64]*raftpb.Message // by server: says only what is committed, and waits for a tick
 	ticks   uint64
 }
 
@@ -109,7 +110,7 @@ func Start(settings Settings, store replica.Store, log *zap.Logger) (*Member, er
 	m := &Member{
 		settings: settings, log: log, replica: r, store: store,
 		inbox: make(chan *raftpb.Message, inboxMax), requests: make(chan *request),
-		changes: make(chan *change), abandons: make(chan *change),
+		later: map[uint64]*raftpb.Message{}, changes: make(chan *change), abandons: make(chan *change),
 		saves: make(chan *replica.Save, 1), saved: make(chan error, 1), done: make(chan struct{}),
 	}
 	m.status.Store(new(replica.Status))
@@ -286,6 +287,7 @@ func (m *Member) run() error {
 			err = m.replica.Tick()
 			progress := m.replica.Progress()
 			m.progress.Store(&progress)
+			m.sendLater()
 		case message := <-m.inbox:
 			err = m.replica.Receive(message)
 			switch {
@@ -394,8 +396,31 @@ func (m *Member) work() error {
 }
 
 // send sends a message. Entries may wait behind others; all else may not.
+//
+// A message without entries, which says that more is committed, waits for the next tick, because the
+// next entries say the same. Nobody waits to hear it. If each group had one for each server, and its
+// answer, a leader with small groups would send twice as many messages.
 func (m *Member) send(message *raftpb.Message) {
-	urgent := message.GetType() != raftpb.MsgApp || len(message.GetEntries()) == 0
+	if message.GetType() == raftpb.MsgApp {
+		if len(message.GetEntries()) == 0 {
+			m.later[message.GetTo()] = message
+			return
+		}
+		delete(m.later, message.GetTo())
+	}
+	m.sendNow(message)
+}
+
+// sendLater sends what has waited.
+func (m *Member) sendLater() {
+	for to, message := range m.later {
+		m.sendNow(message)
+		delete(m.later, to)
+	}
+}
+
+func (m *Member) sendNow(message *raftpb.Message) {
+	urgent := len(message.GetEntries()) == 0
 	m.settings.Send(message.GetTo(), urgent, messageParts(message)...) // what is dropped is said again
 }
 
