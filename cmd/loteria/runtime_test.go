@@ -13,16 +13,18 @@ func TestTuneServer(t *testing.T) {
 	t.Cleanup(func() { runtime.GOMAXPROCS(procs); debug.SetGCPercent(percent) })
 	for _, c := range []struct {
 		procs, gc              string
+		alone                  bool
 		wantProcs, wantPercent int
 	}{
-		{"", "", procs + serverThreadsSpare, serverGCPercent},
-		{"3", "70", procs, 100},
+		{"", "", true, procs + serverThreadsSpare, serverGCPercent},
+		{"", "", false, procs + serverThreadsSpare, memberGCPercent},
+		{"3", "70", true, procs, 50},
 	} {
 		t.Setenv("GOMAXPROCS", c.procs)
 		t.Setenv("GOGC", c.gc)
 		runtime.GOMAXPROCS(procs)
-		debug.SetGCPercent(100)
-		tuneServer()
+		debug.SetGCPercent(50)
+		tuneServer(c.alone)
 		if got := runtime.GOMAXPROCS(0); got != c.wantProcs {
 			t.Errorf("GOMAXPROCS=%s: %d, want %d", c.procs, got, c.wantProcs)
 		}

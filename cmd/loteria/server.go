@@ -82,7 +82,7 @@ func withLogger(w io.Writer, fields []zap.Field, command func(*zap.Logger) error
 type server interface{ Serve(context.Context) error }
 
 func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
-	tuneServer()
+	tuneServer(len(cfg.Peers) == 0)
 	open := func() (server, error) { return engine.Open(cfg, log) }
 	if len(cfg.Peers) > 0 {
 		open = func() (server, error) { return engine.Join(cfg, log) }
