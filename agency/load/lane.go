@@ -57,6 +57,9 @@ func (l *lane) connect() (err error) {
 	if err != nil {
 		return fmt.Errorf("HELLO of agency %d: %w", l.id, err)
 	}
+	if reply.Kind == codec.ReplyError && reply.Code == codec.CodeNotLeader {
+		return fmt.Errorf("%w: HELLO of agency %d", errMoved, l.id)
+	}
 	if reply.Kind != codec.ReplyWelcome {
 		return fmt.Errorf("%w: HELLO of agency %d: %s: for servers without HELLO there is --stop-and-wait", ErrServer, l.id, describe(reply))
 	}

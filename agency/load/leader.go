@@ -10,27 +10,39 @@ import (
 	"loteria/codec"
 )
 
-// errNoLeader says that none of a draw's servers has said who leads.
-var errNoLeader = errors.New("load: nobody leads")
+var (
+	// errNoLeader says that none of a draw's servers has said who leads.
+	errNoLeader = errors.New("load: nobody leads")
+	// errMoved says that a server leads no more.
+	errMoved = errors.New("load: another server leads now")
+)
 
 // leaderTimeout is how long several servers may take until one of them leads.
 const leaderTimeout = 30 * time.Second
 
-// findLeader makes the target the server that leads, if it is several. They may still be starting.
-func (r *run) findLeader() error {
+// connect connects the senders to the server that leads. Of several servers, another one may lead by
+// then; they may also be starting still.
+func (r *run) connect() error {
 	addrs := strings.Split(r.target.Addr, ",")
 	if len(addrs) == 1 {
-		return nil
+		return each(dialsMax, r.senders, sender.connect)
 	}
 	deadline := time.Now().Add(leaderTimeout)
 	for n := 0; ; n++ {
 		leader, err := r.askLeader(addrs[n%len(addrs)])
 		if leader != "" {
 			r.target.Addr = leader
-			return nil
+			if err = each(dialsMax, r.senders, sender.connect); !errors.Is(err, errMoved) {
+				return err
+			}
+			for _, s := range r.senders {
+				if errClose := s.close(); errClose != nil {
+					return errors.Join(err, errClose)
+				}
+			}
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%w of %s, for %v: %w", errNoLeader, r.target.Addr, leaderTimeout, err)
+			return fmt.Errorf("%w of %s, for %v: %w", errNoLeader, strings.Join(addrs, ","), leaderTimeout, err)
 		}
 		if err := r.beforeNextPoll(); err != nil {
 			return err

@@ -39,22 +39,30 @@ func follower(t *testing.T, answers ...[]byte) (addr string) {
 	return l.Addr().String()
 }
 
-func TestFindLeader(t *testing.T) {
+// The load goes to the server that leads, also if that changes while it connects.
+func TestConnectToLeader(t *testing.T) {
 	notLeader := func(leader string) []byte { return codec.AppendError(nil, codec.CodeNotLeader, leader) }
 	welcome := codec.AppendWelcome(nil, codec.Welcome{Window: 1, FrameBytesMax: 1 << 10})
 	leading := follower(t, notLeader(""), welcome)
 	nobody := follower(t, notLeader(""))
+	moves := follower(t, welcome, notLeader(leading))
 	for _, c := range []struct{ addrs, leader string }{
-		{"127.0.0.1:1", "127.0.0.1:1"}, // one address isn't asked
+		{leading, leading}, // one address isn't asked: its first answer is for the sender
 		{nobody + "," + leading, leading},
-		{"127.0.0.1:1," + nobody + "," + follower(t, notLeader("elsewhere:5")), "elsewhere:5"},
+		{"127.0.0.1:1," + nobody + "," + follower(t, notLeader(leading)), leading},
+		{moves + "," + nobody, leading},
 	} {
-		r := &run{ctx: t.Context(), target: Target{Addr: c.addrs}, conns: map[net.Conn]struct{}{}}
-		if err := r.findLeader(); err != nil || r.target.Addr != c.leader {
+		r := &run{
+			ctx: t.Context(), options: Options{Window: 1, BatchBytes: 1 << 10},
+			target: Target{Addr: c.addrs}, conns: map[net.Conn]struct{}{},
+		}
+		l := newLane(r, 0, share{})
+		r.senders = []sender{l}
+		if err := r.connect(); (err != nil) != (c.addrs == leading) || r.target.Addr != c.leader {
 			t.Errorf("of %s, %q leads, want %q: %v", c.addrs, r.target.Addr, c.leader, err)
 		}
-		if len(r.conns) > 0 {
-			t.Error("a connection is open")
+		if len(r.conns) != 1 || l.close() != nil {
+			t.Errorf("%d connections are open", len(r.conns))
 		}
 	}
 	r := &run{ctx: t.Context(), target: Target{Addr: "127.0.0.1:1"}, conns: map[net.Conn]struct{}{}}

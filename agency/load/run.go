@@ -126,10 +126,7 @@ func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
 		return Result{}, err
 	}
 	r.meter.Enter("connecting")
-	if err := r.findLeader(); err != nil {
-		return Result{}, err
-	}
-	if err := each(dialsMax, r.senders, sender.connect); err != nil {
+	if err := r.connect(); err != nil {
 		return Result{}, err
 	}
 	stopWatching := r.watch(cancel)
