@@ -195,12 +195,34 @@ func (r *Relay) pass(ctx context.Context, conn net.Conn, head []byte) {
 		return
 	}
 	r.relayed.Add(1)
-	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
+	leads, over := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		r.awaitOther(leads, server)
+		_ = stream.Close() // then the agency's connection is closed, too
+	})
+	defer watching.Wait()
+	defer over()
 	source := sourceOf(conn.RemoteAddr())
 	if _, err := stream.Write(append(source[:], head...)); err == nil {
 		join(stream, conn, r.settings.ReadTimeout)
 	}
-	_ = stream.Close() // both directions have ended
+}
+
+// awaitOther waits until another server than this one leads, or ctx is done. A server that was deposed
+// while it stood still, or out of reach, would keep its agencies waiting for as long as it does.
+func (r *Relay) awaitOther(ctx context.Context, server uint64) {
+	for {
+		changed := r.guide.Changed() // before the question, or a change in between is missed
+		if now, _, ok := r.guide.Leader(); ok && now != server {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // join carries both ways between a stream and the connection at this end, until both directions have

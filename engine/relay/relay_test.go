@@ -313,6 +313,24 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// A leader that another one has followed says nothing of it while it stands still. Its agencies are
+// not kept waiting for it. As long as nobody else leads, they are.
+func TestAnotherLeads(t *testing.T) {
+	r := serve(t, nil)
+	c := r.dial(t)
+	say(t, c, frame(bet))
+	leader := r.accept(t)
+	hear(t, leader, frame(bet))
+	r.guide.leads(0, "")
+	r.guide.leads(2, "leader:12345")
+	say(t, leader, frame("ACK"))
+	hear(t, c, frame("ACK"))
+	r.guide.leads(3, "elsewhere:1")
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the agency waits still: %v", err)
+	}
+}
+
 // While nobody leads, a new agency is told so at once, and an old one waits until somebody does.
 func TestNobodyLeads(t *testing.T) {
 	r := serve(t, nil)
