@@ -12,6 +12,7 @@
 // it are held, whatever length it announces.
 //
 // While nobody is known to lead, an agency that says HELLO is told so and comes again. The others
-// wait, because they know nothing of leaders, but for no longer than a peer may be silent. A connection that is passed on ends when its
-// leader ends it, or when another server leads.
+// wait, because they know nothing of leaders, but for no longer than a peer may be silent.
+//
+// A connection that is passed on ends when its leader ends it, or when another server leads.
 package relay
