@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -40,11 +41,13 @@ type serversDraw struct {
 	rng       *rand.Rand
 	host      string               // the servers' addresses are host1, host2 and so on
 	extra     func(i int) []string // of a server's environment
-	servers   [serversCount]*process
-	agencies  [serversAgencies]*process
-	all       []*process
-	faults    map[string]int
-	dirs      map[int]string // by server: where its data is, if not where it would be
+	// agenciesAt is the only address that new agencies get; empty: they get those of all servers.
+	agenciesAt string
+	servers    [serversCount]*process
+	agencies   [serversAgencies]*process
+	all        []*process
+	faults     map[string]int
+	dirs       map[int]string // by server: where its data is, if not where it would be
 }
 
 // hosts counts the draws of this process.
@@ -52,6 +55,9 @@ var hosts atomic.Uint32
 
 func newServersDraw(t *testing.T, rng *rand.Rand) *serversDraw {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("takes seconds: real processes")
+	}
 	bets, err := filepath.Abs(filepath.Join("..", "..", bundledDataset))
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +129,7 @@ func (d *serversDraw) startServers() (err error) {
 
 func (d *serversDraw) startAgency(i int) (err error) {
 	d.agencies[i], err = d.start("agency",
-		"AGENCY_ID="+strconv.Itoa(i+1), "AGENCY_SERVER="+d.addrs(), "AGENCY_BETS="+d.bets,
+		"AGENCY_ID="+strconv.Itoa(i+1), "AGENCY_SERVER="+cmp.Or(d.agenciesAt, d.addrs()), "AGENCY_BETS="+d.bets,
 		"AGENCY_BATCH_BETS="+strconv.Itoa(10+d.rng.IntN(20)), "AGENCY_WINDOW="+strconv.Itoa(1+d.rng.IntN(2)),
 		"AGENCY_WINNERS="+winnersName(i+1))
 	return err
@@ -189,15 +195,39 @@ func (d *serversDraw) moment(most time.Duration) time.Duration {
 	return time.Duration(d.rng.Int64N(int64(most)))
 }
 
+// awaitLeader waits until a server says who leads, and returns that one.
+func (d *serversDraw) awaitLeader(t *testing.T) int {
+	t.Helper()
+	if err := d.servers[0].stdout.await(saysLeader, 1, d.servers[0].ended); err != nil {
+		t.Fatal(err)
+	}
+	return d.leader()
+}
+
 // wait waits until all agencies and all servers have ended with 0, and compares what they have.
 func (d *serversDraw) wait(t *testing.T) {
 	t.Helper()
+	d.waitAgencies(t)
+	d.waitServers(t)
+}
+
+// waitAgencies waits until the agencies that are processes have ended with 0, with their winners.
+func (d *serversDraw) waitAgencies(t *testing.T) {
+	t.Helper()
 	for i, p := range d.agencies {
+		if p == nil {
+			continue
+		}
 		if code, err := p.wait(); err != nil || code != exitDone {
 			t.Fatalf("agency %d ended with %d, %v", i+1, code, err)
 		}
 		checkWinners(t, d.bets, d.dir, i+1)
 	}
+}
+
+// waitServers waits until all servers have ended with 0, and compares what they have.
+func (d *serversDraw) waitServers(t *testing.T) {
+	t.Helper()
 	for i, p := range d.servers {
 		if code, err := p.wait(); err != nil || code != exitDone {
 			t.Fatalf("server %d ended with %d, %v", i+1, code, err)
@@ -227,7 +257,7 @@ func (d *serversDraw) logs() string {
 	var b strings.Builder
 	for _, p := range d.all {
 		said := p.stdout.String()
-		fmt.Fprintf(&b, "-- %v, %v\n%s%s", p.cmd.Env[:3], p.cmd.ProcessState, said[max(0, len(said)-3000):], p.stderr)
+		fmt.Fprintf(&b, "-- %v, %v\n%s%s", p.cmd.Env[:min(3, len(p.cmd.Env))], p.cmd.ProcessState, said[max(0, len(said)-3000):], p.stderr)
 	}
 	return b.String()
 }
@@ -235,9 +265,6 @@ func (d *serversDraw) logs() string {
 // Servers are killed and stopped, one or all, at random moments of draws. All agencies have their
 // winners and all servers end by themselves, with the same files.
 func TestServersAreKilled(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds: real processes are killed in it")
-	}
 	want := faultsDefault
 	if v := os.Getenv(faultsEnv); v != "" {
 		n, err := strconv.Atoi(v)
