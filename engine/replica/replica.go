@@ -112,10 +112,13 @@ func (r *Replica) Work() (w Work, err error) {
 	} else if ready, err = r.node.Ready(); err != nil {
 		return Work{}, err
 	}
+	if n := len(ready.Committed); n > 0 {
+		r.committed.Store(ready.Committed[n-1].Index)
+	}
 	if r.leadership == nil && len(ready.Committed) > 0 && (ready.Save != nil || len(ready.Messages) > 0) {
 		// Others wait for the save and the messages, and nobody for the state machine, which takes time.
-		w = Work{Save: ready.Save, Messages: ready.Messages, Status: r.told, More: true}
-		ready.Save, ready.Messages = nil, nil
+		w = Work{Save: ready.Save, Messages: ready.Messages, Status: r.told, Members: ready.Members, More: true}
+		ready.Save, ready.Messages, ready.Members = nil, nil, nil
 		r.due = &ready
 		return w, nil
 	}
@@ -141,9 +144,6 @@ func (r *Replica) Work() (w Work, err error) {
 
 // advance takes what is committed, and ends a leadership that the node has lost.
 func (r *Replica) advance(ready Ready) error {
-	if n := len(ready.Committed); n > 0 {
-		r.committed.Store(ready.Committed[n-1].Index)
-	}
 	l := r.leadership
 	if l != nil {
 		for _, e := range ready.Committed {
