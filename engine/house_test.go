@@ -11,6 +11,7 @@ import (
 var house = []string{
 	"loteria/codec",
 	"loteria/engine/settings",
+	"loteria/engine/mutationtest",
 	"loteria/engine/ledger",
 	"loteria/engine/ledger/ledgertest",
 	"loteria/engine/lottery",
