@@ -18,6 +18,7 @@ import (
 	"loteria/engine/front/fronttest"
 	"loteria/engine/ledger"
 	"loteria/engine/ledger/ledgertest"
+	"loteria/engine/lottery"
 )
 
 // undriven is a server without running event loops: a test hands requests over in their place, and
@@ -66,7 +67,7 @@ func (u *undriven) session() *front.Session {
 }
 
 // says hands over a request of the session.
-func (u *undriven) says(s *front.Session, kind commit.RequestKind, id codec.Agency) {
+func (u *undriven) says(s *front.Session, kind lottery.RequestKind, id codec.Agency) {
 	stage := u.committer.Stages()[slices.Index(u.front.Loops(), s.Loop())]
 	stage.Add(commit.Request{Peer: &s.Peer, Kind: kind, Agency: id}, nil, nil)
 }
@@ -108,29 +109,29 @@ func TestMissingAreNamed(t *testing.T) {
 	u.sayMissing(u.now)
 	wants("at first", "espera in_progress 6 1, 2, 3, 4, 5, 6")
 	one, two := u.session(), u.session()
-	u.says(one, commit.Hello, 1)
-	u.says(two, commit.Hello, 2)
-	u.says(one, commit.GetWinners, 1)
+	u.says(one, lottery.Hello, 1)
+	u.says(two, lottery.Hello, 2)
+	u.says(one, lottery.GetWinners, 1)
 	u.commits()
 	wants("many are missing")
 	u.sayMissingNowAndThen(u.now.Add(missingPeriod - 1))
 	wants("too soon")
 	u.sayMissingNowAndThen(u.now.Add(missingPeriod))
 	wants("after a while", "espera in_progress 5 2, 3, 4, 5, 6")
-	u.says(two, commit.GetWinners, 2)
+	u.says(two, lottery.GetWinners, 2)
 	u.commits()
 	wants("still many")
-	u.says(u.session(), commit.GetWinners, 4)
+	u.says(u.session(), lottery.GetWinners, 4)
 	u.commits()
 	wants("few", "espera in_progress 3 3, 5, 6")
-	u.says(u.session(), commit.GetWinners, 6)
-	u.says(u.session(), commit.GetWinners, 3)
+	u.says(u.session(), lottery.GetWinners, 6)
+	u.says(u.session(), lottery.GetWinners, 3)
 	u.commits()
 	wants("fewer, by two at once", "espera in_progress 1 5")
-	u.says(u.session(), commit.GetWinners, 5)
+	u.says(u.session(), lottery.GetWinners, 5)
 	u.commits()
 	wants("none")
-	u.says(one, commit.Received, 1)
+	u.says(one, lottery.Received, 1)
 	u.commits()
 	u.sayMissing(u.now)
 	wants("after the draw", "entrega in_progress 5 2, 3, 4, 5, 6")
@@ -159,8 +160,8 @@ func TestDrawIsLoggedBeforeWinnersLeave(t *testing.T) {
 			t.Errorf("written out with %d lines of the draw; answers had left: %v", logs.FilterMessage("sorteo").Len(), u.answering())
 		}
 	}}))
-	u.says(u.session(), commit.GetWinners, 1)
-	u.says(u.session(), commit.GetWinners, 2)
+	u.says(u.session(), lottery.GetWinners, 1)
+	u.says(u.session(), lottery.GetWinners, 2)
 	u.commits()
 	if synced != 1 || !u.answering() {
 		t.Errorf("written out %d times, answers left: %v", synced, u.answering())
@@ -182,8 +183,8 @@ func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
 			u := newUndriven(t, 1, zap.New(core))
 			u.disk.Break(test.fault)
 			one := u.session()
-			u.says(one, commit.Hello, 1)
-			u.says(one, commit.GetWinners, 1)
+			u.says(one, lottery.Hello, 1)
+			u.says(one, lottery.GetWinners, 1)
 			if err := u.commit(); !errors.Is(err, ErrStorage) || !errors.Is(err, syscall.EIO) {
 				t.Errorf("error %v", err)
 			}

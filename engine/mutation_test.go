@@ -120,7 +120,7 @@ var mutations = []mutationtest.Mutation{
 	},
 	{
 		Name:    "stored counted before it is durable",
-		Changes: tooEarly("Welcome"),
+		Changes: tooEarly("lottery.Welcome"),
 		Seeds:   5000,
 	},
 	{
@@ -170,7 +170,7 @@ var mutations = []mutationtest.Mutation{
 	},
 	{
 		Name:    "a receipt is answered before it is durable",
-		Changes: tooEarly("Receipt"),
+		Changes: tooEarly("lottery.Receipt"),
 		Seeds:   5000,
 	},
 	{

@@ -1,7 +1,6 @@
 package commit
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -171,19 +170,14 @@ func Reusable(replies []Reply) []Reply {
 
 func (c *Committer) decide(in *intake, r *Request, now time.Time) {
 	p := r.Peer
-	request := lottery.Request{Session: &p.Session, Agency: r.Agency}
+	request := lottery.Request{Kind: r.Kind, Session: &p.Session, Agency: r.Agency}
 	switch r.Kind {
-	case Bets:
-		request.Kind, request.Count, request.Winners = lottery.Bets, r.Count, r.winners.of(in.winners)
-		request.Lines = r.lines()
-	case GetWinners:
-		request.Kind = lottery.GetWinners
-	case Hello:
-		request.Kind = lottery.Hello
-	case Received:
-		request.Kind = lottery.Received
-	case Taken:
-		request.Kind, request.Agency = lottery.Taken, p.Agency()
+	case lottery.Bets:
+		request.Count, request.Lines, request.Winners = r.Count, r.lines(), r.winners.of(in.winners)
+	case lottery.Taken:
+		request.Agency = p.Agency()
+	case lottery.Leave:
+		c.uncount(p, now)
 	case Answer:
 		c.answer(r)
 		return
@@ -193,11 +187,6 @@ func (c *Committer) decide(in *intake, r *Request, now time.Time) {
 			c.uncount(p, now)
 		}
 		return
-	case Leave:
-		c.uncount(p, now)
-		request.Kind = lottery.Leave
-	default:
-		panic(fmt.Sprintf("commit: request of kind %d", r.Kind))
 	}
 	var entry lottery.Entry
 	entry, c.effects = c.lottery.Apply(request, c.effects[:0])
@@ -212,7 +201,7 @@ func (c *Committer) decide(in *intake, r *Request, now time.Time) {
 	case lottery.ServedEntry:
 		c.group.Served = append(c.group.Served, request.Agency)
 	}
-	confirmed := request.Kind == lottery.Received || request.Kind == lottery.Taken
+	confirmed := r.Kind == lottery.Received || r.Kind == lottery.Taken
 	if confirmed && p.Agency() == request.Agency && !p.Gone() && c.lottery.Served(request.Agency) {
 		c.exit.content(request.Agency)
 	}
@@ -222,7 +211,7 @@ func (c *Committer) decide(in *intake, r *Request, now time.Time) {
 		}
 	}
 	c.take(c.effects)
-	named := r.Kind != Leave && r.Kind != Taken && p.Agency() != 0 && !p.Gone()
+	named := r.Kind != lottery.Leave && r.Kind != lottery.Taken && p.Agency() != 0 && !p.Gone()
 	if named && !p.counted && !c.exit.done(p.Agency()) {
 		p.counted = true
 		c.exit.opened()
@@ -239,9 +228,9 @@ func (c *Committer) answer(r *Request) {
 	if agency == 0 {
 		agency = p.Agency()
 	}
-	c.group.Replies = append(c.group.Replies, Reply{
-		To: &p.Session, Kind: r.Reply, Code: r.Code, Count: r.Count, Agency: agency, Detail: r.Detail,
-	})
+	c.group.Replies = append(c.group.Replies, Reply{Detail: r.Detail, Effect: lottery.Effect{
+		Session: &p.Session, Kind: r.Reply, Code: r.Code, Count: r.Count, Agency: agency,
+	}})
 }
 
 func (c *Committer) uncount(p *Peer, now time.Time) {
@@ -269,21 +258,10 @@ func (c *Committer) take(effects []lottery.Effect) {
 	g := &c.group
 	g.Replies = slices.Grow(g.Replies, len(effects))
 	for i := range effects {
-		e := &effects[i]
-		if e.Kind == lottery.Draw {
+		if effects[i].Kind == lottery.Draw {
 			g.Drawn = true
-			continue
+		} else {
+			g.Replies = append(g.Replies, Reply{Effect: effects[i]})
 		}
-		g.Replies = append(g.Replies, Reply{
-			To:       e.Session,
-			Kind:     ReplyKind(e.Kind),
-			Code:     e.Code,
-			Count:    e.Count,
-			Agency:   e.Agency,
-			Times:    e.Times,
-			Stored:   e.Stored,
-			Checksum: e.Checksum,
-			Payload:  e.Payload,
-		})
 	}
 }

@@ -84,16 +84,16 @@ func (c *commits) session(loop int) *testPeer {
 
 func (c *commits) bets(s *testPeer, agency codec.Agency, payload, winners string) []byte {
 	count := codec.Lines([]byte(payload))
-	s.stage.Add(Request{Peer: &s.Peer, Kind: Bets, Agency: agency, Count: count}, []byte(payload), []byte(winners))
+	s.stage.Add(Request{Peer: &s.Peer, Kind: lottery.Bets, Agency: agency, Count: count}, []byte(payload), []byte(winners))
 	return ledger.AppendRecord(nil, ledger.Bets, uint32(agency), uint32(count), []byte(payload))
 }
 
 func (c *commits) getWinners(s *testPeer, agency codec.Agency) []byte {
-	s.stage.Add(Request{Peer: &s.Peer, Kind: GetWinners, Agency: agency}, nil, nil)
+	s.stage.Add(Request{Peer: &s.Peer, Kind: lottery.GetWinners, Agency: agency}, nil, nil)
 	return ledger.AppendRecord(nil, ledger.Reported, uint32(agency), 0, nil)
 }
 
-func (c *commits) say(s *testPeer, kind RequestKind, agency codec.Agency) {
+func (c *commits) say(s *testPeer, kind lottery.RequestKind, agency codec.Agency) {
 	s.stage.Add(Request{Peer: &s.Peer, Kind: kind, Agency: agency}, nil, nil)
 }
 
@@ -110,17 +110,17 @@ func (c *commits) commit() (err error) {
 func (c *commits) answers(names map[*testPeer]string) []string {
 	var words []string
 	for _, r := range c.last.Replies {
-		w := names[r.To.Peer.(*testPeer)] + ": "
+		w := names[r.Session.Peer.(*testPeer)] + ": "
 		switch r.Kind {
-		case Ack:
+		case lottery.Ack:
 			w += fmt.Sprintf("ack %d", r.Count)
-		case Welcome:
+		case lottery.Welcome:
 			w += fmt.Sprintf("welcome %d", r.Stored)
-		case Receipt:
+		case lottery.Receipt:
 			w += "receipt"
-		case Winners:
+		case lottery.Winners:
 			w += fmt.Sprintf("winners %d %q", r.Count, r.Payload)
-		case Reject:
+		case lottery.Reject:
 			w += fmt.Sprintf("%v of %d", r.Code, r.Count)
 		}
 		words = append(words, w)
@@ -225,9 +225,9 @@ func TestCommitterAnswers(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	one, two := c.session(0), c.session(1)
 	names := map[*testPeer]string{one: "one", two: "two"}
-	c.say(one, Hello, 1)
+	c.say(one, lottery.Hello, 1)
 	c.bets(one, 1, "a\nb", "b\n")
-	one.stage.Add(Request{Peer: &one.Peer, Kind: Answer, Reply: Reject, Code: codec.CodeInvalidBatch, Count: 3, Detail: "2|why"}, nil, nil)
+	one.stage.Add(Request{Peer: &one.Peer, Kind: Answer, Reply: lottery.Reject, Code: codec.CodeInvalidBatch, Count: 3, Detail: "2|why"}, nil, nil)
 	c.bets(one, 2, "x", "")
 	c.getWinners(one, 1)
 	c.bets(one, 1, "late\nlate", "")
@@ -267,9 +267,9 @@ func TestCommitterTakeoverBetweenLoops(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	older, newer := c.session(0), c.session(1)
 	names := map[*testPeer]string{older: "older", newer: "newer"}
-	c.say(older, Hello, 1)
+	c.say(older, lottery.Hello, 1)
 	before := c.bets(older, 1, "a\nb", "")
-	c.say(newer, Hello, 1)
+	c.say(newer, lottery.Hello, 1)
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestCommitterTakeoverBetweenLoops(t *testing.T) {
 	if c.exit.open != 2 {
 		t.Errorf("%d sockets are open, want 2", c.exit.open)
 	}
-	c.say(older, Leave, 0)
+	c.say(older, lottery.Leave, 0)
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -314,17 +314,17 @@ func TestCommitterCountsSockets(t *testing.T) {
 		open int
 		came bool
 	}{
-		{"a stranger leaves", func() { c.say(stranger, Leave, 0) }, 0, false},
+		{"a stranger leaves", func() { c.say(stranger, lottery.Leave, 0) }, 0, false},
 		{"an id that isn't expected", func() { c.getWinners(agency, 3) }, 0, false},
 		{"a message that names no agency", func() { agency.stage.Add(Refusal(&agency.Peer, codec.CodeEmptyBatch, ""), nil, nil) }, 0, false},
 		{"the first bets", func() { c.bets(agency, 1, "a", "") }, 1, true},
 		{"more bets", func() { c.bets(agency, 1, "b", "") }, 1, true},
 		{"the peer half-closes", func() { c.say(agency, HalfClose, 0) }, 1, true},
-		{"and is gone", func() { c.say(agency, Leave, 0) }, 0, true},
-		{"HELLO", func() { c.say(confirms, Hello, 2) }, 1, true},
+		{"and is gone", func() { c.say(agency, lottery.Leave, 0) }, 0, true},
+		{"HELLO", func() { c.say(confirms, lottery.Hello, 2) }, 1, true},
 		{"its peer half-closes", func() { c.say(confirms, HalfClose, 0) }, 0, true},
-		{"and takes what it was told", func() { c.say(confirms, Taken, 0) }, 0, true},
-		{"and is gone", func() { c.say(confirms, Leave, 0) }, 0, true},
+		{"and takes what it was told", func() { c.say(confirms, lottery.Taken, 0) }, 0, true},
+		{"and is gone", func() { c.say(confirms, lottery.Leave, 0) }, 0, true},
 	} {
 		step.do()
 		if err := c.commit(); err != nil {
@@ -345,10 +345,10 @@ func TestCommitterServed(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 3})
 	one, two, three := c.session(0), c.session(1), c.session(0)
 	names := map[*testPeer]string{one: "one", two: "two", three: "three"}
-	c.say(one, Hello, 1)
+	c.say(one, lottery.Hello, 1)
 	c.getWinners(one, 1)
 	c.getWinners(two, 2)
-	c.say(one, Received, 1)
+	c.say(one, lottery.Received, 1)
 	c.getWinners(three, 3)
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
@@ -360,12 +360,12 @@ func TestCommitterServed(t *testing.T) {
 	if n := c.lottery.Unserved(); n != 3 || c.exit.absent != 3 {
 		t.Fatalf("%d unserved, %d absent before anybody confirmed", n, c.exit.absent)
 	}
-	c.say(one, Received, 1)
-	c.say(one, Received, 1)
-	c.say(three, Taken, 0)
-	c.say(three, Leave, 0)
-	c.say(two, Leave, 0)
-	c.say(two, Taken, 0) // the connection is gone, so this doesn't count
+	c.say(one, lottery.Received, 1)
+	c.say(one, lottery.Received, 1)
+	c.say(three, lottery.Taken, 0)
+	c.say(three, lottery.Leave, 0)
+	c.say(two, lottery.Leave, 0)
+	c.say(two, lottery.Taken, 0) // the connection is gone, so this doesn't count
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +378,7 @@ func TestCommitterServed(t *testing.T) {
 		t.Errorf("%d unserved, away %v", n, c.exit.away)
 	}
 	groups := len(c.log.groups)
-	c.say(one, Received, 1)
+	c.say(one, lottery.Received, 1)
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -392,9 +392,9 @@ func TestCommitterServed(t *testing.T) {
 	names[visitor] = "visitor"
 	c.now = c.now.Add(time.Minute)
 	for _, step := range []struct {
-		kind    RequestKind
+		kind    lottery.RequestKind
 		answers []string
-	}{{GetWinners, []string{`visitor: winners 0 ""`}}, {Leave, nil}} {
+	}{{lottery.GetWinners, []string{`visitor: winners 0 ""`}}, {lottery.Leave, nil}} {
 		c.say(visitor, step.kind, 1)
 		if err := c.commit(); err != nil {
 			t.Fatal(err)
@@ -406,7 +406,7 @@ func TestCommitterServed(t *testing.T) {
 	}
 	// After a restart no agency has come yet. A receipt for another agency is refused.
 	c.exit = newExitRule(c.lottery, 3, 0, time.Time{})
-	c.say(one, Received, 3)
+	c.say(one, lottery.Received, 3)
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +422,7 @@ func TestNothingIsReleasedBeforeItIsDurable(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	one, two := c.session(0), c.session(1)
 	c.bets(one, 1, "a", "")
-	c.say(two, Hello, 1)
+	c.say(two, lottery.Hello, 1)
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +435,7 @@ func TestNothingIsReleasedBeforeItIsDurable(t *testing.T) {
 	c.bets(two, 1, "b", "")
 	c.getWinners(two, 1)
 	c.getWinners(c.session(0), 2) // the draw
-	c.say(c.session(0), Hello, 9)
+	c.say(c.session(0), lottery.Hello, 9)
 	if err := c.commit(); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
@@ -463,7 +463,7 @@ func TestCommitterRepliesWithAgency(t *testing.T) {
 	c := newCommits(lottery.Rules{Agencies: 2})
 	s := c.session(0)
 	c.say(s, Answer, 2)
-	c.say(s, Hello, 1)
+	c.say(s, lottery.Hello, 1)
 	c.say(s, Answer, 0)
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
@@ -486,18 +486,18 @@ func TestRepliesWithoutRecord(t *testing.T) {
 	if err := c.commit(); err != nil || c.log.reads != 0 {
 		t.Fatalf("there is nothing to say, and the log was asked %d times; %v", c.log.reads, err)
 	}
-	c.say(s, Hello, 1)
+	c.say(s, lottery.Hello, 1)
 	if err := c.commit(); err != nil || c.log.reads != 1 {
 		t.Fatalf("the log was asked %d times for a welcome; %v", c.log.reads, err)
 	}
 	wantAnswers(t, c.answers(names), "s: welcome 0")
-	c.say(s, Hello, 1)
+	c.say(s, lottery.Hello, 1)
 	c.bets(s, 1, "Ana|Paz|1|1990-05-23|7574|1", "")
 	if err := c.commit(); err != nil || c.log.reads != 1 {
 		t.Fatalf("the log was asked %d times for a group that it has committed; %v", c.log.reads, err)
 	}
 	c.log.errRead = ErrNotLeader
-	c.say(s, Hello, 1)
+	c.say(s, lottery.Hello, 1)
 	if err := c.commit(); !errors.Is(err, ErrNotLeader) || len(c.last.Replies) != 0 {
 		t.Errorf("the log has another holder: %v, %q", err, c.answers(names))
 	}

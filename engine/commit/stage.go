@@ -6,6 +6,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/ledger"
+	"loteria/engine/lottery"
 )
 
 const (
@@ -59,7 +60,7 @@ func newStage(wake chan<- struct{}, bytesMax, requestsMax int) *Stage {
 // waits while the intake is full. It returns false if the stage is closed: r will not be answered.
 func (s *Stage) Add(r Request, payload, winners []byte) bool {
 	need := 0
-	if r.Kind == Bets {
+	if r.Kind == lottery.Bets {
 		need = ledger.RecordBytes(len(payload))
 	}
 	s.mu.Lock()
@@ -75,7 +76,7 @@ func (s *Stage) Add(r Request, payload, winners []byte) bool {
 		return false
 	}
 	in := s.filling
-	if r.Kind == Bets {
+	if r.Kind == lottery.Bets {
 		in.records = s.grow(in.records, need)
 		r.open = codec.StretchOf(payload, 0, 0).Open
 		r.records.start = uint32(len(in.records))

@@ -10,6 +10,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/ledger"
+	"loteria/engine/lottery"
 )
 
 // testStageBytesMax is a stage's bytesMax with the default settings and two loops.
@@ -22,7 +23,7 @@ func newTestStage() (*Stage, <-chan struct{}) {
 }
 
 func bets(p *Peer, agency codec.Agency, count int) Request {
-	return Request{Peer: p, Kind: Bets, Agency: agency, Count: count}
+	return Request{Peer: p, Kind: lottery.Bets, Agency: agency, Count: count}
 }
 
 // Requests come out in order, and their bytes are copies.
@@ -118,7 +119,7 @@ func TestStageHold(t *testing.T) {
 	}
 	st.Hold()
 	for range 3 {
-		st.Add(Request{Kind: Taken}, nil, nil)
+		st.Add(Request{Kind: lottery.Taken}, nil, nil)
 	}
 	if awake() {
 		t.Error("woken while held")
@@ -128,7 +129,7 @@ func TestStageHold(t *testing.T) {
 		t.Error("not woken once by the release")
 	}
 	st.take(new(intake))
-	if st.Add(Request{Kind: Taken}, nil, nil); !awake() {
+	if st.Add(Request{Kind: lottery.Taken}, nil, nil); !awake() {
 		t.Error("not woken after the release")
 	}
 }
@@ -263,7 +264,7 @@ func TestStageFullOfBytesTakesOthers(t *testing.T) {
 		t.Fatalf("%d bytes, want the limit", len(st.filling.records))
 	}
 	synctest.Test(t, func(t *testing.T) { // if Add waits for ever, synctest fails the test
-		if !st.Add(Request{Kind: Leave}, nil, nil) {
+		if !st.Add(Request{Kind: lottery.Leave}, nil, nil) {
 			t.Error("refused")
 		}
 	})

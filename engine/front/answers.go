@@ -8,6 +8,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/commit"
+	"loteria/engine/lottery"
 )
 
 // answer takes the first reply and all adjacent ones for the same session, sends them in one write
@@ -27,8 +28,8 @@ func (lp *Loop) answer(replies []commit.Reply) []commit.Reply {
 		if r.Agency != 0 { // a frame may name agency 0; the session is still its agency's
 			s.agency = r.Agency
 		}
-		winners = winners || r.Kind == commit.Winners
-		receipt = receipt || r.Kind == commit.Receipt
+		winners = winners || r.Kind == lottery.Winners
+		receipt = receipt || r.Kind == lottery.Receipt
 		for range max(r.Times, 1) {
 			if len(out) > payloadCopyMax {
 				lp.write(s, out)
@@ -62,14 +63,14 @@ func (lp *Loop) answer(replies []commit.Reply) []commit.Reply {
 // out and then the answer, and returns out emptied.
 func (lp *Loop) say(s *Session, r *commit.Reply, out []byte) []byte {
 	switch r.Kind {
-	case commit.Ack, commit.Receipt:
+	case lottery.Ack, lottery.Receipt:
 		return codec.AppendAck(out)
-	case commit.Welcome:
+	case lottery.Welcome:
 		return codec.AppendWelcome(out, codec.Welcome{
 			Window: lp.front.cfg.Window, FrameBytesMax: lp.front.cfg.FrameBytesMax,
 			Stored: r.Stored, Checksum: r.Checksum,
 		})
-	case commit.Winners:
+	case lottery.Winners:
 		out = codec.AppendFrameHeader(out, len(r.Payload))
 		if len(r.Payload) <= payloadCopyMax {
 			return append(out, r.Payload...)
@@ -81,7 +82,7 @@ func (lp *Loop) say(s *Session, r *commit.Reply, out []byte) []byte {
 		return codec.AppendChallenge(out, codec.Nonce([]byte(r.Detail)))
 	case commit.Authenticated:
 		return codec.AppendAuthenticated(out)
-	case commit.Reject:
+	case lottery.Reject:
 		if r.Code.Closes() {
 			s.become(lastSaid, &lp.rd)
 		}
@@ -174,9 +175,9 @@ func (lp *Loop) logReply(r *commit.Reply, told bool) {
 	switch {
 	case r.Code == codec.CodeAuthenticationFailed:
 		noise.writeAt(at, noisyProof, from, agencia, zap.String("error", r.Explanation()))
-	case r.Kind == commit.Receipt: // the server's goroutine writes its line
-	case !told && (r.Kind == commit.Welcome || r.Kind == commit.Winners || r.Count == 0):
-	case r.Kind == commit.Ack:
+	case r.Kind == lottery.Receipt: // the server's goroutine writes its line
+	case !told && (r.Kind == lottery.Welcome || r.Kind == lottery.Winners || r.Count == 0):
+	case r.Kind == lottery.Ack:
 		if entry := lp.log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
 			lp.fields = append(lp.fields[:0], zap.String("result", "success"),
 				zap.Int("cantidad", r.Count), agencia)
@@ -190,28 +191,28 @@ func (lp *Loop) logReply(r *commit.Reply, told bool) {
 		}
 	case r.Kind == commit.Authenticated:
 		noise.writeAt(at, noisyAuthenticated, from, agencia)
-	case r.Kind == commit.Welcome && lp.front.greeted.first(r.Agency):
+	case r.Kind == lottery.Welcome && lp.front.greeted.first(r.Agency):
 		if entry := lp.log.Check(zapcore.InfoLevel, "hello"); entry != nil {
 			entry.Write(zap.String("result", "success"), agencia, zap.Int64("apuestas", r.Stored))
 		}
-	case r.Kind == commit.Welcome:
+	case r.Kind == lottery.Welcome:
 		noise.writeAt(at, noisyHello, from, agencia, zap.Int64("apuestas", r.Stored))
-	case r.Kind == commit.Winners && lp.front.awarded.first(r.Agency):
+	case r.Kind == lottery.Winners && lp.front.awarded.first(r.Agency):
 		if entry := lp.log.Check(zapcore.InfoLevel, "ganadores_enviados"); entry != nil {
 			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia,
 				zap.Int("cant_ganadores", r.Count))
 			entry.Write(lp.fields...)
 		}
-	case r.Kind == commit.Winners:
+	case r.Kind == lottery.Winners:
 		noise.writeAt(at, noisyWinners, from, agencia, zap.Int("cant_ganadores", r.Count))
-	case r.Kind == commit.Reject && r.Count > 0:
+	case r.Kind == lottery.Reject && r.Count > 0:
 		noise.writeAt(at, noisyBatch, from, zap.Int("cantidad", r.Count), agencia,
 			zap.String("error", r.Explanation()))
-	case r.Kind == commit.Reject && r.Code == codec.CodeEmptyBatch && r.Agency == 0:
+	case r.Kind == lottery.Reject && r.Code == codec.CodeEmptyBatch && r.Agency == 0:
 		noise.writeAt(at, noisyHealthRequest, from, zap.String("error", r.Explanation()))
-	case r.Kind == commit.Reject && r.Code == codec.CodeLotteryHasntEnded:
+	case r.Kind == lottery.Reject && r.Code == codec.CodeLotteryHasntEnded:
 		noise.writeAt(at, noisyWait, from, agencia, zap.String("motivo", r.Explanation()))
-	case r.Kind == commit.Reject:
+	case r.Kind == lottery.Reject:
 		noise.writeAt(at, noisyRequest, from, agencia, zap.String("error", r.Explanation()))
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/commit"
+	"loteria/engine/lottery"
 )
 
 // Two agencies are expected in these tests.
@@ -242,22 +243,22 @@ func TestAuthenticationTimeout(t *testing.T) {
 // The log lines of authentication. A wrong proof is logged even if its peer is gone before the
 // answer.
 func TestAuthenticationLog(t *testing.T) {
-	failed := commit.Reply{Kind: commit.Reject, Code: codec.CodeAuthenticationFailed, Agency: 3}
-	required := commit.Reply{Kind: commit.Reject, Code: codec.CodeAuthenticationRequired, Agency: 3}
+	failed := commit.Reply{Effect: lottery.Effect{Kind: lottery.Reject, Code: codec.CodeAuthenticationFailed, Agency: 3}}
+	required := commit.Reply{Effect: lottery.Effect{Kind: lottery.Reject, Code: codec.CodeAuthenticationRequired, Agency: 3}}
 	for _, test := range []struct {
 		name  string
 		reply commit.Reply
 		told  bool
 		want  string
 	}{
-		{"right proof", commit.Reply{Kind: commit.Authenticated, Agency: 3}, true, "info autenticacion map[agencia:3 result:success]"},
-		{"right proof, peer gone", commit.Reply{Kind: commit.Authenticated, Agency: 3}, false, ""},
+		{"right proof", commit.Reply{Effect: lottery.Effect{Kind: commit.Authenticated, Agency: 3}}, true, "info autenticacion map[agencia:3 result:success]"},
+		{"right proof, peer gone", commit.Reply{Effect: lottery.Effect{Kind: commit.Authenticated, Agency: 3}}, false, ""},
 		{"wrong proof", failed, true, "warn autenticacion map[agencia:3 error:ERROR_AUTHENTICATION_FAILED result:fail]"},
 		{"wrong proof, peer gone", failed, false, "warn autenticacion map[agencia:3 error:ERROR_AUTHENTICATION_FAILED result:fail]"},
 		{"no proof", required, true, "info solicitud map[agencia:3 error:ERROR_AUTHENTICATION_REQUIRED result:fail]"},
 		{"no proof, peer gone", required, false, ""},
-		{"challenge", commit.Reply{Kind: commit.Challenge, Agency: 3, Detail: string(make([]byte, codec.NonceBytes))}, true, "debug autenticacion map[agencia:3 result:in_progress]"},
-		{"health check", commit.Reply{Kind: commit.Reject, Code: codec.CodeEmptyBatch}, true, "debug solicitud map[error:ERROR_EMPTY_BATCH result:fail]"},
+		{"challenge", commit.Reply{Effect: lottery.Effect{Kind: commit.Challenge, Agency: 3}, Detail: string(make([]byte, codec.NonceBytes))}, true, "debug autenticacion map[agencia:3 result:in_progress]"},
+		{"health check", commit.Reply{Effect: lottery.Effect{Kind: lottery.Reject, Code: codec.CodeEmptyBatch}}, true, "debug solicitud map[error:ERROR_EMPTY_BATCH result:fail]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			core, logs := observer.New(zap.DebugLevel)
@@ -267,7 +268,7 @@ func TestAuthenticationLog(t *testing.T) {
 			lp := newLoop(New(cfg, log, nil), new(spy), nil)
 			peer := new(Session)
 			peer.Session.Peer = peer
-			test.reply.To = &peer.Session
+			test.reply.Session = &peer.Session
 			lp.logReply(&test.reply, test.told)
 			got := ""
 			for _, line := range logs.All() {

@@ -8,6 +8,7 @@ import (
 
 	"loteria/engine/commit"
 	"loteria/engine/front/fronttest"
+	"loteria/engine/lottery"
 )
 
 // Sessions are numbered in the order in which their connections came. Numbers of a later term of
@@ -36,7 +37,7 @@ func TestDeliverToLoops(t *testing.T) {
 	for range 3 { // on loops 0, 1, 0
 		s, _, _ := f.Admit(Source{})
 		sessions = append(sessions, s)
-		replies = append(replies, commit.Reply{To: &s.Session, Kind: commit.Ack})
+		replies = append(replies, commit.Reply{Effect: lottery.Effect{Session: &s.Session, Kind: lottery.Ack}})
 	}
 	f.Deliver(replies)
 	for i, want := range [][]*Session{{sessions[0], sessions[2]}, {sessions[1]}} {

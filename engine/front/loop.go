@@ -7,6 +7,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/commit"
+	"loteria/engine/lottery"
 )
 
 const (
@@ -161,7 +162,7 @@ func (lp *Loop) bury(s *Session) {
 	lp.sessions[s.at].at = s.at
 	lp.sessions[last] = nil
 	lp.sessions = lp.sessions[:last]
-	lp.rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Leave}, nil, nil)
+	lp.rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: lottery.Leave}, nil, nil)
 	lp.front.Abandon(s)
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/commit"
+	"loteria/engine/lottery"
 )
 
 // noiseClock is a noise whose clock the test sets.
@@ -268,7 +269,7 @@ func TestNoiseTexts(t *testing.T) {
 func TestNoiseShowsWhatIsWrongWithABet(t *testing.T) {
 	line := strings.Repeat("A", codec.NameBytesMax) + "|A|1|" + strings.Repeat("\xff", codec.NameBytesMax) + "|1|1"
 	_, _, err := codec.ParseBatch([]byte(line), codec.Rules{Today: 20261123}, nil)
-	r := commit.Reply{Code: codec.CodeInvalidBatch, Detail: err.(*codec.Error).Detail()}
+	r := commit.Reply{Effect: lottery.Effect{Code: codec.CodeInvalidBatch}, Detail: err.(*codec.Error).Detail()}
 	if text := r.Explanation(); plainText(text) != text || !strings.HasSuffix(text, "is not YYYY-MM-DD") {
 		t.Errorf("%q is shown as %q", text, plainText(text))
 	}
@@ -323,7 +324,7 @@ func TestLateLinesHaveTheirTime(t *testing.T) {
 	lp := newLoop(New(cfg, zap.New(core), nil), new(spy), nil)
 	peer := new(Session)
 	peer.Session.Peer = peer
-	answer := &commit.Reply{To: &peer.Session, Kind: commit.Winners, Agency: 1}
+	answer := &commit.Reply{Effect: lottery.Effect{Session: &peer.Session, Kind: lottery.Winners, Agency: 1}}
 	now = began.Add(time.Second)
 	lp.clock.at = began
 	lp.logReply(answer, true) // the agency's first: not noise

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"loteria/codec"
-	"loteria/engine/commit"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
@@ -79,7 +78,7 @@ func (m *model) replays(r ledger.Record, want history.Settings) bool {
 		return false
 	}
 	e := m.understand(string(r.Payload))
-	if e.kind != commit.Bets || e.agency != id || len(modelLines(e.payload)) != int(r.Count) {
+	if e.kind != lottery.Bets || e.agency != id || len(modelLines(e.payload)) != int(r.Count) {
 		return false
 	}
 	m.log = append(m.log, modelEntry{id, e.payload})

@@ -5,6 +5,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/commit"
+	"loteria/engine/lottery"
 )
 
 // Session is one connection: frames come in, requests go out, and it counts the answers that it is
@@ -178,13 +179,13 @@ func (s *Session) request(payload []byte, rd *reader) {
 			r.Agency, r.Count = s.proved, codec.Lines(payload)
 			break
 		}
-		r.Kind = commit.Received
+		r.Kind = lottery.Received
 	case codec.RequestBets:
-		r.Kind, r.Count = commit.Bets, parsed.Batch.Count
+		r.Kind, r.Count = lottery.Bets, parsed.Batch.Count
 	case codec.RequestGetWinners:
-		r.Kind = commit.GetWinners
+		r.Kind = lottery.GetWinners
 	case codec.RequestHello:
-		r.Kind = commit.Hello
+		r.Kind = lottery.Hello
 		s.said = saidHello
 	}
 	rd.stage.Add(r, payload, winners)
@@ -193,7 +194,7 @@ func (s *Session) request(payload []byte, rd *reader) {
 // taken notes that the peer has the winners that it was told, and tells the committer.
 func (s *Session) taken(rd *reader) {
 	s.delivery = delivered
-	rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Taken}, nil, nil)
+	rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: lottery.Taken}, nil, nil)
 }
 
 func (s *Session) refuseFrame(err error, rd *reader) {
@@ -219,7 +220,7 @@ func (s *Session) refuse(code codec.Code, rd *reader) {
 }
 
 // sessionOf is the session that a reply is for.
-func sessionOf(r *commit.Reply) *Session { return r.To.Peer.(*Session) }
+func sessionOf(r *commit.Reply) *Session { return r.Session.Peer.(*Session) }
 
 // Unanswered is how many of the session's frames have no answer yet. Only the event loop may call
 // it.

@@ -10,6 +10,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/commit"
+	"loteria/engine/lottery"
 )
 
 // model is the server written straight from codec/PROTOCOL.md: it reads a byte at a time, keeps
@@ -84,7 +85,7 @@ type modelConn struct {
 // modelEvent is one thing that happened on a connection.
 type modelEvent struct {
 	conn    *modelConn
-	kind    commit.RequestKind
+	kind    lottery.RequestKind
 	agency  codec.Agency
 	payload string
 	code    codec.Code // of commit.Answer
@@ -195,10 +196,10 @@ func (m *model) frame(c *modelConn, payload string) {
 	}
 	c.frames++
 	e := m.understand(payload)
-	if e.kind == commit.Received && !c.hello {
+	if e.kind == lottery.Received && !c.hello {
 		e = modelEvent{kind: commit.Answer, code: codec.CodeInvalidBatch}
 	}
-	c.hello = c.hello || e.kind == commit.Hello
+	c.hello = c.hello || e.kind == lottery.Hello
 	if !c.hello {
 		e.detail = ""
 	}
@@ -210,7 +211,7 @@ func (m *model) frame(c *modelConn, payload string) {
 func (m *model) taken(c *modelConn) {
 	if c.told {
 		c.told = false
-		m.happens(c, modelEvent{kind: commit.Taken})
+		m.happens(c, modelEvent{kind: lottery.Taken})
 	}
 }
 
@@ -233,14 +234,14 @@ func (m *model) understand(payload string) modelEvent {
 	case strings.HasPrefix(payload, "GET_WINNERS"):
 		id, ok := strings.CutPrefix(payload, "GET_WINNERS|")
 		if agency := modelAgency(id); ok && agency >= 0 {
-			return modelEvent{kind: commit.GetWinners, agency: codec.Agency(agency)}
+			return modelEvent{kind: lottery.GetWinners, agency: codec.Agency(agency)}
 		}
 		return modelEvent{kind: commit.Answer, code: codec.CodeInvalidGetWinners}
 	case strings.HasPrefix(payload, "RECEIVED|") && modelAgency(strings.TrimPrefix(payload, "RECEIVED|")) >= 0:
-		return modelEvent{kind: commit.Received, agency: codec.Agency(modelAgency(strings.TrimPrefix(payload, "RECEIVED|")))}
+		return modelEvent{kind: lottery.Received, agency: codec.Agency(modelAgency(strings.TrimPrefix(payload, "RECEIVED|")))}
 	case isHello && strings.Count(firstLine, "|") < 5:
 		if agency := modelAgency(id); agency >= 0 {
-			return modelEvent{kind: commit.Hello, agency: codec.Agency(agency)}
+			return modelEvent{kind: lottery.Hello, agency: codec.Agency(agency)}
 		}
 		return modelEvent{kind: commit.Answer, code: codec.CodeInvalidHello}
 	case strings.Trim(payload, "\n") == "":
@@ -258,7 +259,7 @@ func (m *model) understand(payload string) modelEvent {
 	if len(slices.Compact(agencies)) > 1 {
 		return modelEvent{kind: commit.Answer, code: codec.CodeInvalidAgency}
 	}
-	return modelEvent{kind: commit.Bets, agency: agencies[0], payload: payload}
+	return modelEvent{kind: lottery.Bets, agency: agencies[0], payload: payload}
 }
 
 // modelAgency reads an id; -1 is none.
@@ -298,7 +299,7 @@ func (m *model) halfClose(c *modelConn) (owed bool) {
 // leave notes that a connection is gone.
 func (m *model) leave(c *modelConn) {
 	c.deaf = true
-	m.happens(c, modelEvent{kind: commit.Leave})
+	m.happens(c, modelEvent{kind: lottery.Leave})
 }
 
 // commit decides everything that was read, in order: first what the first loop has read, then what
@@ -315,7 +316,7 @@ func (m *model) commit() {
 func (m *model) decide(e modelEvent) {
 	c, id := e.conn, e.agency
 	switch {
-	case e.kind == commit.Leave:
+	case e.kind == lottery.Leave:
 		c.gone, c.half, c.questions = true, true, 0
 		m.conns = slices.DeleteFunc(m.conns, func(other *modelConn) bool { return other == c })
 		return
@@ -324,7 +325,7 @@ func (m *model) decide(e modelEvent) {
 		return
 	case c.gone:
 		return
-	case e.kind == commit.Taken:
+	case e.kind == lottery.Taken:
 		if c.agency != 0 && !m.confirms[c.agency] && !c.welcome {
 			m.served[c.agency] = true
 		}
@@ -337,14 +338,14 @@ func (m *model) decide(e modelEvent) {
 		m.tellError(c, codec.CodeInvalidAgency, "")
 		return
 	}
-	if c.agency == 0 && c.number < m.spoken[id] && !(e.kind == commit.GetWinners && m.drawn()) {
+	if c.agency == 0 && c.number < m.spoken[id] && !(e.kind == lottery.GetWinners && m.drawn()) {
 		c.gone = true
 		m.tellError(c, codec.CodeAgencyTakenOver, "")
 		return
 	}
 	defer func() { c.counted = c.counted || c.agency != 0 && !m.done[c.agency] }()
 	switch e.kind {
-	case commit.Hello:
+	case lottery.Hello:
 		for _, older := range m.conns {
 			if older != c && older.agency == id && !older.gone {
 				older.gone, older.questions = true, 0
@@ -354,7 +355,7 @@ func (m *model) decide(e modelEvent) {
 		c.agency, m.spoken[id] = id, c.number
 		c.welcome = true
 		m.tell(c, fmt.Sprintf("WELCOME|%d|%d|%d|%08x", m.stored(id), m.cfg.Window, m.cfg.FrameBytesMax, m.checksum(id)))
-	case commit.Received:
+	case lottery.Received:
 		if !c.welcome {
 			m.tellError(c, codec.CodeInvalidBatch, "")
 			return
@@ -365,7 +366,7 @@ func (m *model) decide(e modelEvent) {
 		}
 		m.served[id], m.done[id] = true, true
 		m.tell(c, "ACK")
-	case commit.Bets:
+	case lottery.Bets:
 		if m.reported(id) {
 			m.tellError(c, codec.CodeBetsClosed, "")
 			return
@@ -373,7 +374,7 @@ func (m *model) decide(e modelEvent) {
 		c.agency = id
 		m.log = append(m.log, modelEntry{id, e.payload})
 		m.tell(c, "ACK")
-	case commit.GetWinners:
+	case lottery.GetWinners:
 		c.agency = id
 		before := m.drawn()
 		if !m.reported(id) {

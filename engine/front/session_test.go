@@ -9,6 +9,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/commit"
+	"loteria/engine/lottery"
 )
 
 const testWindow = 64
@@ -30,13 +31,13 @@ func heard(rd *reader) []string {
 	taken := rd.stage.(*spy).take()
 	for i, r := range taken.requests {
 		switch {
-		case r.Kind == commit.Bets:
+		case r.Kind == lottery.Bets:
 			words = append(words, fmt.Sprintf("bets %d agency %d %q winners %q", r.Count, r.Agency, taken.payloads[i], taken.winners[i]))
-		case r.Kind == commit.GetWinners:
+		case r.Kind == lottery.GetWinners:
 			words = append(words, fmt.Sprintf("get winners %d", r.Agency))
-		case r.Kind == commit.Hello:
+		case r.Kind == lottery.Hello:
 			words = append(words, fmt.Sprintf("hello %d", r.Agency))
-		case r.Kind == commit.Answer && r.Reply == commit.Reject:
+		case r.Kind == commit.Answer && r.Reply == lottery.Reject:
 			words = append(words, strings.TrimSpace(fmt.Sprintf("refuse %v of %d %s", r.Code, r.Count, r.Detail)))
 		case r.Kind == commit.Answer && r.Reply == commit.Challenge:
 			words = append(words, fmt.Sprintf("challenge %d with %x", r.Agency, r.Detail))

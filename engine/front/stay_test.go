@@ -48,7 +48,7 @@ func TestStayToConfirm(t *testing.T) {
 	for range 9 {
 		lp.hangUp(sess)
 	}
-	told := func() { lp.tell(sess, commit.Reply{Kind: commit.Winners, Agency: 1}) }
+	told := func() { lp.tell(sess, commit.Reply{Effect: lottery.Effect{Kind: lottery.Winners, Agency: 1}}) }
 	told()
 	for tick := 1; tick <= 6; tick++ {
 		lp.hangUp(sess)
@@ -71,7 +71,7 @@ func TestStayToConfirmWhatCameLate(t *testing.T) {
 		lp.hangUp(sess)
 	}
 	sess.unanswered--
-	lp.tell(sess, commit.Reply{Kind: commit.Winners, Agency: 1})
+	lp.tell(sess, commit.Reply{Effect: lottery.Effect{Kind: lottery.Winners, Agency: 1}})
 	for range 5 {
 		lp.hangUp(sess)
 	}
@@ -88,7 +88,7 @@ func TestStayByOtherQuestions(t *testing.T) {
 	ticks := 0
 	for ; !shut.ended && ticks < 2*most; ticks++ {
 		if sess.phase.hears() {
-			lp.tell(sess, commit.Reply{Kind: commit.Reject, Agency: 1, Code: codec.CodeBetsClosed})
+			lp.tell(sess, commit.Reply{Effect: lottery.Effect{Kind: lottery.Reject, Agency: 1, Code: codec.CodeBetsClosed}})
 			sess.unanswered++ // the next question
 		} else {
 			sess.unanswered = 0
@@ -104,7 +104,7 @@ func TestStayByOtherQuestions(t *testing.T) {
 func TestStayAsNobody(t *testing.T) {
 	shut := new(shutSink)
 	lp, sess := late(t, shut)
-	lp.tell(sess, commit.Reply{Kind: commit.Reject, Code: codec.CodeInvalidAgency})
+	lp.tell(sess, commit.Reply{Effect: lottery.Effect{Kind: lottery.Reject, Code: codec.CodeInvalidAgency}})
 	for range 11 {
 		lp.hangUp(sess)
 	}
@@ -125,7 +125,7 @@ func TestStayUntilAcknowledged(t *testing.T) {
 		t.Fatalf("with its ACK owed, hung up on: %v; still read: %v", shut.ended, sess.phase.hears())
 	}
 	sess.unanswered--
-	lp.tell(sess, commit.Reply{Kind: commit.Receipt, Agency: 1})
+	lp.tell(sess, commit.Reply{Effect: lottery.Effect{Kind: lottery.Receipt, Agency: 1}})
 	if shut.bytes != len(codec.AppendAck(nil)) {
 		t.Errorf("it was sent %d bytes, not an ACK", shut.bytes)
 	}
@@ -155,7 +155,7 @@ func TestStayAndTrickle(t *testing.T) {
 			lp, sess := late(t, fake)
 			fake.session = sess
 			ask := func(payload []byte) {
-				lp.tell(sess, commit.Reply{Kind: commit.Winners, Agency: 1, Payload: payload})
+				lp.tell(sess, commit.Reply{Effect: lottery.Effect{Kind: lottery.Winners, Agency: 1, Payload: payload}})
 			}
 			ask(winners)
 			ticks := 0
@@ -184,7 +184,7 @@ func TestStayOnBrokenSocket(t *testing.T) {
 	fake := &fakeConn{room: 1 << 10, broken: errors.New("gone")}
 	lp, sess := late(t, fake)
 	fake.session = sess
-	lp.tell(sess, commit.Reply{Kind: commit.Winners, Agency: 1})
+	lp.tell(sess, commit.Reply{Effect: lottery.Effect{Kind: lottery.Winners, Agency: 1}})
 	if sess.phase != gone || lp.Sessions() != 0 {
 		t.Errorf("phase %d, with %d sessions", sess.phase, lp.Sessions())
 	}
@@ -260,6 +260,6 @@ func newStages(loops int) []*commit.Stage {
 // tell answers a new frame of the session with r.
 func (lp *Loop) tell(s *Session, r commit.Reply) {
 	s.unanswered++
-	r.To = &s.Session
+	r.Session = &s.Session
 	lp.answer([]commit.Reply{r})
 }

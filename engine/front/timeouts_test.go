@@ -13,6 +13,7 @@ import (
 
 	"loteria/codec"
 	"loteria/engine/commit"
+	"loteria/engine/lottery"
 )
 
 // Answers that leave together are copied, but not without a limit, however many a peer asks for at
@@ -23,7 +24,7 @@ func TestOutboundScratchIsBounded(t *testing.T) {
 	const asked = 64
 	payload := make([]byte, payloadCopyMax)
 	sess.unanswered = asked
-	winners := commit.Reply{To: &sess.Session, Kind: commit.Winners, Agency: 1, Payload: payload}
+	winners := commit.Reply{Effect: lottery.Effect{Session: &sess.Session, Kind: lottery.Winners, Agency: 1, Payload: payload}}
 	lp.answer(slices.Repeat([]commit.Reply{winners}, asked))
 	// Two payloads and headers, grown as append does.
 	if limit := 3 * payloadCopyMax; cap(lp.out) > limit {
