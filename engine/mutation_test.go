@@ -231,7 +231,7 @@ var mutations = []mutationtest.Mutation{
 		Name: "a wrong proof is accepted",
 		Changes: []mutationtest.Change{{
 			File: "front/authentication.go",
-			Old:  "case !rd.secrets.verify(s.handshake.agency, s.handshake.nonce, proof):",
+			Old:  "case !rd.cfg.Secrets.verify(s.handshake.agency, s.handshake.nonce, proof):",
 			New:  "case proof == codec.Proof{}:",
 		}},
 		Seeds: 5000,
@@ -240,8 +240,8 @@ var mutations = []mutationtest.Mutation{
 		Name: "a message before the proof is accepted",
 		Changes: []mutationtest.Change{{
 			File: "front/authentication.go",
-			Old:  "func (s *Session) stranger(rd *reader) bool { return rd.secrets != nil && s.proved == 0 }",
-			New:  "func (s *Session) stranger(rd *reader) bool { return rd.secrets != nil && s.proved == 0 && s.handshake == nil }",
+			Old:  "func (s *Session) stranger(rd *reader) bool { return rd.cfg.Secrets != nil && s.proved == 0 }",
+			New:  "func (s *Session) stranger(rd *reader) bool { return rd.cfg.Secrets != nil && s.proved == 0 && s.handshake == nil }",
 		}},
 		Seeds: 500,
 	},

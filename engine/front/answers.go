@@ -168,7 +168,7 @@ func (lp *Loop) flushSession(s *Session) {
 
 // logReply writes the log line of one answer. The lines of batches and of wrong proofs are written
 // even if the peer could not be told; others only if it was told. logReply runs for every batch,
-// and at the draw for every agency, so it builds fields in place and only if the level is enabled.
+// and at the draw for every agency, so it allocates nothing.
 func (lp *Loop) logReply(r *commit.Reply, told bool) {
 	noise, at, from := lp.front.noise, lp.clock.at, sessionOf(r).source
 	agencia := zap.Uint32("agencia", uint32(r.Agency))
@@ -178,33 +178,15 @@ func (lp *Loop) logReply(r *commit.Reply, told bool) {
 	case r.Kind == lottery.Receipt: // the server's goroutine writes its line
 	case !told && (r.Kind == lottery.Welcome || r.Kind == lottery.Winners || r.Count == 0):
 	case r.Kind == lottery.Ack:
-		if entry := lp.log.Check(zapcore.InfoLevel, "apuesta_recibida"); entry != nil {
-			lp.fields = append(lp.fields[:0], zap.String("result", "success"),
-				zap.Int("cantidad", r.Count), agencia)
-			entry.Write(lp.fields...)
-		}
+		lp.logNow(zap.InfoLevel, "apuesta_recibida", zap.Int("cantidad", r.Count), agencia)
 	case r.Kind == commit.Challenge:
 		noise.writeAt(at, noisyChallenge, from, agencia)
-	case r.Kind == commit.Authenticated && lp.front.introduced.first(r.Agency):
-		if entry := lp.log.Check(zapcore.InfoLevel, "autenticacion"); entry != nil {
-			entry.Write(zap.String("result", "success"), agencia)
-		}
 	case r.Kind == commit.Authenticated:
-		noise.writeAt(at, noisyAuthenticated, from, agencia)
-	case r.Kind == lottery.Welcome && lp.front.greeted.first(r.Agency):
-		if entry := lp.log.Check(zapcore.InfoLevel, "hello"); entry != nil {
-			entry.Write(zap.String("result", "success"), agencia, zap.Int64("apuestas", r.Stored))
-		}
+		lp.logFirst(lp.front.introduced, noisyAuthenticated, r, agencia)
 	case r.Kind == lottery.Welcome:
-		noise.writeAt(at, noisyHello, from, agencia, zap.Int64("apuestas", r.Stored))
-	case r.Kind == lottery.Winners && lp.front.awarded.first(r.Agency):
-		if entry := lp.log.Check(zapcore.InfoLevel, "ganadores_enviados"); entry != nil {
-			lp.fields = append(lp.fields[:0], zap.String("result", "success"), agencia,
-				zap.Int("cant_ganadores", r.Count))
-			entry.Write(lp.fields...)
-		}
+		lp.logFirst(lp.front.greeted, noisyHello, r, agencia, zap.Int64("apuestas", r.Stored))
 	case r.Kind == lottery.Winners:
-		noise.writeAt(at, noisyWinners, from, agencia, zap.Int("cant_ganadores", r.Count))
+		lp.logFirst(lp.front.awarded, noisyWinners, r, agencia, zap.Int("cant_ganadores", r.Count))
 	case r.Kind == lottery.Reject && r.Count > 0:
 		noise.writeAt(at, noisyBatch, from, zap.Int("cantidad", r.Count), agencia,
 			zap.String("error", r.Explanation()))
@@ -214,5 +196,22 @@ func (lp *Loop) logReply(r *commit.Reply, told bool) {
 		noise.writeAt(at, noisyWait, from, agencia, zap.String("motivo", r.Explanation()))
 	case r.Kind == lottery.Reject:
 		noise.writeAt(at, noisyRequest, from, agencia, zap.String("error", r.Explanation()))
+	}
+}
+
+// logFirst logs an event that is no noise the first time that it happens to an agency.
+func (lp *Loop) logFirst(firsts firsts, e noisyEvent, r *commit.Reply, fields ...zap.Field) {
+	if firsts.first(r.Agency) {
+		lp.logNow(e.level, e.action, fields...)
+	} else {
+		lp.front.noise.writeAt(lp.clock.at, e, sessionOf(r).source, fields...)
+	}
+}
+
+// logNow writes a line of a success.
+func (lp *Loop) logNow(level zapcore.Level, action string, fields ...zap.Field) {
+	if entry := lp.log.Check(level, action); entry != nil {
+		lp.fields = append(append(lp.fields[:0], zap.String("result", "success")), fields...)
+		entry.Write(lp.fields...)
 	}
 }

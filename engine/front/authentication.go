@@ -20,7 +20,7 @@ type handshake struct {
 }
 
 // stranger reports whether the connection still has to authenticate.
-func (s *Session) stranger(rd *reader) bool { return rd.secrets != nil && s.proved == 0 }
+func (s *Session) stranger(rd *reader) bool { return rd.cfg.Secrets != nil && s.proved == 0 }
 
 // claimed is the agency that the connection has proved or claims to be. It is 0 before AUTH, and if
 // nobody has to authenticate.
@@ -44,7 +44,7 @@ func (s *Session) authenticate(payload []byte, rd *reader) {
 			s.refuse(codec.CodeAuthenticationRequired, rd)
 			return
 		}
-		s.handshake = &handshake{agency: agency, nonce: rd.nonce()}
+		s.handshake = &handshake{agency: agency, nonce: rd.cfg.Nonce()}
 		rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Answer, Reply: commit.Challenge,
 			Agency: agency, Detail: string(s.handshake.nonce[:])}, nil, nil)
 		return
@@ -53,7 +53,7 @@ func (s *Session) authenticate(payload []byte, rd *reader) {
 	switch {
 	case !ok:
 		s.refuse(codec.CodeAuthenticationRequired, rd)
-	case !rd.secrets.verify(s.handshake.agency, s.handshake.nonce, proof):
+	case !rd.cfg.Secrets.verify(s.handshake.agency, s.handshake.nonce, proof):
 		s.refuse(codec.CodeAuthenticationFailed, rd)
 	default:
 		s.proved, s.handshake = s.handshake.agency, nil

@@ -34,9 +34,9 @@ func mustSecret(t testing.TB, text string) codec.Secret {
 func newGuardedReader(t testing.TB) *reader {
 	t.Helper()
 	rd := newTestReader()
-	rd.secrets = &Secrets{expected: []codec.Secret{mustSecret(t, sesame1), mustSecret(t, sesame2)}, decoy: mustSecret(t, "a-decoy-that-nobody-has")}
+	rd.cfg.Secrets = &Secrets{expected: []codec.Secret{mustSecret(t, sesame1), mustSecret(t, sesame2)}, decoy: mustSecret(t, "a-decoy-that-nobody-has")}
 	n := 0
-	rd.nonce = func() codec.Nonce {
+	rd.cfg.Nonce = func() codec.Nonce {
 		n++
 		return countedNonce(n)
 	}

@@ -100,9 +100,9 @@ func New(cfg Config, log *zap.Logger, stages []*commit.Stage) *Front {
 		cfg:        cfg,
 		log:        log,
 		noise:      newNoise(log, cfg.Now),
-		introduced: newFirsts(cfg.Agencies),
-		greeted:    newFirsts(cfg.Agencies),
-		awarded:    newFirsts(cfg.Agencies),
+		introduced: make(firsts, cfg.Agencies+1),
+		greeted:    make(firsts, cfg.Agencies+1),
+		awarded:    make(firsts, cfg.Agencies+1),
 		tickPeriod: min(cfg.ReadTimeout/ticksInTimeout, tickPeriodMax),
 		ended:      make(chan struct{}),
 		drained:    make(chan struct{}, 1),
@@ -191,17 +191,15 @@ func (f *Front) tickLoops() {
 func (f *Front) Deliver(replies []commit.Reply) {
 	// The replies of one loop are nearly always adjacent.
 	for len(replies) > 0 {
-		lp := loopOf(&replies[0])
+		lp := sessionOf(&replies[0]).loop
 		n := 1
-		for n < len(replies) && loopOf(&replies[n]) == lp {
+		for n < len(replies) && sessionOf(&replies[n]).loop == lp {
 			n++
 		}
-		lp.deliver(replies[:n])
+		lp.post(func(m *mailbox) { m.replies = append(m.replies, replies[:n]...) })
 		replies = replies[n:]
 	}
 }
-
-func loopOf(r *commit.Reply) *Loop { return sessionOf(r).loop }
 
 // Drawn says that the draw is durable. From now on the time that an agency may stay connected is
 // bounded.
@@ -216,7 +214,7 @@ func (f *Front) StopReading() { f.stopping.Store(true) }
 func (f *Front) Through() (through <-chan struct{}, loops int) {
 	done := make(chan struct{}, len(f.loops))
 	for _, lp := range f.loops {
-		lp.post(func(m *mailbox) { m.then = append(m.then, func() { done <- struct{}{} }) })
+		lp.then(func() { done <- struct{}{} })
 	}
 	return done, len(f.loops)
 }
@@ -225,7 +223,7 @@ func (f *Front) Through() (through <-chan struct{}, loops int) {
 // CodeNone is told to each of them first.
 func (f *Front) Farewell(code codec.Code) {
 	for _, lp := range f.loops {
-		lp.post(func(m *mailbox) { m.farewell = &farewell{code: code} })
+		lp.then(func() { lp.sayFarewell(code) })
 	}
 }
 
@@ -252,7 +250,7 @@ func (f *Front) AwaitClosed(d time.Duration) {
 func (f *Front) Stop() error {
 	<-f.acceptor.done
 	for _, lp := range f.loops {
-		lp.detach() // timers may still post
+		lp.Attach(nil) // timers may still post
 	}
 	err := f.running.stop()
 	for _, lp := range f.loops {

@@ -83,7 +83,7 @@ func TestPartialAccounting(t *testing.T) {
 		end  func(s *Session, rd *reader)
 	}{
 		{"completed", func(s *Session, rd *reader) {
-			_, total, err := codec.FrameLen(s.partial.bytes, rd.frameBytesMax)
+			_, total, err := codec.FrameLen(s.partial.bytes, rd.cfg.FrameBytesMax)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,14 +103,14 @@ func TestPartialAccounting(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for round := range 200 {
 		rd := newTestReader()
-		rd.frameBytesMax = codec.FrameBytesMaxLimit
+		rd.cfg.FrameBytesMax = codec.FrameBytesMaxLimit
 		sessions := make([]*Session, 1+rng.IntN(8))
 		for i := range sessions {
 			sessions[i] = new(Session)
 			header := []byte(fmt.Sprintf("%d\n", 1+rng.IntN(300_000)))
 			sessions[i].receive(header, rd)
 			for sessions[i].partial != nil && rng.IntN(3) > 0 { // the buffer grows
-				_, total, _ := codec.FrameLen(sessions[i].partial.bytes, rd.frameBytesMax)
+				_, total, _ := codec.FrameLen(sessions[i].partial.bytes, rd.cfg.FrameBytesMax)
 				if left := total - len(sessions[i].partial.bytes); left > 1 {
 					sessions[i].receive(make([]byte, 1+rng.IntN(left-1)), rd)
 				} else {
@@ -143,7 +143,7 @@ func TestPartialShedsOldest(t *testing.T) {
 	rd := newTestReader()
 	const fit = 5
 	rd.partials.limit = newPartialLimit(fit * partialBytesMin)
-	rd.frameBytesMax = 4 * partialBytesMin
+	rd.cfg.FrameBytesMax = 4 * partialBytesMin
 	var sessions []*Session
 	begin := func(in string) {
 		sessions = append(sessions, new(Session))
@@ -190,7 +190,7 @@ func TestPartialShedsOldest(t *testing.T) {
 func TestPartialShedsWhoGrows(t *testing.T) {
 	rd := newTestReader()
 	rd.partials.limit = newPartialLimit(2 * partialBytesMin)
-	rd.frameBytesMax = 4 * partialBytesMin
+	rd.cfg.FrameBytesMax = 4 * partialBytesMin
 	sessions := []*Session{new(Session), new(Session)}
 	for _, s := range sessions {
 		s.receive([]byte("9000\nx"), rd)
@@ -208,7 +208,7 @@ func TestPartialShedsWhoGrows(t *testing.T) {
 func TestPartialLargestFrameFits(t *testing.T) {
 	for _, frameBytes := range []int{64 << 10, codec.FrameBytesMaxDefault + 1, codec.FrameBytesMaxLimit} {
 		rd := newTestReader()
-		rd.frameBytesMax = frameBytes
+		rd.cfg.FrameBytesMax = frameBytes
 		rd.partials.limit = newPartialLimit(int64(frameBytes))
 		s := new(Session)
 		for part := range slices.Chunk(frames(strings.Repeat("\n", frameBytes)), frameBytes/3) {
@@ -298,7 +298,7 @@ func (discard) Waits() int64                            { return 0 }
 func TestPartialDoesNotAllocate(t *testing.T) {
 	rd := newTestReader()
 	rd.stage = discard{}
-	rd.frameBytesMax = codec.FrameBytesMaxDefault
+	rd.cfg.FrameBytesMax = codec.FrameBytesMaxDefault
 	s := new(Session)
 	frame := frames(strings.Repeat(betMaria+"\n", 1000))
 	pass := func() {

@@ -55,23 +55,17 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	}
 	if sess.said == saidNothing {
 		sess.said = saidBytes
-		h.announce(sess, in)
+		event := noisyConnection
+		if string(in) == healthFrame {
+			event = noisyHealthConnection // it comes every few seconds: debug level only
+		}
+		h.front.noise.write(event, sess.source)
 	}
 	if sess.phase.hears() && !h.front.stopping.Load() {
 		sess.receive(in, &sess.loop.rd)
 		sess.loop.rd.shed()
 	}
 	return gnet.None
-}
-
-// announce logs a connection when its first bytes come. A health check comes every few seconds, so
-// it is logged at debug level only.
-func (h *handler) announce(sess *Session, in []byte) {
-	event := noisyConnection
-	if string(in) == healthFrame {
-		event = noisyHealthConnection
-	}
-	h.front.noise.write(event, sess.source)
 }
 
 func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
@@ -105,27 +99,17 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 // Strangers can cause the rest, so each format is a noisy event.
 type gnetLogger struct{ noise *noise }
 
-func (g gnetLogger) write(level zapcore.Level, result, format string, args []any) {
-	event := noisyEvent{level: level, action: "gnet", result: result, of: format}
-	g.noise.write(event, Source{}, zap.String("mensaje", strings.TrimSpace(fmt.Sprintf(format, args...))))
-}
+func (g gnetLogger) Debugf(format string, args ...any) { g.write(zap.DebugLevel, format, args) }
+func (g gnetLogger) Infof(format string, args ...any)  { g.write(zap.DebugLevel, format, args) }
+func (g gnetLogger) Warnf(format string, args ...any)  { g.write(zap.WarnLevel, format, args) }
+func (g gnetLogger) Errorf(format string, args ...any) { g.write(zap.ErrorLevel, format, args) }
+func (g gnetLogger) Fatalf(format string, args ...any) { g.write(zap.ErrorLevel, format, args) }
 
-func (g gnetLogger) Debugf(format string, args ...any) {
-	g.write(zapcore.DebugLevel, "success", format, args)
-}
-
-func (g gnetLogger) Infof(format string, args ...any) {
-	g.write(zapcore.DebugLevel, "success", format, args)
-}
-
-func (g gnetLogger) Warnf(format string, args ...any) {
-	g.write(zapcore.WarnLevel, "fail", format, args)
-}
-
-func (g gnetLogger) Errorf(format string, args ...any) {
-	g.write(zapcore.ErrorLevel, "fail", format, args)
-}
-
-func (g gnetLogger) Fatalf(format string, args ...any) {
-	g.write(zapcore.ErrorLevel, "fail", format, args)
+func (g gnetLogger) write(level zapcore.Level, format string, args []any) {
+	event := noisyEvent{level: level, action: "gnet", result: "success", of: format}
+	if level >= zap.WarnLevel {
+		event.result = "fail"
+	}
+	message := strings.TrimSpace(fmt.Sprintf(format, args...))
+	g.noise.write(event, Source{}, zap.String("mensaje", message))
 }

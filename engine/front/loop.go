@@ -41,14 +41,11 @@ func newLoop(f *Front, stage stage, limit *partialLimit) *Loop {
 	lp := &Loop{front: f}
 	lp.log = f.log.WithOptions(zap.WithClock(&lp.clock))
 	lp.rd = reader{
-		stage:         stage,
-		counters:      &f.counters,
-		rules:         codec.Rules{Today: f.today(), WinningNumber: f.cfg.WinningNumber},
-		secrets:       f.cfg.Secrets,
-		nonce:         f.cfg.Nonce,
-		frameBytesMax: f.cfg.FrameBytesMax,
-		window:        int32(f.cfg.Window),
-		partials:      partials{limit: limit},
+		cfg:      &f.cfg,
+		stage:    stage,
+		counters: &f.counters,
+		rules:    codec.Rules{Today: f.today(), WinningNumber: f.cfg.WinningNumber},
+		partials: partials{limit: limit},
 	}
 	return lp
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 
-	"loteria/codec"
 	"loteria/engine/commit"
 )
 
@@ -15,19 +14,15 @@ import (
 // mailbox. Its size is bounded by what sessions are owed.
 type mailbox struct {
 	mu        sync.Mutex
-	el        gnet.EventLoop // nil before the loops start, and after detach
+	el        gnet.EventLoop // nil before the loops start, and once they are to stop
 	scheduled bool           // a task in gnet's queue will look into the mailbox
 	replies   []commit.Reply
 	spare     []commit.Reply // an empty slice for the next replies
 	tick      bool
 	flush     bool
 	shed      bool
-	farewell  *farewell
 	then      []func() // called when everything else is done
 }
-
-// farewell ends all sessions of a loop. A code other than CodeNone is told to each of them first.
-type farewell struct{ code codec.Code }
 
 // post changes the mailbox and makes sure that the loop looks into it. It never waits for the loop.
 // Any goroutine may call it.
@@ -44,28 +39,25 @@ func (lp *Loop) post(change func(*mailbox)) {
 	}
 }
 
-func (lp *Loop) deliver(replies []commit.Reply) {
-	lp.post(func(m *mailbox) { m.replies = append(m.replies, replies...) })
-}
+// then makes the loop call f when everything else that it was told to do is done. Any goroutine may
+// call it.
+func (lp *Loop) then(f func()) { lp.post(func(m *mailbox) { m.then = append(m.then, f) }) }
 
 // Attach sets the event loop that runs the mailbox. Start calls it, and so does a simulation, with
-// an event loop of its own.
+// an event loop of its own. Without one, which Stop sets, the mailbox schedules nothing.
 func (lp *Loop) Attach(el gnet.EventLoop) {
 	lp.mail.mu.Lock()
 	lp.mail.el = el
 	lp.mail.mu.Unlock()
 }
 
-// detach makes the mailbox schedule nothing any more: the event loop is about to stop.
-func (lp *Loop) detach() { lp.Attach(nil) }
-
 // Run empties the mailbox. gnet calls it on the event loop.
 func (lp *Loop) Run(context.Context) error {
 	m := &lp.mail
 	m.mu.Lock()
 	m.scheduled = false
-	replies, tick, flush, shed, bye, then := m.replies, m.tick, m.flush, m.shed, m.farewell, m.then
-	m.replies, m.tick, m.flush, m.shed, m.farewell, m.then = m.spare[:0], false, false, false, nil, nil
+	replies, tick, flush, shed, then := m.replies, m.tick, m.flush, m.shed, m.then
+	m.replies, m.tick, m.flush, m.shed, m.then = m.spare[:0], false, false, false, nil
 	m.spare = nil
 	m.mu.Unlock()
 
@@ -89,9 +81,6 @@ func (lp *Loop) Run(context.Context) error {
 	}
 	if shed {
 		lp.rd.shed()
-	}
-	if bye != nil {
-		lp.sayFarewell(bye.code)
 	}
 	for _, f := range then {
 		f()

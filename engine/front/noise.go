@@ -33,15 +33,8 @@ const (
 type Source [16]byte
 
 func sourceOf(a net.Addr) Source {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return Source{}
-	}
-	ip, ok := netip.AddrFromSlice(tcp.IP)
-	if !ok {
-		return Source{}
-	}
-	return ip.As16()
+	tcp, _ := a.(*net.TCPAddr) // a nil one has the zero address
+	return tcp.AddrPort().Addr().As16()
 }
 
 func (s Source) String() string { return netip.AddrFrom16(s).Unmap().String() }
@@ -105,11 +98,9 @@ type recentNoise struct {
 	firstAt    time.Time
 }
 
-// firsts tells the first time that something happens to an agency from later times. Any goroutine
-// may use it.
+// firsts, by agency id, tells the first time that something happens to an agency from later times.
+// Any goroutine may use it.
 type firsts []atomic.Bool
-
-func newFirsts(agencies int) firsts { return make(firsts, agencies+1) }
 
 // first reports whether it is called for the first time for this agency, which must be an expected
 // one.

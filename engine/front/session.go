@@ -55,15 +55,12 @@ type Session struct {
 // reader is what a loop's sessions share while they read: limits, rules, scratch, and the stage
 // that requests go to.
 type reader struct {
-	stage         stage
-	counters      *counters
-	rules         codec.Rules
-	secrets       *Secrets // nil: nobody has to authenticate
-	nonce         func() codec.Nonce
-	frameBytesMax int
-	window        int32
-	winners       []byte // scratch: the winning lines of one request
-	partials      partials
+	cfg      *Config
+	stage    stage
+	counters *counters
+	rules    codec.Rules
+	winners  []byte // scratch: the winning lines of one request
+	partials partials
 }
 
 // stage is where a loop's requests go: see commit.Stage.
@@ -123,7 +120,7 @@ func (s *Session) frameBytesMax(rd *reader) int {
 	if s.stranger(rd) {
 		return codec.AuthenticationBytesMax
 	}
-	return rd.frameBytesMax
+	return rd.cfg.FrameBytesMax
 }
 
 // request handles the message of one frame.
@@ -136,7 +133,7 @@ func (s *Session) request(payload []byte, rd *reader) {
 		}
 	}
 	s.unanswered++
-	if s.unanswered > rd.window {
+	if int(s.unanswered) > rd.cfg.Window {
 		rd.counters.count(LimitWindow)
 		s.refuse(codec.CodeWindowExceeded, rd)
 		return

@@ -15,13 +15,14 @@ import (
 const testWindow = 64
 
 func newTestReader() *reader {
+	cfg := testConfig()
+	cfg.FrameBytesMax, cfg.Window = 1000, testWindow
 	return &reader{
-		stage:         new(spy),
-		counters:      new(counters),
-		rules:         codec.Rules{Today: codec.Date(20261123), WinningNumber: 7574},
-		frameBytesMax: 1000,
-		window:        testWindow,
-		partials:      partials{limit: newPartialLimit(testConfig().PartialBytesMax)},
+		cfg:      &cfg,
+		stage:    new(spy),
+		counters: new(counters),
+		rules:    codec.Rules{Today: codec.Date(20261123), WinningNumber: cfg.WinningNumber},
+		partials: partials{limit: newPartialLimit(cfg.PartialBytesMax)},
 	}
 }
 
@@ -188,7 +189,7 @@ func TestSessionRefusesInOrder(t *testing.T) {
 // One unanswered frame more than the window ends the session. Answers make room.
 func TestSessionWindow(t *testing.T) {
 	rd := newTestReader()
-	rd.window = 3
+	rd.cfg.Window = 3
 	s := new(Session)
 	s.receive(frames("HELLO|1", betJuan, betMaria), rd)
 	s.unanswered-- // as when the loop answers
@@ -289,7 +290,7 @@ func TestSessionPartialBuffersAreSmall(t *testing.T) {
 		for _, end := range []string{"completed", "dropped"} {
 			t.Run(test.name+", "+end, func(t *testing.T) {
 				rd := newTestReader()
-				rd.frameBytesMax = codec.FrameBytesMaxLimit
+				rd.cfg.FrameBytesMax = codec.FrameBytesMaxLimit
 				frame := frames(strings.Repeat("\n", test.frameBytes))
 				// A buffer that grows may be larger than one that is made at once.
 				part := max(len(frame)/7, 1)
