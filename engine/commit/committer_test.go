@@ -159,7 +159,7 @@ func TestCommitterMergesRuns(t *testing.T) {
 		}, 2},
 		{"a refused one between", func(c *commits, one, two *testPeer) [][]byte {
 			a := c.bets(one, 1, "a", "")
-			one.stage.Add(Refusal(&one.Peer, codec.CodeEmptyBatch, ""), nil, nil)
+			one.stage.Add(refusal(&one.Peer, codec.CodeEmptyBatch, ""), nil, nil)
 			return [][]byte{a, c.bets(one, 1, "b", "")}
 		}, 1},
 		{"a report after bets", func(c *commits, one, two *testPeer) [][]byte {
@@ -277,7 +277,7 @@ func TestCommitterTakeoverBetweenLoops(t *testing.T) {
 
 	c.bets(older, 1, "c", "")
 	c.getWinners(older, 1)
-	older.stage.Add(Refusal(&older.Peer, codec.CodeEmptyBatch, ""), nil, nil)
+	older.stage.Add(refusal(&older.Peer, codec.CodeEmptyBatch, ""), nil, nil)
 	after := c.bets(newer, 1, "c", "")
 	if err := c.commit(); err != nil {
 		t.Fatal(err)
@@ -316,7 +316,7 @@ func TestCommitterCountsSockets(t *testing.T) {
 	}{
 		{"a stranger leaves", func() { c.say(stranger, lottery.Leave, 0) }, 0, false},
 		{"an id that isn't expected", func() { c.getWinners(agency, 3) }, 0, false},
-		{"a message that names no agency", func() { agency.stage.Add(Refusal(&agency.Peer, codec.CodeEmptyBatch, ""), nil, nil) }, 0, false},
+		{"a message that names no agency", func() { agency.stage.Add(refusal(&agency.Peer, codec.CodeEmptyBatch, ""), nil, nil) }, 0, false},
 		{"the first bets", func() { c.bets(agency, 1, "a", "") }, 1, true},
 		{"more bets", func() { c.bets(agency, 1, "b", "") }, 1, true},
 		{"the peer half-closes", func() { c.say(agency, HalfClose, 0) }, 1, true},

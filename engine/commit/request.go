@@ -49,11 +49,6 @@ func (r *Request) lines() codec.Stretch {
 	return codec.Stretch{Sum: sum, Seed: seed, Bytes: int(r.bytes), Open: r.open}
 }
 
-// Refusal makes the request that answers a message with an error.
-func Refusal(p *Peer, code codec.Code, detail string) Request {
-	return Request{Peer: p, Kind: Answer, Reply: lottery.Reject, Code: code, Detail: detail}
-}
-
 // span is a stretch of an intake's records or winners. Both stay below 4 GiB: they hold at most
 // what SERVER_QUEUE_BYTES_MAX allows, and one frame.
 type span struct{ start, end uint32 }

@@ -26,6 +26,11 @@ func bets(p *Peer, agency codec.Agency, count int) Request {
 	return Request{Peer: p, Kind: lottery.Bets, Agency: agency, Count: count}
 }
 
+// refusal answers a message with an error.
+func refusal(p *Peer, code codec.Code, detail string) Request {
+	return Request{Peer: p, Kind: Answer, Reply: lottery.Reject, Code: code, Detail: detail}
+}
+
 // Requests come out in order, and their bytes are copies.
 func TestStageKeepsOrderAndBytes(t *testing.T) {
 	st, wake := newTestStage()
@@ -34,7 +39,7 @@ func TestStageKeepsOrderAndBytes(t *testing.T) {
 	st.Add(bets(s, 1, 2), payload, winners)
 	copy(payload, "XXXXXXXXXXXXX")
 	copy(winners, "XXXXXXXXX")
-	st.Add(Refusal(s, codec.CodeEmptyBatch, "why"), nil, nil)
+	st.Add(refusal(s, codec.CodeEmptyBatch, "why"), nil, nil)
 	st.Add(bets(s, 3, 4), []byte("second"), nil)
 
 	select {
@@ -89,7 +94,7 @@ func TestStageWakes(t *testing.T) {
 	st, wake := newTestStage()
 	for range 2 {
 		for range 3 {
-			st.Add(Refusal(nil, codec.CodeEmptyBatch, ""), nil, nil)
+			st.Add(refusal(nil, codec.CodeEmptyBatch, ""), nil, nil)
 		}
 		<-wake
 		select {
@@ -203,10 +208,10 @@ var fillings = []struct {
 		"requests",
 		func(st *Stage) {
 			for range RequestsMax {
-				st.Add(Refusal(nil, codec.CodeEmptyBatch, ""), nil, nil)
+				st.Add(refusal(nil, codec.CodeEmptyBatch, ""), nil, nil)
 			}
 		},
-		func(st *Stage) bool { return st.Add(Refusal(nil, codec.CodeInvalidBatch, ""), nil, nil) },
+		func(st *Stage) bool { return st.Add(refusal(nil, codec.CodeInvalidBatch, ""), nil, nil) },
 	},
 	{
 		"bytes",

@@ -45,11 +45,11 @@ func TestAdmission(t *testing.T) {
 				if ok {
 					open++
 				}
-				if n := a.count(); n != open {
-					t.Fatalf("step %d: %d are open, want %d", i, n, open)
+				if a.open != open {
+					t.Fatalf("step %d: %d are open, want %d", i, a.open, open)
 				}
 			}
-			if a.sources != nil && len(a.sources) > open {
+			if len(a.sources) > open {
 				t.Errorf("%d sources are remembered with %d connections", len(a.sources), open)
 			}
 		})

@@ -35,7 +35,7 @@ func (s *Session) claimed() codec.Agency {
 func (s *Session) authenticate(payload []byte, rd *reader) {
 	if len(payload) == 0 {
 		// It is a health check, which has no secret.
-		rd.stage.Add(commit.Refusal(&s.Peer, codec.CodeEmptyBatch, ""), nil, nil)
+		s.reject(codec.CodeEmptyBatch, "", 0, 0, rd)
 		return
 	}
 	if s.handshake == nil {

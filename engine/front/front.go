@@ -11,6 +11,7 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"loteria/codec"
 	"loteria/engine/commit"
@@ -76,7 +77,7 @@ type Front struct {
 	admission *admission
 	counters  counters
 
-	mu       sync.Mutex // guards accepted and the loops' loads
+	mu       sync.Mutex // guards accepted, admission and the loops' loads
 	accepted uint64     // connections since the start
 
 	opened   atomic.Int64  // connections that have come to their loops
@@ -146,6 +147,16 @@ func (f *Front) connectionsMax() int {
 		zap.String("aviso",
 			fmt.Sprintf("lowered from %d: the limit of descriptors is %d", f.cfg.ConnectionsMax, limit)))
 	return allowed
+}
+
+// descriptorLimit is how many descriptors this process may have open. It is the hard limit: Go's
+// runtime has raised the soft one to it by now.
+func descriptorLimit() (int, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, err
+	}
+	return int(min(limit.Cur, math.MaxInt32)), nil
 }
 
 // Start starts the event loops. It is called once.
@@ -264,7 +275,11 @@ func (f *Front) Stop() error {
 func (f *Front) Opened() int64 { return f.opened.Load() }
 
 // Connections is how many connections are open.
-func (f *Front) Connections() int { return f.admission.count() }
+func (f *Front) Connections() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.admission.open
+}
 
 // PartialBytes is how many bytes the buffers of all half frames take.
 func (f *Front) PartialBytes() int64 { return f.loops[0].rd.partials.limit.bytes.Load() }
@@ -301,12 +316,12 @@ func (f *Front) Handler() gnet.EventHandler { return &handler{front: f} }
 // If the connection would exceed a limit, Admit returns the limit and no session. Every session has
 // to be opened or abandoned. Call Admit in the order in which connections are accepted.
 func (f *Front) Admit(from Source) (*Session, Limit, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if broken, ok := f.admission.enter(from); !ok {
 		f.counters.count(broken)
 		return nil, broken, false
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	lp := slices.MinFunc(f.loops, func(a, b *Loop) int { return a.load - b.load })
 	lp.load++
 	f.accepted++
@@ -335,8 +350,9 @@ func (f *Front) Open(s *Session, c Conn) gnet.Action {
 func (f *Front) Abandon(s *Session) {
 	f.mu.Lock()
 	s.loop.load--
+	open := f.admission.leave(s.source)
 	f.mu.Unlock()
-	if f.admission.leave(s.source) == 0 && f.stopping.Load() {
+	if open == 0 && f.stopping.Load() {
 		select {
 		case f.drained <- struct{}{}:
 		default:

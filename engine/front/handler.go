@@ -32,7 +32,7 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	limitUnacknowledged(c.Fd(), max(peerTimeout, 2*h.front.cfg.ReadTimeout))
 	forgetIP(c.LocalAddr())
 	forgetIP(c.RemoteAddr())
-	return nil, h.front.Open(sess, &socket{gnet: c})
+	return nil, h.front.Open(sess, &socket{descriptor(c.Fd()), c})
 }
 
 // forgetIP frees the IP that the net package keeps in an address. For a connection's two addresses
@@ -85,7 +85,8 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	if errors.Is(err, io.EOF) &&
 		(sess.unanswered > 0 && sess.phase.answers() || sess.backlog != nil || sess.delivery == untaken) {
 		if fd, errDup := c.Dup(); errDup == nil {
-			sess.conn = newHalfSocket(fd)
+			probeSoon(fd)
+			sess.conn = &halfSocket{descriptor(fd)}
 			sess.become(peerShut, &lp.rd)
 			lp.rd.stage.Add(commit.Request{Peer: &sess.Peer, Kind: commit.HalfClose}, nil, nil)
 			return gnet.None

@@ -149,41 +149,35 @@ func (s *Session) request(payload []byte, rd *reader) {
 		if !errors.As(err, &e) {
 			panic("front: codec.ParseRequest returned an error that is no *codec.Error: " + err.Error())
 		}
-		detail := ""
+		detail, count := "", 0
 		if s.said == saidHello {
 			detail = e.Detail()
 		}
-		r := commit.Refusal(&s.Peer, e.Code, detail)
-		r.Agency = s.proved
 		switch e.Code {
 		case codec.CodeEmptyBatch, codec.CodeInvalidBatch, codec.CodeInvalidAgency:
-			r.Count = codec.Lines(payload)
+			count = codec.Lines(payload)
 		}
-		rd.stage.Add(r, nil, nil)
+		s.reject(e.Code, detail, s.proved, count, rd)
 		return
 	}
 	if s.proved != 0 && s.proved != parsed.Agency {
-		r := commit.Refusal(&s.Peer, codec.CodeInvalidAgency, "")
-		r.Agency, r.Count = parsed.Agency, parsed.Batch.Count
-		rd.stage.Add(r, nil, nil)
+		s.reject(codec.CodeInvalidAgency, "", parsed.Agency, parsed.Batch.Count, rd)
 		return
 	}
-	r := commit.Request{Peer: &s.Peer, Agency: parsed.Agency}
+	r := commit.Request{Peer: &s.Peer, Agency: parsed.Agency, Count: parsed.Batch.Count}
 	switch parsed.Kind {
 	case codec.RequestReceived:
 		if s.said != saidHello {
-			r = commit.Refusal(&s.Peer, codec.CodeInvalidBatch, "")
-			r.Agency, r.Count = s.proved, codec.Lines(payload)
-			break
+			s.reject(codec.CodeInvalidBatch, "", s.proved, codec.Lines(payload), rd)
+			return
 		}
 		r.Kind = lottery.Received
 	case codec.RequestBets:
-		r.Kind, r.Count = lottery.Bets, parsed.Batch.Count
+		r.Kind = lottery.Bets
 	case codec.RequestGetWinners:
 		r.Kind = lottery.GetWinners
 	case codec.RequestHello:
-		r.Kind = lottery.Hello
-		s.said = saidHello
+		r.Kind, s.said = lottery.Hello, saidHello
 	}
 	rd.stage.Add(r, payload, winners)
 }
@@ -211,9 +205,13 @@ func (s *Session) refuseFrame(err error, rd *reader) {
 // owed. The caller has counted it in unanswered.
 func (s *Session) refuse(code codec.Code, rd *reader) {
 	s.become(silenced, rd)
-	r := commit.Refusal(&s.Peer, code, "")
-	r.Agency = s.claimed()
-	rd.stage.Add(r, nil, nil)
+	s.reject(code, "", s.claimed(), 0, rd)
+}
+
+// reject answers a message of so many bets with an error.
+func (s *Session) reject(code codec.Code, detail string, a codec.Agency, count int, rd *reader) {
+	rd.stage.Add(commit.Request{Peer: &s.Peer, Kind: commit.Answer, Reply: lottery.Reject,
+		Code: code, Detail: detail, Agency: a, Count: count}, nil, nil)
 }
 
 // sessionOf is the session that a reply is for.

@@ -23,17 +23,38 @@ type Conn interface {
 	Drop()
 }
 
+// descriptor is what all sockets have in common.
+type descriptor int
+
+func (fd descriptor) Send(p []byte) (sent int, err error) {
+	for sent < len(p) {
+		n, err := send(int(fd), p[sent:])
+		switch {
+		case err == nil:
+			sent += n
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return sent, nil
+		default:
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+func (fd descriptor) Unacknowledged() (int, error) { return unacknowledged(int(fd)) }
+
+func (fd descriptor) ShutWrite() {
+	_ = unix.Shutdown(int(fd), unix.SHUT_WR) // fails only if the peer is gone already
+}
+
 // socket is a connection that gnet reads from.
 //
 // It doesn't use gnet's Write, which copies what the socket doesn't take into a buffer without a
 // limit. When the peer half-closes, that buffer is lost.
-type socket struct{ gnet gnet.Conn }
-
-func (c *socket) Send(p []byte) (int, error)   { return sendTo(c.gnet.Fd(), p) }
-func (c *socket) Unacknowledged() (int, error) { return unacknowledged(c.gnet.Fd()) }
-
-func (c *socket) ShutWrite() {
-	_ = unix.Shutdown(c.gnet.Fd(), unix.SHUT_WR) // fails only if the peer is gone already
+type socket struct {
+	descriptor
+	gnet gnet.Conn
 }
 
 func (c *socket) Drop() {
@@ -48,7 +69,7 @@ func (c *socket) Drop() {
 // A peer that was killed looks the same until something is written to it, or until its system has
 // forgotten the connection (after a minute on Linux) and answers a keepalive probe so. That is why
 // only what the peer's kernel has acknowledged counts as taken.
-type halfSocket struct{ fd int }
+type halfSocket struct{ descriptor }
 
 const (
 	// halfKeepAlive is how soon, and how often, a half-closed peer that is owed something is
@@ -57,26 +78,17 @@ const (
 	halfKeepAliveProbes = 3
 )
 
-func newHalfSocket(fd int) *halfSocket {
-	probeSoon(fd)
-	return &halfSocket{fd: fd}
-}
-
-func (c *halfSocket) Send(p []byte) (int, error) { return sendTo(c.fd, p) }
-
 func (c *halfSocket) Unacknowledged() (int, error) {
-	n, err := unacknowledged(c.fd)
+	n, err := c.descriptor.Unacknowledged()
 	// Look for an error last: the reset of a dead peer must not pass for an acknowledgement.
-	code, errSocket := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	code, errSocket := unix.GetsockoptInt(int(c.descriptor), unix.SOL_SOCKET, unix.SO_ERROR)
 	if code != 0 {
 		err = unix.Errno(code)
 	}
 	return n, errors.Join(err, errSocket)
 }
 
-func (c *halfSocket) ShutWrite() { _ = unix.Shutdown(c.fd, unix.SHUT_WR) }
-
-func (c *halfSocket) Drop() { _ = unix.Close(c.fd) } // nothing is lost by an error here
+func (c *halfSocket) Drop() { _ = unix.Close(int(c.descriptor)) } // nothing is lost by an error here
 
 // untaken is how many bytes of answers the peer's system has not acknowledged, backlog included.
 func (s *Session) untaken() (bytes int, err error) {
@@ -85,20 +97,4 @@ func (s *Session) untaken() (bytes int, err error) {
 		bytes += s.backlog.bytes
 	}
 	return bytes, err
-}
-
-func sendTo(fd int, p []byte) (sent int, err error) {
-	for sent < len(p) {
-		n, err := send(fd, p[sent:])
-		switch {
-		case err == nil:
-			sent += n
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			return sent, nil
-		default:
-			return sent, err
-		}
-	}
-	return sent, nil
 }

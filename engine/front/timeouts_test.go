@@ -163,10 +163,10 @@ func halfClosedPair(t *testing.T) (*halfSocket, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := new(halfSocket)
+	var own int
 	var errDup error
-	if err := raw.Control(func(fd uintptr) { c.fd, errDup = unix.Dup(int(fd)) }); err != nil || errDup != nil {
+	if err := raw.Control(func(fd uintptr) { own, errDup = unix.Dup(int(fd)) }); err != nil || errDup != nil {
 		t.Fatal(err, errDup)
 	}
-	return c, peer
+	return &halfSocket{descriptor(own)}, peer
 }
