@@ -26,16 +26,14 @@ func (s *Server) sayMissingNowAndThen(now time.Time) {
 // reported, after it those that are not known to have their winners.
 func (s *Server) sayMissing(now time.Time) {
 	s.missingNext = now.Add(missingPeriod)
-	action, result := "espera", "in_progress"
+	action, result, names := "espera", "success", zap.Skip()
 	if s.committer.Lottery().Drawn() {
 		action = "entrega"
 	}
 	missing := s.committer.Exit().Missing()
-	fields := []zap.Field{zap.Int("faltan", len(missing))}
 	if len(missing) > 0 {
-		fields = append(fields, zap.String("agencias", codec.ListAgencies(missing, codec.AgenciesListed)))
-	} else {
-		result = "success"
+		result = "in_progress"
+		names = zap.String("agencias", codec.ListAgencies(missing, codec.AgenciesListed))
 	}
-	s.log.Info(action, append([]zap.Field{zap.String("result", result)}, fields...)...)
+	s.log.Info(action, zap.String("result", result), zap.Int("faltan", len(missing)), names)
 }

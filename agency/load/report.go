@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"runtime"
@@ -137,13 +138,7 @@ type Point struct {
 func Median(results []Result) Result {
 	sorted := slices.Clone(results)
 	slices.SortStableFunc(sorted, func(a, b Result) int {
-		switch {
-		case a.BetsPerSecond < b.BetsPerSecond:
-			return -1
-		case a.BetsPerSecond > b.BetsPerSecond:
-			return 1
-		}
-		return 0
+		return cmp.Compare(a.BetsPerSecond, b.BetsPerSecond)
 	})
 	return sorted[(len(sorted)-1)/2]
 }

@@ -195,10 +195,8 @@ func appendValue(line *buffer.Buffer, s string) {
 }
 
 func quoteUnlessPrintable(s string) string {
-	for _, r := range s {
-		if !strconv.IsPrint(r) || r == utf8.RuneError {
-			return strconv.QuoteToASCII(s)
-		}
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) {
+		return strconv.QuoteToASCII(s)
 	}
 	return s
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"loteria/codec"
 )
@@ -36,9 +36,10 @@ const (
 // no limit, and ends the event loops when descriptors run out. This one counts a connection before
 // it hands it over, and waits when descriptors run out.
 type acceptor struct {
-	front    *Front
-	listener net.Listener
-	refusing chan struct{} // a slot for each connection that is being told why it is refused
+	front     *Front
+	listener  net.Listener
+	enrolling errgroup.Group // connections on their way to their loops
+	refusing  errgroup.Group // connections that are being told why they are refused
 
 	stopping context.Context // done when no more are taken
 	stop     context.CancelFunc
@@ -58,7 +59,9 @@ func Listen(addr string) (net.Listener, error) {
 type relayed interface{ Socket() net.Conn }
 
 func newAcceptor(f *Front, l net.Listener) *acceptor {
-	a := &acceptor{front: f, listener: l, refusing: make(chan struct{}, refusedMax), done: make(chan struct{})}
+	a := &acceptor{front: f, listener: l, done: make(chan struct{})}
+	a.enrolling.SetLimit(enrollingMax)
+	a.refusing.SetLimit(refusedMax)
 	a.stopping, a.stop = context.WithCancel(context.Background())
 	return a
 }
@@ -70,9 +73,7 @@ func (a *acceptor) run() {
 		// Nothing is lost by an error: the process is about to close it anyway.
 		_ = a.listener.Close()
 	})()
-	var busy sync.WaitGroup
-	defer busy.Wait()
-	enrolling := make(chan struct{}, enrollingMax)
+	defer func() { _, _ = a.enrolling.Wait(), a.refusing.Wait() }() // there are no errors
 	for {
 		c, err := a.listener.Accept()
 		switch {
@@ -93,16 +94,15 @@ func (a *acceptor) run() {
 		from := sourceOf(c.RemoteAddr())
 		sess, broken, ok := a.front.Admit(from)
 		if !ok {
-			a.refuse(c, from, broken, &busy)
+			a.refuse(c, from, broken)
 			continue
 		}
 		if r, ok := c.(relayed); ok {
 			c = r.Socket() // gnet knows sockets only
 		}
-		enrolling <- struct{}{}
-		busy.Go(func() {
+		a.enrolling.Go(func() error {
 			a.enroll(c, sess)
-			<-enrolling
+			return nil
 		})
 	}
 }
@@ -129,18 +129,11 @@ func (a *acceptor) enroll(c net.Conn, sess *Session) {
 
 // refuse tells the peer why, and gives it a moment to read that and close. Closing at once could
 // destroy the answer: unread bytes of the peer make the kernel reset the connection.
-func (a *acceptor) refuse(c net.Conn, from Source, broken Limit, busy *sync.WaitGroup) {
+func (a *acceptor) refuse(c net.Conn, from Source, broken Limit) {
 	times := a.front.Broken(broken)
 	a.front.noise.write(noisyRefused, from, zap.String("error", codec.CodeTooManyConnections.String()),
 		zap.String("limite", limitKeys[broken]), zap.Int64("veces", times))
-	select {
-	case a.refusing <- struct{}{}:
-	default:
-		_ = c.Close() // nothing was said, so nothing is lost
-		return
-	}
-	busy.Go(func() {
-		defer func() { <-a.refusing }()
+	told := a.refusing.TryGo(func() error {
 		defer context.AfterFunc(a.stopping, func() { _ = c.Close() })()
 		// If anything fails here, the peer is gone, which was the aim.
 		_ = c.SetDeadline(time.Now().Add(lingerMax))
@@ -150,5 +143,9 @@ func (a *acceptor) refuse(c net.Conn, from Source, broken Limit, busy *sync.Wait
 		}
 		_, _ = io.Copy(io.Discard, c)
 		_ = c.Close()
+		return nil
 	})
+	if !told {
+		_ = c.Close() // nothing was said, so nothing is lost
+	}
 }

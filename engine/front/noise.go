@@ -121,9 +121,7 @@ func newNoise(log *zap.Logger, now func() time.Time) *noise {
 // write logs an event that has just happened, at once or later. fields hold only numbers and texts,
 // and are the caller's again afterwards.
 func (n *noise) write(event noisyEvent, from Source, fields ...zap.Field) {
-	if n.log.Core().Enabled(event.level) {
-		n.writeAt(n.now(), event, from, fields...)
-	}
+	n.writeAt(n.now(), event, from, fields...)
 }
 
 // writeAt is write for an event that happened at the given time. Its line has that time, however
@@ -224,11 +222,8 @@ func plainText(s string) string {
 	if len(s) > noiseValueBytesMax {
 		s, more = s[:noiseValueBytesMax], "..."
 	}
-	for _, c := range s {
-		if c != '¦' && (c < ' ' || c > '~') {
-			s = strconv.QuoteToASCII(s)
-			break
-		}
+	if strings.ContainsFunc(s, func(c rune) bool { return c != '¦' && (c < ' ' || c > '~') }) {
+		s = strconv.QuoteToASCII(s)
 	}
 	return strings.ReplaceAll(s, "|", "¦") + more
 }

@@ -13,11 +13,10 @@ import (
 // not looked up. The error wraps ErrIllegal and ends with legal, which says in words what the
 // variable takes. Any goroutine may call it.
 func CheckAddr(name, addr, legal string) error {
-	ok, why := isAddr(addr)
-	if ok {
-		return nil
+	if ok, why := isAddr(addr); !ok {
+		return illegalAddr(name, addr, why, legal)
 	}
-	return illegalAddr(name, addr, why, legal)
+	return nil
 }
 
 // CheckAddrs checks that addrs, the value of the variable name, is an address as CheckAddr has it,

@@ -2,12 +2,58 @@ package history
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"loteria/codec"
 	"loteria/engine/ledger"
 	"loteria/engine/lottery"
 )
+
+// ErrSettings says that a ledger was opened with settings that differ from the configured ones.
+var ErrSettings = errors.New("ledger has other settings")
+
+// Settings are those of the draw that a ledger holds. They are the payload of its first record and
+// never change.
+type Settings struct {
+	Agencies      int    // expected agencies, 1 to lottery.AgenciesMax
+	WinningNumber uint32 // at most codec.NumberMax
+}
+
+// settingsVersion is the version of the records' meaning. The ledger's own version is that of the
+// format in which they are stored.
+const settingsVersion = 1
+
+const settingsFormat = "version=%d agencies=%d winning_number=%d"
+
+// String is the payload of the first record.
+func (s Settings) String() string {
+	return fmt.Sprintf(settingsFormat, settingsVersion, s.Agencies, s.WinningNumber)
+}
+
+// AppendRecord appends the packed first record of a ledger to dst.
+func (s Settings) AppendRecord(dst []byte) []byte {
+	return ledger.AppendRecord(dst, ledger.Opened, 0, 1, []byte(s.String()))
+}
+
+func parseSettings(payload []byte) (Settings, error) {
+	var (
+		s       Settings
+		version int
+	)
+	_, err := fmt.Sscanf(string(payload), settingsFormat, &version, &s.Agencies, &s.WinningNumber)
+	switch {
+	case err != nil:
+		return Settings{}, fmt.Errorf("%w: first record is %.80q: %w", lottery.ErrReplay, payload, err)
+	case version != settingsVersion || s.String() != string(payload):
+		return Settings{}, fmt.Errorf("%w: first record is %.80q, want version %d: use the program that wrote it",
+			lottery.ErrReplay, payload, settingsVersion)
+	case s.Agencies < 1 || s.Agencies > lottery.AgenciesMax || s.WinningNumber > codec.NumberMax:
+		return Settings{}, fmt.Errorf("%w: first record is %.80q, want 1 to %d agencies and a number up to %d",
+			lottery.ErrReplay, payload, lottery.AgenciesMax, codec.NumberMax)
+	}
+	return s, nil
+}
 
 // Reader takes a ledger's records in order and calls a callback with what each means. The callbacks
 // decide whether it fits the records before. The zero value is at the beginning. One goroutine may
@@ -153,4 +199,44 @@ func (h *Reader) ended(r ledger.Record) error {
 		return nil
 	}
 	return h.OnEnded(e)
+}
+
+// Replay makes a Reader that applies the records to l. It refuses a ledger whose settings are not
+// want with ErrSettings.
+func Replay(l *lottery.Lottery, want Settings) *Reader {
+	var winners []byte
+	return &Reader{
+		OnSettings: func(got Settings) error {
+			if got != want {
+				return fmt.Errorf("%w: it was opened with SERVER_AGENCIES=%d SERVER_WINNING_NUMBER=%d, "+
+					"configured are %d and %d: "+
+					"set them back, or use another SERVER_DATA_DIR for another draw",
+					ErrSettings, got.Agencies, got.WinningNumber, want.Agencies, want.WinningNumber)
+			}
+			return nil
+		},
+		OnBets: func(agency codec.Agency, count int, lines []byte, checksum ledger.Checksum) error {
+			var (
+				batch codec.Batch
+				err   error
+			)
+			batch, winners, err = codec.ReplayBatch(lines, want.WinningNumber, winners[:0])
+			if err != nil {
+				return fmt.Errorf("%w: %w", lottery.ErrReplay, err)
+			}
+			if batch.Agency != agency || batch.Count != count {
+				return fmt.Errorf("%w: %d bets of agency %d in a record of %d bets of agency %d",
+					lottery.ErrReplay, batch.Count, batch.Agency, count, agency)
+			}
+			sum, seed := checksum.CRC32C()
+			return l.Replay(lottery.BetsEntry, agency, count, codec.StretchOf(lines, sum, seed), winners)
+		},
+		OnReported: func(agency codec.Agency, confirms bool) error {
+			count := int(reportCount(confirms))
+			return l.Replay(lottery.ReportedEntry, agency, count, codec.Stretch{}, nil)
+		},
+		OnServed: func(agency codec.Agency) error {
+			return l.Replay(lottery.ServedEntry, agency, 0, codec.Stretch{}, nil)
+		},
+	}
 }
