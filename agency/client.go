@@ -170,7 +170,7 @@ func (c *Client) Upload(ctx context.Context, name string, input io.Reader) (Prog
 
 	err := c.run(ctx, c.session.Uploaded)
 	c.incomplete = err != nil
-	if rejected := (*RejectedError)(nil); errors.As(err, &rejected) && rejected.Line > 0 {
+	if rejected, ok := errors.AsType[*RejectedError](err); ok && rejected.Line > 0 {
 		rejected.Name = name
 	}
 	if err == nil && c.source.total == 0 {

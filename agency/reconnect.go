@@ -49,10 +49,8 @@ func (c *Client) await(ctx context.Context) error {
 	if c.pause == pauseLong {
 		delay = c.backoff.NextBackOff()
 	}
-	over := time.NewTimer(min(delay, left))
-	defer over.Stop()
 	select {
-	case <-over.C:
+	case <-time.After(min(delay, left)):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

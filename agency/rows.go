@@ -76,7 +76,7 @@ func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 			err = r.rowError(columns[0] + ": " + reservedPrefix + " is a message of the protocol")
 		}
 		if err != nil {
-			if bad := (*RowError)(nil); errors.As(err, &bad) {
+			if bad, ok := errors.AsType[*RowError](err); ok {
 				bad.explainHeader(row, ',')
 			}
 			return dst[:start], err
@@ -122,12 +122,7 @@ func (r *rowReader) readLine() ([]byte, error) {
 // withoutLineEnd cuts off a final "\n" or "\r\n", and a "\r" at the end of the input, as
 // encoding/csv does.
 func withoutLineEnd(line []byte) []byte {
-	for _, end := range [...]byte{'\n', '\r'} {
-		if n := len(line); n > 0 && line[n-1] == end {
-			line = line[:n-1]
-		}
-	}
-	return line
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})
 }
 
 // appendPlain appends a row without quotes.
@@ -153,7 +148,7 @@ func (r *rowReader) appendQuoted(dst, line []byte) ([]byte, error) {
 	fields, err := r.quoted.Read()
 	if err != nil {
 		reason := err.Error()
-		if parse := (*csv.ParseError)(nil); errors.As(err, &parse) {
+		if parse, ok := errors.AsType[*csv.ParseError](err); ok {
 			reason = fmt.Sprintf("byte %d: %v", parse.Column, parse.Err)
 		}
 		return dst, r.rowError(reason)

@@ -112,8 +112,8 @@ func (s *source) check(b *Batch) error {
 	if err == nil {
 		return nil
 	}
-	var invalid *codec.Error
-	if !errors.As(err, &invalid) || invalid.Line < 1 || invalid.Line > b.Count() {
+	invalid, ok := errors.AsType[*codec.Error](err)
+	if !ok || invalid.Line < 1 || invalid.Line > b.Count() {
 		return fmt.Errorf("agency: batch of lines %d to %d: %w", b.Rows[0], b.Rows[b.Count()-1], err)
 	}
 	bad := &RowError{Name: s.rows.name, Line: b.Rows[invalid.Line-1], Reason: invalid.Reason}

@@ -51,10 +51,8 @@ func (w Winners) Bets() iter.Seq[codec.Bet] {
 // lines yields the lines without their '\n'. It tolerates a trailing '\n'.
 func (w Winners) lines() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for rest := w.payload; len(rest) > 0; {
-			var line []byte
-			line, rest, _ = bytes.Cut(rest, []byte{'\n'})
-			if !yield(line) {
+		for line := range bytes.Lines(w.payload) {
+			if !yield(bytes.TrimSuffix(line, []byte{'\n'})) {
 				return
 			}
 		}

@@ -88,7 +88,7 @@ func openInFolder(dir string, agency int) (io.ReadCloser, string, error) {
 
 func openInArchive(path string, agency int) (io.ReadCloser, string, error) {
 	archive, err := zip.OpenReader(path)
-	if system := (*fs.PathError)(nil); errors.As(err, &system) {
+	if _, system := errors.AsType[*fs.PathError](err); system {
 		return nil, "", err
 	}
 	if err != nil {

@@ -450,10 +450,8 @@ func (r *run) together() (*errgroup.Group, context.Context) {
 }
 
 func (r *run) beforeNextPoll() error {
-	timer := time.NewTimer(pollPeriod)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(pollPeriod):
 		return nil
 	case <-r.ctx.Done():
 		return r.ctx.Err()

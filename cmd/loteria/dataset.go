@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -59,13 +56,9 @@ func newDatasetCommand() *cobra.Command {
 		Long:    datasetHelp,
 		Example: datasetExample,
 		Args:    cobra.NoArgs,
-		// An error is one line that says what to do. The usage would hide it.
-		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// A signal cancels the writing, which then removes its temporary files.
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			return runDataset(ctx, options, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return runDataset(cmd.Context(), options, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	flags := cmd.Flags()

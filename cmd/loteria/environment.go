@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/caarlos0/env/v11"
+	"go.uber.org/zap"
 
 	"loteria/codec"
 	"loteria/engine/settings"
@@ -36,6 +37,16 @@ func variables(configurations ...any) []variable {
 	return list
 }
 
+// settingFields are a configuration's variables and their values, for the log line `config`.
+func settingFields(c any) []zap.Field {
+	var fields []zap.Field
+	value := reflect.ValueOf(c)
+	for i, v := range variables(c) {
+		fields = append(fields, zap.String(v.name, fmt.Sprint(value.Field(i).Interface())))
+	}
+	return fields
+}
+
 // environmentHelp is the part of a command's help that lists its variables.
 func environmentHelp(configurations ...any) string {
 	var b strings.Builder
@@ -58,10 +69,7 @@ func loadEnvironment[C any](c *C) error {
 		}
 	}
 	err := env.ParseWithOptions(c, env.Options{Environment: values})
-	var wrong env.ParseError
-	if !errors.As(err, &wrong) {
-		return err
-	}
+	wrong, _ := errors.AsType[env.ParseError](err)
 	if field, ok := reflect.TypeFor[C]().FieldByName(wrong.Name); ok {
 		name := field.Tag.Get("env")
 		value := values[name]

@@ -24,14 +24,9 @@ func newExportCommand() *cobra.Command {
 		Long:    exportHelp + "\n\n" + environmentHelp(ledgerConfig{}),
 		Example: "  SERVER_DATA_DIR=data loteria export > bets.csv\n  SERVER_DATA_DIR=data loteria export --winners",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var cfg ledgerConfig
-			if err := loadEnvironment(&cfg); err != nil {
-				return err
-			}
-			endAtSignal()
+		RunE: onLedger(func(cfg ledgerConfig, cmd *cobra.Command) error {
 			return runExport(cfg, winners, cmd.OutOrStdout(), cmd.ErrOrStderr())
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&winners, "winners", false, "only the winning bets")
 	return cmd

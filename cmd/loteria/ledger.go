@@ -59,6 +59,18 @@ type ledgerConfig struct {
 	DataDir string `env:"SERVER_DATA_DIR" envDefault:"data" help:"directory of the server's ledger" legal:"a directory"`
 }
 
+// onLedger makes the RunE of a command that only reads the ledger.
+func onLedger(run func(ledgerConfig, *cobra.Command) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		var cfg ledgerConfig
+		if err := loadEnvironment(&cfg); err != nil {
+			return err
+		}
+		endAtSignal()
+		return run(cfg, cmd)
+	}
+}
+
 // errLedgerCommand says that `loteria ledger` has no such subcommand.
 var errLedgerCommand = errors.New("no such ledger command")
 
@@ -83,18 +95,13 @@ func newLedgerVerifyCommand() *cobra.Command {
 		Long:    verifyHelp + "\n\n" + environmentHelp(ledgerConfig{}),
 		Example: "  SERVER_DATA_DIR=data loteria ledger verify",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var cfg ledgerConfig
-			if err := loadEnvironment(&cfg); err != nil {
-				return err
-			}
-			endAtSignal()
+		RunE: onLedger(func(cfg ledgerConfig, cmd *cobra.Command) error {
 			found, err := history.Verify(history.In(cfg.DataDir))
 			if err != nil && !errors.Is(err, history.ErrDamaged) {
 				return err
 			}
 			return errors.Join(err, printVerified(cmd.OutOrStdout(), found, err))
-		},
+		}),
 	}
 }
 
@@ -171,14 +178,9 @@ func newLedgerDumpCommand() *cobra.Command {
 		Long:    dumpHelp + "\n\n" + environmentHelp(ledgerConfig{}),
 		Example: "  loteria ledger dump --from 100 --limit 10\n  loteria ledger dump --to 1 --payload 1000",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var cfg ledgerConfig
-			if err := loadEnvironment(&cfg); err != nil {
-				return err
-			}
-			endAtSignal()
+		RunE: onLedger(func(cfg ledgerConfig, cmd *cobra.Command) error {
 			return runDump(cfg, flags, cmd.OutOrStdout())
-		},
+		}),
 	}
 	cmd.Flags().Uint64Var(&flags.from, "from", 1, "sequence number of the first record")
 	cmd.Flags().Uint64Var(&flags.to, "to", 0,

@@ -45,7 +45,8 @@ func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error
 		return nil, nil, settings.Illegal("LOG_LEVEL", c.Level, "debug, info, warn or error")
 	}
 	out := &zapcore.BufferedWriteSyncer{
-		WS: wholeLines{w}, Size: logBufferBytes, FlushInterval: logFlushInterval,
+		WS:   zapcore.AddSync(wholeLines{w}), // the log need not be durable
+		Size: logBufferBytes, FlushInterval: logFlushInterval,
 	}
 	var core zapcore.Core = &lineCore{LevelEnabler: level, out: out, clock: new(lineClock)}
 	if c.Format == "json" {
@@ -55,7 +56,7 @@ func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error
 		encoder.EncodeDuration = zapcore.StringDurationEncoder
 		core = zapcore.NewCore(zapcore.NewJSONEncoder(encoder), out, level)
 	}
-	return zap.New(core, zap.ErrorOutput(&firstWrite{to: os.Stderr})), out.Stop, nil
+	return zap.New(core, zap.ErrorOutput(zapcore.AddSync(&firstWrite{to: os.Stderr}))), out.Stop, nil
 }
 
 // firstWrite passes on only the first write: one complaint about a log that can't be written is
@@ -69,9 +70,6 @@ func (w *firstWrite) Write(p []byte) (n int, err error) {
 	w.once.Do(func() { _, err = w.to.Write(p) })
 	return len(p), err
 }
-
-// Sync implements zapcore.WriteSyncer.
-func (w *firstWrite) Sync() error { return nil }
 
 // wholeLines writes lines to a terminal, a file or a pipe. A full pipe may take a part of a long
 // write. If the writer is killed then, the next process's first line begins in the middle of a
@@ -96,9 +94,6 @@ func (w wholeLines) Write(p []byte) (n int, err error) {
 	}
 	return n, err
 }
-
-// Sync implements zapcore.WriteSyncer. It does nothing: the log need not be durable.
-func (wholeLines) Sync() error { return nil }
 
 // lineCore writes entries in the form that existing tools parse:
 //

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // valuer is a slog.LogValuer: its value is computed when it is logged.
@@ -171,7 +172,7 @@ func TestSlogOfALogThatCannotBeWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log = log.WithOptions(zap.ErrorOutput(&firstWrite{to: &complaints}))
+	log = log.WithOptions(zap.ErrorOutput(zapcore.AddSync(&firstWrite{to: &complaints})))
 	// The first line fills the buffer, so it is written.
 	slogLogger(log).Info("algo", "result", "success", "texto", strings.Repeat("x", logBufferBytes))
 	slogLogger(log).Info("algo", "result", "success")

@@ -241,8 +241,7 @@ func (f *Front) Farewell(code codec.Code) {
 // AwaitClosed waits until all connections are closed, but no longer than d. The loops have to run,
 // and must not be waiting in their stages.
 func (f *Front) AwaitClosed(d time.Duration) {
-	timeout := time.NewTimer(d)
-	defer timeout.Stop()
+	timeout := time.After(d)
 	ticks := time.NewTicker(f.tickPeriod)
 	defer ticks.Stop()
 	for f.Connections() > 0 {
@@ -250,7 +249,7 @@ func (f *Front) AwaitClosed(d time.Duration) {
 		case <-f.drained:
 		case <-ticks.C:
 			f.tickLoops()
-		case <-timeout.C:
+		case <-timeout:
 			return
 		}
 	}

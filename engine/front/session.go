@@ -145,8 +145,8 @@ func (s *Session) request(payload []byte, rd *reader) {
 	parsed, winners, err := codec.ParseRequest(payload, rd.rules, rd.winners[:0])
 	rd.winners = winners
 	if err != nil {
-		var e *codec.Error
-		if !errors.As(err, &e) {
+		e, ok := errors.AsType[*codec.Error](err)
+		if !ok {
 			panic("front: codec.ParseRequest returned an error that is no *codec.Error: " + err.Error())
 		}
 		detail, count := "", 0

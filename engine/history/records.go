@@ -82,8 +82,7 @@ type Reader struct {
 // Visit takes the next record; it is a visit function for a [Log], ledger.Open and ledger.Scan.
 // Errors wrap lottery.ErrReplay, or are the callbacks'.
 func (h *Reader) Visit(r ledger.Record) error {
-	err := h.take(r)
-	if err != nil {
+	if err := h.take(r); err != nil {
 		return fmt.Errorf("record %d: %w", r.Seq, err)
 	}
 	return nil
@@ -216,11 +215,8 @@ func Replay(l *lottery.Lottery, want Settings) *Reader {
 			return nil
 		},
 		OnBets: func(agency codec.Agency, count int, lines []byte, checksum ledger.Checksum) error {
-			var (
-				batch codec.Batch
-				err   error
-			)
-			batch, winners, err = codec.ReplayBatch(lines, want.WinningNumber, winners[:0])
+			batch, wins, err := codec.ReplayBatch(lines, want.WinningNumber, winners[:0])
+			winners = wins
 			if err != nil {
 				return fmt.Errorf("%w: %w", lottery.ErrReplay, err)
 			}
