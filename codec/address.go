@@ -14,13 +14,9 @@ const portMax = 1<<16 - 1
 // separates fields, and ',', which separates addresses. Whether there is such a host is another
 // matter.
 func IsAddress(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == '|' || c == ',' {
-			return false
-		}
-	}
+	illegal := func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '|' || c == ',' }
 	colon := strings.LastIndexByte(s, ':')
-	if colon < 0 || len(s) > AddressBytesMax {
+	if colon < 0 || len(s) > AddressBytesMax || strings.ContainsFunc(s, illegal) {
 		return false
 	}
 	host := s[:colon]

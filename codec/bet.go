@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -91,19 +92,13 @@ func ParseBet(line []byte, today Date) (Bet, error) {
 	if err != nil {
 		return Bet{}, err
 	}
-	if err := checkName("first name", b.FirstName); err != nil {
-		return Bet{}, err
-	}
-	if err := checkName("last name", b.LastName); err != nil {
-		return Bet{}, err
-	}
-	if err := checkDigits("document", b.Document, DocumentDigitsMax); err != nil {
-		return Bet{}, err
-	}
-	if err := checkBirthdate(b.Birthdate, today); err != nil {
-		return Bet{}, err
-	}
-	if err := checkDigits("number", b.Number, NumberDigitsMax); err != nil {
+	err = cmp.Or(
+		checkName("first name", b.FirstName),
+		checkName("last name", b.LastName),
+		checkDigits("document", b.Document, DocumentDigitsMax),
+		checkBirthdate(b.Birthdate, today),
+		checkDigits("number", b.Number, NumberDigitsMax))
+	if err != nil {
 		return Bet{}, err
 	}
 	return b, nil
@@ -124,15 +119,12 @@ func checkName(field string, name []byte) error {
 }
 
 func checkDigits(field string, digits []byte, digitsMax int) error {
-	if len(digits) == 0 {
+	switch {
+	case len(digits) == 0:
 		return fmt.Errorf("%w: %s: is empty", ErrBet, field)
-	}
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return fmt.Errorf("%w: %s: %s is not a number", ErrBet, field, quote(digits))
-		}
-	}
-	if len(digits) > digitsMax {
+	case bytes.ContainsFunc(digits, func(c rune) bool { return c < '0' || c > '9' }):
+		return fmt.Errorf("%w: %s: %s is not a number", ErrBet, field, quote(digits))
+	case len(digits) > digitsMax:
 		return fmt.Errorf("%w: %s: %d digits, at most %d", ErrBet, field, len(digits), digitsMax)
 	}
 	return nil
@@ -163,14 +155,9 @@ func quote(b []byte) string {
 	if len(b) > shown {
 		b, more = b[:shown], "..."
 	}
-	plain := len(b) > 0
-	for _, c := range b {
-		if c <= ' ' || c >= 0x7f || c == '"' {
-			plain = false
-		}
-	}
+	special := func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '"' }
 	text := string(b)
-	if !plain {
+	if len(b) == 0 || bytes.ContainsFunc(b, special) {
 		text = strconv.QuoteToASCII(text)
 	}
 	return strings.ReplaceAll(text, "|", barShown) + more

@@ -21,9 +21,8 @@ const checksumDigits = 2 * crc32.Size
 func (c Checksum) String() string { return string(c.append(nil)) }
 
 func (c Checksum) append(dst []byte) []byte {
-	var b [crc32.Size]byte
-	binary.BigEndian.PutUint32(b[:], uint32(c))
-	return hex.AppendEncode(dst, b[:])
+	word := binary.BigEndian.AppendUint32(make([]byte, 0, crc32.Size), uint32(c))
+	return hex.AppendEncode(dst, word)
 }
 
 func parseChecksum(s string) (c Checksum, ok bool) {
@@ -35,7 +34,7 @@ func parseChecksum(s string) (c Checksum, ok bool) {
 // Add returns the checksum of c's bets followed by lines. lines is the payload of a batch, whose
 // last line may lack its '\n'. An empty payload adds nothing.
 func (c Checksum) Add(lines []byte) Checksum {
-	return c.Join(Stretch{Sum: crc32.Update(uint32(c), castagnoli, lines), Seed: uint32(c), Bytes: len(lines), Open: isOpen(lines)})
+	return c.Join(StretchOf(lines, crc32.Update(uint32(c), castagnoli, lines), uint32(c)))
 }
 
 // Stretch describes a batch's payload by a CRC-32C of it that was computed before. A server that
@@ -52,10 +51,9 @@ type Stretch struct {
 // StretchOf describes a batch's payload by sum, its CRC-32C that began with seed. It doesn't keep
 // the payload, and reads only its length and its last byte.
 func StretchOf(payload []byte, sum, seed uint32) Stretch {
-	return Stretch{Sum: sum, Seed: seed, Bytes: len(payload), Open: isOpen(payload)}
+	open := len(payload) > 0 && payload[len(payload)-1] != '\n'
+	return Stretch{Sum: sum, Seed: seed, Bytes: len(payload), Open: open}
 }
-
-func isOpen(lines []byte) bool { return len(lines) > 0 && lines[len(lines)-1] != '\n' }
 
 // Join returns the checksum of c's bets followed by the stretch. It takes about as long as the
 // checksum of 500 bytes.

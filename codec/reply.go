@@ -79,9 +79,8 @@ func (c Code) Closes() bool {
 		CodeTooManyConnections, CodeTimeout, CodeStorage,
 		CodeAuthenticationRequired, CodeAuthenticationFailed, CodeNotLeader:
 		return true
-	default:
-		return false
 	}
+	return false
 }
 
 // ErrReply says that a server's payload is not a reply of the protocol.

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -35,13 +36,9 @@ type Secret struct {
 
 // ParseSecret makes a secret of b, which it copies. The error is ErrSecret.
 func ParseSecret(b []byte) (Secret, error) {
-	if len(b) < SecretBytesMin || len(b) > SecretBytesMax {
+	illegal := func(c rune) bool { return c <= ' ' || c > '~' }
+	if len(b) < SecretBytesMin || len(b) > SecretBytesMax || bytes.ContainsFunc(b, illegal) {
 		return Secret{}, ErrSecret
-	}
-	for _, c := range b {
-		if c <= ' ' || c > '~' {
-			return Secret{}, ErrSecret
-		}
 	}
 	text := string(b)
 	return Secret{text: &text}, nil

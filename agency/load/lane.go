@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"time"
 
@@ -26,25 +25,15 @@ const backlogMax = 1 << 20
 // lane is one agency on one connection. Its goroutine reads answers and sends what the window then
 // allows. In a paced load the pacer sends too.
 type lane struct {
-	run    *run
-	id     codec.Agency
-	index  int // in run.lanes
-	share  share
+	*agent
 	window int
-	conn   net.Conn
 
-	mu      sync.Mutex
-	sent    int     // frames
-	acked   int     // frames; sent-acked <= window
-	begun   []int64 // by frame modulo window: when its latency began, after the start
-	due     []int64 // paced: due times of the frames that are due but not sent, oldest first
-	lastACK time.Duration
-	acks    ackCounter
-	answer  []int64 // scratch: the latencies of one read
-}
-
-func newLane(r *run, index int, s share) *lane {
-	return &lane{run: r, id: codec.Agency(index + 1), index: index, share: s, window: r.options.Window}
+	mu     sync.Mutex // guards what follows, acked and lastACK
+	sent   int        // frames; sent-acked <= window
+	begun  []int64    // by frame modulo window: when its latency began, after the start
+	due    []int64    // paced: due times of the frames that are due but not sent, oldest first
+	acks   ackCounter
+	answer []int64 // scratch: the latencies of one read
 }
 
 // connect dials and, if the options say so, says HELLO.
@@ -185,14 +174,6 @@ func (l *lane) send() error {
 	return nil
 }
 
-// sentBets is how many bets were acknowledged. Call it once the lane is drained.
-func (l *lane) sentBets() (bets int64) {
-	for n := range l.acked {
-		bets += int64(l.share.betsOf(n))
-	}
-	return bets
-}
-
 // report says that the agency has no more bets.
 func (l *lane) report() error {
 	_, err := l.conn.Write(codec.AppendGetWinners(nil, l.id))
@@ -232,17 +213,6 @@ func (l *lane) confirm() error {
 		return fmt.Errorf("%w: RECEIVED of agency %d: %s", ErrServer, l.id, describe(reply))
 	}
 	return nil
-}
-
-func (l *lane) batches() int { return l.acked }
-
-func (l *lane) lastAnswer() time.Duration { return l.lastACK }
-
-func (l *lane) close() error {
-	if l.conn == nil {
-		return nil
-	}
-	return l.conn.Close()
 }
 
 // unexpected returns the error for an answer that is not an ACK; begin is its beginning.

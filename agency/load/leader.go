@@ -35,8 +35,8 @@ func (r *run) connect() error {
 			if err = each(dialsMax, r.senders, sender.connect); !errors.Is(err, errMoved) {
 				return err
 			}
-			for _, s := range r.senders {
-				if errClose := s.close(); errClose != nil {
+			for _, a := range r.agents {
+				if errClose := a.close(); errClose != nil {
 					return errors.Join(err, errClose)
 				}
 			}

@@ -56,8 +56,8 @@ func TestConnectToLeader(t *testing.T) {
 			ctx: t.Context(), options: Options{Window: 1, BatchBytes: 1 << 10},
 			target: Target{Addr: c.addrs}, conns: map[net.Conn]struct{}{},
 		}
-		l := newLane(r, 0, share{})
-		r.senders = []sender{l}
+		l := &lane{agent: &agent{run: r, id: 1}, window: 1}
+		r.senders, r.agents = []sender{l}, []*agent{l.agent}
 		if err := r.connect(); (err != nil) != (c.addrs == leading) || r.target.Addr != c.leader {
 			t.Errorf("of %s, %q leads, want %q: %v", c.addrs, r.target.Addr, c.leader, err)
 		}

@@ -3,8 +3,6 @@ package load
 import (
 	"errors"
 	"fmt"
-	"net"
-	"time"
 
 	"loteria/codec"
 )
@@ -12,24 +10,14 @@ import (
 // messenger is an agency of the oldest kind: it sends every message on a connection of its own, one
 // after the other.
 type messenger struct {
-	run     *run
-	id      codec.Agency
-	index   int
-	share   share
-	sent    int // frames, all acknowledged
-	lastACK time.Duration
-	asking  net.Conn // waits for the winners
-}
-
-func newMessenger(r *run, index int, s share) *messenger {
-	return &messenger{run: r, id: codec.Agency(index + 1), index: index, share: s}
+	*agent // its connection waits for the winners
 }
 
 func (*messenger) connect() error { return nil }
 
 func (m *messenger) upload() error {
-	for ; m.sent < m.share.frames && !m.run.over.Load(); m.sent++ {
-		frame, _ := m.share.next(m.sent, 1)
+	for ; m.acked < m.share.frames && !m.run.over.Load(); m.acked++ {
+		frame, _ := m.share.next(m.acked, 1)
 		begun := m.run.sinceStart()
 		reply, err := m.say(frame)
 		if err != nil {
@@ -40,7 +28,7 @@ func (m *messenger) upload() error {
 		}
 		m.lastACK = m.run.sinceStart()
 		m.run.recorder.record(m.index, []int64{int64(m.lastACK - begun)})
-		m.run.meter.bets.Add(int64(m.share.betsOf(m.sent)))
+		m.run.meter.bets.Add(int64(m.share.betsOf(m.acked)))
 		m.run.meter.bytes.Add(int64(len(frame)))
 	}
 	return nil
@@ -57,21 +45,21 @@ func (m *messenger) say(frame []byte) (reply codec.Reply, err error) {
 }
 
 func (m *messenger) report() (err error) {
-	if m.asking, err = m.run.dial(); err != nil {
+	if m.conn, err = m.run.dial(); err != nil {
 		return err
 	}
-	_, err = m.asking.Write(codec.AppendGetWinners(nil, m.id))
+	_, err = m.conn.Write(codec.AppendGetWinners(nil, m.id))
 	return err
 }
 
 func (m *messenger) winners() (count int, err error) {
 	for {
-		reply, err := readReply(m.asking)
+		reply, err := readReply(m.conn)
 		if err != nil {
 			return 0, fmt.Errorf("winners of agency %d: %w", m.id, err)
 		}
 		if reply.Kind != codec.ReplyError || reply.Code != codec.CodeLotteryHasntEnded {
-			return checkWinners(m.id, reply, m.share.winningLines(m.sent))
+			return checkWinners(m.id, reply, m.share.winningLines(m.acked))
 		}
 		if err := errors.Join(m.close(), m.run.beforeNextPoll()); err != nil {
 			return 0, err
@@ -84,23 +72,3 @@ func (m *messenger) winners() (count int, err error) {
 
 // confirm sends nothing: a messenger's winners count once it closes after reading them.
 func (*messenger) confirm() error { return nil }
-
-func (m *messenger) sentBets() (bets int64) {
-	for n := range m.sent {
-		bets += int64(m.share.betsOf(n))
-	}
-	return bets
-}
-
-func (m *messenger) batches() int { return m.sent }
-
-func (m *messenger) lastAnswer() time.Duration { return m.lastACK }
-
-func (m *messenger) close() error {
-	if m.asking == nil {
-		return nil
-	}
-	err := m.asking.Close()
-	m.asking = nil
-	return err
-}

@@ -67,10 +67,32 @@ type sender interface {
 	report() error
 	winners() (int, error)
 	confirm() error
-	sentBets() int64
-	batches() int
-	lastAnswer() time.Duration
-	close() error
+}
+
+// agent is an agency that sends: what lanes and messengers have in common.
+type agent struct {
+	run     *run
+	id      codec.Agency
+	index   int // in run.agents
+	share   share
+	conn    net.Conn // nil if there is none
+	acked   int      // frames
+	lastACK time.Duration
+}
+
+// sentBets is how many bets were acknowledged.
+func (a *agent) sentBets() (bets int64) {
+	for n := range a.acked {
+		bets += int64(a.share.betsOf(n))
+	}
+	return bets
+}
+
+func (a *agent) close() error {
+	if a.conn == nil {
+		return nil
+	}
+	return a.conn.Close()
 }
 
 // run is one load.
@@ -84,7 +106,8 @@ type run struct {
 	over     atomic.Bool // no more batches are sent
 
 	senders []sender
-	lanes   []*lane // the senders, if they are lanes
+	agents  []*agent // of the senders
+	lanes   []*lane  // the senders, if they are lanes
 	waiters []*waiter
 	room    *waitingRoom
 
@@ -185,11 +208,13 @@ func (r *run) prepare() error {
 		schedule{rate: o.Rate}.until(o.Duration, shares)
 	}
 	for i := range shares {
+		a := &agent{run: r, id: codec.Agency(i + 1), index: i, share: shares[i]}
+		r.agents = append(r.agents, a)
 		if o.ConnectionPerMessage {
-			r.senders = append(r.senders, newMessenger(r, i, shares[i]))
+			r.senders = append(r.senders, &messenger{a})
 			continue
 		}
-		l := newLane(r, i, shares[i])
+		l := &lane{agent: a, window: o.Window}
 		r.lanes = append(r.lanes, l)
 		r.senders = append(r.senders, l)
 	}
@@ -224,10 +249,10 @@ func (r *run) upload(result *Result) error {
 	}
 	result.Client.CPUSeconds = (ownCPU() - client).Seconds()
 	var last time.Duration
-	for _, s := range r.senders {
-		result.Bets += s.sentBets()
-		result.Batches += int64(s.batches())
-		last = max(last, s.lastAnswer())
+	for _, a := range r.agents {
+		result.Bets += a.sentBets()
+		result.Batches += int64(a.acked)
+		last = max(last, a.lastACK)
 	}
 	result.Bytes = r.meter.bytes.Load()
 	result.Seconds = last.Seconds()
@@ -510,8 +535,8 @@ func (r *run) closeAll() {
 
 func (r *run) close() error {
 	var errs []error
-	for _, s := range r.senders {
-		errs = append(errs, s.close())
+	for _, a := range r.agents {
+		errs = append(errs, a.close())
 	}
 	for _, w := range r.waiters {
 		errs = append(errs, w.close())

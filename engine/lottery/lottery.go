@@ -1,6 +1,7 @@
 package lottery
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -348,12 +349,7 @@ func (l *Lottery) store(a *agency, count int, lines codec.Stretch, winners []byt
 	if len(winners) == 0 {
 		return
 	}
-	n := 0
-	for _, c := range winners {
-		if c == '\n' {
-			n++
-		}
-	}
+	n := bytes.Count(winners, []byte{'\n'})
 	a.won += n
 	l.won += n
 	if l.rules.AllWinners {
