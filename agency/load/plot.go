@@ -139,24 +139,22 @@ var errNoPoints = errors.New("plot: the report has no sweep over window and agen
 
 // WriteSVG draws the sweep, which must have at least one point for each axis.
 func (r Report) WriteSVG(w io.Writer) error {
-	const rows, columns = 2, 2
-	panels := [rows][columns]*plot.Plot{}
-	for column, a := range r.axes() {
+	grid := make([][]*plot.Plot, 2) // rows of panels, with a column for each axis
+	for _, a := range r.axes() {
 		if len(a.points) == 0 {
 			return errNoPoints
 		}
-		var err error
-		if panels[0][column], err = a.throughput(); err != nil {
-			return fmt.Errorf("plot: %w", err)
-		}
-		if panels[1][column], err = a.latency(); err != nil {
-			return fmt.Errorf("plot: %w", err)
+		for row, panel := range []func() (*plot.Plot, error){a.throughput, a.latency} {
+			p, err := panel()
+			if err != nil {
+				return fmt.Errorf("plot: %w", err)
+			}
+			grid[row] = append(grid[row], p)
 		}
 	}
-	grid := [][]*plot.Plot{panels[0][:], panels[1][:]}
 	canvas := vgsvg.New(plotWidth, plotHeight)
 	tiles := draw.Tiles{
-		Rows: rows, Cols: columns,
+		Rows: len(grid), Cols: len(grid[0]),
 		PadX: plotMargin, PadY: plotMargin,
 		PadTop: plotMargin, PadBottom: plotMargin, PadLeft: plotMargin, PadRight: plotMargin,
 	}

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,11 +67,10 @@ func (y Yardstick) Serve(ctx context.Context, l net.Listener) (_ *Groups, err er
 	unhook := context.AfterFunc(ctx, func() { _ = closeOnce(l) }) // Accept returns the error
 	defer unhook()
 
-	groupBytes := y.GroupBytes
-	if groupBytes == 0 {
-		groupBytes = GroupBytesDefault
+	s := &yardstick{
+		log: y.Log, groupBytes: cmp.Or(y.GroupBytes, GroupBytesDefault),
+		pending: make(chan piece, buffersPerPiece*y.Connections),
 	}
-	s := &yardstick{log: y.Log, groupBytes: groupBytes, pending: make(chan piece, buffersPerPiece*y.Connections)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	readers, ctx := errgroup.WithContext(ctx)

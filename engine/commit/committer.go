@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -73,11 +74,9 @@ func New(log Log, state *lottery.Lottery, s Settings) *Committer {
 		log: log, lottery: state, exit: newExitRule(state, s.Agencies, s.Grace, s.Deadline),
 		wake: make(chan struct{}, 1),
 	}
-	if s.RequestsMax == 0 {
-		s.RequestsMax = RequestsMax
-	}
+	bytesMax, requestsMax := s.QueueBytesMax/(intakes*s.Loops), cmp.Or(s.RequestsMax, RequestsMax)
 	for range s.Loops {
-		c.stages = append(c.stages, newStage(c.wake, s.QueueBytesMax/(intakes*s.Loops), s.RequestsMax))
+		c.stages = append(c.stages, newStage(c.wake, bytesMax, requestsMax))
 		c.taken = append(c.taken, new(intake))
 	}
 	return c
@@ -224,12 +223,9 @@ func (c *Committer) answer(r *Request) {
 	if p.Gone() {
 		return
 	}
-	agency := r.Agency
-	if agency == 0 {
-		agency = p.Agency()
-	}
 	c.group.Replies = append(c.group.Replies, Reply{Detail: r.Detail, Effect: lottery.Effect{
-		Session: &p.Session, Kind: r.Reply, Code: r.Code, Count: r.Count, Agency: agency,
+		Session: &p.Session, Kind: r.Reply, Code: r.Code, Count: r.Count,
+		Agency: cmp.Or(r.Agency, p.Agency()),
 	}})
 }
 

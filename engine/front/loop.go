@@ -93,14 +93,19 @@ func (lp *Loop) settle(s *Session) {
 // Sessions is how many connections the loop has. Only the event loop may call it.
 func (lp *Loop) Sessions() int { return len(lp.sessions) }
 
+// all yields the sessions, which may go meanwhile. It begins at the end, because the last session
+// takes the place of one that goes.
+func (lp *Loop) all(yield func(*Session) bool) {
+	for i := len(lp.sessions) - 1; i >= 0; i-- {
+		if i < len(lp.sessions) && !yield(lp.sessions[i]) {
+			return
+		}
+	}
+}
+
 func (lp *Loop) tick() {
 	lp.rd.rules.Today = lp.front.today()
-	// From the end, because the last session takes the place of one that goes.
-	for i := len(lp.sessions) - 1; i >= 0; i-- {
-		if i >= len(lp.sessions) {
-			continue
-		}
-		s := lp.sessions[i]
+	for s := range lp.all {
 		s.tick(lp.front.timeoutTicks, &lp.rd)
 		if s.backlog != nil {
 			lp.flushSession(s)
@@ -125,11 +130,7 @@ func (lp *Loop) closeHalves() {
 
 // sayFarewell ends all sessions, each after everything that was written to it.
 func (lp *Loop) sayFarewell(code codec.Code) {
-	for i := len(lp.sessions) - 1; i >= 0; i-- {
-		if i >= len(lp.sessions) {
-			continue
-		}
-		s := lp.sessions[i]
+	for s := range lp.all {
 		if s.phase.answers() {
 			s.become(lastSaid, &lp.rd)
 			if code != codec.CodeNone {
