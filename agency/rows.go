@@ -62,7 +62,8 @@ func (r *rowReader) appendBet(dst []byte) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
-		row := withoutLineEnd(line)
+		// Like encoding/csv, cut off a '\r' without '\n' at the end of the input, too.
+		row := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})
 		if len(row) == 0 {
 			continue // encoding/csv skips empty lines too
 		}
@@ -117,12 +118,6 @@ func (r *rowReader) readLine() ([]byte, error) {
 		line = bytes.TrimPrefix(line, []byte(byteOrderMark))
 	}
 	return line, nil
-}
-
-// withoutLineEnd cuts off a final "\n" or "\r\n", and a "\r" at the end of the input, as
-// encoding/csv does.
-func withoutLineEnd(line []byte) []byte {
-	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})
 }
 
 // appendPlain appends a row without quotes.

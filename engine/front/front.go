@@ -130,8 +130,8 @@ func (f *Front) today() codec.Date { return codec.DateOf(f.cfg.Now().UTC()) }
 
 // connectionsMax is SERVER_CONNECTIONS_MAX, lowered to what the descriptor limit allows.
 func (f *Front) connectionsMax() int {
-	limit, err := descriptorLimit()
-	if err != nil {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		f.log.Warn("config", zap.String("result", "fail"),
 			zap.String("aviso", "the descriptor limit is unknown"), zap.Error(err))
 		return f.cfg.ConnectionsMax
@@ -139,24 +139,16 @@ func (f *Front) connectionsMax() int {
 	// A loop has an epoll, an eventfd, both ends of its sentinel's connection, and for a moment the
 	// duplicate of a half-closing peer's socket. A connection that is being enrolled has two.
 	const descriptorsPerLoop = 5
-	allowed := max(limit-descriptorsReserved-refusedMax-enrollingMax-descriptorsPerLoop*len(f.loops), 1)
+	// This is the hard limit: Go's runtime has raised the soft one to it by now.
+	descriptors := int(min(limit.Cur, math.MaxInt32))
+	allowed := max(descriptors-descriptorsReserved-refusedMax-enrollingMax-descriptorsPerLoop*len(f.loops), 1)
 	if f.cfg.ConnectionsMax <= allowed {
 		return f.cfg.ConnectionsMax
 	}
 	f.log.Warn("config", zap.String("result", "success"), zap.Int("SERVER_CONNECTIONS_MAX", allowed),
 		zap.String("aviso",
-			fmt.Sprintf("lowered from %d: the limit of descriptors is %d", f.cfg.ConnectionsMax, limit)))
+			fmt.Sprintf("lowered from %d: the limit of descriptors is %d", f.cfg.ConnectionsMax, descriptors)))
 	return allowed
-}
-
-// descriptorLimit is how many descriptors this process may have open. It is the hard limit: Go's
-// runtime has raised the soft one to it by now.
-func descriptorLimit() (int, error) {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, err
-	}
-	return int(min(limit.Cur, math.MaxInt32)), nil
 }
 
 // Start starts the event loops. It is called once.
