@@ -18,13 +18,12 @@ var diskErrors = []syscall.Errno{syscall.EIO, syscall.EFBIG, syscall.EROFS}
 // startError wraps an error of opening the ledger in what it means for the operator.
 func startError(dataDir string, err error) error {
 	err = fmt.Errorf("ledger in %s: %w", dataDir, err)
-	failed := func(errno syscall.Errno) bool { return errors.Is(err, errno) }
 	switch {
 	case errors.Is(err, lottery.ErrReplay):
 		return fmt.Errorf("%w: %w", history.ErrDamaged, err)
 	case ledger.IsNoSpace(err):
 		return storageError(err)
-	case slices.ContainsFunc(diskErrors, failed):
+	case slices.ContainsFunc(diskErrors, func(e syscall.Errno) bool { return errors.Is(err, e) }):
 		return fmt.Errorf("%w: %w: repair the disk, then start again: what was acknowledged is kept",
 			ErrStorage, err)
 	}

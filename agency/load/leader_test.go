@@ -54,18 +54,18 @@ func TestConnectToLeader(t *testing.T) {
 	} {
 		r := &run{
 			ctx: t.Context(), options: Options{Window: 1, BatchBytes: 1 << 10},
-			target: Target{Addr: c.addrs}, conns: map[net.Conn]struct{}{},
+			target: Target{Addr: c.addrs},
 		}
 		l := &lane{agent: &agent{run: r, id: 1}, window: 1}
 		r.senders, r.agents = []sender{l}, []*agent{l.agent}
 		if err := r.connect(); (err != nil) != (c.addrs == leading) || r.target.Addr != c.leader {
 			t.Errorf("of %s, %q leads, want %q: %v", c.addrs, r.target.Addr, c.leader, err)
 		}
-		if len(r.conns) != 1 || l.close() != nil {
-			t.Errorf("%d connections are open", len(r.conns))
+		if l.conn == nil || l.close() != nil {
+			t.Error("the sender has no open connection")
 		}
 	}
-	r := &run{ctx: t.Context(), target: Target{Addr: "127.0.0.1:1"}, conns: map[net.Conn]struct{}{}}
+	r := &run{ctx: t.Context(), target: Target{Addr: "127.0.0.1:1"}}
 	if _, err := r.askLeader(follower(t, codec.AppendError(nil, codec.CodeInvalidAgency, ""))); !errors.Is(err, ErrServer) {
 		t.Error(err)
 	}

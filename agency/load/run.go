@@ -97,7 +97,8 @@ func (a *agent) close() error {
 
 // run is one load.
 type run struct {
-	ctx      context.Context
+	ctx      context.Context         // once it is done, all connections are closed
+	cancel   context.CancelCauseFunc // ends the load with an error; the first one counts
 	options  Options
 	target   Target
 	meter    *Meter
@@ -110,9 +111,6 @@ type run struct {
 	lanes   []*lane  // the senders, if they are lanes
 	waiters []*waiter
 	room    *waitingRoom
-
-	connsMu sync.Mutex
-	conns   map[net.Conn]struct{} // open ones, closed when ctx is done
 }
 
 // Run puts the load on the target and measures it. The meter may be nil. When Run returns, all its
@@ -129,11 +127,10 @@ func Run(ctx context.Context, o Options, t Target, m *Meter) (Result, error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &run{ctx: ctx, options: o, target: t, meter: m, recorder: newRecorder(), start: time.Now(), room: newWaitingRoom(), conns: map[net.Conn]struct{}{}}
-	// Only closing its connection ends a blocked read.
-	unhook := context.AfterFunc(ctx, r.closeAll)
+	r := &run{ctx: ctx, cancel: cancel, options: o, target: t, meter: m, recorder: newRecorder(), start: time.Now(), room: newWaitingRoom()}
+	unhook := context.AfterFunc(ctx, func() { r.room.end(net.ErrClosed) })
 	defer unhook()
-	result, err := r.do(cancel)
+	result, err := r.do()
 	err = errors.Join(err, r.close())
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause // the other errors only follow from closing
@@ -143,7 +140,7 @@ func Run(ctx context.Context, o Options, t Target, m *Meter) (Result, error) {
 
 func (r *run) sinceStart() time.Duration { return time.Since(r.start) }
 
-func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
+func (r *run) do() (Result, error) {
 	r.meter.Enter("making bets")
 	if err := r.prepare(); err != nil {
 		return Result{}, err
@@ -152,7 +149,7 @@ func (r *run) do(cancel context.CancelCauseFunc) (Result, error) {
 	if err := r.connect(); err != nil {
 		return Result{}, err
 	}
-	stopWatching := r.watch(cancel)
+	stopWatching := r.watch()
 	defer stopWatching()
 
 	var result Result
@@ -237,7 +234,7 @@ func (r *run) upload(result *Result) error {
 		end := time.AfterFunc(r.options.Duration, func() { r.over.Store(true) })
 		defer end.Stop()
 	}
-	all, _ := r.together()
+	all := r.together()
 	for _, s := range r.senders {
 		all.Go(s.upload)
 	}
@@ -294,7 +291,7 @@ func (r *run) draw(h *harvest, result *Result) error {
 		Seconds: max(time.Duration(h.last.Load())-reported, 0).Seconds(),
 	}
 	r.meter.Enter("confirming the winners")
-	all, _ := r.together()
+	all := r.together()
 	for _, s := range r.senders {
 		all.Go(s.confirm)
 	}
@@ -305,16 +302,13 @@ func (r *run) draw(h *harvest, result *Result) error {
 type harvest struct {
 	run     *run
 	group   *errgroup.Group
-	failed  context.Context // done after the first error, which is its cause
 	start   time.Time
 	winners atomic.Int64
 	last    atomic.Int64 // when the last winners came, in nanoseconds after start
 }
 
 func (r *run) newHarvest() *harvest {
-	h := &harvest{run: r, start: time.Now()}
-	h.group, h.failed = r.together()
-	return h
+	return &harvest{run: r, group: r.together(), start: time.Now()}
 }
 
 // await waits for an agency's winners in a goroutine of the group.
@@ -338,16 +332,12 @@ func (h *harvest) came(winners int) {
 	}
 }
 
-// abandon ends all waiting after err; it does nothing if err is nil. It returns the root cause:
-// err, unless err only follows from an error of a waiting agency.
+// abandon ends all waiting after err, and returns err. It does nothing if err is nil.
 func (h *harvest) abandon(err error) error {
 	if err == nil {
 		return nil
 	}
-	if waiting := context.Cause(h.failed); waiting != nil && !errors.Is(waiting, net.ErrClosed) {
-		err = waiting
-	}
-	h.run.closeAll()
+	h.run.cancel(err)
 	_ = h.group.Wait() // its error only says that the connections were closed
 	return err
 }
@@ -433,7 +423,7 @@ func (r *run) serverUsage() (all proc.Usage, err error) {
 }
 
 // watch cancels a load whose server has stopped answering.
-func (r *run) watch(cancel context.CancelCauseFunc) (stop func()) {
+func (r *run) watch() (stop func()) {
 	const period = time.Second
 	done := make(chan struct{})
 	var watcher sync.WaitGroup
@@ -450,7 +440,7 @@ func (r *run) watch(cancel context.CancelCauseFunc) (stop func()) {
 			if now := fmt.Sprint(r.meter.Phase(), r.meter.Bets()); now != seen {
 				seen, quiet = now, 0
 			} else if quiet += period; quiet >= stallTimeout {
-				cancel(fmt.Errorf("%w (%s): does it expect exactly %d agencies?", ErrStalled, r.meter.Phase(), r.options.Agencies+r.options.Waiting))
+				r.cancel(fmt.Errorf("%w (%s): does it expect exactly %d agencies?", ErrStalled, r.meter.Phase(), r.options.Agencies+r.options.Waiting))
 				return
 			}
 		}
@@ -461,17 +451,16 @@ func (r *run) watch(cancel context.CancelCauseFunc) (stop func()) {
 	}
 }
 
-// together returns a group. Its first error ends the reads and writes of all, and is the cause of
-// the context.
-func (r *run) together() (*errgroup.Group, context.Context) {
+// together returns a group. Its first error ends the load.
+func (r *run) together() *errgroup.Group {
 	group, ctx := errgroup.WithContext(r.ctx)
 	context.AfterFunc(ctx, func() {
 		// A group cancels its context even if it ends without an error.
-		if !errors.Is(context.Cause(ctx), context.Canceled) {
-			r.closeAll()
+		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+			r.cancel(cause)
 		}
 	})
-	return group, ctx
+	return group
 }
 
 func (r *run) beforeNextPoll() error {
@@ -490,47 +479,22 @@ func (r *run) dialAddr(addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := &trackedConn{Conn: c, run: r}
-	r.connsMu.Lock()
-	defer r.connsMu.Unlock()
-	r.conns[conn] = struct{}{}
-	return conn, nil
+	// Only closing its connection ends a blocked read.
+	return &boundConn{c, context.AfterFunc(r.ctx, func() { _ = c.Close() })}, nil
 }
 
-// trackedConn is a connection that is in its run's conns until it is closed or released.
-type trackedConn struct {
+// boundConn is a connection that is closed when the load fails, unless it is unbound before that.
+type boundConn struct {
 	net.Conn
-	run *run
+	unbind func() bool // false if it is closed or unbound already
 }
 
-func (c *trackedConn) Close() error {
-	c.run.connsMu.Lock()
-	defer c.run.connsMu.Unlock()
-	if _, open := c.run.conns[c]; !open {
-		return nil
+func (c *boundConn) Close() error {
+	bound := c.unbind()
+	if err := c.Conn.Close(); bound {
+		return err
 	}
-	delete(c.run.conns, c)
-	return c.Conn.Close()
-}
-
-// release returns the connection to a caller that will close it itself.
-func (c *trackedConn) release() net.Conn {
-	c.run.connsMu.Lock()
-	defer c.run.connsMu.Unlock()
-	delete(c.run.conns, c)
-	return c.Conn
-}
-
-// closeAll ends all blocked reads and writes, and the waiting for winners. Their callers get
-// errors.
-func (r *run) closeAll() {
-	r.room.end(net.ErrClosed)
-	r.connsMu.Lock()
-	defer r.connsMu.Unlock()
-	for c := range r.conns {
-		_ = c.(*trackedConn).Conn.Close()
-	}
-	clear(r.conns)
+	return nil // it was closed before, or is being closed
 }
 
 func (r *run) close() error {

@@ -71,7 +71,9 @@ func (room *waitingRoom) open(h *harvest, waiters []*waiter) error {
 // seat hands one connection to a loop. The loop uses a duplicate of its descriptor; EnrollContext
 // has closed the original when it returns.
 func (room *waitingRoom) seat(w *waiter) error {
-	_, err := room.client.EnrollContext(w.conn.(*trackedConn).release(), w)
+	c := w.conn.(*boundConn)
+	c.unbind()
+	_, err := room.client.EnrollContext(c.Conn, w)
 	w.conn = nil
 	if err == nil && !w.seated {
 		err = errSeat

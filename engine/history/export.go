@@ -86,10 +86,8 @@ const exportBufferBytes = 256 << 10
 
 // csvWriter writes lines of bets as CSV. A nil csvWriter writes nothing.
 type csvWriter struct {
-	out    *bufio.Writer // also csv's buffer: csv.NewWriter uses a bufio.Writer as it is
-	csv    *csv.Writer
-	fields [6]string
-	row    []byte
+	out *bufio.Writer // also csv's buffer: csv.NewWriter uses a bufio.Writer as it is
+	csv *csv.Writer
 }
 
 func newCSVWriter(w io.Writer) *csvWriter {
@@ -123,20 +121,18 @@ func (w *csvWriter) lines(b []byte) error {
 // 1.5 s.
 func (w *csvWriter) bet(bet codec.Bet) error {
 	if mayNeedQuotes(bet.FirstName) || mayNeedQuotes(bet.LastName) {
-		w.fields = [...]string{
+		return w.csv.Write([]string{
 			strconv.Itoa(int(bet.Agency)), string(bet.FirstName), string(bet.LastName),
 			string(bet.Document), string(bet.Birthdate), string(bet.Number),
-		}
-		return w.csv.Write(w.fields[:])
+		})
 	}
-	row := codec.AppendAgency(w.row[:0], bet.Agency)
+	row := codec.AppendAgency(w.out.AvailableBuffer(), bet.Agency)
 	for _, field := range [...][]byte{
 		bet.FirstName, bet.LastName, bet.Document, bet.Birthdate, bet.Number,
 	} {
 		row = append(append(row, ','), field...)
 	}
-	w.row = append(row, "\r\n"...)
-	_, err := w.out.Write(w.row)
+	_, err := w.out.Write(append(row, "\r\n"...))
 	return err
 }
 
