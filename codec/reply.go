@@ -134,18 +134,11 @@ func AppendAck(dst []byte) []byte { return append(dst, "3\nACK"...) }
 // The detail of CodeNotLeader is the leader's address, see [IsAddress], or empty if the server
 // doesn't know the leader now.
 func AppendError(dst []byte, code Code, detail string) []byte {
-	name := code.String()
-	n := len(name)
+	payload := code.String()
 	if detail != "" {
-		n += 1 + len(detail)
+		payload += "|" + detail
 	}
-	dst = AppendFrameHeader(dst, n)
-	dst = append(dst, name...)
-	if detail != "" {
-		dst = append(dst, '|')
-		dst = append(dst, detail...)
-	}
-	return dst
+	return append(AppendFrameHeader(dst, len(payload)), payload...)
 }
 
 // AppendWelcome appends a WELCOME frame to dst.

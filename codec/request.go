@@ -101,28 +101,24 @@ func appendNamed(dst []byte, prefix string, a Agency) []byte {
 // nothing as long as winners has room. The error is an *Error whose Code is the server's answer;
 // one bad line rejects the whole batch.
 func ParseRequest(payload []byte, rules Rules, winners []byte) (Request, []byte, error) {
-	if len(payload) > 0 {
-		switch payload[0] {
-		case 'G':
-			if bytes.HasPrefix(payload, []byte(prefixGetWinners)) {
-				r, err := parseGetWinners(payload)
-				return r, winners, err
-			}
-		case 'H':
-			if bytes.HasPrefix(payload, []byte(prefixHello)) {
-				if a, ok := ParseAgency(payload[len(prefixHello):]); ok {
-					return Request{Kind: RequestHello, Agency: a}, winners, nil
-				}
-				if !isBetLine(payload) {
-					return Request{}, winners, &Error{Code: CodeInvalidHello}
-				}
-			}
-		case 'R':
-			if id, ok := bytes.CutPrefix(payload, []byte(prefixReceived)); ok {
-				if a, ok := ParseAgency(id); ok {
-					return Request{Kind: RequestReceived, Agency: a}, winners, nil
-				}
-			}
+	if rest, ok := bytes.CutPrefix(payload, []byte(prefixGetWinners)); ok {
+		id, named := bytes.CutPrefix(rest, []byte{'|'})
+		if a, ok := ParseAgency(id); ok && named {
+			return Request{Kind: RequestGetWinners, Agency: a}, winners, nil
+		}
+		return Request{}, winners, &Error{Code: CodeInvalidGetWinners}
+	}
+	if id, ok := bytes.CutPrefix(payload, []byte(prefixHello)); ok {
+		if a, ok := ParseAgency(id); ok {
+			return Request{Kind: RequestHello, Agency: a}, winners, nil
+		}
+		if !isBetLine(payload) {
+			return Request{}, winners, &Error{Code: CodeInvalidHello}
+		}
+	}
+	if id, ok := bytes.CutPrefix(payload, []byte(prefixReceived)); ok {
+		if a, ok := ParseAgency(id); ok {
+			return Request{Kind: RequestReceived, Agency: a}, winners, nil
 		}
 	}
 	batch, winners, err := ParseBatch(payload, rules, winners)
@@ -130,16 +126,6 @@ func ParseRequest(payload []byte, rules Rules, winners []byte) (Request, []byte,
 		return Request{}, winners, err
 	}
 	return Request{Kind: RequestBets, Agency: batch.Agency, Batch: batch}, winners, nil
-}
-
-func parseGetWinners(payload []byte) (Request, error) {
-	rest := payload[len(prefixGetWinners):]
-	if len(rest) > 1 && rest[0] == '|' {
-		if a, ok := ParseAgency(rest[1:]); ok {
-			return Request{Kind: RequestGetWinners, Agency: a}, nil
-		}
-	}
-	return Request{}, &Error{Code: CodeInvalidGetWinners}
 }
 
 // Error says why a request was rejected: the protocol's code and, for an invalid batch, the first
