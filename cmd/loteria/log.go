@@ -56,7 +56,8 @@ func newLogger(c logConfig, w io.Writer) (log *zap.Logger, closeLog func() error
 		encoder.EncodeDuration = zapcore.StringDurationEncoder
 		core = zapcore.NewCore(zapcore.NewJSONEncoder(encoder), out, level)
 	}
-	return zap.New(core, zap.ErrorOutput(zapcore.AddSync(&firstWrite{to: os.Stderr}))), out.Stop, nil
+	complaints := zapcore.AddSync(&firstWrite{to: os.Stderr})
+	return zap.New(core, zap.ErrorOutput(complaints)), out.Stop, nil
 }
 
 // firstWrite passes on only the first write: one complaint about a log that can't be written is
@@ -190,7 +191,8 @@ func appendValue(line *buffer.Buffer, s string) {
 }
 
 func quoteUnlessPrintable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) {
+	special := func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }
+	if strings.ContainsFunc(s, special) {
 		return strconv.QuoteToASCII(s)
 	}
 	return s

@@ -130,8 +130,8 @@ func (f *Front) today() codec.Date { return codec.DateOf(f.cfg.Now().UTC()) }
 
 // connectionsMax is SERVER_CONNECTIONS_MAX, lowered to what the descriptor limit allows.
 func (f *Front) connectionsMax() int {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	var descriptors unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &descriptors); err != nil {
 		f.log.Warn("config", zap.String("result", "fail"),
 			zap.String("aviso", "the descriptor limit is unknown"), zap.Error(err))
 		return f.cfg.ConnectionsMax
@@ -140,14 +140,14 @@ func (f *Front) connectionsMax() int {
 	// duplicate of a half-closing peer's socket. A connection that is being enrolled has two.
 	const descriptorsPerLoop = 5
 	// This is the hard limit: Go's runtime has raised the soft one to it by now.
-	descriptors := int(min(limit.Cur, math.MaxInt32))
-	allowed := max(descriptors-descriptorsReserved-refusedMax-enrollingMax-descriptorsPerLoop*len(f.loops), 1)
+	limit := int(min(descriptors.Cur, math.MaxInt32))
+	allowed := max(limit-descriptorsReserved-refusedMax-enrollingMax-descriptorsPerLoop*len(f.loops), 1)
 	if f.cfg.ConnectionsMax <= allowed {
 		return f.cfg.ConnectionsMax
 	}
 	f.log.Warn("config", zap.String("result", "success"), zap.Int("SERVER_CONNECTIONS_MAX", allowed),
 		zap.String("aviso",
-			fmt.Sprintf("lowered from %d: the limit of descriptors is %d", f.cfg.ConnectionsMax, descriptors)))
+			fmt.Sprintf("lowered from %d: the limit of descriptors is %d", f.cfg.ConnectionsMax, limit)))
 	return allowed
 }
 

@@ -88,7 +88,7 @@ func (c *halfSocket) Unacknowledged() (int, error) {
 	return n, errors.Join(err, errSocket)
 }
 
-func (c *halfSocket) Drop() { _ = unix.Close(int(c.descriptor)) } // nothing is lost by an error here
+func (c *halfSocket) Drop() { _ = unix.Close(int(c.descriptor)) } // an error loses nothing here
 
 // untaken is how many bytes of answers the peer's system has not acknowledged, backlog included.
 func (s *Session) untaken() (bytes int, err error) {
