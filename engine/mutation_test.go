@@ -10,7 +10,7 @@ import (
 func tooEarly(kind string) []mutationtest.Change {
 	return []mutationtest.Change{{
 		File: "commit/committer.go",
-		Old:  "\tif len(c.runs) > 0 {",
+		Old:  "\tswitch {\n\tcase len(c.runs) > 0:",
 		New: `	late := g.Replies[:0:0]
 	for _, r := range g.Replies {
 		if r.Kind == ` + kind + ` {
@@ -20,7 +20,8 @@ func tooEarly(kind string) []mutationtest.Change {
 		}
 	}
 	g.Replies = late
-	if len(c.runs) > 0 {`,
+	switch {
+	case len(c.runs) > 0:`,
 	},
 		{File: "commit/committer.go", Old: "type Committer struct {", New: "type Committer struct {\n\tEarly func([]Reply)"},
 		{File: "server.go", Old: "\tif state.Drawn() {\n\t\ts.front.Drawn()", New: "\ts.committer.Early = s.front.Deliver\n\tif state.Drawn() {\n\t\ts.front.Drawn()"},
