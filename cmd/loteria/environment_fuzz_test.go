@@ -70,7 +70,7 @@ func FuzzEnvironment(f *testing.F) {
 			}
 			t.Setenv(v.name, said)
 		}
-		if again, err := configs[config](); err != nil || again != taken {
+		if again, err := configs[config](); err != nil || !reflect.DeepEqual(again, taken) {
 			t.Fatalf("%s=%q is %+v, and again %+v, %v", v.name, value, taken, again, err)
 		}
 	})
