@@ -236,7 +236,7 @@ func (d *demoServers) live(ctx context.Context, s *demoServer) error {
 	}
 	cmd.Stderr = cmd.Stdout
 	d.mu.Lock()
-	err = cmd.Start()
+	err = startChild(cmd)
 	s.process, s.follows, s.failure = cmd.Process, false, ""
 	d.mu.Unlock()
 	if err != nil {
