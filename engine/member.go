@@ -75,7 +75,7 @@ type Member struct {
 	// goneLater forgets leaving.
 	goneLater *time.Timer
 	status    replica.Status
-	changed   chan struct{} // closed at the next change of status
+	changed   chan struct{} // closed at the next change of status, or when alone begins
 	lastEnd   *ending       // how the log ends; nil: with something else
 	alone     time.Time     // since when lastEnd is there, and no leader is known
 	door      *door         // nil: this server doesn't lead
@@ -209,15 +209,17 @@ func (m *Member) begin(l termLog) {
 func (m *Member) worked(status replica.Status) {
 	end := m.machine.end
 	m.mu.Lock()
-	if status != m.status {
-		m.status = status
-		close(m.changed)
-		m.changed = make(chan struct{})
-	}
+	changes := status != m.status
+	m.status = status
 	if m.lastEnd = end; end == nil || status.Leader != 0 {
 		m.alone = time.Time{}
 	} else if m.alone.IsZero() {
 		m.alone = m.now()
+		changes = true // the end may come when the leader is gone already
+	}
+	if changes {
+		close(m.changed)
+		m.changed = make(chan struct{})
 	}
 	m.mu.Unlock()
 	if end != nil && status.Leader != 0 && status.Term == end.term {

@@ -55,3 +55,34 @@ func TestAbandonedServerEnds(t *testing.T) {
 		t.Errorf("servers wait %v for each other", m.grace())
 	}
 }
+
+// A server that reads the end in its log when no leader is left looks at the end at once.
+func TestLateEndIsLookedAt(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID, cfg.NoExport = 1, true
+	m := newMember(cfg, zap.NewNop(), time.Now)
+	visit := m.fresh()
+	m.worked(replica.Status{Term: 5})
+	changed := m.Changed()
+	record, _ := ledger.Unpack(history.AppendEnded(nil, history.End{Term: 5}))
+	record.Seq = 2
+	if err := visit(record); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is nothing new
+		m.worked(replica.Status{Term: 5})
+	}
+	select {
+	case <-changed:
+	default:
+		t.Fatal("nothing says that there is an end")
+	}
+	if end, _ := m.abandoned(); end == nil {
+		t.Error("the end is not there")
+	}
+	select {
+	case <-m.Changed():
+		t.Error("a server that waits is told again and again")
+	default:
+	}
+}
