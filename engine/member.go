@@ -471,16 +471,13 @@ func (m *Member) handOver(l termLog) {
 }
 
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
-// but no longer than the grace. A server that isn't there gets restartMax to come back.
+// but no longer than the grace after one of them has acknowledged entries: who catches up learns of
+// the end from nobody else. A server that isn't there gets restartMax to come back.
 func (m *Member) awaitOthers(ctx context.Context) {
-	end := m.member.Committed()
-	begun := m.now()
+	g := goodbye{end: m.member.Committed(), since: m.now()}
 	looks := time.NewTicker(endedPeriod)
 	defer looks.Stop()
-	for {
-		if m.mayGo(m.now().Sub(begun), end, m.member.Progress(), m.mesh.Connected) {
-			return
-		}
+	for !m.mayGo(&g, m.member.Progress(), m.mesh.Connected) {
 		select {
 		case <-looks.C:
 		case <-ctx.Done():
@@ -489,13 +486,25 @@ func (m *Member) awaitOthers(ctx context.Context) {
 	}
 }
 
-// mayGo reports whether the last leader may go, so long after the entry that says that the draw has
-// ended.
-func (m *Member) mayGo(took time.Duration, end uint64, progress []replica.Progress, isConnected func(uint64) bool) bool {
+// goodbye is the last leader's wait for the other servers.
+type goodbye struct {
+	end          uint64    // the entry that says that the draw has ended
+	acknowledged uint64    // entries, by all other servers together
+	since        time.Time // when there were fewer of them, or the wait began
+}
+
+// mayGo reports whether the last leader may go.
+func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func(uint64) bool) bool {
 	has := map[uint64]bool{}
+	acknowledged := uint64(0)
 	for _, p := range progress {
-		has[p.ID] = p.Match >= end
+		has[p.ID] = p.Match >= g.end
+		acknowledged += p.Match
 	}
+	if acknowledged > g.acknowledged {
+		g.acknowledged, g.since = acknowledged, m.now()
+	}
+	took := m.now().Sub(g.since)
 	waiting, connected := 0, 0
 	for _, id := range m.others() {
 		there := isConnected(id)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -84,5 +85,39 @@ func TestLateEndIsLookedAt(t *testing.T) {
 	case <-m.Changed():
 		t.Error("a server that waits is told again and again")
 	default:
+	}
+}
+
+// The last leader waits for a server that catches up, as long as that gets on, and no longer than
+// the grace for one that doesn't.
+func TestLastLeaderWaits(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID, cfg.ExitGrace = 1, 10*time.Second
+	if err := cfg.Peers.UnmarshalText([]byte("1=localhost:1,2=localhost:2,3=localhost:3")); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	m := newMember(cfg, zap.NewNop(), func() time.Time { return now })
+	const end = 1000
+	g := goodbye{end: end, since: now}
+	mayGo := func(match uint64, after time.Duration, connected ...uint64) bool {
+		now = now.Add(after)
+		progress := []replica.Progress{{ID: 2, Match: end}, {ID: 3, Match: match}}
+		return m.mayGo(&g, progress, func(id uint64) bool { return slices.Contains(connected, id) })
+	}
+	for match := uint64(100); match <= end; match += 100 {
+		if mayGo(match, cfg.ExitGrace-1, 3) {
+			t.Fatalf("the leader leaves a server behind that has %d of %d entries", match, end)
+		}
+	}
+	if mayGo(end, cfg.ExitGrace-1, 3) || !mayGo(end, 1, 3) {
+		t.Error("the leader doesn't wait for the grace for a server that stays")
+	}
+	if !mayGo(end, 0) {
+		t.Error("the leader waits for nobody")
+	}
+	g = goodbye{end: end, since: now}
+	if mayGo(end-1, 0) || mayGo(end-1, restartMax-1) || !mayGo(end-1, 1) {
+		t.Error("the leader doesn't wait for a restart")
 	}
 }
