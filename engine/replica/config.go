@@ -50,7 +50,8 @@ type Config struct {
 	// HeartbeatTicks is how often a leader sends heartbeats. 1 by default.
 	HeartbeatTicks int
 
-	// MessageBytesMax is how much data of entries a message has, if it has more than one. 1 MiB by
+	// MessageBytesMax is how much data of entries a message has, if it has more than one. A server that
+	// catches up is sent the first one again with every heartbeat until it has saved it. 64 KiB by
 	// default.
 	MessageBytesMax int
 	// InflightMax is how many messages with entries are on their way to a server, and
@@ -84,7 +85,7 @@ func orDefault(n *int, byDefault int) {
 func (c *Config) complete() error {
 	orDefault(&c.ElectionTicks, 10)
 	orDefault(&c.HeartbeatTicks, 1)
-	orDefault(&c.MessageBytesMax, 1<<20)
+	orDefault(&c.MessageBytesMax, 64<<10)
 	orDefault(&c.InflightMax, 64)
 	orDefault(&c.InflightBytesMax, max(4<<20, c.MessageBytesMax))
 	orDefault(&c.UncommittedBytesMax, 16<<20)
