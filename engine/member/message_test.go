@@ -3,6 +3,7 @@ package member
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -69,4 +70,37 @@ func FuzzMessage(f *testing.F) {
 			t.Errorf("%x is taken as %x", b, again)
 		}
 	})
+}
+
+// What says only that more is committed waits for a tick, or for entries, which say it, too.
+func TestCommitIndexWaits(t *testing.T) {
+	var sent []raftpb.MessageType
+	m := &Member{later: map[uint64]*raftpb.Message{}, settings: Settings{
+		Send: func(_ uint64, urgent bool, parts ...[]byte) bool {
+			message, err := parseMessage(bytes.Join(parts, nil))
+			if err != nil || urgent == (len(message.GetEntries()) > 0) {
+				t.Errorf("%v is sent, urgent: %v, %v", message, urgent, err)
+			}
+			sent = append(sent, message.GetType())
+			return true
+		},
+	}}
+	wantSent := func(want ...raftpb.MessageType) {
+		t.Helper()
+		if !slices.Equal(sent, want) {
+			t.Errorf("%v is sent, want %v", sent, want)
+		}
+		sent = nil
+	}
+	committed, entries := full(), full()
+	committed.Entries = nil
+	m.send(committed)
+	wantSent()
+	m.sendLater()
+	wantSent(raftpb.MsgApp)
+	m.send(committed)
+	m.send(&raftpb.Message{Type: new(raftpb.MsgHeartbeat), To: new(uint64(1))})
+	m.send(entries)
+	m.sendLater()
+	wantSent(raftpb.MsgHeartbeat, raftpb.MsgApp)
 }
