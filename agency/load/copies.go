@@ -151,7 +151,7 @@ func ServeCopy(ctx context.Context, l net.Listener, log Log) (err error) {
 		return err
 	}
 	busy, ctx := errgroup.WithContext(ctx)
-	context.AfterFunc(ctx, func() { _ = closeOnce(conn) })
+	context.AfterFunc(ctx, func() { _ = closeOnce(conn) }) // ctx is done at the latest behind Wait
 	// While one group is written, the next one is read.
 	groups, spare := make(chan []byte), make(chan []byte, 2)
 	spare <- nil
@@ -180,7 +180,6 @@ func ServeCopy(ctx context.Context, l net.Listener, log Log) (err error) {
 		}
 	})
 	busy.Go(func() error {
-		defer func() { _ = closeOnce(conn) }() // the reader ends, if it hasn't
 		for group := range groups {
 			if err := log.Commit([][]byte{group}); err != nil {
 				return fmt.Errorf("yardstick: %w", err)
