@@ -43,6 +43,9 @@ that is. So it begins its term with an empty entry, and serves nobody before tha
 Then all before it is committed, too. At that moment its state machine is what the log says, and
 the leadership begins: [Work.Begun].
 
+A server that is told that the leader's connection has ended doesn't wait for ElectionTicks: see
+[Node.Lost].
+
 A term has one leader at most. The numbers of sessions begin with it, so those of a later leader are
 higher.
 

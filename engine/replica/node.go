@@ -102,6 +102,7 @@ type Node struct {
 	led     uint64            // the value of ticks when a leader was last heard of
 	last    uint64            // index of the last entry of the log, saved or not
 	reading uint64            // number of the read barrier that was asked for; 0: none
+	lost    lostLeader
 
 	applying []*raftpb.Message // tell raft that what the last Ready handed out is applied
 	outgoing []*raftpb.Message // may leave
@@ -240,8 +241,57 @@ func (n *Node) Tick() error {
 		n.ticks++
 		n.raw.Tick()
 		n.askIfRemoved()
+		if n.lost.server != 0 && n.ticks >= n.lost.until {
+			return n.succeed()
+		}
 		return nil
 	})
+}
+
+// lostLeader is a leader that can't be reached.
+type lostLeader struct {
+	server uint64 // 0: none
+	term   uint64
+	until  uint64 // the value of ticks at which this server wants to lead
+}
+
+// turnTicks is for how many ticks a server that wants to lead is left alone by the next one.
+const turnTicks = 2
+
+// Lost tells the node that a server can't be reached any more: its process has ended, or the
+// connection to it. If it is the leader, the voters don't wait for ElectionTicks. They want to lead
+// one after the other, ordered by id, until there is a leader. If the leader is there still, it
+// goes on: its next message takes all back, and the others who hear it vote for nobody.
+func (n *Node) Lost(server uint64) error {
+	return n.guard(func() error {
+		now := n.raw.BasicStatus()
+		if server != now.Lead || server == n.cfg.ID {
+			return nil
+		}
+		// Otherwise it would take another voter's wish to lead for that of one who is cut off.
+		if err := n.raw.ForgetLeader(); err != nil {
+			return err
+		}
+		turn := 0
+		for _, id := range n.members.Voters() {
+			if id < n.cfg.ID && id != server {
+				turn++
+			}
+		}
+		n.lost = lostLeader{server, now.GetTerm(), n.ticks + 1 + uint64(turn*turnTicks)}
+		return nil
+	})
+}
+
+// succeed wants to lead, unless there is a leader again, or another server is about to lead.
+func (n *Node) succeed() error {
+	lost := n.lost
+	n.lost = lostLeader{}
+	now := n.raw.BasicStatus()
+	if now.Lead != 0 || now.GetTerm() != lost.term || !n.members.votes(n.cfg.ID) {
+		return nil
+	}
+	return n.raw.Campaign()
 }
 
 // Receive tells the node of a message from another server. Nobody may change it afterwards. An

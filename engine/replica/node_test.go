@@ -440,3 +440,56 @@ func TestProgress(t *testing.T) {
 		t.Errorf("ten ticks later: got %+v, want %+v", got, want)
 	}
 }
+
+// A voter whose leader is lost wants to lead when it is its turn. It doesn't if the leader says
+// something more, nor for another server.
+func TestLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		id, lost  uint64
+		heartbeat bool
+		want      int // ticks until it asks for votes; 0: it doesn't within 7
+	}{
+		"first in turn":     {id: 1, lost: 3, want: 1},
+		"second in turn":    {id: 2, lost: 3, want: 3},
+		"it is there still": {id: 1, lost: 3, heartbeat: true},
+		"no leader":         {id: 1, lost: 2},
+		"a learner":         {id: 4, lost: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, err := replica.New(replica.Config{ID: c.id, Voters: []uint64{1, 2, 3}, Learners: []uint64{4}},
+				replicatest.NewMemory(1).Open())
+			if err != nil {
+				t.Fatal(err)
+			}
+			heartbeat := func() {
+				m := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(3)), To: new(c.id), Term: new(uint64(1))}
+				if err := n.Receive(m); err != nil {
+					t.Fatal(err)
+				}
+				ready(t, n)
+			}
+			heartbeat()
+			if err := n.Lost(c.lost); err != nil {
+				t.Fatal(err)
+			}
+			if r := ready(t, n); (r.Status.Leader == 0) != (c.lost == 3) {
+				t.Errorf("it knows of leader %d", r.Status.Leader)
+			}
+			if c.heartbeat {
+				heartbeat()
+			}
+			asked := 0
+			for tick := 1; tick <= 7 && asked == 0; tick++ {
+				if err := n.Tick(); err != nil {
+					t.Fatal(err)
+				}
+				if len(ready(t, n).Messages) > 0 {
+					asked = tick
+				}
+			}
+			if asked != c.want {
+				t.Errorf("it asks for votes at tick %d, want %d", asked, c.want)
+			}
+		})
+	}
+}

@@ -77,6 +77,9 @@ func (r *Replica) ID() uint64 { return r.node.cfg.ID }
 // Tick is [Node.Tick].
 func (r *Replica) Tick() error { return r.node.Tick() }
 
+// Lost is [Node.Lost].
+func (r *Replica) Lost(server uint64) error { return r.node.Lost(server) }
+
 // Receive is [Node.Receive].
 func (r *Replica) Receive(m *raftpb.Message) error { return r.node.Receive(m) }
 

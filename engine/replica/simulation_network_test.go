@@ -18,6 +18,9 @@ func (w *world) cut(from, to uint64, until int) {
 	if from != to {
 		w.cutUntil[[2]uint64{from, to}] = until
 		w.tracef("nothing gets from %d to %d until %d", from, to, until)
+		if w.chance(30) {
+			w.server(to).lose(from)
+		}
 	}
 }
 

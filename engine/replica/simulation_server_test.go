@@ -120,6 +120,22 @@ func (s *simServer) ended() {
 		s.w.unknown(s.op)
 	}
 	s.replica, s.leadership, s.op, s.change, s.saveDue = nil, nil, nil, nil, 0
+	for _, other := range s.w.servers {
+		other.lose(s.id)
+	}
+}
+
+// lose tells the server that the connection to another one has ended. What that one has said may be
+// on its way still.
+func (s *simServer) lose(other uint64) {
+	if s.replica == nil || s.paused() || other == s.id {
+		return
+	}
+	if s.status.Leader == other {
+		s.w.seen[seenLeaderLost]++
+	}
+	s.check(s.replica.Lost(other))
+	s.work()
 }
 
 func (s *simServer) kill() {

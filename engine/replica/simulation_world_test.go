@@ -91,6 +91,7 @@ const (
 	seenNoQuorum
 	seenAbandoned
 	seenChangeUnknown
+	seenLeaderLost
 	events
 )
 
@@ -142,6 +143,7 @@ var eventNames = [events]string{
 	seenNoQuorum:      "change that would have left no quorum",
 	seenAbandoned:     "change that nobody waited for any more",
 	seenChangeUnknown: "change of unknown outcome",
+	seenLeaderLost:    "leader whose connection ended",
 }
 
 func (e event) String() string { return eventNames[e] }
