@@ -64,6 +64,10 @@ type Settings struct {
 	// with it. Calls come at the same time. When the mesh is closed, the stream is, too. nil refuses
 	// streams.
 	Take func(from uint64, stream net.Conn)
+	// Lost is told that another server's connections to this one have all ended, behind the last
+	// message that came on them. The server may be gone, or dial again. Lost must not wait for long, as
+	// Deliver. It may be nil.
+	Lost func(server uint64)
 	// LaneBytesMax bounds the messages that wait for a connection to take them, for each server and
 	// lane. 0 stands for LaneBytesMaxDefault.
 	LaneBytesMax int

@@ -465,3 +465,36 @@ func TestLaneForgets(t *testing.T) {
 		t.Errorf("the next connection is given %q, want %q", got, want)
 	}
 }
+
+// A server whose connections have all ended is lost, once, and behind its last message. One lane
+// that ends is no loss.
+func TestLost(t *testing.T) {
+	lost := make(chan uint64, 10)
+	n := newNet3(t, func(s *Settings) {
+		if s.ID == 1 {
+			s.Lost = func(server uint64) { lost <- server }
+		}
+	})
+	n.connected(1, 2, 3)
+	fromThird := func() net.Conn {
+		n.meshes[1].mu.Lock()
+		defer n.meshes[1].mu.Unlock()
+		return n.meshes[1].taken[3][bulk].conn
+	}
+	first := fromThird()
+	_ = first.Close()
+	await(t, "another connection", func() bool { c := fromThird(); return c != nil && c != first })
+	n.stop(2)
+	select {
+	case server := <-lost:
+		if server != 2 {
+			t.Errorf("server %d is lost, want 2", server)
+		}
+	case <-time.After(patience):
+		t.Fatal("nobody is lost")
+	}
+	n.stop(1) // nobody is lost to a mesh that is closed
+	if len(lost) > 0 {
+		t.Errorf("server %d is lost, too", <-lost)
+	}
+}

@@ -77,7 +77,7 @@ func (m *Mesh) receive(raw net.Conn) {
 	if from == nil {
 		return
 	}
-	defer m.leaves(raw, from)
+	defer m.leaves(raw, from, h.from)
 	if _, err := conn.Write([]byte(welcome)); err != nil {
 		return
 	}
@@ -180,10 +180,18 @@ func (m *Mesh) takes(conn net.Conn, h hello) *inbound {
 	return from
 }
 
-func (m *Mesh) leaves(conn net.Conn, from *inbound) {
+// leaves ends conn's time as its lane's connection, and says so if it was the server's last one.
+func (m *Mesh) leaves(conn net.Conn, from *inbound, id uint64) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	lost := from.conn == conn && m.ctx.Err() == nil
 	if from.conn == conn {
 		from.conn = nil
+	}
+	for _, other := range m.taken[id] {
+		lost = lost && other.conn == nil
+	}
+	m.mu.Unlock()
+	if lost && m.settings.Lost != nil {
+		m.settings.Lost(id)
 	}
 }
