@@ -60,6 +60,11 @@ func (m *Member) open(identity *mesh.Identity) (err error) {
 	m.mesh, err = mesh.Listen(mesh.Settings{
 		ID: m.cfg.ID, Servers: m.cfg.Peers.addrs(), Addr: addr, Mesh: m.id(), Identity: identity,
 		Take: m.take,
+		Lost: func(server uint64) {
+			if <-listening; m.isJoined() {
+				m.member.Lost(server)
+			}
+		},
 	}, m.log, func(from uint64, message []byte) {
 		<-listening
 		if m.register.Receive(from, message, m.mesh.Send) || !m.isJoined() {

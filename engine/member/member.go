@@ -59,7 +59,7 @@ type Member struct {
 	replica  *replica.Replica
 	store    replica.Store
 
-	inbox    chan *raftpb.Message
+	inbox    chan event
 	requests chan *request
 	changes  chan *change
 	abandons chan *change
@@ -81,6 +81,12 @@ type Member struct {
 	leading *Log                       // nil: this server doesn't lead
 	later   map[uint64]*raftpb.Message // by server: says only what is committed, and waits for a tick
 	ticks   uint64
+}
+
+// event is something of another server.
+type event struct {
+	message *raftpb.Message // nil: the connection to the server lost has ended
+	lost    uint64
 }
 
 // request is an operation of a Log.
@@ -109,7 +115,7 @@ func Start(settings Settings, store replica.Store, log *zap.Logger) (*Member, er
 	}
 	m := &Member{
 		settings: settings, log: log, replica: r, store: store,
-		inbox: make(chan *raftpb.Message, inboxMax), requests: make(chan *request),
+		inbox: make(chan event, inboxMax), requests: make(chan *request),
 		later: map[uint64]*raftpb.Message{}, changes: make(chan *change), abandons: make(chan *change),
 		saves: make(chan *replica.Save, 1), saved: make(chan error, 1), done: make(chan struct{}),
 	}
@@ -145,8 +151,16 @@ func (m *Member) Receive(from uint64, message []byte) {
 		m.refused(from, err)
 		return
 	}
+	m.put(event{message: parsed})
+}
+
+// Lost takes note that another server's connection to this one has ended, behind all its messages;
+// see replica.Node.Lost. It waits as Receive does.
+func (m *Member) Lost(server uint64) { m.put(event{lost: server}) }
+
+func (m *Member) put(e event) {
 	select {
-	case m.inbox <- parsed:
+	case m.inbox <- e:
 	case <-m.ctx.Done():
 	}
 }
@@ -288,15 +302,8 @@ func (m *Member) run() error {
 			progress := m.replica.Progress()
 			m.progress.Store(&progress)
 			m.sendLater()
-		case message := <-m.inbox:
-			err = m.replica.Receive(message)
-			switch {
-			case errors.Is(err, replica.ErrBusy): // as if the network had lost it
-				err = nil
-			case errors.Is(err, replica.ErrMessage):
-				m.refused(message.GetFrom(), err)
-				err = nil
-			}
+		case e := <-m.inbox:
+			err = m.receive(e)
 		case err = <-m.saved:
 			if err == nil {
 				err = m.replica.Saved()
@@ -315,6 +322,21 @@ func (m *Member) run() error {
 			return err
 		}
 	}
+}
+
+func (m *Member) receive(e event) error {
+	if e.message == nil {
+		return m.replica.Lost(e.lost)
+	}
+	err := m.replica.Receive(e.message)
+	switch {
+	case errors.Is(err, replica.ErrBusy): // as if the network had lost it
+		return nil
+	case errors.Is(err, replica.ErrMessage):
+		m.refused(e.message.GetFrom(), err)
+		return nil
+	}
+	return err
 }
 
 // begin begins an operation.
