@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -69,10 +70,14 @@ func newAcceptor(f *Front, l net.Listener) *acceptor {
 // run accepts until stop is called.
 func (a *acceptor) run() {
 	defer close(a.done)
-	defer context.AfterFunc(a.stopping, func() {
+	// It is closed when this returns, and not later: by then it may be open again for another user.
+	var closing sync.WaitGroup
+	defer closing.Wait()
+	closing.Go(func() {
+		<-a.stopping.Done()
 		// Nothing is lost by an error: the process is about to close it anyway.
 		_ = a.listener.Close()
-	})()
+	})
 	defer func() { _, _ = a.enrolling.Wait(), a.refusing.Wait() }() // there are no errors
 	for {
 		c, err := a.listener.Accept()

@@ -69,7 +69,10 @@ func (r *Relay) Directed() int64 { return r.directed.Load() }
 func (r *Relay) Serve(ctx context.Context, l net.Listener) {
 	var busy sync.WaitGroup
 	defer busy.Wait()
-	defer context.AfterFunc(ctx, func() { _ = l.Close() })() // it may be closed already
+	busy.Go(func() { // and nothing of it is left: what closes late would close what is open again by then
+		<-ctx.Done()
+		_ = l.Close() // it may be closed already
+	})
 	slots := make(chan struct{}, r.settings.ConnectionsMax)
 	for {
 		conn, err := l.Accept()

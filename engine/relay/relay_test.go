@@ -422,3 +422,41 @@ func TestStop(t *testing.T) {
 		}
 	}
 }
+
+// lateListener has a connection at the moment at which it is to be closed, and takes long to close.
+type lateListener struct {
+	net.Listener
+	ctx    context.Context
+	ended  <-chan struct{} // closed when its user has ended
+	closed chan struct{}
+	isLate bool // read it behind closed
+}
+
+func (l *lateListener) Accept() (net.Conn, error) {
+	<-l.ctx.Done()
+	_, far := net.Pipe()
+	return far, nil
+}
+
+func (l *lateListener) Close() error {
+	defer close(l.closed)
+	select {
+	case <-l.ended:
+		l.isLate = true
+	case <-time.After(20 * time.Millisecond): // long enough for a user that doesn't wait for it
+	}
+	return nil
+}
+
+// A listener that is open again for the next user must not be closed by the one before.
+func TestClosesInTime(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	l := &lateListener{ctx: ctx, ended: ended, closed: make(chan struct{})}
+	cancel()
+	New(Settings{ConnectionsMax: 1}, nil, zap.NewNop()).Serve(ctx, l)
+	close(ended)
+	if <-l.closed; l.isLate {
+		t.Error("it is closed late")
+	}
+}
