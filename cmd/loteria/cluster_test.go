@@ -151,7 +151,7 @@ func TestLostDisk(t *testing.T) {
 	}
 	peer := func(i int) string { return fmt.Sprintf("%d=%s%d:4122", i+1, d.host, i+1) }
 	const added = serversCount
-	newcomer, err := d.start("server", "SERVER_ADDR="+d.addr(added), "SERVER_DATA_DIR="+d.dataDir(added), "SERVER_JOIN=on",
+	newcomer, err := d.start(added+1, "server", "SERVER_ADDR="+d.addr(added), "SERVER_DATA_DIR="+d.dataDir(added), "SERVER_JOIN=on",
 		"SERVER_ID=4", "SERVER_PEERS="+strings.Join([]string{peer(leader), peer(other), peer(added)}, ","), "SERVER_AGENCIES=5")
 	if err != nil {
 		t.Fatal(err)

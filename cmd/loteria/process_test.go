@@ -104,12 +104,17 @@ func startProcess(
 // startLoteria starts a subcommand with this environment and the variables of the test's own that
 // every process needs.
 func startLoteria(dir, command string, environment ...string) (*process, error) {
+	return startProcess(dir, ownEnvironment(environment), "loteria", strings.Fields(command)...)
+}
+
+// ownEnvironment is environment with the variables of the test's own that every process needs.
+func ownEnvironment(environment []string) []string {
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
 		if value := os.Getenv(name); value != "" {
 			environment = append(environment, name+"="+value)
 		}
 	}
-	return startProcess(dir, append(environment, "GORACE=atexit_sleep_ms=10"), "loteria", strings.Fields(command)...)
+	return append(environment, "GORACE=atexit_sleep_ms=10")
 }
 
 // wait waits until the process ends and returns its exit code; -1: a signal ended it.

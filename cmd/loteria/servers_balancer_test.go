@@ -28,7 +28,7 @@ func needProgram(t *testing.T, name string) string {
 func (d *serversDraw) startBalancer(t *testing.T) (addr string) {
 	t.Helper()
 	program := needProgram(t, "haproxy")
-	addr = d.host + "9:12345"
+	addr = d.host + "9:4121"
 	var config strings.Builder
 	fmt.Fprintf(&config, `
 defaults

@@ -42,6 +42,9 @@ type serversDraw struct {
 	rng       *rand.Rand
 	host      string               // the servers' addresses are host1, host2 and so on
 	extra     func(i int) []string // of a server's environment
+	// inside is what a command of a node, a server or the agencies, begins with: nodes are counted
+	// from 1, the agencies come last. nil: nothing.
+	inside func(node int) []string
 	// agenciesAt is the only address that new agencies get; empty: they get those of all servers.
 	agenciesAt string
 	servers    [serversCount]*process
@@ -99,8 +102,12 @@ func (d *serversDraw) dataDir(i int) string {
 	return filepath.Join(d.dir, fmt.Sprintf("server-%d", i+1))
 }
 
-func (d *serversDraw) start(command string, environment ...string) (*process, error) {
-	p, err := startLoteria(d.dir, command, environment...)
+func (d *serversDraw) start(node int, command string, environment ...string) (*process, error) {
+	program := []string{"loteria"}
+	if d.inside != nil {
+		program = append(d.inside(node), program...)
+	}
+	p, err := startProcess(d.dir, ownEnvironment(environment), program[0], append(program[1:], command)...)
 	if err == nil {
 		d.all = append(d.all, p)
 	}
@@ -112,7 +119,7 @@ func (d *serversDraw) startServer(i int) (err error) {
 	for i := range serversCount {
 		peers = append(peers, fmt.Sprintf("%d=%s%d:4122", i+1, d.host, i+1))
 	}
-	d.servers[i], err = d.start("server", append([]string{
+	d.servers[i], err = d.start(i+1, "server", append([]string{
 		"SERVER_ADDR=" + d.addr(i), "SERVER_DATA_DIR=" + d.dataDir(i),
 		"SERVER_ID=" + strconv.Itoa(i+1), "SERVER_PEERS=" + strings.Join(peers, ","),
 		"SERVER_AGENCIES=" + strconv.Itoa(serversAgencies)}, d.extra(i)...)...)
@@ -129,7 +136,7 @@ func (d *serversDraw) startServers() (err error) {
 }
 
 func (d *serversDraw) startAgency(i int) (err error) {
-	d.agencies[i], err = d.start("agency",
+	d.agencies[i], err = d.start(serversCount+1, "agency",
 		"AGENCY_ID="+strconv.Itoa(i+1), "AGENCY_SERVER="+cmp.Or(d.agenciesAt, d.addrs()), "AGENCY_BETS="+d.bets,
 		"AGENCY_BATCH_BETS="+strconv.Itoa(10+d.rng.IntN(20)), "AGENCY_WINDOW="+strconv.Itoa(1+d.rng.IntN(2)),
 		"AGENCY_WINNERS="+winnersName(i+1))
@@ -226,8 +233,16 @@ func (d *serversDraw) waitAgencies(t *testing.T) {
 	}
 }
 
-// waitServers waits until all servers have ended with 0, and compares what they have.
+// waitServers waits until all servers have ended with 0, and compares what they have with the dataset.
 func (d *serversDraw) waitServers(t *testing.T) {
+	t.Helper()
+	if err := holds(d.waitExits(t), d.bets, serversAgencies); err != nil {
+		t.Errorf("bets.csv: %v", err)
+	}
+}
+
+// waitExits waits until all servers have ended with 0. It returns the bets that each of them has.
+func (d *serversDraw) waitExits(t *testing.T) (betsCSV string) {
 	t.Helper()
 	for i, p := range d.servers {
 		if code, err := p.wait(); err != nil || code != exitDone {
@@ -248,9 +263,7 @@ func (d *serversDraw) waitServers(t *testing.T) {
 			}
 		}
 	}
-	if err := holds(string(first[0]), d.bets, serversAgencies); err != nil {
-		t.Errorf("bets.csv: %v", err)
-	}
+	return string(first[0])
 }
 
 // logs is what the processes said last.
