@@ -177,6 +177,12 @@ func (m *Mesh) takes(conn net.Conn, h hello) *inbound {
 		_ = from.conn.Close()
 	}
 	from.conn = conn
+	for _, s := range m.senders[h.from] {
+		select {
+		case s.dials <- struct{}{}:
+		default:
+		}
+	}
 	return from
 }
 

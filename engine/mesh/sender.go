@@ -19,8 +19,9 @@ type sender struct {
 	addr string
 	lane lane
 
-	ctx  context.Context // done when the mesh is closed, or the server is gone or elsewhere
-	stop context.CancelFunc
+	dials chan struct{}   // holds one: that server has just dialled, so it is there
+	ctx   context.Context // done when the mesh is closed, or the server is gone or elsewhere
+	stop  context.CancelFunc
 
 	mu      sync.Mutex
 	open    bool          // there is a connection
@@ -32,7 +33,7 @@ type sender struct {
 }
 
 func newSender(m *Mesh, to uint64, addr string, l lane) *sender {
-	s := &sender{mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1)}
+	s := &sender{mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1), dials: make(chan struct{}, 1)}
 	s.ctx, s.stop = context.WithCancel(m.ctx)
 	return s
 }
@@ -102,6 +103,8 @@ func (s *sender) run() {
 		wait := time.NewTimer(delay/2 + rand.N(delay))
 		select {
 		case <-wait.C:
+		case <-s.dials:
+			wait.Stop()
 		case <-s.ctx.Done():
 			wait.Stop()
 		}
