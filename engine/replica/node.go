@@ -283,7 +283,8 @@ func (n *Node) Lost(server uint64) error {
 	})
 }
 
-// succeed wants to lead, unless there is a leader again, or another server is about to lead.
+// succeed wants to lead, and again when all others have had their turn: they may not have known of
+// the loss. It doesn't if there is a leader again, or another server is about to lead.
 func (n *Node) succeed() error {
 	lost := n.lost
 	n.lost = lostLeader{}
@@ -291,6 +292,8 @@ func (n *Node) succeed() error {
 	if now.Lead != 0 || now.GetTerm() != lost.term || !n.members.votes(n.cfg.ID) {
 		return nil
 	}
+	lost.until = n.ticks + uint64(turnTicks*len(n.members.Voters()))
+	n.lost = lost
 	return n.raw.Campaign()
 }
 
