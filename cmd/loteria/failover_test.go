@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,6 +79,13 @@ func TestFailover(t *testing.T) {
 		if err := d.startServer(leader); err != nil {
 			t.Fatal(err)
 		}
+		s := d.servers[leader]
+		if err := s.stdout.await(saysConnected, serversCount-1, s.ended); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.stdout.await(saysLeader, 1, s.ended); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(d.moment(time.Second)) // the server catches up, and the load goes on
 	}
 	slices.Sort(took)
@@ -85,6 +93,9 @@ func TestFailover(t *testing.T) {
 	t.Logf("%d kills, %d agencies: min %v, p50 %v, p90 %v, p99 %v, max %v; term %d",
 		kills, len(agencies), at(0), at(.5), at(.9), at(.99), at(1), d.elections())
 }
+
+// saysConnected is a line of a server about another one.
+var saysConnected = regexp.MustCompile(`action: par \| result: success`)
 
 // elections is the newest term that any server knows of.
 func (d *serversDraw) elections() (newest int) {
