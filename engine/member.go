@@ -406,7 +406,9 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 		}
 		return err
 	}
-	m.awaitOthers(ctx)
+	if goesOn := m.awaitOthers(ctx); goesOn != nil {
+		return goesOn
+	}
 	return err
 }
 
@@ -472,16 +474,21 @@ func (m *Member) handOver(l termLog) {
 
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
 // but no longer than the grace after one of them has acknowledged entries: who catches up learns of
-// the end from nobody else. A server that isn't there gets restartMax to come back.
-func (m *Member) awaitOthers(ctx context.Context) {
+// the end from nobody else. A server that isn't there gets restartMax to come back. Errors are those
+// of mayGo.
+func (m *Member) awaitOthers(ctx context.Context) error {
 	g := goodbye{end: m.member.Committed(), since: m.now()}
 	looks := time.NewTicker(endedPeriod)
 	defer looks.Stop()
-	for !m.mayGo(&g, m.member.Progress(), m.mesh.Connected) {
+	for {
+		done, err := m.mayGo(&g, m.member.Progress(), m.mesh.Connected)
+		if done || err != nil {
+			return err
+		}
 		select {
 		case <-looks.C:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }
@@ -493,8 +500,12 @@ type goodbye struct {
 	since        time.Time // when there were fewer of them, or the wait began
 }
 
-// mayGo reports whether the last leader may go.
-func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func(uint64) bool) bool {
+// mayGo reports whether the last leader may go. The error is commit.ErrNotLeader if another server
+// leads by now: then the draw goes on, and may end otherwise.
+func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func(uint64) bool) (bool, error) {
+	if _, _, another := m.Leader(); another {
+		return false, commit.ErrNotLeader
+	}
 	has := map[uint64]bool{}
 	acknowledged := uint64(0)
 	for _, p := range progress {
@@ -515,7 +526,7 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 			waiting++
 		}
 	}
-	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax
+	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax, nil
 }
 
 // Close releases everything. Serve calls it; who doesn't call Serve has to.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -103,7 +104,11 @@ func TestLastLeaderWaits(t *testing.T) {
 	mayGo := func(match uint64, after time.Duration, connected ...uint64) bool {
 		now = now.Add(after)
 		progress := []replica.Progress{{ID: 2, Match: end}, {ID: 3, Match: match}}
-		return m.mayGo(&g, progress, func(id uint64) bool { return slices.Contains(connected, id) })
+		goes, err := m.mayGo(&g, progress, func(id uint64) bool { return slices.Contains(connected, id) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return goes
 	}
 	for match := uint64(100); match <= end; match += 100 {
 		if mayGo(match, cfg.ExitGrace-1, 3) {
@@ -119,5 +124,47 @@ func TestLastLeaderWaits(t *testing.T) {
 	g = goodbye{end: end, since: now}
 	if mayGo(end-1, 0) || mayGo(end-1, restartMax-1) || !mayGo(end-1, 1) {
 		t.Error("the leader doesn't wait for a restart")
+	}
+}
+
+// The last leader goes once the others have heard of the end and are gone. But if another one leads by
+// then, the draw may end otherwise, so it follows that one.
+func TestLastLeaderGoes(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID, cfg.NoExport = 1, true
+	if err := cfg.Peers.UnmarshalText([]byte("1=a:1,2=b:1,3=c:1")); err != nil {
+		t.Fatal(err)
+	}
+	const end = 9
+	all := []replica.Progress{{ID: 2, Match: end}, {ID: 3, Match: end}}
+	one := []replica.Progress{{ID: 2, Match: end}, {ID: 3, Match: end - 1}}
+	for _, test := range []struct {
+		name      string
+		took      time.Duration // since the last entry that another server has acknowledged
+		progress  []replica.Progress
+		connected uint64 // server; 0: none
+		leader    uint64
+		goes      bool
+		goesOn    bool
+	}{
+		{"all are gone", 0, all, 0, 1, true, false},
+		{"all are gone, and with them the majority", 0, nil, 0, 0, false, false},
+		{"one is still there", time.Second, all, 2, 1, false, false},
+		{"one has not heard", restartMax - 1, one, 0, 1, false, false},
+		{"one has not heard, and doesn't come back", restartMax, one, 0, 1, true, false},
+		{"one has not heard, and another one is there", restartMax, one, 2, 1, false, false},
+		{"it takes too long", cfg.ExitGrace, one, 2, 1, true, false},
+		{"another one leads", 0, nil, 2, 2, false, true},
+		{"another one leads, and it takes too long", cfg.ExitGrace, nil, 2, 2, false, true},
+	} {
+		now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+		m := newMember(cfg, zap.NewNop(), func() time.Time { return now })
+		m.fresh()
+		m.worked(replica.Status{Term: 5, Leader: test.leader})
+		g := goodbye{end: end, acknowledged: 2 * end, since: now.Add(-test.took)}
+		goes, err := m.mayGo(&g, test.progress, func(id uint64) bool { return id == test.connected })
+		if goes != test.goes || errors.Is(err, commit.ErrNotLeader) != test.goesOn {
+			t.Errorf("%s: %v, %v", test.name, goes, err)
+		}
 	}
 }
