@@ -255,6 +255,155 @@ var mutations = []mutationtest.Mutation{
 		}},
 		Seeds: 500,
 	},
+	{
+		Name: "a deposed leader answers without a read barrier",
+		Changes: []mutationtest.Change{{
+			File: "commit/committer.go",
+			Old:  "case len(g.Replies) > 0:",
+			New:  "case len(g.Replies) > 1<<30:",
+		}},
+		Seeds: 5000, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a cluster acknowledges before a quorum has the group",
+		Changes: []mutationtest.Change{{
+			File: "replica/leadership.go",
+			Old:  "\t\tp.stage = asked\n",
+			New:  "\t\tp.stage = asked\n\t\tif !p.read {\n\t\t\tp.stage = done\n\t\t}\n",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "numbers of sessions don't begin with the term",
+		Changes: []mutationtest.Change{{
+			File: "front/front.go",
+			Old:  "f.cfg.Term<<numberBits+f.accepted",
+			New:  "f.accepted",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a server of several doesn't sync its entries",
+		Changes: []mutationtest.Change{{
+			File: "ledger/entrylog.go",
+			Old:  "return e.l.sync()",
+			New:  "return nil",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a follower answers before it has saved",
+		Changes: []mutationtest.Change{{
+			File: "replica/node.go",
+			Old:  "\tfor _, p := range m.GetResponses() {\n\t\tn.next.promise",
+			New:  "\tfor _, p := range m.GetResponses() {\n\t\tif p.GetTo() != n.cfg.ID {\n\t\t\tn.outgoing = append(n.outgoing, p)\n\t\t\tcontinue\n\t\t}\n\t\tn.next.promise",
+		}},
+		Seeds: 5000, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a start cuts off what was promised but isn't known to be committed",
+		Changes: []mutationtest.Change{{
+			File: "ledger/entryread.go",
+			Old:  "\tif w.all {\n\t\tp.tail.Entries",
+			New: `	if w.all {
+		if s := w.state; last > s.Commit && w.left == 0 {
+			last, s.last, s.lastChain = s.Commit, s.Commit, s.commitChain
+			w.index.cut(last)
+		}
+		p.tail.Entries`,
+		}},
+		Seeds: 5000, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a new leader serves before its own entry is committed",
+		Changes: []mutationtest.Change{{
+			File: "replica/node.go",
+			Old:  "\t\ts.Role = Elected\n",
+			New:  "\t\ts.Role = Leading\n",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a deposed leader takes its last group for stored",
+		Changes: []mutationtest.Change{{
+			File: "replica/leadership.go",
+			Old:  "\tcase l.pending.stage != idle && l.lost:\n\t\terr = commit.ErrNotLeader",
+			New:  "\tcase l.pending.stage != idle && l.lost:\n\t\terr = nil",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "answers leave although the log has refused their group",
+		Changes: []mutationtest.Change{{
+			File: "commit/committer.go",
+			Old:  "if err := c.log.Commit(c.runs); err != nil {",
+			New:  "if err := c.log.Commit(c.runs); err != nil && len(g.Replies) == 0 {",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a leadership is kept after it is lost",
+		Changes: []mutationtest.Change{{
+			File: "replica/replica.go",
+			Old:  "if r.status.Role == Leading && r.status.Term == l.term {",
+			New:  "if r.status.Term >= l.term {",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "the end of an earlier life counts as one of now",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "if end != nil && status.Leader != 0 && status.Term == end.term {",
+			New:  "if end != nil {",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "an end counts although the draw has gone on",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "\t\tnow.end = nil\n",
+			New:  "",
+		}},
+		Seeds: 10000, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a leader ends although the log doesn't have its end",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "\t\tr.concluded = err == nil\n\t\treturn err\n",
+			New:  "\t\tr.concluded = err == nil || errors.Is(err, commit.ErrNotLeader)\n\t\treturn nil\n",
+		}},
+		Seeds: 5000, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a last leader ends although another one goes on",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "if _, _, another := m.Leader(); another {",
+			New:  "if _, _, another := m.Leader(); another && took < 0 {",
+		}},
+		Seeds: 5000, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "the last leader doesn't wait for the other servers",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "return waiting == 0 ||",
+			New:  "return waiting >= 0 ||",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a leader's broken disk is told to agencies",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "if err != nil && !errors.Is(err, commit.ErrNotLeader) {\n\t\treturn fmt",
+			New:  "if err != nil && errors.Is(err, commit.ErrNotLeader) {\n\t\treturn fmt",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
 }
 
 // Every mutation still finds the code that it changes.

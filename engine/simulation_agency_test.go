@@ -190,12 +190,14 @@ type newProcess struct {
 	// The limits of batches, which differ between processes.
 	batchBets, batchBytes int
 
-	next     int  // the next bet of the input
-	finished bool // the input's end was seen
-	asking   bool // everything is uploaded
-	hold     bool // the server wants to be asked again
-	saving   bool // it has the winners, but has not saved them
-	confirms bool // it has saved them, and tells the server
+	next     int    // the next bet of the input
+	finished bool   // the input's end was seen
+	asking   bool   // everything is uploaded
+	hold     bool   // the server wants to be asked again
+	told     string // the leader's address, of several servers
+	turn     int    // counts the tries of servers in turn
+	saving   bool   // it has the winners, but has not saved them
+	confirms bool   // it has saved them, and tells the server
 }
 
 func newNewProcess(a *simAgency) *newProcess {
@@ -306,6 +308,11 @@ func (p *newProcess) receive(in []byte) {
 		case agency.EventRetry:
 			w.tracef("%v: %v", p, ev.Err)
 			p.lost()
+			return
+		case agency.EventNotLeader:
+			w.tracef("%v: %v", p, ev.Err)
+			p.lost()
+			p.told = ev.Leader
 			return
 		case agency.EventWinners:
 			p.agency.got(ev.Winners)

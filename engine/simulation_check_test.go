@@ -35,7 +35,8 @@ type audit struct {
 // question is a request that the server has read and not answered yet.
 type question struct {
 	kind         codec.RequestKind
-	first, count int // of bets; of HELLO: count is how many bets were promised before
+	first, count int  // of bets; of HELLO: count is how many bets were promised before
+	drawn        bool // of GET_WINNERS: some agency had been told of the draw before
 }
 
 // asked takes the bytes that the server reads.
@@ -61,7 +62,7 @@ func (a *audit) asked(c *simConn, b []byte) {
 		case bytes.HasPrefix(payload, []byte("HELLO|")):
 			q.kind, q.count = codec.RequestHello, owner.promised
 		case bytes.HasPrefix(payload, []byte("GET_WINNERS|")):
-			q.kind = codec.RequestGetWinners
+			q.kind, q.drawn = codec.RequestGetWinners, c.link.world.promised
 			owner.reportRead = true
 		case bytes.HasPrefix(payload, []byte("RECEIVED|")):
 			q.kind = codec.RequestReceived
@@ -149,6 +150,9 @@ func (a *audit) answer(c *simConn, reply codec.Reply) {
 	case codec.ReplyError:
 		a.refused(c, owner, reply.Code)
 	}
+	if w.said != nil {
+		w.said(owner)
+	}
 }
 
 func (a *audit) refused(c *simConn, owner *simAgency, code codec.Code) {
@@ -156,7 +160,9 @@ func (a *audit) refused(c *simConn, owner *simAgency, code codec.Code) {
 	a.lastSaid = code.Closes()
 	switch code {
 	case codec.CodeLotteryHasntEnded:
-		a.take(c, codec.RequestGetWinners, code.String())
+		if q := a.take(c, codec.RequestGetWinners, code.String()); q.drawn {
+			w.failf("link %d: %v, and there was a draw before agency %d asked", c.link.id, code, owner.id)
+		}
 		owner.reportPromised = true
 		if !w.poll && !c.link.server.dismissing {
 			w.failf("link %d: %v in push mode", c.link.id, code)
@@ -377,7 +383,7 @@ func (w *world) checkStored(a *simAgency, stored []int) {
 
 // checkDraw checks that a draw that was just announced is the only one, and comes after all
 // reports.
-func (w *world) checkDraw() {
+func (w *world) checkDraw(l *lottery.Lottery) {
 	if w.drawn > 1 {
 		w.failf("a second draw")
 	}
@@ -385,7 +391,7 @@ func (w *world) checkDraw() {
 		if !a.reportRead {
 			w.failf("a draw before the report of agency %d", a.id)
 		}
-		if stored := w.server.committer.Lottery().Stored(a.id); !a.old && stored != int64(len(a.bets)) {
+		if stored := l.Stored(a.id); !a.old && stored != int64(len(a.bets)) {
 			w.failf("a draw with %d of %d bets of agency %d", stored, len(a.bets), a.id)
 		}
 	}

@@ -383,7 +383,7 @@ func (lp *simLoop) remove(c *simConn) {
 // ready reports whether the loop could hand over that many requests, and two for each connection,
 // without waiting for the committer.
 func (w *world) ready(lp *simLoop, requests int) bool {
-	return lp.stage.HasRoom(requests+2*len(lp.conns), 0)
+	return !lp.server.frozen && lp.stage.HasRoom(requests+2*len(lp.conns), 0)
 }
 
 // runLoop lets an event loop do its tasks.

@@ -27,6 +27,7 @@ type simServer struct {
 	loops      []*simLoop
 	stageBytes int  // a stage's bytesMax
 	dismissing bool // it stops, and tells the agencies that wait
+	frozen     bool // it does nothing
 	gone       bool
 }
 
@@ -304,5 +305,5 @@ func (w *world) onDraw() {
 	w.seen[seenDraw]++
 	state := w.server.committer.Lottery()
 	w.tracef("the draw: %d bets, %d won", state.Bets(), state.Won())
-	w.checkDraw()
+	w.checkDraw(state)
 }

@@ -28,6 +28,8 @@ import (
 //	simulation_check_test.go    what has to hold
 //	mutation_test.go            whether the simulation notices mistakes
 //
+// Several servers have a simulation of their own: simulation_cluster_test.go.
+//
 // The seed decides everything, so a seed is a run: there is no clock, socket or other goroutine in
 // it. Only the ledger's random id differs, and only checksums depend on it.
 //
@@ -35,7 +37,7 @@ import (
 
 // seedsEnv sets how many seeds TestSimulation runs; without it, seedsDefault.
 //
-//	LOTERIA_SEEDS=1000000 go test ./engine -run Simulation -timeout 2h
+//	LOTERIA_SEEDS=1000000 go test ./engine -run '^TestSimulation$' -timeout 2h
 const (
 	seedsEnv     = "LOTERIA_SEEDS"
 	seedsDefault = 2000
@@ -62,7 +64,7 @@ func TestSimulation(t *testing.T) {
 	}
 	seen, seed, err := simulateMany(seeds)
 	if err != nil {
-		t.Fatalf("seed %d: %v\nreplay: go test ./engine -run Simulation -seed=%d -v", seed, err, seed)
+		t.Fatalf("seed %d: %v\nreplay: go test ./engine -run '^TestSimulation$' -seed=%d -v", seed, err, seed)
 	}
 	t.Logf("%d seeds: %v", seeds, seen)
 	// A simulation in which an event never happens proves nothing about it.

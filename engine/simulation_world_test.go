@@ -48,6 +48,7 @@ type world struct {
 	linkCount  int
 
 	dial  func(p process) *simLink // opens a connection for a process; nil if it can't
+	said  func(a *simAgency)       // a server has told an agency something; nil: nobody asks
 	loops []*simLoop               // of all servers that serve agencies
 
 	server     *simServer // nil while it is down

@@ -19,13 +19,13 @@ import (
 //	LOTERIA_MUTATIONS=1 go test ./engine -run '^TestMutations$' -v
 const Env = "LOTERIA_MUTATIONS"
 
-// Mutation puts one mistake into the program. The simulation has to find it within Seeds runs, or
+// Mutation puts one mistake into the program. A simulation has to find it within Seeds runs, or
 // another test has to.
 type Mutation struct {
 	Name    string
 	Changes []Change
-	Seeds   int
-	Test    string // empty: the simulation
+	Seeds   int    // 0: the test is no simulation
+	Test    string // empty: TestSimulation
 }
 
 // Change replaces one place of a file.
@@ -34,10 +34,10 @@ type Change struct {
 	Old, New string // Old must be in the file exactly once
 }
 
-// Simulation is the test TestSimulation of the package under test.
+// Simulation is how the package under test has its simulations run.
 type Simulation struct {
-	SeedsEnv  string // the variable that sets how many seeds it runs
-	Violation error  // it reports "seed N: " and this error
+	SeedsEnv  string // the variable that sets how many seeds they run
+	Violation error  // they report "seed N: " and this error
 }
 
 // Apply checks that every mutation still finds the code that it changes.
@@ -65,9 +65,12 @@ func (m Mutation) run(t *testing.T, s Simulation) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the mutant doesn't compile: %v\n%s", err, out)
 	}
-	test, want := "TestSimulation", `seed \d+: `+s.Violation.Error()+`.*`
-	if m.Test != "" {
-		test, want = m.Test, `\w+_test.go.*`
+	test, want := m.Test, `\w+_test.go.*`
+	if test == "" {
+		test = "TestSimulation"
+	}
+	if m.Seeds > 0 {
+		want = `seed \d+: ` + s.Violation.Error() + `.*`
 	}
 	run := exec.Command(program, "-test.run", "^"+test+"$", "-test.timeout", "10m")
 	run.Env = append(os.Environ(), fmt.Sprintf("%s=%d", s.SeedsEnv, m.Seeds))

@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"testing"
+	"testing/cryptotest"
+)
+
+// The simulation of a cluster runs whole draws of three and five servers in one goroutine at a time.
+// Each server has the real Member but for its sockets, its goroutines and what feeds them: the real
+// Replica over a real ledger, and while it leads the real front, committer and lottery. The agencies
+// are those of the simulation of one server.
+//
+//	simulation_cluster_test.go          the tests and their seeds
+//	simulation_cluster_world_test.go    one run: what happens next, and what breaks
+//	simulation_cluster_server_test.go   a server's lives: follow, lead, end, crash
+//	simulation_cluster_network_test.go  messages between servers, and the way of agencies to them
+//	simulation_cluster_check_test.go    what has to hold
+//
+// A server's own goroutine is a coroutine: it runs until it has to wait, also in the middle of a
+// Commit, and goes on when the world says so. The seed decides everything, so a seed is a run. Raft
+// takes its election time-outs from crypto/rand, which cryptotest seeds for the whole process. So
+// runs are not run in parallel.
+
+// clusterSeedsDefault is how many seeds TestClusterSimulation runs without seedsEnv. In
+// clusterSeedsMany, everything that can happen has to.
+//
+//	LOTERIA_SEEDS=10000 go test ./engine -run '^TestClusterSimulation$' -timeout 1h
+const (
+	clusterSeedsDefault = 200
+	clusterSeedsMany    = 5000
+)
+
+func TestClusterSimulation(t *testing.T) {
+	var seen clusterTally
+	if *seedFlag != 0 {
+		if err := simulateCluster(t, *seedFlag, &seen, t.Logf); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("seen: %v", &seen)
+		return
+	}
+	seeds := uint64(clusterSeedsDefault)
+	if v := os.Getenv(seedsEnv); v != "" {
+		n, err := strconv.ParseUint(v, 10, 64)
+		if err != nil || n == 0 || n > math.MaxInt64 {
+			t.Fatalf("%s=%s: want a number of seeds", seedsEnv, v)
+		}
+		seeds = n
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // much garbage, but a small heap
+	for seed := uint64(1); seed <= seeds; seed++ {
+		if err := simulateCluster(t, seed, &seen, nil); err != nil {
+			t.Fatalf("seed %d: %v\nreplay: go test ./engine -run '^TestClusterSimulation$' -seed=%d -v", seed, err, seed)
+		}
+	}
+	t.Logf("%d seeds: %v", seeds, seen)
+	// A simulation in which an event never happens proves nothing about it.
+	for what, n := range seen {
+		if n == 0 && seeds >= clusterSeedsMany {
+			t.Errorf("in %d seeds this never happened: %v", seeds, clusterEvent(what))
+		}
+	}
+}
+
+// The same seed gives the same trace twice.
+func TestClusterSimulationIsDeterministic(t *testing.T) {
+	for seed := uint64(1); seed <= 3; seed++ {
+		var traces [2][]string
+		for i := range traces {
+			var seen clusterTally
+			err := simulateCluster(t, seed, &seen, func(format string, args ...any) {
+				traces[i] = append(traces[i], fmt.Sprintf(format, args...))
+			})
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		if len(traces[0]) != len(traces[1]) {
+			t.Errorf("seed %d: %d lines, then %d", seed, len(traces[0]), len(traces[1]))
+		}
+		for i, line := range traces[0] {
+			if i >= len(traces[1]) || traces[1][i] != line {
+				t.Fatalf("seed %d differs from itself at line %d: %s", seed, i, line)
+			}
+		}
+	}
+}
+
+// seedRaft makes raft's choices depend on the seed alone.
+func seedRaft(t *testing.T, seed uint64) { cryptotest.SetGlobalRandom(t, seed) }
