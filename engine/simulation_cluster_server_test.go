@@ -305,9 +305,9 @@ func (s *clusterServer) lead(now leadership) error {
 		return s.reason(err)
 	}
 	c.tracef("server %d has told the others of the end: %v", s.id, err)
-	end, begun := s.replica.Committed(), c.now
+	g := goodbye{end: s.replica.Committed(), since: c.now}
 	for {
-		over, goesOn := m.mayGo(c.now.Sub(begun), end, s.progress, func(id uint64) bool { return c.connected(s.id, id) })
+		over, goesOn := m.mayGo(&g, s.progress, func(id uint64) bool { return c.connected(s.id, id) })
 		switch {
 		case goesOn != nil:
 			c.noticed[seenEndTakenBack]++
