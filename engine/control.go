@@ -266,7 +266,7 @@ func (m *Member) answer(conn net.Conn) {
 
 // passOn asks the leader, if that is another server.
 func (m *Member) passOn(q controlQuestion) (a controlAnswer, passed bool) {
-	leader, _, known := m.Leader()
+	leader, known := m.otherLeader()
 	if !known || q.Hops >= hopsMax {
 		return a, false
 	}
@@ -319,7 +319,7 @@ func (m *Member) giveUp(ctx context.Context) bool {
 	}
 	for {
 		changed := m.Changed()
-		if _, _, known := m.Leader(); known {
+		if _, known := m.otherLeader(); known {
 			return true
 		}
 		select {

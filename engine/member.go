@@ -59,6 +59,7 @@ type Member struct {
 	member   *member.Member
 	exports  *exporter
 	relay    *relay.Relay
+	taking   sync.WaitGroup // agencies that this server's relay passes on to itself
 	control  *control
 
 	begun chan leadership // holds the newest
@@ -76,6 +77,7 @@ type Member struct {
 	goneLater *time.Timer
 	status    replica.Status
 	changed   chan struct{} // closed at the next change of status, or when alone begins
+	termSaid  uint64        // the newest term of which the log names the leader
 	lastEnd   *ending       // how the log ends; nil: with something else
 	alone     time.Time     // since when lastEnd is there, and no leader is known
 	door      *door         // nil: this server doesn't lead
@@ -392,13 +394,9 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 	}
 	d := newDoor(m.listener)
 	s.listener = d
-	m.mu.Lock()
-	m.door = d
-	m.mu.Unlock()
+	m.setDoor(d)
 	err = s.serve(serving)
-	m.mu.Lock()
-	m.door = nil
-	m.mu.Unlock()
+	m.setDoor(nil)
 	s.sayTotals()
 	if !s.concluded {
 		if reason := m.stopped(); reason != nil {
@@ -503,7 +501,7 @@ type goodbye struct {
 // mayGo reports whether the last leader may go. The error is commit.ErrNotLeader if another server
 // leads by now: then the draw goes on, and may end otherwise.
 func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func(uint64) bool) (bool, error) {
-	if _, _, another := m.Leader(); another {
+	if _, another := m.otherLeader(); another {
 		return false, commit.ErrNotLeader
 	}
 	has := map[uint64]bool{}
@@ -532,6 +530,10 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 // Close releases everything. Serve calls it; who doesn't call Serve has to.
 func (m *Member) Close() error {
 	m.close()
+	if m.relay != nil {
+		m.relay.Close()
+		m.taking.Wait()
+	}
 	var errs []error
 	if m.control != nil {
 		errs = append(errs, m.control.close())

@@ -198,16 +198,22 @@ func (m *Member) others() []uint64 {
 	return slices.DeleteFunc(m.members().ids(), func(id uint64) bool { return id == m.cfg.ID })
 }
 
-// Leader implements relay.Guide.
+// Leader implements relay.Guide. It is this server only while it serves agencies.
 func (m *Member) Leader() (server uint64, addr string, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := m.status.Leader
 	i := m.peers.index(id)
-	if i < 0 || id == m.cfg.ID {
-		return 0, "", false // this server will serve agencies in a moment
+	if i < 0 || id == m.cfg.ID && m.door == nil {
+		return 0, "", false
 	}
 	return id, m.cfg.agenciesAddr(m.peers[i]), true
+}
+
+// otherLeader is the leader, if that is another server.
+func (m *Member) otherLeader() (server uint64, ok bool) {
+	server, _, ok = m.Leader()
+	return server, ok && server != m.cfg.ID
 }
 
 // agenciesAddr is where a peer's agencies come to.
@@ -228,7 +234,29 @@ func (m *Member) Changed() <-chan struct{} {
 }
 
 // Open implements relay.Guide.
-func (m *Member) Open(server uint64) (net.Conn, error) { return m.openStream(server, streamAgency) }
+func (m *Member) Open(server uint64) (net.Conn, error) {
+	if server != m.cfg.ID {
+		return m.openStream(server, streamAgency)
+	}
+	near, far, err := relay.Pair()
+	if err != nil {
+		return nil, err
+	}
+	m.taking.Go(func() {
+		m.takeAgency(server, far)
+		_ = far.Close() // both directions have ended
+	})
+	return near, nil
+}
+
+// setDoor says where agencies of the server that leads come in; nil: it doesn't lead any more.
+func (m *Member) setDoor(d *door) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.door = d
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
 
 // The first byte of a stream says what it is for.
 const (
@@ -264,17 +292,34 @@ func (m *Member) take(from uint64, stream net.Conn) {
 	}
 }
 
-// takeAgency takes an agency's connection that another server passes on, if this one leads.
+// takeAgency takes an agency's connection that another server passes on, if this one leads. The other
+// one may know of the leader before that serves agencies.
 func (m *Member) takeAgency(from uint64, stream net.Conn) {
-	m.mu.Lock()
-	d := m.door
-	m.mu.Unlock()
+	d := m.awaitDoor()
 	if d == nil {
 		return
 	}
 	err := relay.Receive(stream, m.cfg.ReadTimeout, func(c *relay.Conn) bool { return d.offer(arrival{conn: c}) })
 	if err != nil {
 		m.log.Debug("par", zap.String("result", "fail"), zap.Uint64("servidor", from), zap.NamedError("error", err))
+	}
+}
+
+// awaitDoor waits while this server leads and doesn't serve agencies yet. It returns nil if it doesn't
+// lead.
+func (m *Member) awaitDoor() *door {
+	for {
+		m.mu.Lock()
+		d, leader, changed := m.door, m.status.Leader, m.changed
+		m.mu.Unlock()
+		if d != nil || leader != m.cfg.ID {
+			return d
+		}
+		select {
+		case <-changed:
+		case <-m.closing.Done():
+			return nil
+		}
 	}
 }
 
@@ -300,12 +345,16 @@ func (m *Member) sayPeers() {
 	}
 }
 
-// sayLeader logs who leads, if somebody does.
+// sayLeader logs who leads, if somebody does, once for each term.
 func (m *Member) sayLeader() {
 	m.mu.Lock()
 	status := m.status
+	isNew := status.Leader != 0 && status.Term > m.termSaid
+	if isNew {
+		m.termSaid = status.Term
+	}
 	m.mu.Unlock()
-	if status.Leader != 0 {
+	if isNew {
 		m.log.Info("lider", zap.String("result", "success"), zap.Uint64("servidor", status.Leader),
 			zap.Uint64("mandato", status.Term))
 	}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -253,4 +254,26 @@ func TestOldAgencyLosesLeader(t *testing.T) {
 			d.wait(t)
 		})
 	}
+}
+
+// Old agencies that come before there is a leader wait for one, also at the server that becomes it.
+func TestOldAgenciesComeFirst(t *testing.T) {
+	d := newServersDraw(t, rand.New(rand.NewPCG(5, 0)))
+	if err := d.startServers(); err != nil {
+		t.Fatal(err)
+	}
+	listens := regexp.MustCompile(`action: accept_connections \| result: in_progress`)
+	for _, s := range d.servers {
+		if err := s.stdout.await(listens, 1, s.ended); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := []int{0, 1, 2, 3, 4}
+	done := d.startOld(func(i int) string { return d.addr(i % serversCount) }, all...)
+	for range all {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.waitServers(t)
 }

@@ -57,7 +57,7 @@ func Receive(stream net.Conn, readTimeout time.Duration, take func(*Conn) bool) 
 	if err := stream.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	near, far, err := socketPair()
+	near, far, err := Pair()
 	if err != nil {
 		return err
 	}
@@ -69,8 +69,8 @@ func Receive(stream net.Conn, readTimeout time.Duration, take func(*Conn) bool) 
 	return far.Close()
 }
 
-// socketPair is a connection within this process.
-func socketPair() (near, far *net.UnixConn, err error) {
+// Pair is a connection within this process.
+func Pair() (near, far *net.UnixConn, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)

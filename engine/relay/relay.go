@@ -30,11 +30,12 @@ const (
 
 // Guide knows the way to the leader. Any goroutine may call its methods.
 type Guide interface {
-	// Leader is who leads, and its address for agencies. ok is false while nobody is known to.
+	// Leader is who leads, and its address for agencies. It may be this server. ok is false while
+	// nobody is known to, and ready for agencies.
 	Leader() (server uint64, addr string, ok bool)
 	// Changed returns a channel that is closed when Leader's answer changes from what it is now.
 	Changed() <-chan struct{}
-	// Open opens a stream to a server that leads. The stream is the caller's to close.
+	// Open opens a stream to a server that leads, or to this one. The stream is the caller's to close.
 	Open(server uint64) (net.Conn, error)
 }
 
@@ -49,13 +50,19 @@ type Relay struct {
 	settings Settings
 	guide    Guide
 	log      *zap.Logger
+	slots    chan struct{}   // one for each connection
+	life     context.Context // done when the relay is closed
+	end      context.CancelFunc
+	busy     sync.WaitGroup
 	relayed  atomic.Int64
 	directed atomic.Int64
 }
 
 // New makes a relay.
 func New(settings Settings, guide Guide, log *zap.Logger) *Relay {
-	return &Relay{settings: settings, guide: guide, log: log}
+	r := &Relay{settings: settings, guide: guide, log: log, slots: make(chan struct{}, settings.ConnectionsMax)}
+	r.life, r.end = context.WithCancel(context.Background())
+	return r
 }
 
 // Relayed is how many connections were passed on since the start.
@@ -64,16 +71,21 @@ func (r *Relay) Relayed() int64 { return r.relayed.Load() }
 // Directed is how many agencies were told where the leader is, or that nobody leads.
 func (r *Relay) Directed() int64 { return r.directed.Load() }
 
-// Serve takes connections from l until ctx is done. Then it closes l and all connections, and returns
-// when no goroutine of it is left.
+// Close closes all connections, and returns when no goroutine of the relay is left. No Serve may run.
+func (r *Relay) Close() {
+	r.end()
+	r.busy.Wait()
+}
+
+// Serve takes connections from l until ctx is done. Then it closes l and returns. The connections stay:
+// an agency that waits for a leader must not lose its connection because this server has become it.
 func (r *Relay) Serve(ctx context.Context, l net.Listener) {
-	var busy sync.WaitGroup
-	defer busy.Wait()
-	busy.Go(func() { // and nothing of it is left: what closes late would close what is open again by then
+	var closing sync.WaitGroup
+	defer closing.Wait()
+	closing.Go(func() { // and nothing of it is left: what closes late would close what is open again by then
 		<-ctx.Done()
 		_ = l.Close() // it may be closed already
 	})
-	slots := make(chan struct{}, r.settings.ConnectionsMax)
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -92,7 +104,7 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener) {
 			continue
 		}
 		select {
-		case slots <- struct{}{}:
+		case r.slots <- struct{}{}:
 		default:
 			// A new socket takes so little at once. If the peer has said something already, its system
 			// may drop the error: then it only sees that the connection is closed.
@@ -100,11 +112,11 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener) {
 			_ = conn.Close()
 			continue
 		}
-		busy.Go(func() {
-			defer func() { <-slots }()
+		r.busy.Go(func() {
+			defer func() { <-r.slots }()
 			defer func() { _ = conn.Close() }() // what had to be said is said
-			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-			r.serve(ctx, conn)
+			defer context.AfterFunc(r.life, func() { _ = conn.Close() })()
+			r.serve(r.life, conn)
 		})
 	}
 }

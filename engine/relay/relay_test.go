@@ -99,6 +99,7 @@ func serve(t *testing.T, change func(*Settings)) *relayed {
 	r.stop = func() {
 		cancel()
 		<-done
+		r.Close()
 	}
 	t.Cleanup(r.stop)
 	return r
