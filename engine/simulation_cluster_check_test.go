@@ -40,7 +40,9 @@ func newClusterChecks(c *cluster) clusterChecks {
 	reader := history.Replay(k.model, settings)
 	reader.OnEnded = func(e history.End) error {
 		c.ends[e.Term] = clusterEnd{uint64(len(c.log)), fmt.Sprint(commit.Outcome(k.model, e.Overdue))}
-		c.allThere = !c.chaos() && !slices.ContainsFunc(c.servers, func(s *clusterServer) bool { return s.member == nil })
+		c.allThere = !c.chaos() && !slices.ContainsFunc(c.servers, func(s *clusterServer) bool {
+			return s.member == nil || s.stopping
+		})
 		return nil
 	}
 	k.visits = []func(ledger.Record) error{reader.Visit, c.visit(k.contents)}

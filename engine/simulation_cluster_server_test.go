@@ -440,7 +440,7 @@ func (s *clusterServer) goOn() {
 	default:
 		s.c.failf("server %d ends with %v", s.id, s.outcome)
 	}
-	if s.failed == nil {
+	if s.outcome == nil && !s.stopping {
 		s.export()
 	}
 	if err := s.member.ledger.Close(); err != nil && s.failed == nil && s.disk.Broken() == 0 {
@@ -458,6 +458,12 @@ func (s *clusterServer) gone() {
 		s.c.breakLinks(s.serving)
 	}
 	s.member, s.replica, s.serving, s.follows, s.leading, s.op, s.saving = nil, nil, nil, false, nil, nil, nil
+	for _, other := range s.c.servers { // their connections to this one end, unless nobody says so
+		if other.works() && !other.frozen() && s.c.chance(70) {
+			other.check(other.replica.Lost(s.id))
+			other.work()
+		}
+	}
 }
 
 // diskCrashes is what becomes of the disk when the process that used it is gone. Sometimes the
