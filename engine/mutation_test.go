@@ -382,7 +382,7 @@ var mutations = []mutationtest.Mutation{
 		Changes: []mutationtest.Change{{
 			File: "member.go",
 			Old:  "if _, _, another := m.Leader(); another {",
-			New:  "if _, _, another := m.Leader(); another && took < 0 {",
+			New:  "if _, _, another := m.Leader(); another && g == nil {",
 		}},
 		Seeds: 5000, Test: "TestClusterSimulation",
 	},
