@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -71,10 +70,10 @@ func newAcceptor(f *Front, l net.Listener) *acceptor {
 func (a *acceptor) run() {
 	defer close(a.done)
 	// It is closed when this returns, and not later: by then it may be open again for another user.
-	var closing sync.WaitGroup
-	defer closing.Wait()
-	closing.Go(func() {
-		<-a.stopping.Done()
+	closed := make(chan struct{})
+	defer func() { <-closed }()
+	context.AfterFunc(a.stopping, func() {
+		defer close(closed)
 		// Nothing is lost by an error: the process is about to close it anyway.
 		_ = a.listener.Close()
 	})
