@@ -381,8 +381,8 @@ var mutations = []mutationtest.Mutation{
 		Name: "a last leader ends although another one goes on",
 		Changes: []mutationtest.Change{{
 			File: "member.go",
-			Old:  "if _, _, another := m.Leader(); another {",
-			New:  "if _, _, another := m.Leader(); another && g == nil {",
+			Old:  "if _, another := m.otherLeader(); another {",
+			New:  "if _, another := m.otherLeader(); another && g == nil {",
 		}},
 		Seeds: 5000, Test: "TestClusterSimulation",
 	},

@@ -125,6 +125,14 @@ var clusterName = regexp.MustCompile(`^[A-Za-z0-9.-]{1,64}$`)
 
 // checkPeers checks the settings of a server that is one of several.
 func (c Config) checkPeers() error {
+	if c.PeerAddr != "" {
+		if err := settings.CheckAddr("SERVER_PEER_ADDR", c.PeerAddr, "HOST:PORT or :PORT"); err != nil {
+			return err
+		}
+	}
+	if !clusterName.MatchString(c.Cluster) {
+		return settings.Illegal("SERVER_CLUSTER", c.Cluster, "1 to 64 letters, digits, dots or hyphens")
+	}
 	if len(c.Peers) == 0 {
 		if c.ID != 0 {
 			return settings.Illegal("SERVER_ID", c.ID, "0 without SERVER_PEERS")
@@ -133,14 +141,6 @@ func (c Config) checkPeers() error {
 	}
 	if c.Peers.index(c.ID) < 0 {
 		return settings.Illegal("SERVER_ID", c.ID, "one of SERVER_PEERS="+c.Peers.String())
-	}
-	if c.PeerAddr != "" {
-		if err := settings.CheckAddr("SERVER_PEER_ADDR", c.PeerAddr, "HOST:PORT or :PORT"); err != nil {
-			return err
-		}
-	}
-	if !clusterName.MatchString(c.Cluster) {
-		return settings.Illegal("SERVER_CLUSTER", c.Cluster, "1 to 64 letters, digits, dots or hyphens")
 	}
 	if c.Durability != DurabilityFsync {
 		return settings.Illegal("SERVER_DURABILITY", c.Durability,

@@ -40,6 +40,7 @@ func clearEnvironment(t testing.TB) {
 var anyPath = map[string]bool{
 	"AGENCY_BETS": true, "AGENCY_SECRET_FILE": true, "AGENCY_WINNERS": true,
 	"SERVER_AGENCY_SECRETS_FILE": true, "SERVER_DATA_DIR": true,
+	"SERVER_PEER_TLS_CERT_FILE": true, "SERVER_PEER_TLS_KEY_FILE": true, "SERVER_PEER_TLS_CA_FILE": true,
 }
 
 // edges has illegal values for variables that are not numbers from a minimum to a maximum.
@@ -93,6 +94,9 @@ func TestBoundsAreLegal(t *testing.T) {
 				t.Setenv("AGENCY_ID", "1")
 				t.Setenv("AGENCY_BETS", "bets.csv")
 				t.Setenv(v.name, strconv.Itoa(value))
+				if v.name == "SERVER_ID" && value > 0 {
+					t.Setenv("SERVER_PEERS", fmt.Sprintf("1=localhost:1,2=localhost:2,%d=localhost:3", value))
+				}
 				_, errServer := server()
 				_, errAgency := agency()
 				if err := errors.Join(errServer, errAgency); err != nil {
