@@ -54,6 +54,7 @@ func (d *serversDraw) awaitStatus(t *testing.T, i int, is func(engine.ClusterSta
 // Every server tells who leads, and how far each server is. A leader that is stopped hands over. A
 // server that knows no leader says so.
 func TestClusterStatus(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if testing.Short() {
 		t.Skip("takes seconds: it waits for elections")
 	}
@@ -123,6 +124,7 @@ func (d *serversDraw) cluster(t *testing.T, i int, words string) (code int, said
 // coming: it follows, votes, and has the same bets in the end. With the lost one removed, the draw
 // goes on without another one.
 func TestLostDisk(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if testing.Short() {
 		t.Skip("takes seconds: real servers are replaced in it")
 	}
@@ -189,6 +191,7 @@ func TestLostDisk(t *testing.T) {
 
 // A leader that is to be removed lets another one lead first, and ends.
 func TestRemovedLeader(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if testing.Short() {
 		t.Skip("takes seconds: it waits for elections")
 	}

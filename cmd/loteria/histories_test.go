@@ -23,7 +23,7 @@ import (
 //	LOTERIA_HISTORIES=5m go test ./cmd/loteria -run TestHistories -v -timeout 1h
 const (
 	historiesEnv     = "LOTERIA_HISTORIES"
-	historiesDefault = 10 * time.Second
+	historiesDefault = 3 * time.Second
 )
 
 const (
@@ -57,6 +57,7 @@ type historyDraw struct {
 // Many clients ask three servers, of which the leader is killed, stopped or moved again and again.
 // What they hear is what one server could have said that never fails: the history is linearizable.
 func TestHistories(t *testing.T) {
+	t.Parallel() // it mostly waits
 	long := historiesDefault
 	if v := os.Getenv(historiesEnv); v != "" {
 		var err error

@@ -59,6 +59,7 @@ listen loteria
 
 // Old and new agencies have a balancer's address.
 func TestBalancer(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(3, 0)))
 	d.agenciesAt = d.startBalancer(t)
 	if err := d.startServers(); err != nil {
@@ -85,6 +86,7 @@ func TestBalancer(t *testing.T) {
 // The leader is killed while new agencies upload that know only the balancer. They go on, and so
 // does the draw when an old one comes that has seen nothing of it.
 func TestBalancerLosesLeader(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(4, 0)))
 	d.agenciesAt = d.startBalancer(t)
 	if err := d.startServers(); err != nil {

@@ -189,6 +189,7 @@ func (d *serversDraw) startOld(addr func(i int) string, ids ...int) <-chan error
 
 // Old agencies work with the address of any server: those at a follower's as those at the leader's.
 func TestOldAgenciesAtFollowers(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(1, 0)))
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)
@@ -209,6 +210,7 @@ func TestOldAgenciesAtFollowers(t *testing.T) {
 // An old agency waits for the draw at a follower, and the leader is killed, or stands still. Its
 // connection ends, and it asks again.
 func TestOldAgencyLosesLeader(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, fault := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
 		t.Run(fault.String(), func(t *testing.T) {
 			d := newServersDraw(t, rand.New(rand.NewPCG(2, 0)))
@@ -258,6 +260,7 @@ func TestOldAgencyLosesLeader(t *testing.T) {
 
 // Old agencies that come before there is a leader wait for one, also at the server that becomes it.
 func TestOldAgenciesComeFirst(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(5, 0)))
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ import (
 //	LOTERIA_FAULTS=100 go test ./cmd/loteria -run TestServersAreKilled -v -timeout 1h
 const (
 	faultsEnv     = "LOTERIA_FAULTS"
-	faultsDefault = 6
+	faultsDefault = 2
 )
 
 const (
@@ -279,6 +279,7 @@ func (d *serversDraw) logs() string {
 // Servers are killed and stopped, one or all, at random moments of draws. All agencies have their
 // winners and all servers end by themselves, with the same files.
 func TestServersAreKilled(t *testing.T) {
+	t.Parallel() // it mostly waits
 	want := faultsDefault
 	if v := os.Getenv(faultsEnv); v != "" {
 		n, err := strconv.Atoi(v)
@@ -323,6 +324,7 @@ func TestServersAreKilled(t *testing.T) {
 // Servers prove to each other who they are. One with a certificate of another authority takes no part,
 // and the others don't need it.
 func TestServersWithTLS(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(2, 0)))
 	certs := func(dir string) {
 		t.Helper()
