@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"loteria/engine"
+	"loteria/engine/history"
 )
 
 // ask runs `loteria cluster status` at a server.
@@ -120,7 +123,28 @@ func (d *serversDraw) cluster(t *testing.T, i int, words string) (code int, said
 	return code, p.stdout.String() + p.stderr.String()
 }
 
-// A server that has lost its disk is refused under its id. A new one takes its place while bets keep
+// damage flips a bit of a ledger, in one of its first entries.
+func damage(t *testing.T, dataDir string) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(history.Dir(dataDir), "*.ledger"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("no ledger: %v", err)
+	}
+	f, err := os.OpenFile(segments[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const at = 500
+	var b [1]byte
+	_, errRead := f.ReadAt(b[:], at)
+	b[0] ^= 0x10
+	_, errWrite := f.WriteAt(b[:], at)
+	if err := errors.Join(errRead, errWrite, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A server whose ledger is damaged doesn't start. One that has lost its disk is refused under its id. A new one takes its place while bets keep
 // coming: it follows, votes, and has the same bets in the end. With the lost one removed, the draw
 // goes on without another one.
 func TestLostDisk(t *testing.T) {
@@ -141,6 +165,14 @@ func TestLostDisk(t *testing.T) {
 	leader := int(status.Leader) - 1
 	lost, other := (leader+1)%serversCount, (leader+2)%serversCount
 	d.servers[lost].kill()
+	damage(t, d.dataDir(lost))
+	if err := d.startServer(lost); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := d.servers[lost].wait(); err != nil || code != exitStorage ||
+		!strings.Contains(d.servers[lost].stdout.String(), "corrupt") {
+		t.Fatalf("a server with a damaged ledger ended with %d, %v: %s", code, err, d.servers[lost].stdout)
+	}
 	if err := os.RemoveAll(d.dataDir(lost)); err != nil {
 		t.Fatal(err)
 	}
