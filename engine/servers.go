@@ -37,11 +37,18 @@ func (m *Member) openLedger(o ledger.EntryOptions, create bool) (err error) {
 	o.ID, o.Create, o.First = m.id(), create, m.first
 	check := history.Replay(lottery.New(m.rules()), m.settings())
 	m.ledger, err = ledger.OpenEntryLog(history.Dir(m.cfg.DataDir), o, check.Visit)
-	if err != nil {
+	switch {
+	case errors.Is(err, ledger.ErrCorrupt):
+		return fmt.Errorf("%w: %w", startError(m.cfg.DataDir, err), errReplace)
+	case err != nil:
 		return startError(m.cfg.DataDir, err)
 	}
 	return nil
 }
+
+// errReplace says what to do about a ledger that may lack what the server has promised.
+var errReplace = errors.New("keep the directory and don't put a copy in its place: the other servers have all of it; " +
+	"let a server with a new id and an empty directory take this one's place, with `loteria cluster add`")
 
 // open opens what is on the disk, and listens for the other servers.
 func (m *Member) open(identity *mesh.Identity) (err error) {

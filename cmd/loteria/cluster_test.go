@@ -170,7 +170,7 @@ func TestLostDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, err := d.servers[lost].wait(); err != nil || code != exitStorage ||
-		!strings.Contains(d.servers[lost].stdout.String(), "corrupt") {
+		!strings.Contains(d.servers[lost].stdout.String(), "`loteria cluster add`") {
 		t.Fatalf("a server with a damaged ledger ended with %d, %v: %s", code, err, d.servers[lost].stdout)
 	}
 	if err := os.RemoveAll(d.dataDir(lost)); err != nil {
