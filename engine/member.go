@@ -527,6 +527,19 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax, nil
 }
 
+// saveCommitted notes in the ledger what is known to be committed. A server that is started alone
+// would not know otherwise that the draw has ended. The member has stopped.
+func (m *Member) saveCommitted() error {
+	state := m.ledger.State()
+	if committed := m.member.Committed(); committed > state.Commit {
+		state.Commit = committed
+		if err := m.ledger.Save(state, nil); err != nil {
+			return storageError(err)
+		}
+	}
+	return nil
+}
+
 // Close releases everything. Serve calls it; who doesn't call Serve has to.
 func (m *Member) Close() error {
 	m.close()
@@ -538,8 +551,8 @@ func (m *Member) Close() error {
 	if m.control != nil {
 		errs = append(errs, m.control.close())
 	}
-	if m.member != nil {
-		_ = m.member.Stop() // Serve has said why it ended
+	if m.member != nil && m.member.Stop() == nil { // Serve has said why it ended
+		errs = append(errs, m.saveCommitted())
 	}
 	m.mu.Lock()
 	if m.goneLater != nil {

@@ -14,6 +14,7 @@ import (
 	"loteria/codec"
 	"loteria/engine"
 	"loteria/engine/history"
+	"loteria/engine/ledger"
 )
 
 // servers are three servers of one draw in this process, on real sockets and disks.
@@ -154,8 +155,16 @@ func TestSeveralServers(t *testing.T) {
 	if t.Failed() {
 		return
 	}
+	// Each knows that the end is committed, whoever led.
+	for id := 1; id <= 3; id++ {
+		tail, err := ledger.Scan(history.Dir(s.cfgs[id].DataDir), ledger.Options{}, nil)
+		if e := tail.Entries; err != nil || e.State.Commit != e.LastIndex {
+			t.Errorf("server %d knows of %d committed entries of %d, %v", id, e.State.Commit, e.LastIndex, err)
+		}
+	}
 	// Servers of a draw that has ended, and of which no majority comes back, don't wait for ever.
 	s.cfgs[2].ExitGrace = 0
 	s.start(2)
 	s.wantEnd()
+
 }
