@@ -34,6 +34,8 @@ const (
 	controlTimeout = 5 * time.Second
 	// changeTimeout is how long a new server may take to catch up before it is asked for again.
 	changeTimeout = 10 * time.Minute
+	// promoteRetryDelay is after how long it is asked for again meanwhile, if it can't be done.
+	promoteRetryDelay = 100 * time.Millisecond
 	// controlBytesMax bounds a question, and an answer.
 	controlBytesMax = 64 << 10
 	// controlsMax is how many may ask at the same time.
@@ -299,7 +301,7 @@ func (m *Member) change(ctx context.Context, q controlQuestion) error {
 		}
 		fallthrough
 	default:
-		err = m.member.Change(ctx, replica.Change{Kind: replica.Promote, ID: q.ID})
+		err = m.promote(ctx, q.ID)
 	}
 	if errors.Is(err, commit.ErrNotLeader) {
 		return fmt.Errorf("no leader is known, or it has changed: look at the status, and ask again: %w", err)
@@ -308,6 +310,22 @@ func (m *Member) change(ctx context.Context, q controlQuestion) error {
 		m.log.Info("miembros", zap.String("result", "success"), zap.String("cambio", q.Verb), zap.Uint64("servidor", q.ID))
 	}
 	return err
+}
+
+// promote has a server that was added vote, once it has caught up. It may not have come yet, so that
+// too few would be there to go on with it.
+func (m *Member) promote(ctx context.Context, id uint64) error {
+	for {
+		err := m.member.Change(ctx, replica.Change{Kind: replica.Promote, ID: id})
+		if !errors.Is(err, replica.ErrQuorum) && !errors.Is(err, replica.ErrChanging) {
+			return err
+		}
+		select {
+		case <-time.After(promoteRetryDelay):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // giveUp has another server lead, and reports whether one does.
