@@ -65,9 +65,7 @@ type Member struct {
 	begun chan leadership // holds the newest
 	ended chan ending     // holds one: this server has heard of the end
 
-	// The member's goroutine owns machine. The leader of machine's end is not known to lead now, or
-	// the end is told.
-	machine *machine
+	machine *machine // the member's goroutine's
 
 	mu      sync.Mutex // guards what follows
 	peers   Peers      // that hold the draw now, and this one
@@ -128,10 +126,9 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 		log.Warn("config", zap.String("result", "success"), zap.String("SERVER_PEER_PLAIN", cfg.PeerPlain),
 			zap.String("aviso", "the servers talk without TLS: whoever reaches SERVER_PEERS can be a server, and read every bet"))
 	}
-	listener, err := front.Listen(cfg.Addr)
+	listener, err := listen(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address",
-			ErrListen, cfg.Addr, err)
+		return nil, err
 	}
 	m.listener = keptListener{listener.(*net.TCPListener)}
 	if err := m.open(identity); err != nil {

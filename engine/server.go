@@ -86,10 +86,9 @@ func openListening(cfg Config, log *zap.Logger, env environment) (*Server, error
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	listener, err := front.Listen(cfg.Addr)
+	listener, err := listen(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address",
-			ErrListen, cfg.Addr, err)
+		return nil, err
 	}
 	s, err := open(cfg, log, env)
 	if err != nil {
@@ -97,6 +96,15 @@ func openListening(cfg Config, log *zap.Logger, env environment) (*Server, error
 	}
 	s.listener = listener
 	return s, nil
+}
+
+func listen(cfg Config) (net.Listener, error) {
+	listener, err := front.Listen(cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address",
+			ErrListen, cfg.Addr, err)
+	}
+	return listener, nil
 }
 
 // open makes a server that doesn't listen. The configuration has to be legal.
