@@ -100,6 +100,7 @@ type Node struct {
 	ticks   uint64            // so far
 	heard   map[uint64]uint64 // member: the value of ticks when it was last heard of
 	led     uint64            // the value of ticks when a leader was last heard of
+	untaken int               // data of entries that raft was given since the last Ready, at most
 	last    uint64            // index of the last entry of the log, saved or not
 	reading uint64            // number of the read barrier that was asked for; 0: none
 	lost    lostLeader
@@ -330,9 +331,11 @@ func (n *Node) Receive(m *raftpb.Message) error {
 		}
 		switch m.GetType() {
 		case raftpb.MsgApp, raftpb.MsgVote, raftpb.MsgPreVote:
-			if n.full(m) {
+			size := dataBytes(fromRaft(m.GetEntries()))
+			if n.full(size) {
 				return fmt.Errorf("%w for the disk: a message from %d is dropped", ErrBusy, m.GetFrom())
 			}
+			n.untaken += size
 		case raftpb.MsgHeartbeat:
 			// What a leader calls committed in a heartbeat, this server has acknowledged to it.
 			if m.GetTerm() >= n.raw.BasicStatus().GetTerm() && m.GetCommit() > n.last {
@@ -391,16 +394,16 @@ func (n *Node) askIfRemoved() {
 	}
 }
 
-// full reports whether there is no room for what a message will have wait for the disk.
-func (n *Node) full(m *raftpb.Message) bool {
+// full reports whether there is no room for a message with so much data, which will wait for the disk.
+func (n *Node) full(size int) bool {
 	if len(n.next.promises) >= promisesMax {
 		return true
 	}
-	unsaved := dataBytes(n.next.entries)
+	unsaved := n.untaken + dataBytes(n.next.entries)
 	if n.saving != nil {
 		unsaved += dataBytes(n.saving.entries)
 	}
-	return unsaved > 0 && unsaved+dataBytes(fromRaft(m.GetEntries())) > n.cfg.UnsavedBytesMax
+	return unsaved > 0 && unsaved+size > n.cfg.UnsavedBytesMax
 }
 
 // Propose appends an entry with a group to the log, and returns the entry's index; an empty group
@@ -557,6 +560,7 @@ func (n *Node) Ready() (r Ready, err error) {
 				return err
 			}
 		}
+		n.untaken = 0
 		for n.raw.HasReady() || n.idle() {
 			if n.raw.HasReady() {
 				n.take(n.raw.Ready(), &r)
