@@ -1,6 +1,6 @@
-// Package board is what people watch: the [State] of a draw, and the page that shows it.
+// Package board is the page on which a room full of people watches a draw, and what is shown on it.
 //
-// The page is HTML, CSS and one ES module without any library. A server serves it live, each event
-// a whole State, so a browser that is slow may miss any of them. Written with a State inside it
-// ([Write]), it opens from disk without a server.
+// A [State] is what a server knows of its draw at one moment. [Handler] serves the page, which
+// follows the states that a server sends, and [Write] makes a page of one state that needs no server.
+// The page is plain HTML, CSS and one module of JavaScript, in Spanish and English.
 package board
