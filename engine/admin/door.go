@@ -1,0 +1,4 @@
+package admin
+
+type door struct{}
+type stream struct{}
