@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	stdlog "log"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -48,15 +49,15 @@ type Settings struct {
 // Server shows a Source over HTTP. Any goroutine may call its methods, and a nil Server's do
 // nothing.
 type Server struct {
-	log      *zap.Logger
-	listener net.Listener
-	http     http.Server
-	door     *door
-	stream   *stream
-	metrics  *metrics
-	source   atomic.Pointer[Source] // nil before Show
-	served   chan struct{}          // closed when nothing is accepted any more
-	closing  atomic.Bool
+	log        *zap.Logger // bounded, see quiet
+	suppressed atomic.Int64
+	door       *door
+	http       http.Server
+	stream     *stream
+	metrics    *metrics
+	source     atomic.Pointer[Source] // nil before Show
+	served     chan struct{}          // closed when nothing is accepted any more
+	closing    atomic.Bool
 }
 
 // Open listens, and serves at once, though nothing is ready before Show. Errors wrap ErrListen.
@@ -65,8 +66,39 @@ func Open(s Settings, log *zap.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w on SERVER_HTTP_ADDR=%s: %w", ErrListen, s.Addr, err)
 	}
-	_ = listener
-	return nil, nil
+	return open(listener, s, log), nil
+}
+
+func open(listener net.Listener, s Settings, log *zap.Logger) *Server {
+	a := &Server{served: make(chan struct{})}
+	a.log = a.quiet(log)
+	a.door = newDoor(listener, func() {
+		a.log.Warn("http", zap.String("result", "fail"), zap.String("error", "too many connections"),
+			zap.Int("limite", connectionsMax))
+	})
+	a.stream = newStream(a.state)
+	a.metrics = newMetrics(a.sample)
+	a.http = http.Server{
+		Handler:                      a.routes(s.Pprof),
+		ReadHeaderTimeout:            headerTimeout,
+		WriteTimeout:                 writeTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               headerBytesMax,
+		ConnState:                    a.door.turned,
+		ErrorLog:                     stdlog.New(libraryLog{a.log}, "", 0),
+		DisableGeneralOptionsHandler: true,
+	}
+	go a.serve()
+	log.Info("http", zap.String("result", "in_progress"), zap.Stringer("addr", listener.Addr()))
+	return a
+}
+
+func (a *Server) serve() {
+	defer close(a.served)
+	if err := a.http.Serve(a.door); !a.closing.Load() {
+		a.log.Error("http", zap.String("result", "fail"), zap.NamedError("error", err),
+			zap.String("aviso", "nothing is served over HTTP any more; the draw goes on"))
+	}
 }
 
 // Addr is where the server listens. It is nil for a nil Server.
@@ -74,7 +106,7 @@ func (a *Server) Addr() net.Addr {
 	if a == nil {
 		return nil
 	}
-	return a.listener.Addr()
+	return a.door.Addr()
 }
 
 // Show shows src from now on, instead of what it showed before.
@@ -99,8 +131,34 @@ func (a *Server) Acked(took time.Duration) {
 }
 
 // Close sends last to all browsers as their final event, the newest state if last is nil. Then it
-// closes all connections. It waits for peers at most byeMax and hangUpMax together, 100 ms. The
-// Source isn't called after that.
+// closes all connections. It waits for peers no longer than byeMax and hangUpMax together, 100 ms.
+// It is called once.
 func (a *Server) Close(last *board.State) error {
-	return nil
+	if a == nil || a.closing.Swap(true) {
+		return nil
+	}
+	stateErr := a.stream.end(last)
+	a.http.SetKeepAlivesEnabled(false) // each connection is closed after its answer
+	listenErr := a.door.Close()
+	<-a.served
+	empty := a.door.hangUp()
+	if within(empty, byeMax) {
+		return errors.Join(stateErr, listenErr)
+	}
+	// The listener is closed for the second time, which is an error that says nothing.
+	_ = a.http.Close()
+	within(empty, hangUpMax)
+	return errors.Join(stateErr, listenErr)
+}
+
+// within reports whether done is closed by then.
+func within(done <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
