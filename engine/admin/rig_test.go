@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -73,7 +74,7 @@ func (f *fakeSource) fill(bets int64) {
 	s := *f.State()
 	s.Bets, s.Cells, s.Series.Bets = bets, strings.Repeat("w", board.CellsMax), make([]int64, board.PointsMax)
 	for i := range s.Series.Bets {
-		s.Series.Bets[i] = 1e12
+		s.Series.Bets[i] = math.MaxInt64
 	}
 	f.state.Store(&s)
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -57,19 +58,27 @@ func (a *Server) routes(profiles bool) http.Handler {
 		header.Set("Referrer-Policy", "no-referrer")
 		header.Set("Cross-Origin-Resource-Policy", "same-origin")
 		header.Set("Cache-Control", "no-store")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			header.Set("Connection", "close")
+		switch {
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			header.Set("Allow", "GET, HEAD")
-			http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+			refuse(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 			return
-		}
-		if r.ContentLength != 0 {
-			header.Set("Connection", "close") // so that nothing of the body is read
-			http.Error(w, "a request has no body here", http.StatusRequestEntityTooLarge)
+		case r.ContentLength != 0:
+			refuse(w, "a request has no body here", http.StatusRequestEntityTooLarge)
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// refuse answers, and closes the connection without waiting for a body. net/http would read 256 kB
+// of it, however long that takes.
+func refuse(w http.ResponseWriter, why string, status int) {
+	w.Header().Set("Connection", "close")
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now()); err != nil {
+		return // the connection is broken
+	}
+	http.Error(w, why, status)
 }
 
 // say answers with one line. If that fails the peer is gone.
