@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,11 +18,13 @@ import (
 // The states of a stream are looked at every framePeriod, and only while a browser is there.
 func TestStreamLooksOnlyWhileWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		looks, state := 0, &board.State{Bets: 1}
-		s := newStream(func() *board.State { looks++; return state })
+		var looks atomic.Int64
+		var state atomic.Pointer[board.State]
+		state.Store(&board.State{Bets: 1})
+		s := newStream(func() *board.State { looks.Add(1); return state.Load() })
 		time.Sleep(time.Minute)
-		if looks != 0 {
-			t.Fatalf("%d looks, and nobody watches", looks)
+		if looks.Load() != 0 {
+			t.Fatalf("%d looks, and nobody watches", looks.Load())
 		}
 		for range browsersMax {
 			if err := s.join(); err != nil {
@@ -33,26 +36,26 @@ func TestStreamLooksOnlyWhileWatched(t *testing.T) {
 		}
 		first := s.current()
 		time.Sleep(time.Second + time.Millisecond)
-		if looks != 5 || s.current() != first {
-			t.Errorf("%d looks in a second, another frame: %v", looks, s.current() != first)
+		if looks.Load() != 5 || s.current() != first {
+			t.Errorf("%d looks in a second, another frame: %v", looks.Load(), s.current() != first)
 		}
-		state = &board.State{Bets: 2}
+		state.Store(&board.State{Bets: 2})
 		select {
 		case <-first.replaced:
 		case <-time.After(framePeriod):
 			t.Error("no new frame")
 		}
-		if second := s.current(); second.event != eventState || second.state != state || !strings.Contains(second.text, `"bets":2`) {
+		if second := s.current(); second.event != eventState || second.state != state.Load() || !strings.Contains(second.text, `"bets":2`) {
 			t.Errorf("%+v", second)
 		}
 		for range browsersMax {
 			s.leave()
 		}
 		time.Sleep(framePeriod)
-		looks = 0
+		looks.Store(0)
 		time.Sleep(time.Minute)
-		if looks != 0 {
-			t.Errorf("%d looks after all have left", looks)
+		if looks.Load() != 0 {
+			t.Errorf("%d looks after all have left", looks.Load())
 		}
 		// Whoever comes and goes doesn't make it look more often.
 		for range 100 {
@@ -61,8 +64,8 @@ func TestStreamLooksOnlyWhileWatched(t *testing.T) {
 			}
 			s.leave()
 		}
-		if looks != 1 {
-			t.Errorf("%d looks for 100 that came and went", looks)
+		if looks.Load() != 1 {
+			t.Errorf("%d looks for 100 that came and went", looks.Load())
 		}
 		if err := s.end(&board.State{Bets: 3}); err != nil {
 			t.Fatal(err)
@@ -71,7 +74,7 @@ func TestStreamLooksOnlyWhileWatched(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 		time.Sleep(time.Minute)
-		if looks != 1 {
+		if looks.Load() != 1 {
 			t.Error("it looks after the end")
 		}
 	})
