@@ -1,0 +1,71 @@
+package board
+
+import "time"
+
+// stepMin is a series' first step.
+const stepMin = 10 * time.Millisecond
+
+// Recorder keeps a draw's [Series] and its last events. It has no clock: whoever calls it says what
+// time it is. The zero value is a recorder of nothing so far. One goroutine at a time may use it.
+type Recorder struct {
+	start  time.Time // of the series: when the first bets came
+	step   time.Duration
+	bets   []int64
+	events [EventsMax]Event
+	noted  int // how many events, since the beginning
+}
+
+// Count notes that so many more bets are stored since at. Times before those of earlier calls count
+// for the first step at the earliest.
+func (r *Recorder) Count(at time.Time, bets int64) {
+	if bets == 0 {
+		return // a series begins with a bet
+	}
+	if r.step == 0 {
+		r.start, r.step = at, stepMin
+	}
+	for r.at(at) >= PointsMax {
+		for i := range (len(r.bets) + 1) / 2 {
+			r.bets[i] = r.bets[2*i]
+			if 2*i+1 < len(r.bets) {
+				r.bets[i] += r.bets[2*i+1]
+			}
+		}
+		r.bets = r.bets[:(len(r.bets)+1)/2]
+		r.step *= 2
+	}
+	for len(r.bets) <= r.at(at) {
+		r.bets = append(r.bets, 0)
+	}
+	r.bets[r.at(at)] += bets
+}
+
+// at is the index of the step that holds a time.
+func (r *Recorder) at(t time.Time) int { return int(max(t.Sub(r.start), 0) / r.step) }
+
+// Series is what was counted until now. Steps without bets behind the last bets are zeros, as far as
+// there is room for them. The series is the caller's.
+func (r *Recorder) Series(now time.Time) Series {
+	if r.step == 0 {
+		return Series{Start: now, Step: stepMin.Milliseconds(), Bets: []int64{}}
+	}
+	bets := make([]int64, max(len(r.bets), min(r.at(now)+1, PointsMax)))
+	copy(bets, r.bets)
+	return Series{Start: r.start, Step: r.step.Milliseconds(), Bets: bets}
+}
+
+// Note notes an event, and forgets the oldest one if there are more than EventsMax.
+func (r *Recorder) Note(e Event) {
+	r.events[r.noted%EventsMax] = e
+	r.noted++
+}
+
+// Events are the last events, oldest first. The slice is the caller's.
+func (r *Recorder) Events() []Event {
+	first := max(r.noted-EventsMax, 0)
+	events := make([]Event, 0, r.noted-first)
+	for i := first; i < r.noted; i++ {
+		events = append(events, r.events[i%EventsMax])
+	}
+	return events
+}
