@@ -141,6 +141,8 @@ compose_file() {
 		      SERVER_QUEUE_BYTES_MAX: "\${SERVER_QUEUE_BYTES_MAX:-8388608}" # of bets that wait for the disk
 		      SERVER_EVENT_LOOPS: "\${SERVER_EVENT_LOOPS:-0}" # 0: one per core
 		      SERVER_AGENCY_SECRETS_FILE: "\${SERVER_AGENCY_SECRETS_FILE:-}" # compose/doc.go says how to mount it
+		      SERVER_HTTP_ADDR: "\${SERVER_HTTP_ADDR:-}"
+		      SERVER_HTTP_PPROF: "\${SERVER_HTTP_PPROF:-off}"
 		      SERVER_ID: $id
 		      SERVER_PEERS: "\${SERVER_PEERS:-$peers}"
 		      SERVER_JOIN: "\${SERVER_JOIN:-off}"

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net"
 	"time"
 
 	"loteria/engine/settings"
@@ -32,6 +33,8 @@ type Config struct {
 	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" min:"0" max:"256"`
 	// AgencySecretsFile is read by Open.
 	AgencySecretsFile string `env:"SERVER_AGENCY_SECRETS_FILE" help:"the agencies' secrets, a line each: id and secret; each agency then has to prove that it knows its own. None if empty" legal:"a file with a line for each expected agency"`
+	HTTPAddr          string `env:"SERVER_HTTP_ADDR" help:"address to listen on for browsers and tools that watch: the board, metrics and health. Whoever reaches it sees counts, and nothing of any person. None if empty" legal:"HOST:PORT or :PORT, and not SERVER_ADDR"`
+	HTTPPprof         string `env:"SERVER_HTTP_PPROF" envDefault:"off" help:"whether profiles of the process are served there, too; they slow the server down while they are taken" oneof:"off on"`
 	// ID and Peers make the server one of several; see Join. PeerAddr to PeerPlain count only then.
 	ID          uint64 `env:"SERVER_ID" envDefault:"0" help:"this server's id, if several servers hold the draw together; 0 is a server alone" min:"0" max:"1000000"`
 	Peers       Peers  `env:"SERVER_PEERS" help:"the servers that hold the draw together, this one included, the same on all of them: 1=server1:12346,2=server2:12346,3=server3:12346. The address is the one for the other servers. Agencies come to the same host with the port of SERVER_ADDR, or to the address behind a slash, as in 1=10.0.0.1:12346/server1.example.org:12345. None if empty" legal:"3 to 9 times ID=HOST:PORT or ID=HOST:PORT/HOST:PORT, with commas"`
@@ -58,6 +61,8 @@ const (
 	ScopeAll        = "all"
 	JoinOff         = "off"
 	JoinOn          = "on"
+	PprofOff        = "off"
+	PprofOn         = "on"
 )
 
 // DefaultConfig is the configuration with every setting at its default.
@@ -75,9 +80,27 @@ func (c Config) Validate() error {
 	if err := settings.Check(c); err != nil {
 		return err
 	}
+	if err := c.checkHTTP(); err != nil {
+		return err
+	}
 	if c.PartialBytesMax < int64(c.FrameBytesMax) {
 		return settings.Illegal("SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax,
 			fmt.Sprintf("at least SERVER_FRAME_BYTES_MAX=%d: a frame has to fit", c.FrameBytesMax))
 	}
 	return c.checkPeers()
+}
+
+// checkHTTP checks the address for those that watch. Port 0 is another one each time.
+func (c Config) checkHTTP() error {
+	const name, legal = "SERVER_HTTP_ADDR", "HOST:PORT or :PORT, and not SERVER_ADDR"
+	if c.HTTPAddr == "" {
+		return nil
+	}
+	if err := settings.CheckAddr(name, c.HTTPAddr, legal); err != nil {
+		return err
+	}
+	if _, port, _ := net.SplitHostPort(c.HTTPAddr); c.HTTPAddr == c.Addr && port != "0" {
+		return settings.Illegal(name, c.HTTPAddr, legal)
+	}
+	return nil
 }

@@ -46,6 +46,8 @@ var anyPath = map[string]bool{
 // edges has illegal values for variables that are not numbers from a minimum to a maximum.
 var edges = map[string][]string{
 	"SERVER_ADDR":          {"localhost", "1:2:3", "localhost:99999", ":-1", "localhost:"},
+	"SERVER_HTTP_ADDR":     {"localhost", "1:2:3", "localhost:99999", ":-1", "localhost:", ":12345"},
+	"SERVER_HTTP_PPROF":    {"yes", "ON"},
 	"SERVER_DURABILITY":    {"none", "FSYNC", " fsync", "fsync os"},
 	"SERVER_WINNERS":       {"pull", "Push"},
 	"SERVER_WINNERS_SCOPE": {"everyone", "ALL"},
