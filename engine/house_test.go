@@ -18,6 +18,8 @@ var house = []string{
 	"loteria/engine/mesh",
 	"loteria/engine/relay",
 	"loteria/engine/history",
+	"loteria/engine/admin/board",
+	"loteria/engine/admin",
 	"loteria/engine/commit",
 	"loteria/engine/replica",
 	"loteria/engine/replica/replicatest",

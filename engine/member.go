@@ -61,6 +61,7 @@ type Member struct {
 	relay    *relay.Relay
 	taking   sync.WaitGroup // agencies that this server's relay passes on to itself
 	control  *control
+	watch    *watch // nil: nobody can watch
 
 	begun chan leadership // holds the newest
 	ended chan ending     // holds one: this server has heard of the end
@@ -105,8 +106,8 @@ type termLog interface {
 	Lost() <-chan struct{}
 }
 
-// Join validates the configuration, listens on cfg.Addr and for the other servers, and takes the
-// ledger of cfg.DataDir. Errors are those of Open, and wrap mesh.ErrListen, mesh.ErrIdentity,
+// Join validates the configuration, listens on cfg.Addr, cfg.HTTPAddr and for the other servers, and
+// takes the ledger of cfg.DataDir. Errors are those of Open, and wrap mesh.ErrListen, mesh.ErrIdentity,
 // ledger.ErrForeign, ledger.ErrNotShared, ledger.ErrNone or member.ErrRegister. After an error nothing
 // is left open.
 func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
@@ -131,6 +132,9 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 		return nil, err
 	}
 	m.listener = keptListener{listener.(*net.TCPListener)}
+	if m.watch, err = openWatch(cfg, log, m); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
 	if err := m.open(identity); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -221,6 +225,8 @@ func (m *Member) worked(status replica.Status) {
 		m.changed = make(chan struct{})
 	}
 	m.mu.Unlock()
+	m.watch.led(status)
+	m.watch.saw(m.machine.state, viewPeriod)
 	if end != nil && status.Leader != 0 && status.Term == end.term {
 		select {
 		case m.ended <- *end:
@@ -261,18 +267,21 @@ func (m *Member) Addr() net.Addr { return m.listener.Addr() }
 // commit.ErrNotLeader, or are member.ErrKnown, replica.ErrLost, replica.ErrDiverged or
 // replica.ErrRemoved.
 func (m *Member) Serve(ctx context.Context) error {
+	defer m.watch.stopWith(ctx)()
 	err := m.join(ctx)
 	switch {
 	case err == nil:
+		m.watch.open()
 		close(m.ready)
 		m.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", m.Addr()))
 		err = errors.Join(m.serve(ctx), m.exports.await())
 	case ctx.Err() != nil:
 		err = nil // it has not taken part yet
 	}
-	if errClose := m.Close(); errClose != nil && !errors.Is(err, ErrStorage) {
+	if errClose := m.release(); errClose != nil && !errors.Is(err, ErrStorage) {
 		err = errors.Join(err, errClose)
 	}
+	m.watch.end(err)
 	return err
 }
 
@@ -364,7 +373,7 @@ func (m *Member) failure() error {
 // lead holds the draw until the leadership ends, with commit.ErrNotLeader, or the draw does.
 func (m *Member) lead(ctx context.Context, now leadership) error {
 	m.sayLeader()
-	s, err := m.newReign(now, environment{})
+	s, err := m.newReign(now, environment{watch: m.watch})
 	if err != nil {
 		return err
 	}
@@ -537,8 +546,11 @@ func (m *Member) saveCommitted() error {
 	return nil
 }
 
-// Close releases everything. Serve calls it; who doesn't call Serve has to.
-func (m *Member) Close() error {
+// Close releases everything. Serve does so, too; who doesn't call Serve has to call Close.
+func (m *Member) Close() error { return errors.Join(m.release(), m.watch.close(nil)) }
+
+// release releases everything but those who watch.
+func (m *Member) release() error {
 	m.close()
 	if m.relay != nil {
 		m.relay.Close()

@@ -49,6 +49,7 @@ type Server struct {
 	listener    net.Listener // nil in tests that don't call Serve
 	missingNext time.Time    // when the log next names the missing agencies
 	exports     *exporter
+	watch       *watch        // nil: nobody can watch
 	ready       chan struct{} // closed when connections are accepted
 
 	// A Member sets these: lost is closed when it doesn't lead any more, and conclude tells the other
@@ -57,12 +58,12 @@ type Server struct {
 	conclude func(overdue bool) error
 }
 
-// Open validates the configuration, listens on cfg.Addr, reads cfg.AgencySecretsFile, takes the
+// Open validates the configuration, listens on cfg.Addr and cfg.HTTPAddr, reads cfg.AgencySecretsFile, takes the
 // ledger of cfg.DataDir and replays it. Peers that connect meanwhile wait: nothing is accepted
-// before Serve. If the address is in use, the file system stays as it was. The log is used from
+// before Serve. If an address is in use, the file system stays as it was. The log is used from
 // many goroutines. Call Serve or Close on the server.
 //
-// Errors wrap ErrConfig, ErrListen, history.ErrSettings, ledger.ErrLocked, ledger.ErrCorrupt,
+// Errors wrap ErrConfig, ErrListen, admin.ErrListen, history.ErrSettings, ledger.ErrLocked, ledger.ErrCorrupt,
 // history.ErrDamaged or ErrStorage, or are the file system's. After an error nothing is left open.
 func Open(cfg Config, log *zap.Logger) (*Server, error) {
 	return openListening(cfg, log, environment{})
@@ -76,7 +77,8 @@ type environment struct {
 	// front gives the clock, timers and nonces, and the secrets if no file is configured. Its other
 	// fields are ignored.
 	front       front.Config
-	requestsMax int // of a stage; 0 is the default
+	requestsMax int    // of a stage; 0 is the default
+	watch       *watch // nil: nobody can watch
 }
 
 // openLog takes a log, replays it through visit, and returns where it ends.
@@ -90,9 +92,12 @@ func openListening(cfg Config, log *zap.Logger, env environment) (*Server, error
 	if err != nil {
 		return nil, err
 	}
+	if env.watch, err = openWatch(cfg, log, nil); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
 	s, err := open(cfg, log, env)
 	if err != nil {
-		return nil, errors.Join(err, listener.Close())
+		return nil, errors.Join(err, env.watch.close(nil), listener.Close())
 	}
 	s.listener = listener
 	return s, nil
@@ -131,18 +136,19 @@ func newServer(cfg Config, log *zap.Logger, env environment, secrets *front.Secr
 	if loops == 0 {
 		loops = runtime.NumCPU()
 	}
-	s := &Server{cfg: cfg, log: log, now: env.front.Now, ledger: led, ready: make(chan struct{}),
+	s := &Server{cfg: cfg, log: log, now: env.front.Now, ledger: led, ready: make(chan struct{}), watch: env.watch,
 		exports: newExporter(cfg, log, led.Scan), conclude: func(bool) error { return nil }}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.committer = commit.New(led, state, commit.Settings{
+	s.committer = commit.New(s.watch.logOf(led), state, commit.Settings{
 		Agencies:      cfg.Agencies,
 		Loops:         loops,
 		QueueBytesMax: cfg.QueueBytesMax,
 		RequestsMax:   env.requestsMax,
 		Grace:         cfg.ExitGrace,
 		Deadline:      cfg.Deadline.from(started),
+		Clock:         s.watch.clock(),
 	})
 	f := env.front
 	f.Agencies, f.WinningNumber = cfg.Agencies, cfg.WinningNumber
@@ -229,6 +235,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // are told that there is no draw yet. Errors wrap ErrUnfinished, ErrStorage, ErrEngine or
 // commit.ErrNotLeader.
 func (s *Server) Serve(ctx context.Context) error {
+	defer s.watch.stopWith(ctx)()
 	err := errors.Join(s.serve(ctx), s.exports.await())
 	s.sayTotals()
 	errClose := s.ledger.Close()
@@ -239,12 +246,13 @@ func (s *Server) Serve(ctx context.Context) error {
 	case errClose != nil && !errors.Is(err, ErrStorage):
 		err = errors.Join(err, storageError(errClose))
 	}
+	s.watch.end(err)
 	return err
 }
 
 // Close releases the address and the ledger of a server on which Serve is not called.
 func (s *Server) Close() error {
-	err := s.ledger.Close()
+	err := errors.Join(s.ledger.Close(), s.watch.close(nil))
 	if s.listener != nil {
 		err = errors.Join(err, s.listener.Close())
 	}
@@ -267,6 +275,7 @@ func (s *Server) serve(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("%w: %w", ErrEngine, err), s.listener.Close())
 	}
 	s.front.Accept(s.listener)
+	s.watch.serves(s)
 	close(s.ready)
 	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.Addr()))
 	s.committer.Exit().Begin(s.now())
@@ -285,6 +294,7 @@ func (s *Server) serve(ctx context.Context) error {
 	if errStop := s.front.Stop(); errStop != nil {
 		err = errors.Join(err, fmt.Errorf("%w: %w", ErrEngine, errStop))
 	}
+	s.watch.leaves(s, err)
 	return s.result(done, err)
 }
 
@@ -323,6 +333,7 @@ func (s *Server) commitUntilDone(ctx context.Context) (done bool, err error) {
 		case <-grace:
 		case <-ticks.C:
 			s.front.Tick()
+			s.watch.saw(s.committer.Lottery(), viewPeriod)
 			s.sayMissingNowAndThen(now)
 		case <-ctx.Done():
 			s.log.Info("shutdown", zap.String("result", "in_progress"))
@@ -371,6 +382,7 @@ func (s *Server) commit() error {
 	}
 	s.front.Deliver(group.Replies)
 	s.served(group.Served)
+	s.watch.answered(s.committer, group)
 	if n := s.committer.Lottery().Missing(); len(group.Reported) > 0 && 0 < n && n <= missingFew {
 		s.sayMissing(s.now())
 	}

@@ -3,6 +3,7 @@ package commit
 import (
 	"cmp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"loteria/codec"
@@ -20,11 +21,13 @@ type Settings struct {
 	RequestsMax int
 	Grace       time.Duration // of the exit rule
 	Deadline    time.Time     // of the exit rule; zero is none
+	// Clock gives groups their Since. Any loop's goroutine calls it, once a group. It may be nil.
+	Clock func() time.Time
 }
 
 // Committer decides requests in one order, makes them durable as a group, and only then returns
 // their replies. It is the only owner of the lottery and the log. It has no goroutine of its own:
-// one goroutine calls all its methods, except Close.
+// one goroutine calls all its methods, except Close and those that say otherwise.
 type Committer struct {
 	log     Log
 	lottery *lottery.Lottery
@@ -39,6 +42,9 @@ type Committer struct {
 	effects []lottery.Effect
 	group   Group
 	total   Totals
+
+	committing atomic.Int64   // bytes of records
+	rejected   []atomic.Int64 // requests, by code
 }
 
 // Group is the result of one commit. The slices are the committer's, and valid until its next call
@@ -48,6 +54,9 @@ type Group struct {
 	Reported []codec.Agency // agencies whose reports became durable
 	Served   []codec.Agency // agencies that have their winners, which became durable
 	Drawn    bool           // the group holds the draw
+	// Since is when the group's first request was handed over. It is zero without Settings.Clock, and
+	// if there was no request.
+	Since time.Time
 }
 
 // Totals count what was committed since the start.
@@ -72,11 +81,13 @@ func (t *Totals) add(runs [][]byte) {
 func New(log Log, state *lottery.Lottery, s Settings) *Committer {
 	c := &Committer{
 		log: log, lottery: state, exit: newExitRule(state, s.Agencies, s.Grace, s.Deadline),
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), rejected: make([]atomic.Int64, len(codec.Codes())+1),
 	}
 	bytesMax, requestsMax := s.QueueBytesMax/(intakes*s.Loops), cmp.Or(s.RequestsMax, RequestsMax)
 	for range s.Loops {
-		c.stages = append(c.stages, newStage(c.wake, bytesMax, requestsMax))
+		stage := newStage(c.wake, bytesMax, requestsMax)
+		stage.clock = s.Clock
+		c.stages = append(c.stages, stage)
 		c.taken = append(c.taken, new(intake))
 	}
 	return c
@@ -97,18 +108,39 @@ func (c *Committer) Exit() *ExitRule { return c.exit }
 // Totals counts what was committed since the start.
 func (c *Committer) Totals() Totals { return c.total }
 
+// QueueBytes is how many bytes of records wait for the disk, including those that are being
+// committed. Any goroutine may ask.
+func (c *Committer) QueueBytes() int64 {
+	bytes := c.committing.Load()
+	for _, stage := range c.stages {
+		bytes += stage.bytes()
+	}
+	return bytes
+}
+
+// Rejected is how many requests were rejected with that code since the start. Any goroutine may ask.
+func (c *Committer) Rejected(code codec.Code) int64 { return c.rejected[code].Load() }
+
 // Commit takes what the loops have handed over and makes it durable as one group. If the group
 // holds the draw, Commit seals the log, too.
 //
 // An error is the log's. With an error the group has no replies and no draw, because nobody may be
 // told of them. Reported is what had become durable before the error.
 func (c *Committer) Commit(now time.Time) (Group, error) {
-	for i, stage := range c.stages {
-		c.taken[i].reset()
-		c.taken[i] = stage.take(c.taken[i])
-	}
 	g := &c.group
 	*g = Group{Replies: Reusable(g.Replies), Reported: g.Reported[:0], Served: g.Served[:0]}
+	var bytes int
+	for i, stage := range c.stages {
+		c.taken[i].reset()
+		in := stage.take(c.taken[i])
+		c.taken[i] = in
+		bytes += len(in.records)
+		if !in.since.IsZero() && (g.Since.IsZero() || in.since.Before(g.Since)) {
+			g.Since = in.since
+		}
+	}
+	c.committing.Store(int64(bytes))
+	defer c.committing.Store(0)
 	c.runs, c.own, c.effects = c.runs[:0], c.own[:0], c.effects[:0]
 	if cap(c.effects) > RequestsMax {
 		c.effects = nil
@@ -223,10 +255,18 @@ func (c *Committer) answer(r *Request) {
 	if p.Gone() {
 		return
 	}
-	c.group.Replies = append(c.group.Replies, Reply{Detail: r.Detail, Effect: lottery.Effect{
+	reply := Reply{Detail: r.Detail, Effect: lottery.Effect{
 		Session: &p.Session, Kind: r.Reply, Code: r.Code, Count: r.Count,
 		Agency: cmp.Or(r.Agency, p.Agency()),
-	}})
+	}}
+	c.countRejected(&reply.Effect)
+	c.group.Replies = append(c.group.Replies, reply)
+}
+
+func (c *Committer) countRejected(e *lottery.Effect) {
+	if e.Kind == lottery.Reject {
+		c.rejected[e.Code].Add(int64(max(e.Times, 1)))
+	}
 }
 
 func (c *Committer) uncount(p *Peer, now time.Time) {
@@ -257,6 +297,7 @@ func (c *Committer) take(effects []lottery.Effect) {
 		if effects[i].Kind == lottery.Draw {
 			g.Drawn = true
 		} else {
+			c.countRejected(&effects[i])
 			g.Replies = append(g.Replies, Reply{Effect: effects[i]})
 		}
 	}

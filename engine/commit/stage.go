@@ -3,6 +3,7 @@ package commit
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"loteria/codec"
 	"loteria/engine/ledger"
@@ -22,6 +23,7 @@ type intake struct {
 	requests []Request
 	records  []byte // packed, unsealed ledger records, back to back
 	winners  []byte
+	since    time.Time // when the first request came; zero without a clock
 }
 
 func (in *intake) reset() {
@@ -29,6 +31,7 @@ func (in *intake) reset() {
 	in.requests = in.requests[:0]
 	in.records = in.records[:0]
 	in.winners = in.winners[:0]
+	in.since = time.Time{}
 }
 
 // Stage is the bounded queue from one loop to the committer. The loop fills one intake while the
@@ -42,6 +45,7 @@ type Stage struct {
 	bytesMax, requestsMax int
 	// held is the loop's: while it is true, Add doesn't wake the committer.
 	held  bool
+	clock func() time.Time // nil: nobody asks how long requests wait
 	waits atomic.Int64
 
 	mu      sync.Mutex
@@ -91,6 +95,9 @@ func (s *Stage) Add(r Request, payload, winners []byte) bool {
 	}
 	first := len(in.requests) == 0
 	in.requests = append(in.requests, r)
+	if first && s.clock != nil {
+		in.since = s.clock()
+	}
 	s.mu.Unlock()
 	if first && !s.held {
 		s.wakeCommitter()
@@ -151,6 +158,13 @@ func (s *Stage) HasRoom(requests, bytes int) bool {
 
 // Waits counts how often the loop had to wait for room. Any goroutine may ask.
 func (s *Stage) Waits() int64 { return s.waits.Load() }
+
+// bytes is how many bytes of records wait to be taken. Any goroutine may ask.
+func (s *Stage) bytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(len(s.filling.records))
+}
 
 // take swaps the filling intake for empty. The committer alone may call it.
 func (s *Stage) take(empty *intake) *intake {

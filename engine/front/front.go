@@ -272,6 +272,13 @@ func (f *Front) Connections() int {
 	return f.admission.open
 }
 
+// Suppressed is how many events since the start had no log line of their own, because they came too
+// soon after another one of their kind.
+func (f *Front) Suppressed() int64 { return f.noise.suppressed.Load() }
+
+// IsStopping reports whether nothing more is taken in.
+func (f *Front) IsStopping() bool { return f.stopping.Load() }
+
 // PartialBytes is how many bytes the buffers of all half frames take.
 func (f *Front) PartialBytes() int64 { return f.loops[0].rd.partials.limit.bytes.Load() }
 

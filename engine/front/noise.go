@@ -80,6 +80,8 @@ type noise struct {
 	log *zap.Logger
 	now func() time.Time
 
+	suppressed atomic.Int64 // lines, since the start
+
 	mu     sync.Mutex
 	recent map[noiseKey]*recentNoise
 }
@@ -137,6 +139,7 @@ func (n *noise) writeAt(now time.Time, event noisyEvent, from Source, fields ...
 			recent.first, recent.firstAt = append([]zap.Field(nil), fields...), now
 		}
 		recent.suppressed++
+		n.suppressed.Add(1)
 		n.mu.Unlock()
 		return
 	}

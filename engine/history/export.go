@@ -171,6 +171,19 @@ func ExportFiles(log Log, dir string) error {
 	return ledger.Disk{}.SyncDir(dir) // or a crash of the machine could take the names away
 }
 
+// WriteFile writes a file as exports are written: it gets its name only when it is complete and
+// synced, and replaces an older one. Errors are those of write, or the file system's.
+func WriteFile(path string, write func(io.Writer) error) error {
+	f, err := newExportFile(path)
+	if err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		return errors.Join(err, f.abandon())
+	}
+	return f.publish()
+}
+
 // exportFile is an export under a temporary name, until publish.
 type exportFile struct {
 	*os.File

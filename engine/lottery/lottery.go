@@ -396,6 +396,15 @@ func (l *Lottery) Stored(id codec.Agency) int64 {
 	return 0
 }
 
+// WonBy is how many of an agency's stored bets have the winning number; 0 for an agency that is not
+// expected.
+func (l *Lottery) WonBy(id codec.Agency) int {
+	if a := l.agency(id); a != nil {
+		return a.won
+	}
+	return 0
+}
+
 // Reported reports whether an agency has said that it has no more bets.
 func (l *Lottery) Reported(id codec.Agency) bool {
 	a := l.agency(id)

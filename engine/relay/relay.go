@@ -71,6 +71,9 @@ func (r *Relay) Relayed() int64 { return r.relayed.Load() }
 // Directed is how many agencies were told where the leader is, or that nobody leads.
 func (r *Relay) Directed() int64 { return r.directed.Load() }
 
+// Connections is how many are open.
+func (r *Relay) Connections() int { return len(r.slots) }
+
 // Close closes all connections, and returns when no goroutine of the relay is left. No Serve may run.
 func (r *Relay) Close() {
 	r.end()

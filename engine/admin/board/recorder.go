@@ -6,23 +6,30 @@ import "time"
 const stepMin = 10 * time.Millisecond
 
 // Recorder keeps a draw's [Series] and its last events. It has no clock: whoever calls it says what
-// time it is. The zero value is a recorder of nothing so far. One goroutine at a time may use it.
+// time it is. One goroutine at a time may use it.
 type Recorder struct {
 	start  time.Time // of the series: when the first bets came
+	empty  bool      // none have come
 	step   time.Duration
 	bets   []int64
 	events [EventsMax]Event
 	noted  int // how many events, since the beginning
 }
 
+// NewRecorder makes a recorder of nothing so far. The series begins at start, and anew with the first
+// bets.
+func NewRecorder(start time.Time) *Recorder {
+	return &Recorder{start: start, step: stepMin, empty: true}
+}
+
 // Count notes that so many more bets are stored since at. Times before those of earlier calls count
 // for the first step at the earliest.
 func (r *Recorder) Count(at time.Time, bets int64) {
 	if bets == 0 {
-		return // a series begins with a bet
+		return
 	}
-	if r.step == 0 {
-		r.start, r.step = at, stepMin
+	if r.empty {
+		r.start, r.empty = at, false
 	}
 	for r.at(at) >= PointsMax {
 		for i := range (len(r.bets) + 1) / 2 {
@@ -46,10 +53,11 @@ func (r *Recorder) at(t time.Time) int { return int(max(t.Sub(r.start), 0) / r.s
 // Series is what was counted until now. Steps without bets behind the last bets are zeros, as far as
 // there is room for them. The series is the caller's.
 func (r *Recorder) Series(now time.Time) Series {
-	if r.step == 0 {
-		return Series{Start: now, Step: stepMin.Milliseconds(), Bets: []int64{}}
+	steps := 0
+	if !r.empty {
+		steps = max(len(r.bets), min(r.at(now)+1, PointsMax))
 	}
-	bets := make([]int64, max(len(r.bets), min(r.at(now)+1, PointsMax)))
+	bets := make([]int64, steps)
 	copy(bets, r.bets)
 	return Series{Start: r.start, Step: r.step.Milliseconds(), Bets: bets}
 }

@@ -21,7 +21,7 @@ type stored struct {
 func obvious(all []stored, now time.Time) Series {
 	all = slices.DeleteFunc(slices.Clone(all), func(s stored) bool { return s.bets == 0 })
 	if len(all) == 0 {
-		return Series{Start: now, Step: 10, Bets: []int64{}}
+		return Series{Start: noon, Step: 10, Bets: []int64{}}
 	}
 	start, last := all[0].at, time.Duration(0)
 	for _, s := range all {
@@ -72,7 +72,7 @@ func TestSeries(t *testing.T) {
 		{"a clock that was set back", []stored{at(100, 1), at(0, 2)}, 0, 10, []int64{3}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var r Recorder
+			r := NewRecorder(noon)
 			for _, s := range test.all {
 				r.Count(s.at, s.bets)
 			}
@@ -91,7 +91,7 @@ func TestSeriesIsTheObvious(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
-			var r Recorder
+			r := NewRecorder(noon)
 			var all []stored
 			now, total := noon, int64(0)
 			for range 300 {
@@ -115,7 +115,7 @@ func TestSeriesIsTheObvious(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	var r Recorder
+	r := NewRecorder(noon)
 	var all []Event
 	for i := range 3*EventsMax + 1 {
 		want := all[max(len(all)-EventsMax, 0):]
