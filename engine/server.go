@@ -58,13 +58,14 @@ type Server struct {
 	conclude func(overdue bool) error
 }
 
-// Open validates the configuration, listens on cfg.Addr and cfg.HTTPAddr, reads cfg.AgencySecretsFile, takes the
-// ledger of cfg.DataDir and replays it. Peers that connect meanwhile wait: nothing is accepted
-// before Serve. If an address is in use, the file system stays as it was. The log is used from
-// many goroutines. Call Serve or Close on the server.
+// Open validates the configuration, listens on cfg.Addr and cfg.HTTPAddr, reads
+// cfg.AgencySecretsFile, takes the ledger of cfg.DataDir and replays it. Peers that connect meanwhile
+// wait: nothing is accepted before Serve. If an address is in use, the file system stays as it was.
+// The log is used from many goroutines. Call Serve or Close on the server.
 //
-// Errors wrap ErrConfig, ErrListen, admin.ErrListen, history.ErrSettings, ledger.ErrLocked, ledger.ErrCorrupt,
-// history.ErrDamaged or ErrStorage, or are the file system's. After an error nothing is left open.
+// Errors wrap ErrConfig, ErrListen, admin.ErrListen, history.ErrSettings, ledger.ErrLocked,
+// ledger.ErrCorrupt, history.ErrDamaged or ErrStorage, or are the file system's. After an error
+// nothing is left open.
 func Open(cfg Config, log *zap.Logger) (*Server, error) {
 	return openListening(cfg, log, environment{})
 }

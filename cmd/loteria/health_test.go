@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +47,7 @@ func TestHealthOfAServer(t *testing.T) {
 	addr := server.Addr().String()
 	for range 3 {
 		asking, cancel := context.WithTimeout(ctx, eventTimeout)
-		if err := askHealth(asking, healthConfig{addr}); err != nil {
+		if err := askHealth(asking, healthConfig{Addr: addr}); err != nil {
 			t.Error(err)
 		}
 		cancel()
@@ -96,7 +99,7 @@ func TestHealthOfOthers(t *testing.T) {
 			addr := answering(t, test.answer, true)
 			ctx, cancel := context.WithTimeout(t.Context(), eventTimeout)
 			defer cancel()
-			err := askHealth(ctx, healthConfig{addr})
+			err := askHealth(ctx, healthConfig{Addr: addr})
 			switch {
 			case test.healthy && err != nil:
 				t.Error(err)
@@ -111,7 +114,7 @@ func TestHealthOfOthers(t *testing.T) {
 		addr := answering(t, "", false)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if err := askHealth(ctx, healthConfig{addr}); !errors.Is(err, errUnhealthy) {
+		if err := askHealth(ctx, healthConfig{Addr: addr}); !errors.Is(err, errUnhealthy) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -123,6 +126,46 @@ func TestHealthOfOthers(t *testing.T) {
 		if code != 1 || stdout.Len() > 0 || strings.Count(said, "\n") != 1 ||
 			!strings.Contains(said, "SERVER_ADDR=localhost:1") {
 			t.Errorf("exit code %d, said %q %q", code, stdout.String(), said)
+		}
+	})
+}
+
+// With SERVER_HTTP_ADDR, what /readyz says there is what counts.
+func TestHealthOverHTTP(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		status int
+		body   string
+		want   string // in the error; empty: healthy
+	}{
+		{"ready", http.StatusOK, "ok\n", ""},
+		{"not ready", http.StatusServiceUnavailable, "it replays\n", `answers 503 Service Unavailable: "it replays"`},
+		{"says too much", http.StatusNotFound, strings.Repeat("x", 9999), `: "` + strings.Repeat("x", reasonBytesMax) + `"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodGet || r.URL.Path != "/readyz" {
+					t.Errorf("was asked %s %s", r.Method, r.URL)
+				}
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, test.body) // who asked may have heard enough
+			}))
+			defer server.Close()
+			t.Setenv("SERVER_ADDR", "localhost:1") // is not asked
+			t.Setenv("SERVER_HTTP_ADDR", server.Listener.Addr().String())
+			t.Setenv("HTTP_PROXY", "http://localhost:1")
+			var stdout, stderr bytes.Buffer
+			code := run([]string{"health"}, &stdout, &stderr)
+			if (code != exitDone) != (test.want != "") || !strings.Contains(stderr.String(), test.want) {
+				t.Errorf("exit code %d, said %q; want %q", code, stderr.String(), test.want)
+			}
+		})
+	}
+	t.Run("is not there", func(t *testing.T) {
+		t.Setenv("SERVER_HTTP_ADDR", "localhost:1")
+		var stdout, stderr bytes.Buffer
+		if code := run([]string{"health"}, &stdout, &stderr); code != exitInput || !strings.Contains(stderr.String(), "SERVER_HTTP_ADDR=localhost:1") {
+			t.Errorf("exit code %d, said %q", code, stderr.String())
 		}
 	})
 }
