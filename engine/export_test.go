@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"go.uber.org/goleak"
@@ -15,6 +16,17 @@ import (
 // OpenWith is Open with a ledger of other segments, or on another file system.
 func OpenWith(cfg Config, log *zap.Logger, options ledger.Options) (*Server, error) {
 	return openListening(cfg, log, environment{ledger: options})
+}
+
+// BoardFile is what a server leaves that was watched.
+const BoardFile = boardFile
+
+// HTTPAddr is where those come who watch; nil if nobody can.
+func (s *Server) HTTPAddr() net.Addr {
+	if s.watch == nil {
+		return nil
+	}
+	return s.watch.admin.Addr()
 }
 
 // Refused is how many connections were refused.

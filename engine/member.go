@@ -146,7 +146,7 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 func newMember(cfg Config, log *zap.Logger, now func() time.Time) *Member {
 	m := &Member{
 		cfg: cfg, log: log, now: now, started: now(), ready: make(chan struct{}), joined: make(chan struct{}),
-		begun: make(chan leadership, 1), ended: make(chan ending, 1), changed: make(chan struct{}),
+		machine: new(machine), begun: make(chan leadership, 1), ended: make(chan ending, 1), changed: make(chan struct{}),
 	}
 	m.closing, m.close = context.WithCancel(context.Background())
 	m.peers = cfg.Peers
@@ -281,7 +281,7 @@ func (m *Member) Serve(ctx context.Context) error {
 	if errClose := m.release(); errClose != nil && !errors.Is(err, ErrStorage) {
 		err = errors.Join(err, errClose)
 	}
-	m.watch.end(err)
+	m.watch.end(err, m.machine.state) // no goroutine has it any more
 	return err
 }
 

@@ -30,7 +30,7 @@ type runningMember struct {
 	ended chan error
 }
 
-func newServers(t *testing.T, agencies int) *servers {
+func newServers(t *testing.T, agencies int, set ...func(*engine.Config)) *servers {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before, engine.IdleWorkers()) }) // behind the others
@@ -49,6 +49,9 @@ func newServers(t *testing.T, agencies int) *servers {
 		}
 		host, _, _ := strings.Cut(cfg.Peers[id-1].Addr, ":")
 		cfg.Addr = host + ":4120"
+		for _, f := range set {
+			f(&cfg)
+		}
 		s.cfgs[id] = cfg
 		s.start(id)
 	}

@@ -247,7 +247,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	case errClose != nil && !errors.Is(err, ErrStorage):
 		err = errors.Join(err, storageError(errClose))
 	}
-	s.watch.end(err)
+	s.watch.end(err, nil)
 	return err
 }
 

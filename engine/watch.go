@@ -113,10 +113,14 @@ func (w *watch) stop() {
 	}
 }
 
-// end tells those who watch how the server has ended, and leaves the last state as a file.
-func (w *watch) end(outcome error) {
+// end tells those who watch how the server has ended, and leaves the last state as a file. l is the
+// lottery that was fed last; nil if that was a Server's.
+func (w *watch) end(outcome error, l *lottery.Lottery) {
 	if w == nil {
 		return
+	}
+	if l != nil {
+		w.look(l, w.now())
 	}
 	w.mu.Lock()
 	w.over = true
