@@ -62,17 +62,17 @@ func newView(l *lottery.Lottery, now time.Time) *view {
 		v.won = l.Won()
 	}
 	for i := range v.agencies {
-		a, id := &v.agencies[i], codec.Agency(i+1)
-		a.bets = l.Stored(id)
+		a, is := &v.agencies[i], l.Standing(codec.Agency(i+1))
+		a.bets = is.Stored
 		if drawn {
-			a.won = int32(l.WonBy(id))
+			a.won = int32(is.Won)
 		}
 		switch {
-		case l.Served(id):
+		case is.Served:
 			a.state = stateServed
-		case l.Reported(id):
+		case is.Reported:
 			a.state = stateReported
-		case a.bets > 0:
+		case is.Stored > 0:
 			a.state = stateUploading
 		}
 		v.count[a.state]++

@@ -396,13 +396,20 @@ func (l *Lottery) Stored(id codec.Agency) int64 {
 	return 0
 }
 
-// WonBy is how many of an agency's stored bets have the winning number; 0 for an agency that is not
-// expected.
-func (l *Lottery) WonBy(id codec.Agency) int {
+// Standing is how far an agency is.
+type Standing struct {
+	Stored   int64 // bets
+	Won      int   // of them
+	Reported bool
+	Served   bool
+}
+
+// Standing is how far an agency is. It is zero for one that is not expected.
+func (l *Lottery) Standing(id codec.Agency) Standing {
 	if a := l.agency(id); a != nil {
-		return a.won
+		return Standing{a.stored, a.won, a.reported, a.served}
 	}
-	return 0
+	return Standing{}
 }
 
 // Reported reports whether an agency has said that it has no more bets.
