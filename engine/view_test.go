@@ -140,6 +140,18 @@ func TestViewsTakeTheirShare(t *testing.T) {
 	*now = now.Add(1)
 	seen(lotteryOf(t, 3, 0, 1, 1), 0, true)
 
+	// A report is seen at once, and bets aren't.
+	before := w.view
+	c := commit.New(nil, lotteryOf(t, 3, 0, 2, 1), commit.Settings{Agencies: 3, Loops: 1})
+	w.answered(c, commit.Group{})
+	if w.view != before {
+		t.Error("a view is made of each group")
+	}
+	w.answered(c, commit.Group{Reported: []codec.Agency{2}})
+	if w.view == before {
+		t.Error("no view is made of a report")
+	}
+
 	w.view.took = time.Second
 	last := lotteryOf(t, 3, 0, 3, 0)
 	*now = now.Add(viewShare*time.Second - 1)
