@@ -20,6 +20,7 @@
 //	lottery   the state machine: it has no clock, socket, goroutine or file
 //	ledger    the durable log, of one server or of several
 //	settings  reading and checking variables
+//	admin     HTTP for those who watch; admin/board is the page, and the state that it shows
 //
 // and for several servers:
 //
@@ -65,6 +66,14 @@
 // A loop's goroutine owns its sessions. The server's goroutine calls the committer. Only it touches
 // the lottery, the ledger and the exit rule, so none of them has a lock. Requests go to the
 // committer through a stage. Answers go to a loop through its mailbox.
+//
+// # Who watches
+//
+// If SERVER_HTTP_ADDR is set, the goroutine that owns the lottery copies it now and then (view.go): at
+// once if something has happened to an agency, else a few times a second, and never for more than its
+// share of the time. What is shown (watch.go) is made of the newest copy and of atomic counters, in
+// the goroutines of those who ask. So the committer waits for none of them. A server that replays what
+// it has shown already, because another one leads now, shows it no second time.
 //
 // # After the draw
 //

@@ -24,6 +24,10 @@ The log lines "espera" and, after the draw, "entrega" name the agencies that the
 server waits for. "loteria ledger verify" lists the agencies that have reported
 and those that are served.
 
+With SERVER_HTTP_ADDR, http://that address/board/ shows the draw, /metrics is for
+Prometheus, and /healthz and /readyz are for whoever runs the server. At its end it
+leaves the board as board.html in SERVER_DATA_DIR.
+
 Exit codes: 0 done, or stopped by a signal; 1 configuration; 3 agencies have not
 reported or are not known to have their winners, and the last line names them;
 4 storage.`

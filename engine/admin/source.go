@@ -20,7 +20,7 @@ type Source interface {
 // Counters are the numbers of a server that only a scrape needs. All but the gauges count since the
 // server started.
 type Counters struct {
-	BetsStored         int64
+	BetsStored         int64            // in the ledger, with those of earlier starts
 	Rejected           map[string]int64 // requests, by the code of the answer, such as ERROR_TIMEOUT
 	Commits            int64            // groups
 	WrittenBytes       int64            // to the ledger
