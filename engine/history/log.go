@@ -108,24 +108,7 @@ type Verified struct {
 // Errors wrap ErrDamaged, or are the log's. With ErrDamaged, Verified is what the ledger holds
 // before the damage.
 func Verify(log Log) (Verified, error) {
-	var (
-		reader *Reader
-		state  *lottery.Lottery
-		done   Verified
-	)
-	tail, err := log(func(r ledger.Record) error {
-		if reader == nil {
-			var first Reader
-			if err := first.Visit(r); err != nil {
-				return err
-			}
-			done.Settings = first.Settings
-			state = lottery.New(lottery.Rules{Agencies: done.Settings.Agencies})
-			reader = Replay(state, done.Settings)
-		}
-		return reader.Visit(r)
-	})
-	done.Tail = tail
+	state, done, err := rebuild(log)
 	if state != nil {
 		done.Bets, done.Winners, done.Drawn = state.Bets(), state.Won(), state.Drawn()
 		for id := codec.Agency(1); int(id) <= done.Settings.Agencies; id++ {
@@ -137,8 +120,37 @@ func Verify(log Log) (Verified, error) {
 			}
 		}
 	}
-	if err == nil {
-		err = CheckSealed(tail, done.Drawn)
+	return done, err
+}
+
+// Rebuild reads every record of a log, as a restart of the server would, and returns the lottery
+// that it holds. Memory is constant, apart from the winning bets. Errors are those of [Verify].
+func Rebuild(log Log) (*lottery.Lottery, error) {
+	state, _, err := rebuild(log)
+	if err != nil {
+		return nil, err
 	}
-	return done, damaged(err)
+	return state, nil
+}
+
+// rebuild returns the lottery up to the first damage, nil if the first record is not readable. Of
+// Verified it sets the tail and the settings.
+func rebuild(log Log) (state *lottery.Lottery, done Verified, err error) {
+	var reader *Reader
+	done.Tail, err = log(func(r ledger.Record) error {
+		if reader == nil {
+			var first Reader
+			if err := first.Visit(r); err != nil {
+				return err
+			}
+			done.Settings = first.Settings
+			state = lottery.New(lottery.Rules{Agencies: done.Settings.Agencies})
+			reader = Replay(state, done.Settings)
+		}
+		return reader.Visit(r)
+	})
+	if err == nil {
+		err = CheckSealed(done.Tail, state != nil && state.Drawn())
+	}
+	return state, done, damaged(err)
 }
