@@ -64,6 +64,7 @@ func newRootCommand() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServerCommand(), newAgencyCommand(), newDemoCommand(), newExportCommand(),
 		newLedgerCommand(), newDatasetCommand(), newCertsCommand(), newBenchCommand(),
-		newYardstickCommand(), newHealthCommand(), newClusterCommand(), newVersionCommand())
+		newYardstickCommand(), newHealthCommand(), newClusterCommand(), newTopCommand(), newBoardCommand(),
+		newVersionCommand())
 	return root
 }

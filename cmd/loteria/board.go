@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"loteria/engine"
+	"loteria/engine/admin"
+	"loteria/engine/admin/board"
+	"loteria/engine/history"
+)
+
+const boardHelp = `Show the draw that a ledger holds, on the same page on which it is watched live.
+DIR is the SERVER_DATA_DIR of its server, or of one of several. A ledger has no
+times, so there are no bets a second and no events.
+
+The page is served until Ctrl-C. With --out it is written into one file, which a
+browser opens without a server.
+
+The command only reads the ledger, and may run beside the server. The page has
+counts, and nothing of any person.
+
+Exit codes: 0 done, or stopped by a signal; 1 no ledger, or the address is taken;
+4 the ledger is damaged.`
+
+// boardAddrDefault is reached from this machine only.
+const boardAddrDefault = "127.0.0.1:8080"
+
+func newBoardCommand() *cobra.Command {
+	var addr, out string
+	cmd := &cobra.Command{
+		Use:     "board DIR",
+		Short:   "Show a ledger's draw in the browser, or write it as one page",
+		Long:    boardHelp,
+		Example: "  loteria board data\n  loteria board data --out board.html",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			past, err := engine.OpenPast(history.In(args[0]))
+			if err != nil {
+				return err
+			}
+			if out != "" {
+				return writeBoard(out, past.State())
+			}
+			return serveBoard(cmd.Context(), addr, past, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&addr, "addr", boardAddrDefault, "address to serve the page on; port 0 is a free one")
+	cmd.Flags().StringVar(&out, "out", "", "write the page into this file instead")
+	return cmd
+}
+
+// writeBoard writes the page of a state as one file, which appears complete or not at all.
+func writeBoard(name string, s *board.State) error {
+	return history.WriteFile(name, func(w io.Writer) error { return board.Write(w, s) })
+}
+
+// serveBoard serves a source until ctx is done.
+func serveBoard(ctx context.Context, addr string, src admin.Source, stdout io.Writer) error {
+	server, err := admin.Open(admin.Settings{Addr: addr}, zap.NewNop())
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with --addr", err)
+	}
+	server.Show(src)
+	if _, err = fmt.Fprintf(stdout, "board  http://%v/board/ (Ctrl-C ends it)\n", server.Addr()); err == nil {
+		<-ctx.Done()
+	}
+	if errClose := server.Close(src.State()); err == nil {
+		err = errClose
+	}
+	return err
+}
