@@ -50,6 +50,7 @@ const (
 
 var (
 	errTopAnswer = errors.New("this is no board of a lottery's server")
+	errTopLong   = errors.New("a state that is longer than a server's can be")
 	errTopEnded  = errors.New("the server has ended the connection")
 )
 
@@ -189,6 +190,9 @@ func follow(ctx context.Context, addr string, show func(topUpdate)) (err error) 
 		if event == "bye" {
 			return nil
 		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return errTopLong
 	}
 	return cmp.Or(lines.Err(), errTopEnded)
 }
