@@ -26,6 +26,8 @@ var house = []string{
 	"loteria/engine/member",
 	"loteria/engine/front",
 	"loteria/engine/front/fronttest",
+	"loteria/engine/admin/board",
+	"loteria/engine/admin",
 	"loteria/engine",
 	"loteria/agency",
 	"loteria/agency/dataset",
