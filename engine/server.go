@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"loteria/codec"
+	"loteria/engine/admin"
 	"loteria/engine/commit"
 	"loteria/engine/front"
 	"loteria/engine/history"
@@ -158,6 +159,9 @@ func newServer(cfg Config, log *zap.Logger, env environment, secrets *front.Secr
 	f.ConnectionsMax, f.ConnectionsPerSource = cfg.ConnectionsMax, cfg.ConnectionsPerSource
 	f.ReadTimeout, f.ExitGrace = cfg.ReadTimeout, cfg.ExitGrace
 	f.Term = led.Term()
+	if cfg.HTTPAddr != "" {
+		f.Descriptors = admin.Descriptors
+	}
 	if secrets != nil {
 		f.Secrets = secrets
 	}

@@ -14,6 +14,9 @@ import (
 	"loteria/engine/admin/board"
 )
 
+// Descriptors is how many file descriptors a Server may use.
+const Descriptors = connectionsMax + 2 // the listener, and a connection that is turned away
+
 // ErrListen says that nothing can listen on SERVER_HTTP_ADDR. It wraps the system's error.
 var ErrListen = errors.New("cannot listen for HTTP")
 

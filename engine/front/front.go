@@ -46,6 +46,7 @@ type Config struct {
 	ExitGrace            time.Duration
 	Secrets              *Secrets // nil: nobody has to authenticate
 	Term                 uint64   // of the log: the high bits of session numbers
+	Descriptors          int      // that others may use, who aren't agencies
 
 	// A simulation sets its own clock, timers and nonces; nil stands for the system's.
 	Now   func() time.Time
@@ -141,7 +142,7 @@ func (f *Front) connectionsMax() int {
 	const descriptorsPerLoop = 5
 	// This is the hard limit: Go's runtime has raised the soft one to it by now.
 	limit := int(min(descriptors.Cur, math.MaxInt32))
-	allowed := max(limit-descriptorsReserved-refusedMax-enrollingMax-descriptorsPerLoop*len(f.loops), 1)
+	allowed := max(limit-descriptorsReserved-f.cfg.Descriptors-refusedMax-enrollingMax-descriptorsPerLoop*len(f.loops), 1)
 	if f.cfg.ConnectionsMax <= allowed {
 		return f.cfg.ConnectionsMax
 	}
