@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +44,7 @@ func TestDraw(t *testing.T) {
 	t.Run("broken in the middle", func(t *testing.T) { testBrokenInTheMiddle(t, root) })
 	t.Run("stop and go on", func(t *testing.T) { testStopAndGoOn(t, root) })
 	t.Run("secrets", func(t *testing.T) { testSecrets(t, root) })
+	t.Run("board", func(t *testing.T) { testBoard(t, root) })
 	t.Run("several servers", func(t *testing.T) { testSeveralServers(t, root) })
 	t.Run("killed leader", func(t *testing.T) { testKilledLeader(t, root) })
 	t.Run("configuration error", func(t *testing.T) { testConfigurationError(t, root) })
@@ -296,6 +299,49 @@ func testStopAndGoOn(t *testing.T, root string) {
 	s.must("down", "--volumes")
 	s.must("up", "--detach", "server")
 	awaitLog(t, "server", "| apuestas: 0 | realizado: false", 1)
+}
+
+// With board.yaml the draw can be watched from the host, and ends as it does without it. The files
+// for Prometheus are read, but their images are not here.
+func testBoard(t *testing.T, root string) {
+	s := newStack(t, root, checkedIn)
+	s.override = filepath.Join(root, "compose", "board.yaml")
+	s.must(append([]string{"up", "--detach"}, containers(1, 4)...)...) // agency 5 lets them wait
+	get := func(path string) string {
+		response, err := http.Get("http://127.0.0.1:8080" + path)
+		if err != nil {
+			return err.Error()
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			return err.Error()
+		}
+		return string(body)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
+	defer cancel()
+	for state := ""; !strings.Contains(state, `"reported":4,`); {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("not all four agencies have reported: %s", state)
+		}
+		state = get("/api/state")
+	}
+	if page := get("/board/"); !strings.Contains(page, "<title>") {
+		t.Errorf("the board is %q", page)
+	}
+	out := s.up()
+	checkExits(t, out, containers(1, 5))
+	docker(t, "cp", "server:/data/agencies-5/board.html", root)
+	if page := readFile(t, filepath.Join(root, "board.html")); !strings.Contains(page, `"bets":78697,`) {
+		t.Error("the board that is left has other numbers")
+	}
+	s.override = filepath.Join(root, "compose", "observability", "one.yaml")
+	if config := s.must("config"); !strings.Contains(config, "prom/prometheus") {
+		t.Errorf("read as\n%s", config)
+	}
 }
 
 // With secrets that are mounted as doc.go says, every agency proves which one it is, and no secret

@@ -51,6 +51,14 @@
 //   - A server that was killed misses the end. Started alone it waits for the others, whatever they
 //     have agreed on without it. `up` starts all of them, also after the end.
 //
+// # Watching
+//
+// A port can't depend on a profile, and by default nothing may listen. So what is watched is a second
+// compose file: board.yaml publishes the board of one server at 127.0.0.1:8080, board-3.yaml those of
+// three. The files in observability add Prometheus and Grafana, with alerts and a dashboard.
+//
+//	docker compose -f compose/docker-compose-dev.yaml -f compose/board.yaml up --build
+//
 // # Certificates
 //
 // With certificates, as `loteria certs --servers 3 --agencies 0` makes them, each server has to prove
