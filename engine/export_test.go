@@ -18,9 +18,6 @@ func OpenWith(cfg Config, log *zap.Logger, options ledger.Options) (*Server, err
 	return openListening(cfg, log, environment{ledger: options})
 }
 
-// BoardFile is what a server leaves that was watched.
-const BoardFile = boardFile
-
 // HTTPAddr is where those come who watch; nil if nobody can.
 func (s *Server) HTTPAddr() net.Addr {
 	if s.watch == nil {

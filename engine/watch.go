@@ -33,9 +33,10 @@ const (
 	viewShare = 50
 	// stillPeriod is how often there is a new state while nothing happens but time.
 	stillPeriod = time.Second
-	// boardFile is what a server that was watched leaves in its data directory.
-	boardFile = "board.html"
 )
+
+// BoardFile is the page that a server with SERVER_HTTP_ADDR leaves in its data directory at its end.
+const BoardFile = "board.html"
 
 // watch is what is shown of this process's server, alone or one of several, for its whole life. It
 // implements admin.Source. The methods of a nil watch do nothing: nobody can watch.
@@ -130,7 +131,7 @@ func (w *watch) end(outcome error, l *lottery.Lottery) {
 	w.recorder.Note(board.Event{Time: w.now(), Kind: board.EventOver})
 	w.mu.Unlock()
 	last := w.State()
-	path := filepath.Join(w.cfg.DataDir, boardFile)
+	path := filepath.Join(w.cfg.DataDir, BoardFile)
 	err := errors.Join(w.close(last),
 		history.WriteFile(path, func(out io.Writer) error { return board.Write(out, last) }))
 	if err != nil { // the draw is no worse for it

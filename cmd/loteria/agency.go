@@ -134,7 +134,7 @@ func newAgencyCommand() *cobra.Command {
 				}
 				log.Info("config",
 					append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
-				_, err := runAgency(cmd.Context(), cfg, log, nil)
+				_, err := runAgency(cmd.Context(), cfg, log, agencyHooks{})
 				if errors.Is(err, context.Canceled) {
 					log.Info("shutdown", zap.String("result", "success"))
 				}
@@ -150,11 +150,18 @@ type agencyRun struct {
 	winners  agency.Winners
 }
 
-// runAgency runs an agency to its end. It calls hold, unless that is nil, when all bets are stored
-// and before the agency reports; an error of hold is the agency's.
+// agencyHooks change an agency's run. The zero value changes nothing.
+type agencyHooks struct {
+	// pace, unless nil, returns the reader from which the agency reads the bets in r.
+	pace func(ctx context.Context, r io.Reader) io.Reader
+	// hold, unless nil, is called when all bets are stored and before the agency reports. Its error is
+	// the agency's.
+	hold func(context.Context) error
+}
+
+// runAgency runs an agency to its end.
 func runAgency(
-	ctx context.Context, cfg agencyConfig, log *zap.Logger, hold func(context.Context) error,
-	options ...agency.Option,
+	ctx context.Context, cfg agencyConfig, log *zap.Logger, hooks agencyHooks, options ...agency.Option,
 ) (agencyRun, error) {
 	secret, err := cfg.secret()
 	if err != nil {
@@ -184,10 +191,14 @@ func runAgency(
 	if err != nil {
 		return agencyRun{}, err
 	}
+	var input io.Reader = bets
+	if hooks.pace != nil {
+		input = hooks.pace(ctx, bets)
+	}
 	var run agencyRun
-	run.uploaded, err = client.Upload(ctx, name, bets)
-	if err == nil && hold != nil {
-		err = hold(ctx)
+	run.uploaded, err = client.Upload(ctx, name, input)
+	if err == nil && hooks.hold != nil {
+		err = hooks.hold(ctx)
 	}
 	if err == nil {
 		run.winners, err = client.Winners(ctx)

@@ -41,7 +41,7 @@ func agencyLog(t *testing.T, format logConfig) string {
 		t.Helper()
 		cfg := s.config(change)
 		ownLog := log.With(cfg.logFields()...)
-		_, err := runAgency(t.Context(), cfg, ownLog, nil)
+		_, err := runAgency(t.Context(), cfg, ownLog, agencyHooks{})
 		if !errors.Is(err, want) {
 			t.Fatalf("got %v, want %v", err, want)
 		}

@@ -152,7 +152,7 @@ func (s *lonelyServer) config(change func(*agencyConfig)) agencyConfig {
 func (s *lonelyServer) run(ctx context.Context, change func(*agencyConfig)) (*observer.ObservedLogs, error) {
 	s.t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
-	_, err := runAgency(ctx, s.config(change), zap.New(core), nil)
+	_, err := runAgency(ctx, s.config(change), zap.New(core), agencyHooks{})
 	return logs, err
 }
 

@@ -108,7 +108,10 @@ func (b *bench) startServers(ctx context.Context, o load.Options, dir string) (a
 		s := &benchServer{addr: addr, dir: filepath.Join(dir, strconv.Itoa(i+1))}
 		one := []string{"SERVER_ID=0", "SERVER_PEERS="}
 		if len(addrs) > 1 {
-			one = []string{"SERVER_ID=" + strconv.Itoa(i+1), "SERVER_PEERS=" + peers.String()}
+			one = []string{
+				"SERVER_ID=" + strconv.Itoa(i+1), "SERVER_PEERS=" + peers.String(),
+				"SERVER_HTTP_ADDR=", // only one of them could have it
+			}
 		}
 		if err := b.start(ctx, s, o, one); err != nil {
 			return all, err
@@ -200,25 +203,31 @@ func selfCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// freeAddr is an address on the loopback interface without a listener. It connects to find out.
-// Listening there for a moment would not do: a process that is forked at that moment would inherit
-// the listener and keep the server from listening.
+// freeAddr is an address on the loopback interface without a listener.
 func freeAddr(ctx context.Context) (string, error) {
 	for range benchPortTries {
 		port := benchPortMin + rand.IntN(benchPortMax-benchPortMin)
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-		switch {
-		case errors.Is(err, syscall.ECONNREFUSED):
+		if isFree(ctx, addr) {
 			return addr, nil
-		case err == nil:
-			_ = conn.Close() // another program listens there
-		case ctx.Err() != nil:
+		}
+		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
 	}
 	return "", fmt.Errorf("%w: %d ports from %d to %d were tried, none of them is free",
 		errBench, benchPortTries, benchPortMin, benchPortMax)
+}
+
+// isFree reports whether nobody listens on addr, of the loopback interface. It connects to find out.
+// Listening there for a moment would not do: a process that is forked at that moment would inherit
+// the listener and keep the server from listening.
+func isFree(ctx context.Context, addr string) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		_ = conn.Close() // another program listens there
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // freeAddrs are n addresses from freeAddr, each once.

@@ -39,13 +39,20 @@ other two elect a leader, the agencies go on with that one, and the killed serve
 is started again. A timeline tells when that happened. At the end all servers have
 the same bets.csv and winners.csv, or the demo fails.
 
+With --board the draw is watched in a browser, at the address that the demo prints
+first, and takes long enough to be watched: --pace says how long the largest agency
+uploads. The other agencies upload as fast, so they are done before it. Several
+servers have an address each. At the end the last state is shown until Ctrl-C.
+
 With --verbose the log goes to standard output instead, and there are no bars.
 With LOG_FORMAT=json as well, standard output has only the JSON lines; table and
 paths go to standard error.`
 
 const demoExample = `  loteria demo
   loteria demo --agencies 3 --data-dir /tmp/draw
+  loteria demo --board
   loteria demo --servers 3 --kill-leader
+  loteria demo --servers 3 --kill-leader --board --pace 1m
   loteria dataset --out big --agencies 50 --bets 10000000 && loteria demo --agencies 50 --dataset big`
 
 // bundledDataset is the dataset's path in a checkout. Elsewhere the demo makes the same bets.
@@ -61,6 +68,9 @@ type demoOptions struct {
 	servers    int
 	killLeader bool
 	verbose    bool // the log goes to standard output
+	board      bool
+	pace       time.Duration // how long the largest agency uploads; 0: as long as it takes
+	boards     []string      // addresses of the servers' boards; nil without board
 }
 
 func newDemoCommand() *cobra.Command {
@@ -72,6 +82,9 @@ func newDemoCommand() *cobra.Command {
 		Example: demoExample,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if options.board && !cmd.Flags().Changed("pace") {
+				options.pace = boardPace
+			}
 			return runDemo(cmd.Context(), options, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -86,6 +99,10 @@ func newDemoCommand() *cobra.Command {
 		"number of servers that hold the draw together, 3 to 9, or one alone")
 	flags.BoolVar(&options.killLeader, "kill-leader", false,
 		"kill the leader of several servers when half of the bets are stored")
+	flags.BoolVar(&options.board, "board", false,
+		"show the draw in the browser, on "+boardAddrDefault+" or a free port, until Ctrl-C")
+	flags.DurationVar(&options.pace, "pace", 0,
+		fmt.Sprintf("how long the largest agency uploads (default %v with --board, else as long as it takes)", boardPace))
 	flags.BoolVarP(&options.verbose, "verbose", "v", false,
 		"log to standard output instead of demo.log")
 	return cmd
@@ -94,7 +111,9 @@ func newDemoCommand() *cobra.Command {
 // participant is one agency of a demo.
 type participant struct {
 	config agencyConfig
-	bets   int64 // in its file
+	bets   int64                                      // in its file
+	bytes  int64                                      // of its file
+	pace   func(context.Context, io.Reader) io.Reader // nil: it uploads as fast as it can
 	run    agencyRun
 	took   time.Duration
 }
@@ -103,6 +122,9 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	if options.agencies < 1 || options.agencies > dataset.AgenciesMax {
 		return fmt.Errorf("--agencies %d is not legal: want 1 to %d",
 			options.agencies, dataset.AgenciesMax)
+	}
+	if options.pace < 0 {
+		return fmt.Errorf("--pace %v is not legal: want 0 or more", options.pace)
 	}
 	if err := options.checkServers(); err != nil {
 		return err
@@ -121,6 +143,12 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
+	pace(participants, options.pace)
+	if options.board {
+		if options.boards, err = boardAddrs(ctx, options.servers); err != nil {
+			return err
+		}
+	}
 
 	var logged logConfig
 	if err := loadEnvironment(&logged); err != nil {
@@ -132,10 +160,13 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	}
 	summary := stdout
 	show := &display{}
-	switch terminal, ok := stdout.(*os.File); {
-	case options.verbose && logged.Format == "json":
+	if options.verbose && logged.Format == "json" {
 		summary = stderr // programs read the JSON lines
-	case !options.verbose && ok && term.IsTerminal(int(terminal.Fd())):
+	}
+	if err := options.sayBoards(summary); err != nil {
+		return errors.Join(err, closeLog())
+	}
+	if terminal, ok := stdout.(*os.File); !options.verbose && ok && term.IsTerminal(int(terminal.Fd())) {
 		show = demoBars(participants, terminal)
 	}
 	started := time.Now()
@@ -162,7 +193,15 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	case err != nil:
 		return err
 	}
-	return demoSummary(summary, options, participants, took)
+	if err := demoSummary(summary, options, participants, took); err != nil || !options.board {
+		return err
+	}
+	addr, dir := options.boards[0], options.dataDir
+	if several != nil {
+		leader := several.lastLeader()
+		addr, dir = options.boards[leader-1], options.serverDir(leader)
+	}
+	return serveLastBoard(ctx, addr, filepath.Join(dir, engine.BoardFile), summary)
 }
 
 // demoLogger logs to standard output with --verbose, else to demo.log.
@@ -221,26 +260,24 @@ func demoParticipants(options demoOptions) ([]*participant, error) {
 		}
 		p.config.ID, p.config.Bets, p.config.Winners = uint32(id), options.dataset, ""
 		p.config.Secret, p.config.SecretFile = codec.Secret{}, "" // the demo's server has none
-		bets, err := countRows(options.dataset, id)
-		if err != nil {
+		var err error
+		if p.bets, p.bytes, err = countRows(options.dataset, id); err != nil {
 			return nil, err
 		}
-		p.bets = bets
 		list = append(list, p)
 	}
 	return list, nil
 }
 
-// countRows is the number of lines in an agency's file. It is shown, and says when half of the bets
-// are stored.
-func countRows(path string, id int) (int64, error) {
+// countRows is the number of lines and bytes in an agency's file. The lines are shown, and say when
+// half of the bets are stored.
+func countRows(path string, id int) (rows, size int64, err error) {
 	file, name, err := dataset.Open(path, id)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer file.Close()
 	var (
-		rows int64
 		last byte = '\n'
 		buf       = make([]byte, 256<<10)
 	)
@@ -248,6 +285,7 @@ func countRows(path string, id int) (int64, error) {
 		n, err := file.Read(buf)
 		if n > 0 {
 			rows += int64(bytes.Count(buf[:n], []byte{'\n'}))
+			size += int64(n)
 			last = buf[n-1]
 		}
 		switch {
@@ -255,9 +293,9 @@ func countRows(path string, id int) (int64, error) {
 			if last != '\n' {
 				rows++
 			}
-			return rows, nil
+			return rows, size, nil
 		case err != nil:
-			return 0, fmt.Errorf("%s: %w", name, err)
+			return 0, 0, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 }
@@ -271,6 +309,9 @@ func demoDraw(
 	cfg.Addr = "127.0.0.1:0"
 	cfg.Agencies = options.agencies
 	cfg.DataDir = options.dataDir
+	if options.board {
+		cfg.HTTPAddr = options.boards[0]
+	}
 	server, err := engine.Open(cfg, log.Named("server"))
 	if err != nil {
 		return err
@@ -291,12 +332,12 @@ func demoDraw(
 	return all.Wait()
 }
 
-// play runs the agency to its end. See runAgency about hold, which may be nil.
+// play runs the agency to its end. See agencyHooks about hold, which may be nil.
 func (p *participant) play(
 	ctx context.Context, log *zap.Logger, hold func(context.Context) error, progress func(agency.Progress),
 ) error {
 	started := time.Now()
-	run, err := runAgency(ctx, p.config, log.With(p.config.logFields()...), hold, agency.WithProgress(progress))
+	run, err := runAgency(ctx, p.config, log.With(p.config.logFields()...), agencyHooks{p.pace, hold}, agency.WithProgress(progress))
 	p.run, p.took = run, time.Since(started)
 	if err != nil {
 		return fmt.Errorf("agency %d: %w", p.config.ID, err)

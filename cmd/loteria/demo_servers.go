@@ -124,7 +124,7 @@ func newDemoServers(
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(addrs, addr) {
+		if !slices.Contains(addrs, addr) && !slices.Contains(options.boards, addr) {
 			addrs = append(addrs, addr)
 		}
 	}
@@ -134,6 +134,9 @@ func newDemoServers(
 		s.environment = []string{
 			"SERVER_ID=" + strconv.Itoa(s.id), "SERVER_ADDR=" + s.addr,
 			"SERVER_DATA_DIR=" + options.serverDir(s.id),
+		}
+		if options.board {
+			s.environment = append(s.environment, "SERVER_HTTP_ADDR="+options.boards[i])
 		}
 		d.servers = append(d.servers, s)
 		peers = append(peers, fmt.Sprintf("%d=%s/%s", s.id, addrs[i], s.addr))
@@ -263,6 +266,13 @@ func (d *demoServers) live(ctx context.Context, s *demoServer) error {
 		return &childError{s.id, code, cmp.Or(s.failure, cmd.ProcessState.String())}
 	}
 	return err
+}
+
+// lastLeader is the id of the server that led last, as far as it was heard of.
+func (d *demoServers) lastLeader() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return cmp.Or(d.successor, d.leader).id
 }
 
 // count notes that more bets are stored. Once half of them are, it kills the leader: before it
