@@ -2,16 +2,18 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"loteria/engine/admin/board"
 	"loteria/engine/history"
@@ -83,8 +85,7 @@ func getPage(t *testing.T, url string) []byte {
 	return body
 }
 
-// The board is there during the draw, which takes as long as it was told to. A signal ends it then,
-// too.
+// The board is there during the draw. A signal ends it then, too.
 func TestDemoBoardDuringTheDraw(t *testing.T) {
 	p := startWatchedDemo(t, t.TempDir(), "--verbose --pace 1h")
 	at := said(t, p, boardAt)[0][1]
@@ -100,8 +101,30 @@ func TestDemoBoardDuringTheDraw(t *testing.T) {
 		t.Errorf("phase %q of %d agencies, want %q of 5", state.Phase, state.Agencies, board.Intake)
 	}
 	interrupt(t, p)
-	if said := p.stdout.String(); strings.Contains(said, "cant_ganadores") {
-		t.Errorf("the draw took place at once:\n%s", said)
+}
+
+// The largest agency takes as long as it was told to, and the others read as fast as it does.
+func TestPace(t *testing.T) {
+	const took, largest = 200 * time.Millisecond, 10_000
+	participants := []*participant{{bytes: largest / 2}, {bytes: largest}, {}}
+	pace(participants, took)
+	for _, p := range participants {
+		began := time.Now()
+		n, err := io.Copy(io.Discard, p.pace(t.Context(), bytes.NewReader(make([]byte, p.bytes))))
+		if err != nil || n != p.bytes {
+			t.Errorf("%d bytes, %v, want %d", n, err, p.bytes)
+		}
+		// The first step is free.
+		least := took * time.Duration(p.bytes-largest/paceSteps-1) / largest
+		if read := time.Since(began); read < least {
+			t.Errorf("%d bytes in %v, want at least %v", n, read, least)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	pace(participants, time.Hour)
+	if _, err := io.ReadAll(participants[1].pace(ctx, bytes.NewReader(make([]byte, largest)))); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
 	}
 }
 
