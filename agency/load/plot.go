@@ -170,19 +170,30 @@ func (r Report) WriteSVG(w io.Writer) error {
 const htmlPage = `<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>loteria bench</title>
-<style>body{font:14px sans-serif;margin:2em} td,th{padding:.2em 1em;text-align:right} svg{max-width:100%%;height:auto}</style>
-<h1>loteria bench</h1>
-<pre>%s</pre>
-%s
-<table><tr><th>agencies<th>window<th>bets/s<th>p50<th>p90<th>p99<th>p99.9</tr>
-%s</table>
+<style>%s
+main{display:block;max-width:70rem;margin:0 auto}
+.panel{margin-bottom:1rem;overflow-x:auto}
+.plot{background:#fff} /* the plot is black on transparent */
+.plot svg{display:block;max-width:100%%;height:auto}
+pre{margin:0;line-height:1.5}
+td,th{text-align:right}
+</style>
+<header class="top"><h1><span class="ball" aria-hidden="true"></span>loteria bench</h1></header>
+<main>
+<section class="panel"><pre>%s</pre></section>
+<section class="panel plot">%s</section>
+<section class="panel"><table><thead><tr><th>agencies<th>window<th>bets/s<th>p50<th>p90<th>p99<th>p99.9</tr></thead>
+<tbody>%s</tbody></table></section>
+</main>
 </html>
 `
 
-// WriteHTML writes a page with the summary, the plot and the sweep's figures. The page loads
-// nothing else. The sweep must have at least one point for each axis.
-func (r Report) WriteHTML(w io.Writer) error {
+// WriteHTML writes a page with the summary, the plot and the sweep's figures. style is CSS that the
+// page has inline, and may be empty; it is that of the board. The page loads nothing else. The sweep
+// must have at least one point for each axis.
+func (r Report) WriteHTML(w io.Writer, style string) error {
 	var summary, svg, rows bytes.Buffer
 	if err := r.WriteSummary(&summary); err != nil {
 		return err
@@ -196,6 +207,6 @@ func (r Report) WriteHTML(w io.Writer) error {
 		fmt.Fprintf(&rows, "<tr><td>%d<td>%d<td>%s<td>%s<td>%s<td>%s<td>%s</tr>\n", p.Agencies, p.Window,
 			grouped(int64(p.Result.BetsPerSecond)), microseconds(l.P50US), microseconds(l.P90US), microseconds(l.P99US), microseconds(l.P999US))
 	}
-	_, err := fmt.Fprintf(w, htmlPage, html.EscapeString(summary.String()), image, rows.String())
+	_, err := fmt.Fprintf(w, htmlPage, style, html.EscapeString(summary.String()), image, rows.String())
 	return err
 }

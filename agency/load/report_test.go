@@ -159,7 +159,7 @@ func TestUnits(t *testing.T) {
 func TestPlots(t *testing.T) {
 	var svg, page bytes.Buffer
 	r := fullReport()
-	if err := errors.Join(r.WriteSVG(&svg), r.WriteHTML(&page)); err != nil {
+	if err := errors.Join(r.WriteSVG(&svg), r.WriteHTML(&page, "body { margin: 1% }")); err != nil {
 		t.Fatal(err)
 	}
 	decoder := xml.NewDecoder(bytes.NewReader(svg.Bytes()))
@@ -175,7 +175,7 @@ func TestPlots(t *testing.T) {
 			t.Errorf("the SVG has no %q", text)
 		}
 	}
-	for _, text := range []string{"16,000,000 durable bets/s", "<svg", "<td>1000<td>32<td>15,000,000"} {
+	for _, text := range []string{"16,000,000 durable bets/s", "<svg", "<style>body { margin: 1% }\n", "<td>1000<td>32<td>15,000,000"} {
 		if !strings.Contains(page.String(), text) {
 			t.Errorf("the page has no %q", text)
 		}

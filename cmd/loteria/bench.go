@@ -16,6 +16,7 @@ import (
 
 	"loteria/agency/load"
 	"loteria/engine"
+	"loteria/engine/admin/board"
 	"loteria/engine/mesh"
 )
 
@@ -180,7 +181,7 @@ func plotWriter(name string) func(load.Report, io.Writer) error {
 	case ".svg":
 		return load.Report.WriteSVG
 	case ".html":
-		return load.Report.WriteHTML
+		return func(r load.Report, w io.Writer) error { return r.WriteHTML(w, board.Style()) }
 	}
 	return nil
 }

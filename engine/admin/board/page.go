@@ -71,7 +71,7 @@ func Write(w io.Writer, s *State) error {
 	if err != nil {
 		return fmt.Errorf("board: %w", err)
 	}
-	style, script := string(mustRead("board.css")), string(mustRead("board.js"))
+	style, script := Style(), string(mustRead("board.js"))
 	_, err = strings.NewReplacer(
 		headMark, headMark+"\n"+`<meta http-equiv="Content-Security-Policy" content="default-src 'none'; `+
 			`style-src `+hash(style)+`; script-src `+hash(script)+`; img-src data:">`,
@@ -84,6 +84,9 @@ func Write(w io.Writer, s *State) error {
 	}
 	return nil
 }
+
+// Style is the page's CSS, for pages that are to look like it.
+func Style() string { return string(mustRead("board.css")) }
 
 // hash allows an inline element with that content in a Content-Security-Policy.
 func hash(content string) string {
