@@ -215,7 +215,7 @@ func TestStateIsNewOnlyIfSomethingIs(t *testing.T) {
 	}
 	w.led(replica.Status{Leader: 2, Term: 3})
 	third := w.State()
-	w.led(replica.Status{Leader: 2, Term: 3})
+	w.led(replica.Status{Role: replica.Leading, Leader: 2, Term: 3}) // it is the same leader
 	if again := w.State(); again != third || third.Events[1].Kind != board.EventLeader || third.Events[1].Server != 2 || third.Events[1].Term != 3 {
 		t.Errorf("a leader: %+v", third.Events)
 	}

@@ -265,7 +265,7 @@ func (w *watch) led(status replica.Status) {
 	old := w.leader
 	w.leader = status
 	switch e := (board.Event{Time: w.now(), Server: status.Leader, Term: status.Term}); {
-	case status.Leader != 0 && status != old:
+	case status.Leader != 0 && (status.Leader != old.Leader || status.Term != old.Term): // roles change, too
 		e.Kind = board.EventLeader
 		w.recorder.Note(e)
 	case status.Leader == 0 && old.Leader != 0:
