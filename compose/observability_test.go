@@ -100,6 +100,31 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// Prometheus's own parser takes the dashboard's expressions.
+func TestDashboardsExpressionsAreValid(t *testing.T) {
+	promtool := tool(t, "promtool")
+	var d struct {
+		Panels []struct{ Targets []struct{ Expr string } }
+	}
+	if err := json.Unmarshal([]byte(readFile(t, dashboard)), &d); err != nil {
+		t.Fatal(err)
+	}
+	rules, count := "groups:\n- name: dashboard\n  rules:\n", 0
+	for _, p := range d.Panels {
+		for _, target := range p.Targets {
+			count++
+			expression := strings.ReplaceAll(target.Expr, "$__rate_interval", "4s")
+			rules += fmt.Sprintf("  - {record: 'panel:%d', expr: %q}\n", count, expression)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "dashboard.yml")
+	writeFile(t, file, rules, 0o644)
+	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", file).CombinedOutput()
+	if want := fmt.Sprintf("%d rules found", count); err != nil || count == 0 || !strings.Contains(string(out), want) {
+		t.Errorf("promtool check rules: %v, want %s\n%s", err, want, out)
+	}
+}
+
 // A real Prometheus scrapes a real server in the middle of a draw, and answers what has happened.
 func TestPrometheusScrapes(t *testing.T) {
 	prometheus := tool(t, "prometheus")
