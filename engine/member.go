@@ -318,6 +318,7 @@ func (m *Member) follow(ctx context.Context) (next leadership, over bool, err er
 	defer patience.Stop()
 	for {
 		changed := m.Changed()
+		m.sayLeader() // it may have been known before anybody looked
 		end, wait := m.abandoned()
 		var abandoned <-chan time.Time
 		switch {
@@ -333,7 +334,6 @@ func (m *Member) follow(ctx context.Context) (next leadership, over bool, err er
 			return next, true, end.outcome
 		case <-abandoned:
 		case <-changed:
-			m.sayLeader()
 		case <-patience.C:
 			m.sayPeers()
 		case <-m.member.Done():

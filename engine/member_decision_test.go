@@ -2,15 +2,19 @@ package engine
 
 import (
 	"errors"
+	"net"
 	"slices"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"loteria/engine/commit"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
+	"loteria/engine/member"
+	"loteria/engine/relay"
 	"loteria/engine/replica"
 )
 
@@ -55,6 +59,30 @@ func TestAbandonedServerEnds(t *testing.T) {
 	cfg.ExitGrace = 0
 	if m = newMember(cfg, zap.NewNop(), m.now); m.grace() != commit.GraceMin {
 		t.Errorf("servers wait %v for each other", m.grace())
+	}
+}
+
+// A server that knows who leads before it begins to follow says so: nothing may change for hours.
+func TestFollowerSaysWhoLeads(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID, cfg.NoExport = 1, true
+	lines, said := observer.New(zap.InfoLevel)
+	m := newMember(cfg, zap.New(lines), time.Now)
+	m.member = new(member.Member)
+	m.relay = relay.New(relay.Settings{ConnectionsMax: 1}, m, zap.NewNop())
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	m.listener = keptListener{listener.(*net.TCPListener)}
+	m.worked(replica.Status{Term: 2, Leader: 3})
+	m.ended <- ending{term: 2} // follow returns at once
+	if _, over, err := m.follow(t.Context()); !over || err != nil {
+		t.Fatalf("over: %v, %v", over, err)
+	}
+	if n := said.FilterMessage("lider").FilterField(zap.Uint64("servidor", 3)).Len(); n != 1 {
+		t.Errorf("the leader is named %d times", n)
 	}
 }
 
