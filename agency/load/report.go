@@ -80,7 +80,7 @@ type Server struct {
 	MemoryPeakBytes int64   `json:"memory_peak_bytes"` // of the server that has used most
 }
 
-// Groups summarizes the group commits of the server that leads. Each has one sync, on each server.
+// Groups summarizes the group commits of the server that leads. Each has one sync there.
 type Groups struct {
 	Count    int64   `json:"count"`
 	Bytes    int64   `json:"bytes_synced"`

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"loteria/engine/ledger"
+	"loteria/engine/ledger/ledgertest"
 )
 
 const benchPayloadBytes = 8 << 10
@@ -94,6 +95,33 @@ func BenchmarkSave(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// BenchmarkSaveMany saves a hundred entries of 8 kB at a time, as a server does that is behind.
+func BenchmarkSaveMany(b *testing.B) {
+	const many = 100
+	e, err := ledger.OpenEntryLog(b.TempDir(), ledger.EntryOptions{ID: clusterID, Create: true, First: clusterFirst}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	run := ledgertest.Run(bets(benchPayloadBytes, 1))
+	entries := make([]ledger.Entry, many)
+	b.SetBytes(many * benchPayloadBytes)
+	b.ReportAllocs()
+	last := uint64(0)
+	for b.Loop() {
+		for i := range entries {
+			entries[i] = ledger.Entry{Index: last + uint64(i) + 1, Term: 1, Records: run}
+		}
+		if err := e.Save(ledger.State{Term: 1, Commit: last}, entries); err != nil {
+			b.Fatal(err)
+		}
+		last += many
+	}
+	b.StopTimer()
+	if err := e.Close(); err != nil {
+		b.Fatal(err)
 	}
 }
 

@@ -177,25 +177,24 @@ term as decimal numbers with a space between them. Indices begin with 1 and have
 with 1 and never fall. An entry may go on in the next segment. A record of the kind [Members] is
 alone in its entry.
 
-One sync follows each entry, so a mark's group index is 0, and those of the other records count from
-it, or from the beginning of the segment. Several entries could share a sync only if they were one
-group: otherwise rule 4 would take what a crash left of the first for damage, because the second
-seems to be written after the first was synced. But which entries come together is another thing in
-every server, and group indices are in the chain. Who wants fewer syncs makes larger entries.
+A mark's group index is 0, and those of the other records count from it, or from the beginning of
+the segment. So an entry is a group, whatever it shares a sync with: which entries come together is
+another thing in every server, and leaves no trace in the segments. The state says it, see below.
 
 The file STATE has two slots of 84 bytes, at 0 and at 4096, and zeros elsewhere:
 
 	0             8       12          28       36     44     52      60     68      72     76      80    84
 	+-------------+-------+-----------+--------+------+------+-------+------+-------+------+-------+-----+
-	| "LOTSTATE"  |version| ledger id |counter | term | vote |commit | last |commit |last  |cutting| crc |
+	| "LOTSTATE"  |version| ledger id |counter | term | vote |commit | last |commit |last  | flags | crc |
 	|             |       |           |        |      |      |       |      |chain  |chain |       |     |
 	+-------------+-------+-----------+--------+------+------+-------+------+-------+------+-------+-----+
 
 The intact slot with the higher counter counts. Entries 1 to last were durable when the slot was
 written, and the commit index is at most last; the chain values behind both prove the log up to
-there. So the state is a seal, too, and there is no file SEAL. Cutting is 1 while what stands behind
-last is being cut off, else 0. In every version the magic, the version and the checksum of the 80
-bytes before it stand here.
+there. So the state is a seal, too, and there is no file SEAL. The flags are 1 (cutting) while what
+stands behind last is being cut off; 2 (together) if the entries behind last share one sync; else 0:
+each of them has its own. In every version the magic, the version and the checksum of the 80 bytes
+before it stand here.
 
 The term and the vote are a promise of their own: a server that forgets them votes twice. Therefore
 a change of them, and a cut, write both slots, one after the other, each with its sync. A crash tears
@@ -210,17 +209,33 @@ The tail rule holds, and decides on entries as a whole: of an entry that lacks a
 off. Its sync hasn't returned, so it was never promised. An empty last segment is removed, too,
 because a smaller entry might have its place in the segment before.
 
+A server that is behind gets many entries at once, and a sync for each would take longer than all
+else. If they share one, a crash may leave the second whole and take a sector of the first. By rule
+4 that is damage, because the second is another group. So rule 4 doesn't hold for entries that share
+a sync, and the state tells which ones do. Before they are written, the first slot says, durably,
+that those behind last do, and last is the newest entry that is durable. Before anything is written
+behind them, it says, durably, that last is the last of them. So either what was written together
+stands behind last, and nothing else; or entries stand there that have a sync each, and rule 4 tells
+a damaged one from a torn one. At most the last Save is in doubt, as a single server's last group
+is.
+
+To say it costs a sync, so a few entries have one each. The second slot never says it, unless an
+opening was interrupted. If the first one is damaged, and a crash has torn entries that share a sync
+as well, the server is refused, though it has lost nothing that it promised.
+
 	save      a new term or vote, or a cut: the state into both slots, with cutting set if there is one;
-	          cut; then again with cutting 0. Then for each entry: write, fdatasync, and a rotation
-	          as above where it is needed. Then the new commit and last into the first slot.
+	          cut; then again with cutting 0. Then four entries or more: together into the first slot,
+	          fdatasync; write them all, fdatasync. Fewer entries: if the first slot says together, one
+	          that doesn't, fdatasync; then for each: write, fdatasync. A rotation as above where it is
+	          needed. Then the new commit and last into the first slot.
 	cut       look whether the newest segment still stands in the directory; remove the segments that
 	          begin behind the last entry that stays, the newest first, with an fsync of the
 	          directory after each; truncate the one in which it ends, write that entry once more,
 	          reserve, fsync.
 	open      take the lock, read the state, replay (with cutting set, only through last); refuse a
 	          log that isn't what the state says; the state into both slots; cut as above, if anything
-	          stands behind the last whole entry; write the last entry once more, reserve, fsync; the
-	          state into both slots, with all that was found.
+	          stands behind the last whole entry; write the last entry once more, or all that share
+	          its sync, reserve, fsync; the state into both slots, with all that was found.
 	make      the state into both slots, fsync, fsync of the directory; only then a segment. So a log
 	          without a state has lost it. A state that promises nothing may be without a log.
 
@@ -247,8 +262,9 @@ It is tested with a model that is slow and obvious: every operation of Saves and
 crashes or fails, and so does an operation of the two openings that follow; random logs live eight
 lives; afterwards the segments are compared with those of a server that was given the same entries
 and never crashed: entrycrash_test.go, which tries each crash 40 times with LOTERIA_CRASHES=40, and
-fails if the disk lies. Every bit of the state, cuts at every byte of the log, and what is missing or
-from another copy: entrydamage_test.go. Damaged states, logs and marks: the fuzz targets. Readers of
+fails if the disk lies. Every bit of the state, cuts at every byte of the log, every
+sector that was durable before the last Save, and what is missing or from another copy:
+entrydamage_test.go. Damaged states, logs and marks: the fuzz targets. Readers of
 all kinds beside a writer that cuts, on a real disk: entryscan_test.go.
 
 Not noticed is a loss behind what a crash of the machine left in the state, in the cases in which a

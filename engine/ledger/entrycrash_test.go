@@ -224,6 +224,37 @@ var entryScripts = map[string][]entrySave{
 		{ledger.State{Term: 3}, smallEntries(1, 1, 700, 300)},
 		{ledger.State{Term: 3}, smallEntries(2, 3, 100)},
 	},
+	"many entries": {
+		{ledger.State{Term: 1, Vote: 1}, smallEntries(1, 1, -1, 700)},
+		{ledger.State{Term: 1, Vote: 1, Commit: 2}, smallEntries(3, 1, 600, 10, -1, 500, 300)},
+	},
+	"many entries at first": {
+		{ledger.State{Term: 1, Vote: 1}, smallEntries(1, 1, -1, 700, 500, 20, 400)},
+	},
+	"many entries across segments": {
+		{ledger.State{Term: 1, Vote: 1}, smallEntries(1, 1, -1, 700)},
+		{ledger.State{Term: 1, Vote: 1, Commit: 2}, smallEntries(3, 1, 1600, 1500, 2500, 100, 3000, 900)},
+	},
+	"many entries behind many": {
+		{ledger.State{Term: 1, Vote: 1}, smallEntries(1, 1, -1, 700, 30, 500)},
+		{ledger.State{Term: 1, Vote: 1, Commit: 2}, smallEntries(5, 1, 600, 10, 500, 300)},
+	},
+	"many entries in a new term": {
+		{ledger.State{Term: 1, Vote: 1}, smallEntries(1, 1, -1, 700)},
+		{ledger.State{Term: 2, Vote: 3, Commit: 2}, smallEntries(3, 2, -1, 300, 500, 900)},
+	},
+	"many entries in place of others": {
+		{ledger.State{Term: 1, Vote: 1, Commit: 1}, smallEntries(1, 1, -1, 700, 3000, 2500, 3500, 100)},
+		{ledger.State{Term: 2, Commit: 1}, smallEntries(3, 2, 650, 20, 500, 600)},
+	},
+	"an entry behind many": {
+		{ledger.State{Term: 1, Vote: 1}, smallEntries(1, 1, -1, 700, 30, 500)},
+		{ledger.State{Term: 1, Vote: 1, Commit: 2}, smallEntries(5, 1, 600)},
+	},
+	"a cut behind many": {
+		{ledger.State{Term: 1, Vote: 1}, smallEntries(1, 1, -1, 700, 30, 500)},
+		{ledger.State{Term: 2, Vote: 1, Commit: 2}, smallEntries(4, 2, 600)},
+	},
 	"a cut, and the same again": {
 		{ledger.State{Term: 1, Vote: 1, Commit: 1}, smallEntries(1, 1, -1, 700, 600, 500)},
 		{ledger.State{Term: 2, Commit: 1}, smallEntries(2, 1, 700, 600)},

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -278,6 +279,95 @@ func TestEntryLogCutAnywhere(t *testing.T) {
 	}
 }
 
+// A sector that turns to zeros is what a crash leaves of a write that was interrupted. In entries
+// that were durable before the last Save began, it is refused all the same, whichever of them share
+// a sync, and whatever a crash has left of the state.
+func TestLostSectorBeforeTheLastSave(t *testing.T) {
+	many := func(first, n int) (entries []ledger.Entry) {
+		for i := range n {
+			entries = append(entries, smallEntries(uint64(first+i), 1, 1100+10*i)...)
+		}
+		return entries
+	}
+	for name, saves := range map[string][][]ledger.Entry{
+		"one behind one":        {many(1, 1), many(2, 1)},
+		"many behind one":       {many(1, 1), many(2, 5)},
+		"one behind many":       {many(1, 5), many(6, 1)},
+		"many behind many":      {many(1, 5), many(6, 4)},
+		"two behind many":       {many(1, 5), many(6, 2)},
+		"one behind the others": {many(1, 5), many(6, 1), many(7, 1)},
+		"many behind all":       {many(1, 1), many(2, 4), many(6, 4), many(10, 1), many(11, 6)},
+	} {
+		for seed := range uint64(4) {
+			fsys := ledgertest.NewFS(seed)
+			o := entryOptions(fsys)
+			o.SegmentBytes = 1 << 20
+			e, m := mustOpenEntries(t, o), &entryModel{}
+			var end int // of what was durable before the last Save
+			for _, entries := range saves {
+				end = imageOf(fsys).end(ledger.SegmentName(1))
+				s := entrySave{ledger.State{Term: 1}, entries}
+				if err := e.Save(s.state, s.entries); err != nil {
+					t.Fatal(err)
+				}
+				m = m.after(s)
+			}
+			fsys.Crash()
+			pristine := imageOf(fsys)
+			const sector = 512
+			for at := sector; at+sector <= end; at += sector { // the first one has the segment's header
+				files := pristine.clone()
+				clear(files[ledger.SegmentName(1)][at:][:sector])
+				if _, last, err := reopenEntries(t, files, m); !errors.Is(err, ledger.ErrCorrupt) {
+					t.Fatalf("%s, seed %d, sector %d: %d entries, %v", name, seed, at/sector, last, err)
+				}
+			}
+			if _, last, err := reopenEntries(t, pristine, m); err != nil || last != m.last() {
+				t.Fatalf("%s, seed %d: undamaged, it has %d of %d entries, %v", name, seed, last, m.last(), err)
+			}
+		}
+	}
+}
+
+// What shares a sync that never was is cut off at the first entry that lacks a sector, though whole
+// ones stand behind it. Nothing that was promised goes with it.
+func TestTornSharedSync(t *testing.T) {
+	behind := 0
+	for seed := range uint64(60) {
+		fsys := ledgertest.NewFS(seed)
+		o := entryOptions(fsys)
+		o.SegmentBytes = 1 << 20
+		e := mustOpenEntries(t, o)
+		m := (&entryModel{}).after(entrySave{ledger.State{Term: 1}, smallEntries(1, 1, 700, 600, 500, 400, 300)})
+		if err := e.Save(m.state, m.entries); err != nil {
+			t.Fatal(err)
+		}
+		more := entrySave{m.state, smallEntries(6, 1, 900, 800, 700, 600, 500, 400)}
+		fsys.Break(ledgertest.Fault{Op: ledgertest.SyncData, N: 2, Dead: true}) // the first is the state's
+		if err := e.Save(more.state, more.entries); err == nil {
+			t.Fatal("the sync failed, Save didn't")
+		}
+		fsys.Crash()
+		files := imageOf(fsys)
+		_, last, err := reopenEntries(t, files, m.after(more))
+		if err != nil || last < m.last() {
+			t.Fatalf("seed %d: %d entries, %d were promised, %v", seed, last, m.last(), err)
+		}
+		fsys = files.fs()
+		opened := mustOpenEntries(t, entryOptions(fsys))
+		cut := opened.Recovered()
+		if data := files[ledger.SegmentName(1)]; cut.Torn && len(bytes.Trim(data[cut.Offset:], "\x00")) > 1000 {
+			behind++
+		}
+		if err := opened.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if behind < 10 {
+		t.Errorf("only %d of the crashes have left much behind what they tore", behind)
+	}
+}
+
 // Every bit of the log is proved: the one that flips is noticed, unless an opening has no use for
 // it.
 func TestEntryLogFlippedBits(t *testing.T) {
@@ -421,19 +511,40 @@ func FuzzState(f *testing.F) {
 }
 
 // FuzzEntryDamage damages a log as the input says, as FuzzDamage does. Whatever is done, a log that
-// opens holds a beginning of the entries that were saved; all of them if the first slot of its
-// state, the newer one, is what it was.
+// opens holds a beginning of the entries that were saved; all that were promised if the first slot
+// of its state, the newer one, is what it was.
 func FuzzEntryDamage(f *testing.F) {
 	pristine, m := damagedLog(f)
 	names := pristine.names()
-	f.Add([]byte{})
-	f.Add([]byte{2, 100, 0, 1, 0})
-	f.Add([]byte{3, 40, 0, 1, 0, 3, 40, 16, 1, 0})
-	f.Add([]byte{4 << 2, 0, 0, 0, 0})
-	f.Add([]byte{2 | 1<<2, 0, 0, 255, 255})
-	f.Add([]byte{3 | 3<<2, 0, 0, 84, 0})
-	f.Fuzz(func(t *testing.T, edits []byte) {
-		files := pristine.clone()
+	f.Add(false, []byte{})
+	f.Add(false, []byte{2, 100, 0, 1, 0})
+	f.Add(true, []byte{2 | 1<<2, 0, 2, 0, 2})
+	f.Add(false, []byte{3, 40, 0, 1, 0, 3, 40, 16, 1, 0})
+	f.Add(false, []byte{4 << 2, 0, 0, 0, 0})
+	f.Add(false, []byte{2 | 1<<2, 0, 0, 255, 255})
+	f.Add(false, []byte{3 | 3<<2, 0, 0, 84, 0})
+	shared := func() []byte { // the state while all but three entries were written together
+		fsys := ledgertest.NewFS(1)
+		e := mustOpenEntries(f, entryOptions(fsys))
+		if err := e.Save(ledger.State{Term: 2, Vote: 3, Commit: 3}, m.entries[:3]); err != nil {
+			f.Fatal(err)
+		}
+		fsys.Break(ledgertest.Fault{Op: ledgertest.Write, N: 2, Dead: true}) // the first is the state's
+		if err := e.Save(ledger.State{}, m.entries[3:]); err == nil {
+			f.Fatal("the write failed, Save didn't")
+		}
+		fsys.Kill()
+		return imageOf(fsys)[ledger.StateName]
+	}()
+	if _, last, err := reopenEntries(f, pristine.with(ledger.StateName, shared), m); err != nil || last != m.last() {
+		f.Fatalf("%d entries, %v", last, err)
+	}
+	f.Fuzz(func(t *testing.T, together bool, edits []byte) {
+		files, promised := pristine.clone(), m.last()
+		if together {
+			files, promised = pristine.with(ledger.StateName, shared), 3
+		}
+		newer := slices.Clone(files[ledger.StateName][:84])
 		for ; len(edits) >= 5; edits = edits[5:] {
 			name := names[edits[0]&3]
 			data, there := files[name]
@@ -467,8 +578,8 @@ func FuzzEntryDamage(f *testing.F) {
 			return
 		}
 		state := files[ledger.StateName]
-		if len(state) >= 84 && slices.Equal(state[:84], pristine[ledger.StateName][:84]) && last != m.last() {
-			t.Fatalf("%d entries, %d were saved", last, m.last())
+		if len(state) >= 84 && slices.Equal(state[:84], newer) && last < promised {
+			t.Fatalf("%d entries, %d were promised", last, promised)
 		}
 	})
 }

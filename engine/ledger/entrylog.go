@@ -53,6 +53,10 @@ type Entry struct {
 	Records []byte
 }
 
+// togetherMin is how many entries a Save must have for them to share a sync. To say so in the state
+// takes one, too, and to say later that it is over takes another.
+const togetherMin = 4
+
 // EntryOptions are the settings of [OpenEntryLog].
 type EntryOptions struct {
 	// FS holds the ledger; nil stands for Disk.
@@ -87,9 +91,10 @@ type EntryLog struct {
 
 	err error // once set, Save and Seal do nothing but return it
 
-	// What the entry that is being written has so far; only Save's goroutine uses it.
-	segments []segmentRun // that were begun
-	newest   uint64       // index of the entry whose mark is written next
+	// What the entries that are being written have so far; only Save's goroutine uses it.
+	segments []segmentRun   // that were begun
+	written  []writtenEntry // whole, and not synced
+	newest   uint64         // index of the entry whose mark is written next
 	mark     []byte
 	header   []byte
 
@@ -244,7 +249,12 @@ func (e *EntryLog) recover(p *replayer, state *foundState, segments []uint64, o 
 	}
 	e.index = w.index
 	l.segmentBytes = w.segmentBytes
-	if err := e.reopen(p, !w.whole || state.slot.cutting); err != nil {
+	last := e.index.last()
+	newest := last // entries from this one on may not be durable
+	if state.slot.together {
+		newest = min(last, state.slot.last+1)
+	}
+	if err := e.reopen(p, !w.whole || state.slot.cutting, newest); err != nil {
 		return err
 	}
 	e.saved = state.slot.State
@@ -278,8 +288,9 @@ func (e *EntryLog) create(first []byte) error {
 }
 
 // reopen makes the segment in which the last entry ends ready for more. cut says that something may
-// stand behind that entry. p has a buffer to read with.
-func (e *EntryLog) reopen(p *replayer, cut bool) error {
+// stand behind that entry. What the segment has of the entries from newest on is written once more.
+// p has a buffer to read with.
+func (e *EntryLog) reopen(p *replayer, cut bool, newest uint64) error {
 	l, end := e.l, e.index.end
 	segment := e.index.segments[end.segment]
 	p.tail.File = filepath.Join(l.dir, segmentName(segment.first))
@@ -287,8 +298,8 @@ func (e *EntryLog) reopen(p *replayer, cut bool) error {
 	p.tail.Segments = end.segment + 1
 	p.tail.Bytes = segment.start + int64(end.segment)*segmentHeaderBytes + end.offset
 	p.groupOffset = segmentHeaderBytes
-	if last := e.index.last(); last > 0 {
-		if at := e.index.at(last); at.segment == end.segment {
+	if newest > 0 {
+		if at := e.index.at(newest); at.segment == end.segment {
 			p.groupOffset = at.offset
 		}
 	}
@@ -350,12 +361,12 @@ func noEntry(index, last uint64) error {
 	return fmt.Errorf("%w: %d, the last one is %d", ErrNoEntry, index, last)
 }
 
-// Save makes the state and the entries durable, and returns when they are. The entries' indices
-// have no gaps. They replace all entries from the first one's index on; without entries the log
-// stays as it is. The zero State stands for the one that was saved last. One that differs from that
-// only in Commit is written, but not synced: Commit is a hint, which a crash of the machine may set
-// back, but not behind the last change of the term or the vote. The entries themselves are as
-// durable as any.
+// Save makes the state and the entries durable, and returns when they are. From four entries on,
+// they share one sync. The entries' indices have no gaps. They replace all entries from the first
+// one's index on; without entries the log stays as it is. The zero State stands for the one that
+// was saved last. One that differs from that only in Commit is written, but not synced: Commit is a
+// hint, which a crash of the machine may set back, but not behind the last change of the term or
+// the vote. The entries themselves are as durable as any.
 //
 // The entries and their records stay the caller's, who may read them meanwhile: nothing is changed
 // in them, nor kept. Records that are complete, because they come from another ledger, will do as
@@ -453,8 +464,19 @@ func (e *EntryLog) save(old, state State, cut bool, keep uint64, entries []Entry
 			}
 		}
 	}
-	for _, entry := range entries {
-		if err := e.append(entry); err != nil {
+	share := 1 // how many entries share a sync
+	if len(entries) >= togetherMin {
+		share = len(entries)
+	}
+	if together := share > 1; len(entries) > 0 && (together || e.state.together) {
+		early := e.promisedThrough(state, keep)
+		early.together = together
+		if err := e.state.announce(early); err != nil {
+			return err
+		}
+	}
+	for ; len(entries) > 0; entries = entries[share:] {
+		if err := e.append(entries[:share]); err != nil {
 			return err
 		}
 	}
@@ -511,7 +533,7 @@ func (e *EntryLog) cut(keep uint64) error {
 	if err := e.remove(gone); err != nil {
 		return err
 	}
-	return e.reopen(newReplayer(l.fsys, l.dir, nil), true)
+	return e.reopen(newReplayer(l.fsys, l.dir, nil), true, keep)
 }
 
 // remove removes the newest segments, whose first sequence numbers are given in order. The newest
@@ -530,26 +552,21 @@ func (e *EntryLog) remove(segments []uint64) error {
 	return nil
 }
 
-// append writes one entry and syncs.
-func (e *EntryLog) append(entry Entry) error {
-	l := e.l
-	e.segments, e.newest = e.segments[:0], entry.Index
-	n, _ := countRecords(entry.Records)
-	var text [markBytesMax]byte
-	e.mark = AppendRecord(e.mark[:0], Mark, 0, uint32(n+1), appendMark(text[:0], entry.Index, entry.Term))
-	chain := l.chain
-	if err := e.write(e.mark); err != nil {
-		return err
-	}
-	segment := e.segment()
-	mark := entryMark{
-		offset: uint32(l.out.Offset() - int64(len(e.mark))),
-		record: uint32(l.next - 1 - segment.first),
-		chain:  chain,
-	}
-	e.newest = entry.Index + 1
-	if err := e.write(entry.Records); err != nil {
-		return err
+// writtenEntry is what the index will have of an entry, once it is durable.
+type writtenEntry struct {
+	term    uint64
+	mark    entryMark
+	members bool
+	end     entryPlace
+}
+
+// append writes entries, and syncs once.
+func (e *EntryLog) append(entries []Entry) error {
+	e.segments, e.written = e.segments[:0], e.written[:0]
+	for _, entry := range entries {
+		if err := e.writeEntry(entry); err != nil {
+			return err
+		}
 	}
 	if err := e.sync(); err != nil {
 		return err
@@ -557,11 +574,39 @@ func (e *EntryLog) append(entry Entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.index.segments = append(e.index.segments, e.segments...)
-	e.index.add(entry.Term, mark, FirstKind(entry.Records) == Members, e.end())
+	for _, w := range e.written {
+		e.index.add(w.term, w.mark, w.members, w.end)
+	}
 	return nil
 }
 
-// segmentBegun notes a new segment of the entry that is being written.
+func (e *EntryLog) writeEntry(entry Entry) error {
+	l := e.l
+	e.newest = entry.Index
+	l.groupFirst = l.next // whether or not the one before is synced: no trace of that in the log
+	n, _ := countRecords(entry.Records)
+	var text [markBytesMax]byte
+	e.mark = AppendRecord(e.mark[:0], Mark, 0, uint32(n+1), appendMark(text[:0], entry.Index, entry.Term))
+	chain := l.chain
+	if err := e.write(e.mark); err != nil {
+		return err
+	}
+	mark := entryMark{
+		offset: uint32(l.out.Offset() - int64(len(e.mark))),
+		record: uint32(l.next - 1 - e.segment().first),
+		chain:  chain,
+	}
+	e.newest = entry.Index + 1
+	if err := e.write(entry.Records); err != nil {
+		return err
+	}
+	e.written = append(e.written, writtenEntry{
+		term: entry.Term, mark: mark, members: FirstKind(entry.Records) == Members, end: e.end(),
+	})
+	return nil
+}
+
+// segmentBegun notes a new segment of the entries that are being written.
 func (e *EntryLog) segmentBegun() {
 	l := e.l
 	e.segments = append(e.segments, segmentRun{

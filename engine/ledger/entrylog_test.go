@@ -163,7 +163,8 @@ func TestEntriesRefused(t *testing.T) {
 	}
 }
 
-// What a Save costs: a sync for each entry, two for a new term or vote, none for Commit.
+// What a Save costs: a sync for each entry, but one for many, and one to say that they share it, or
+// no longer do; two for a new term or vote; none for Commit.
 func TestSyncsPerSave(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	o := entryOptions(fsys)
@@ -171,6 +172,12 @@ func TestSyncsPerSave(t *testing.T) {
 	e := mustOpenEntries(t, o)
 	one := func(index, term uint64) ledger.Entry {
 		return ledger.Entry{Index: index, Term: term, Records: ledgertest.Run(bets(100, int(index)))}
+	}
+	many := func(first uint64, n int) (entries []ledger.Entry) {
+		for i := range n {
+			entries = append(entries, one(first+uint64(i), 1))
+		}
+		return entries
 	}
 	for _, c := range []struct {
 		name    string
@@ -185,6 +192,15 @@ func TestSyncsPerSave(t *testing.T) {
 		{"commit", ledger.State{Term: 1, Commit: 4}, nil, 0, 1},
 		{"nothing", ledger.State{Term: 1, Commit: 4}, nil, 0, 0},
 		{"a vote", ledger.State{Term: 1, Vote: 1, Commit: 4}, nil, 2, 4},
+		{"many entries", ledger.State{Term: 1, Vote: 1, Commit: 4}, many(6, 500), 2, 5},
+		{"many again", ledger.State{Term: 1, Vote: 1, Commit: 4}, many(506, 500), 2, 5},
+		{"commit behind many", ledger.State{Term: 1, Vote: 1, Commit: 5}, nil, 0, 1},
+		{"an entry behind many", ledger.State{Term: 1, Vote: 1, Commit: 5}, many(1006, 1), 2, 5},
+		{"another entry", ledger.State{Term: 1, Vote: 1, Commit: 5}, many(1007, 1), 1, 3},
+		{"four, the fewest that share", ledger.State{Term: 1, Vote: 1, Commit: 5}, many(1008, 4), 2, 5},
+		{"a vote in a new term behind them", ledger.State{Term: 2, Vote: 1, Commit: 5}, nil, 2, 4},
+		{"an entry behind that", ledger.State{Term: 2, Vote: 1, Commit: 5}, many(1012, 1), 1, 3},
+		{"many in place of others, and a vote", ledger.State{Term: 3, Vote: 1, Commit: 5}, many(1010, 5), 7, 17},
 	} {
 		syncs, changes := fsys.Count(ledgertest.AnySync), fsys.Count(ledgertest.Changes)
 		if err := e.Save(c.state, c.entries); err != nil {

@@ -147,7 +147,7 @@ func (m *entryModel) randomSave(rng *rand.Rand, number *int) entrySave {
 		first -= 1 + rng.Uint64N(uncommitted)
 	}
 	end := m.last()
-	if n := rng.IntN(4); n > 0 {
+	if n := rng.IntN(7); n > 0 {
 		term := m.term(first - 1)
 		for i := range n {
 			if term == 0 || rng.IntN(2) == 0 {

@@ -181,6 +181,16 @@ func (w *entryWalk) begin(r Record) error {
 	return nil
 }
 
+// together reports whether the next record, which is not intact, shares its sync with all that
+// follows. Then none of that proves that the record was durable.
+func (w *entryWalk) together() bool {
+	entry := w.newest
+	if w.left == 0 {
+		entry++
+	}
+	return w.state.together && entry > w.state.last
+}
+
 // complete notes that an entry, or the first record, ends with r.
 func (w *entryWalk) complete(r Record) {
 	p := w.p

@@ -78,6 +78,13 @@ func (files image) clone() image {
 	return c
 }
 
+// with is a copy in which a file is another one.
+func (files image) with(name string, data []byte) image {
+	files = files.clone()
+	files[name] = slices.Clone(data)
+	return files
+}
+
 // fs makes a file system with the files.
 func (files image) fs() *ledgertest.FS {
 	fsys := ledgertest.NewFS(1)

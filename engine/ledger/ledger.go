@@ -103,7 +103,7 @@ type Ledger struct {
 
 	next       uint64 // sequence number of the next record
 	chain      uint32 // chain value before it
-	groupFirst uint64 // first record in live that is not yet synced; next if all are
+	groupFirst uint64 // first record in live that isn't synced, or of the newest entry
 	sealedSeq  uint64 // the last record that a durable seal covers; 0 if there is none
 	begun      func() // called when a segment was begun; nil in a single server's ledger
 

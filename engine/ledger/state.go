@@ -38,11 +38,19 @@ type stateSlot struct {
 	// The chain values behind the entries commit and last prove the log up to there.
 	commitChain, lastChain uint32
 	cutting                bool // what follows the entry last is being cut off: it counts no more
+	// The entries that follow the entry last share one sync. Otherwise each of them has its own.
+	together bool
 }
+
+// The bits of a slot's flags. One at most is set.
+const (
+	flagCutting  = 1
+	flagTogether = 2
+)
 
 // promisesNothing tells the state of a ledger that is being made, or was made and not used yet.
 func (s *stateSlot) promisesNothing() bool {
-	return s.State == State{} && s.last == 0 && !s.cutting
+	return s.State == State{} && s.last == 0 && !s.cutting && !s.together
 }
 
 func (s *stateSlot) encode() []byte {
@@ -57,8 +65,11 @@ func (s *stateSlot) encode() []byte {
 	binary.LittleEndian.PutUint64(b[60:], s.last)
 	binary.LittleEndian.PutUint32(b[68:], s.commitChain)
 	binary.LittleEndian.PutUint32(b[72:], s.lastChain)
-	if s.cutting {
-		binary.LittleEndian.PutUint32(b[76:], 1)
+	switch {
+	case s.cutting:
+		binary.LittleEndian.PutUint32(b[76:], flagCutting)
+	case s.together:
+		binary.LittleEndian.PutUint32(b[76:], flagTogether)
 	}
 	binary.LittleEndian.PutUint32(b[80:], crc32.Checksum(b[:80], castagnoli))
 	return b
@@ -86,9 +97,10 @@ func decodeStateSlot(b []byte) (s stateSlot, version uint32, intact bool) {
 		last:        binary.LittleEndian.Uint64(b[60:]),
 		commitChain: binary.LittleEndian.Uint32(b[68:]),
 		lastChain:   binary.LittleEndian.Uint32(b[72:]),
-		cutting:     flags == 1,
+		cutting:     flags == flagCutting,
+		together:    flags == flagTogether,
 	}
-	return s, version, flags <= 1 && s.Commit <= s.last && (s.last == 0 || s.Term > 0)
+	return s, version, flags <= flagTogether && s.Commit <= s.last && (s.last == 0 || s.Term > 0)
 }
 
 // foundState is what a directory holds of a state.
@@ -137,6 +149,8 @@ type stateFile struct {
 	file File
 	slot stateSlot // what was written last, in the first slot
 	base stateSlot // what was promised last, durably; the second slot holds it
+
+	together bool // what the first slot says on the disk, as far as that is known
 }
 
 // openState opens the state's file, or makes it if it isn't there. Nothing is written yet.
@@ -164,7 +178,21 @@ func (s *stateFile) promise(next stateSlot) error {
 			return err
 		}
 	}
-	s.slot, s.base = next, next
+	s.slot, s.base, s.together = next, next, next.together
+	return nil
+}
+
+// announce makes durable, in the first slot, how far the log goes, and whether what is written
+// behind it shares one sync. The second slot never says that it does. So who has lost the first one
+// refuses what a crash has torn, rather than cut off what was promised.
+func (s *stateFile) announce(next stateSlot) error {
+	if err := s.hint(next); err != nil {
+		return err
+	}
+	if err := s.file.SyncData(); err != nil {
+		return err
+	}
+	s.together = next.together
 	return nil
 }
 

@@ -72,6 +72,9 @@ func (p *replayer) judge(d damage) (judgement, error) {
 		}
 		p.r.seek(offset)
 	}
+	if p.walk != nil && p.walk.together() {
+		return judgement{torn, d.reason}, nil // entries that follow share its sync
+	}
 	later, err := p.laterGroup()
 	if err != nil {
 		return judgement{}, err

@@ -250,6 +250,24 @@ var mutations = []mutationtest.Mutation{
 		Test: "TestSaveReplaces",
 	},
 	{
+		Name: "every entry of a save has a sync of its own",
+		Changes: []mutationtest.Change{{
+			File: "../ledger/entrylog.go",
+			Old:  "const togetherMin = 4",
+			New:  "const togetherMin = 1 << 30",
+		}},
+		Test: "TestCatchingUpTakesFewSyncs",
+	},
+	{
+		Name: "nothing says that entries share a sync",
+		Changes: []mutationtest.Change{{
+			File: "../ledger/entrylog.go",
+			Old:  "early.together = together",
+			New:  "_ = early",
+		}},
+		Test: "TestLedgerIsAStore",
+	},
+	{
 		Name: "what waits for the disk has no limit",
 		Changes: []mutationtest.Change{{
 			File: "node.go",

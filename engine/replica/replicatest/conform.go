@@ -120,7 +120,7 @@ func checkCrash(t testing.TB, d Disk, seed uint64, at int) (done bool) {
 				first -= rng.Uint64N(first - now.state.Commit)
 			}
 			state := replica.State{Term: now.state.Term + 1, Vote: rng.Uint64N(3), Commit: now.state.Commit + rng.Uint64N(first-now.state.Commit)}
-			more := entries(first, rng.IntN(4), state.Term, rng.IntN(3000))
+			more := entries(first, rng.IntN(7), state.Term, rng.IntN(3000))
 			if err = s.Save(state, more); err != nil {
 				allowed = []content{now, now.with(state, nil)}
 				for n := range len(more) + 1 {
@@ -373,7 +373,7 @@ func checkLife(t testing.TB, open Open) {
 			}
 			state.Term = max(state.Term, 1)
 			state.Commit += rng.Uint64N(first - state.Commit)
-			more := entries(first, 1+rng.IntN(4), state.Term, rng.IntN(2000))
+			more := entries(first, 1+rng.IntN(7), state.Term, rng.IntN(2000))
 			log = append(log[:first-1:first-1], more...)
 			mustSave(t, s, state, more...)
 		}
