@@ -13,6 +13,7 @@
 //	errors           [Code] is an error of the protocol, [Error] adds its line and reason.
 //	addresses        [IsAddress] tells whether a server's address can be said in an error.
 //	authentication   [Secret.Prove] and [Secret.Verify].
+//	identity         [ParseIdentity] reads who a certificate says that its owner is.
 //	checksum         [Checksum] tells whether agency and server have the same bets.
 //
 // # Ownership

@@ -202,12 +202,12 @@ func planCerts(options certsOptions, now time.Time) (*certsPlan, error) {
 		return nil, err
 	}
 	for id := 1; id <= options.servers; id++ {
-		if err := p.plan(role{serverKind, id}); err != nil {
+		if err := p.plan(role{codec.IdentityServer, id}); err != nil {
 			return nil, err
 		}
 	}
 	for id := 1; id <= options.agencies; id++ {
-		if err := p.plan(role{agencyKind, id}); err != nil {
+		if err := p.plan(role{codec.IdentityAgency, id}); err != nil {
 			return nil, err
 		}
 	}
@@ -379,7 +379,7 @@ func (p *certsPlan) report(w io.Writer) error {
 	if err := p.reportFile(w, certsAuthority, did, end); err != nil {
 		return err
 	}
-	for _, kind := range []string{serverKind, agencyKind} {
+	for _, kind := range []codec.IdentityKind{codec.IdentityServer, codec.IdentityAgency} {
 		var kept, made []codec.Agency // servers have ids like those of agencies
 		until := end
 		for _, keep := range p.keeps {
@@ -397,14 +397,14 @@ func (p *certsPlan) report(w io.Writer) error {
 		}
 		if len(kept) > 0 {
 			did := "kept " + codec.ListAgencies(kept, codec.AgenciesListed)
-			if err := p.reportFile(w, kind+"-<id>", did, until); err != nil {
+			if err := p.reportFile(w, string(kind)+"-<id>", did, until); err != nil {
 				return err
 			}
 		}
 		if len(made) > 0 {
 			did := "made " + codec.ListAgencies(made, codec.AgenciesListed)
 			until := p.now.AddDate(0, 0, p.options.days)
-			if err := p.reportFile(w, kind+"-<id>", did, until); err != nil {
+			if err := p.reportFile(w, string(kind)+"-<id>", did, until); err != nil {
 				return err
 			}
 		}

@@ -21,6 +21,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"loteria/codec"
 )
 
 const (
@@ -38,29 +40,22 @@ const (
 	keyBlock         = "PRIVATE KEY" // PKCS #8
 )
 
-// The kinds of a role.
-const (
-	serverKind = "server"
-	agencyKind = "agency"
-)
-
 // role is who a certificate is for: a server or an agency with its id.
 type role struct {
-	kind string
+	kind codec.IdentityKind
 	id   int
 }
 
 // name is the beginning of the names of the role's files.
 func (r role) name() string { return fmt.Sprintf("%s-%d", r.kind, r.id) }
 
-// identity is the role's SPIFFE ID, the only thing in a certificate that says who somebody is.
-func (r role) identity(domain string) *url.URL {
-	return &url.URL{Scheme: "spiffe", Host: domain, Path: fmt.Sprintf("/%s/%d", r.kind, r.id)}
+func (r role) identity(domain string) codec.Identity {
+	return codec.Identity{Domain: domain, Kind: r.kind, ID: uint64(r.id)}
 }
 
 // usages are what the role's certificate is for. Servers also connect to each other.
 func (r role) usages() []x509.ExtKeyUsage {
-	if r.kind == serverKind {
+	if r.kind == codec.IdentityServer {
 		return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	}
 	return []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
@@ -69,7 +64,7 @@ func (r role) usages() []x509.ExtKeyUsage {
 // hosts are the names and addresses under which others connect to the role. Nobody connects to an
 // agency. A server has its names in compose files, those of a laptop, and more.
 func (r role) hosts(more []string) []string {
-	if r.kind != serverKind {
+	if r.kind != codec.IdentityServer {
 		return nil
 	}
 	hosts := []string{"server", fmt.Sprintf("server%d", r.id), "localhost", "127.0.0.1", "::1"}
@@ -132,7 +127,7 @@ func (a *authority) issue(
 	if err != nil {
 		return nil, err
 	}
-	template.URIs = []*url.URL{who.identity(a.domain)}
+	template.URIs = []*url.URL{who.identity(a.domain).URI()}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = who.usages()
 	for _, host := range who.hosts(more) {

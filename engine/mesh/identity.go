@@ -5,10 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
-	"strconv"
-	"strings"
+
+	"loteria/codec"
 )
 
 // ErrIdentity says that a certificate is of no use, or that a peer's names somebody else.
@@ -48,20 +47,16 @@ func OpenIdentity(certificateFile, keyFile, authorityFile string) (*Identity, er
 // ID is the server that the identity is.
 func (i *Identity) ID() uint64 { return i.id }
 
-// serverOf reads the one URI of a server's certificate.
+// serverOf reads the identity of a server from its certificate.
 func serverOf(leaf *x509.Certificate) (domain string, id uint64, err error) {
-	if len(leaf.URIs) != 1 {
-		return "", 0, fmt.Errorf("%w: %d URIs in the certificate: want one, spiffe://DOMAIN/server/ID",
-			ErrIdentity, len(leaf.URIs))
+	i, err := codec.ParseIdentity(leaf.URIs)
+	switch {
+	case err != nil:
+		return "", 0, fmt.Errorf("%w: %w", ErrIdentity, err)
+	case i.Kind != codec.IdentityServer:
+		return "", 0, fmt.Errorf("%w: the certificate is for %s: want spiffe://DOMAIN/server/ID", ErrIdentity, i)
 	}
-	uri := leaf.URIs[0]
-	digits, found := strings.CutPrefix(uri.Path, "/server/")
-	id, errID := strconv.ParseUint(digits, 10, 64)
-	exact := url.URL{Scheme: "spiffe", Host: uri.Host, Path: "/server/" + strconv.FormatUint(id, 10)}
-	if !found || errID != nil || id == 0 || uri.Host == "" || *uri != exact {
-		return "", 0, fmt.Errorf("%w: the certificate is for %s: want spiffe://DOMAIN/server/ID", ErrIdentity, uri)
-	}
-	return uri.Host, id, nil
+	return i.Domain, i.ID, nil
 }
 
 // dial is how a connection to server id is made; listen how one is taken. Host names are not looked
