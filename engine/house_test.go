@@ -10,6 +10,7 @@ import (
 // house are the packages from the inside out. A package imports only packages that stand before it.
 var house = []string{
 	"loteria/codec",
+	"loteria/codec/certtest",
 	"loteria/engine/settings",
 	"loteria/engine/mutationtest",
 	"loteria/engine/ledger",

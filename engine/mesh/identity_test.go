@@ -1,122 +1,28 @@
 package mesh
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"fmt"
-	"math/big"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"loteria/codec/certtest"
 )
 
-// authority signs certificates.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
+// open opens the identity of a certificate.
+func open(t *testing.T, a *certtest.Authority, p certtest.Paper) *Identity {
 	t.Helper()
-	a := &authority{t: t}
-	a.key = a.newKey()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	a.cert = a.sign(template, template, a.key)
-	return a
-}
-
-func (a *authority) newKey() *ecdsa.PrivateKey {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	f := a.Files(t, p, a)
+	i, err := OpenIdentity(f.Cert, f.Key, f.CA)
 	if err != nil {
-		a.t.Fatal(err)
-	}
-	return key
-}
-
-func (a *authority) sign(template, parent *x509.Certificate, key *ecdsa.PrivateKey) *x509.Certificate {
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return cert
-}
-
-// paper is what a certificate says.
-type paper struct {
-	uris      []string
-	notBefore time.Duration // from now
-	notAfter  time.Duration
-	usage     []x509.ExtKeyUsage
-}
-
-// of is the usual certificate of a server.
-func of(id uint64) paper {
-	return paper{
-		uris: []string{fmt.Sprintf("spiffe://lottery/server/%d", id)}, notBefore: -time.Hour, notAfter: time.Hour,
-		usage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-}
-
-// files are the PEM files of a certificate, its key, and the authority that it trusts.
-func (a *authority) files(p paper, trusts *authority) (cert, key, ca string) {
-	a.t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(p.notBefore), NotAfter: time.Now().Add(p.notAfter),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: p.usage,
-	}
-	for _, uri := range p.uris {
-		u, err := url.Parse(uri)
-		if err != nil {
-			a.t.Fatal(err)
-		}
-		template.URIs = append(template.URIs, u)
-	}
-	private := a.newKey()
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	dir := a.t.TempDir()
-	write := func(name, kind string, der []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			a.t.Fatal(err)
-		}
-		return path
-	}
-	return write("cert", "CERTIFICATE", a.sign(template, a.cert, private).Raw),
-		write("key", "PRIVATE KEY", der), write("ca", "CERTIFICATE", trusts.cert.Raw)
-}
-
-func (a *authority) identity(p paper, trusts *authority) *Identity {
-	a.t.Helper()
-	i, err := OpenIdentity(a.files(p, trusts))
-	if err != nil {
-		a.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return i
 }
 
 func TestOpenIdentity(t *testing.T) {
-	a := newAuthority(t)
+	a := certtest.New(t)
 	for name, test := range map[string]struct {
 		uris []string
 		id   uint64 // 0: refused
@@ -135,9 +41,10 @@ func TestOpenIdentity(t *testing.T) {
 		"a number too long": {[]string{"spiffe://lottery/server/99999999999999999999"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := of(1)
-			p.uris = test.uris
-			i, err := OpenIdentity(a.files(p, a))
+			p := certtest.Server(1)
+			p.URIs = test.uris
+			f := a.Files(t, p, a)
+			i, err := OpenIdentity(f.Cert, f.Key, f.CA)
 			if test.id == 0 {
 				if !errors.Is(err, ErrIdentity) || !strings.Contains(err.Error(), "want") {
 					t.Errorf("error %v", err)
@@ -147,14 +54,16 @@ func TestOpenIdentity(t *testing.T) {
 			}
 		})
 	}
-	cert, key, ca := a.files(of(1), a)
-	for _, files := range [][3]string{{key, cert, ca}, {cert, key, key}, {cert, ca, ca}, {"nowhere", key, ca}, {cert, key, "nowhere"}} {
+	f, other := a.Files(t, certtest.Server(1), a), a.Files(t, certtest.Server(1), a)
+	for _, files := range [][3]string{
+		{f.Key, f.Cert, f.CA}, {f.Cert, f.Key, f.Key}, {f.Cert, f.CA, f.CA}, {"nowhere", f.Key, f.CA},
+		{f.Cert, f.Key, "nowhere"},
+	} {
 		if _, err := OpenIdentity(files[0], files[1], files[2]); err == nil {
 			t.Errorf("taken: %v", files)
 		}
 	}
-	_, otherKey, _ := a.files(of(1), a)
-	if _, err := OpenIdentity(cert, otherKey, ca); !errors.Is(err, ErrIdentity) {
+	if _, err := OpenIdentity(f.Cert, other.Key, f.CA); !errors.Is(err, ErrIdentity) {
 		t.Errorf("another's key: %v", err)
 	}
 }
@@ -162,8 +71,8 @@ func TestOpenIdentity(t *testing.T) {
 // With identities, servers hear each other, and nobody else: whoever doesn't prove to be the server
 // that it says it is gets no message and can send none.
 func TestIdentities(t *testing.T) {
-	a, stranger := newAuthority(t), newAuthority(t)
-	n := newNet3(t, func(s *Settings) { s.Identity = a.identity(of(s.ID), a) })
+	a, stranger := certtest.New(t), certtest.New(t)
+	n := newNet3(t, func(s *Settings) { s.Identity = open(t, a, certtest.Server(s.ID)) })
 	n.connected(1, 2, 3)
 	n.meshes[1].Send(2, false, []byte("private"))
 	if got := n.inboxes[2].await(t, 1); got[0] != "1: private" {
@@ -171,19 +80,23 @@ func TestIdentities(t *testing.T) {
 	}
 	n.stop(2)
 	await(t, "the loss", func() bool { return !n.meshes[1].Connected(2) })
-	with := func(change func(*paper)) paper {
-		p := of(2)
+	with := func(change func(*certtest.Paper)) *Identity {
+		p := certtest.Server(2)
 		change(&p)
-		return p
+		return open(t, a, p)
 	}
+	another := open(t, a, certtest.Server(3))
+	another.id = 2
+	foreign := open(t, stranger, certtest.Server(2))
+	foreign.authority = a.Pool()
 	for name, imposter := range map[string]*Identity{
-		"another authority's": stranger.identity(of(2), a),
-		"expired":             a.identity(with(func(p *paper) { p.notAfter = -time.Minute }), a),
-		"not valid yet":       a.identity(with(func(p *paper) { p.notBefore = time.Minute }), a),
-		"another server's":    {certificate: a.identity(of(3), a).certificate, authority: a.identity(of(3), a).authority, domain: "lottery", id: 2},
-		"another domain's":    a.identity(with(func(p *paper) { p.uris = []string{"spiffe://elsewhere/server/2"} }), a),
-		"a server's only":     a.identity(with(func(p *paper) { p.usage = p.usage[:1] }), a),
-		"a client's only":     a.identity(with(func(p *paper) { p.usage = p.usage[1:] }), a),
+		"another authority's": foreign,
+		"expired":             with(func(p *certtest.Paper) { p.NotAfter = time.Now().Add(-time.Minute) }),
+		"not valid yet":       with(func(p *certtest.Paper) { p.NotBefore = time.Now().Add(time.Minute) }),
+		"another server's":    another,
+		"another domain's":    with(func(p *certtest.Paper) { p.URIs = []string{"spiffe://elsewhere/server/2"} }),
+		"a server's only":     with(func(p *certtest.Paper) { p.Usages = p.Usages[:1] }),
+		"a client's only":     with(func(p *certtest.Paper) { p.Usages = p.Usages[1:] }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			imposter.domain = "lottery" // it trusts the others whatever it is
@@ -226,7 +139,7 @@ func TestIdentities(t *testing.T) {
 		}
 	})
 	t.Run("TLS 1.2", func(t *testing.T) {
-		i := a.identity(of(2), a)
+		i := open(t, a, certtest.Server(2))
 		config := i.dial(1)
 		config.MinVersion, config.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 		if err := tls.Client(n.wire(1), config).Handshake(); err == nil {

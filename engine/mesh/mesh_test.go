@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"loteria/codec/certtest"
 )
 
 // patience bounds every wait for something that has to happen.
@@ -264,12 +266,12 @@ func TestServerComesBack(t *testing.T) {
 // A stream carries bytes both ways, and half-closes as TCP does. Without somebody to take it, it is
 // refused.
 func TestStreams(t *testing.T) {
-	a := newAuthority(t)
+	a := certtest.New(t)
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprintf("secure %v", secure), func(t *testing.T) {
 			n := newNet3(t, func(s *Settings) {
 				if secure {
-					s.Identity = a.identity(of(s.ID), a)
+					s.Identity = open(t, a, certtest.Server(s.ID))
 				}
 				if s.ID == 3 {
 					return
