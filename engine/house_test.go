@@ -16,6 +16,7 @@ var house = []string{
 	"loteria/engine/ledger",
 	"loteria/engine/ledger/ledgertest",
 	"loteria/engine/lottery",
+	"loteria/engine/channel",
 	"loteria/engine/mesh",
 	"loteria/engine/relay",
 	"loteria/engine/history",
