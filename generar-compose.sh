@@ -141,6 +141,11 @@ compose_file() {
 		      SERVER_QUEUE_BYTES_MAX: "\${SERVER_QUEUE_BYTES_MAX:-8388608}" # of bets that wait for the disk
 		      SERVER_EVENT_LOOPS: "\${SERVER_EVENT_LOOPS:-0}" # 0: one per core
 		      SERVER_AGENCY_SECRETS_FILE: "\${SERVER_AGENCY_SECRETS_FILE:-}" # compose/doc.go says how to mount it
+		      SERVER_TLS_ADDR: "\${SERVER_TLS_ADDR:-}"
+		      SERVER_TLS_CERT_FILE: "\${SERVER_TLS_CERT_FILE:-}"
+		      SERVER_TLS_KEY_FILE: "\${SERVER_TLS_KEY_FILE:-}"
+		      SERVER_TLS_CLIENT_CA_FILE: "\${SERVER_TLS_CLIENT_CA_FILE:-}"
+		      SERVER_TLS_HANDSHAKES: "\${SERVER_TLS_HANDSHAKES:-256}"
 		      SERVER_HTTP_ADDR: "\${SERVER_HTTP_ADDR:-}"
 		      SERVER_HTTP_PPROF: "\${SERVER_HTTP_PPROF:-off}"
 		      SERVER_ID: $id

@@ -33,11 +33,18 @@ type Config struct {
 	EventLoops           int           `env:"SERVER_EVENT_LOOPS" envDefault:"0" help:"event loops; 0 is one per core" min:"0" max:"256"`
 	// AgencySecretsFile is read by Open.
 	AgencySecretsFile string `env:"SERVER_AGENCY_SECRETS_FILE" help:"the agencies' secrets, a line each: id and secret; each agency then has to prove that it knows its own. None if empty" legal:"a file with a line for each expected agency"`
-	HTTPAddr          string `env:"SERVER_HTTP_ADDR" help:"address to listen on for browsers and tools that watch: the board, metrics and health. Whoever reaches it sees counts, and nothing of any person. None if empty" legal:"HOST:PORT or :PORT, and not SERVER_ADDR"`
-	HTTPPprof         string `env:"SERVER_HTTP_PPROF" envDefault:"off" help:"whether profiles of the process are served there, too; they slow the server down while they are taken" oneof:"off on"`
+	// The files of TLSCert, TLSKey and TLSClientCA are read by Open, and again when they change.
+	TLSAddr       string `env:"SERVER_TLS_ADDR" help:"address to listen on for agencies over TLS 1.3, beside SERVER_ADDR. None if empty" legal:"HOST:PORT or :PORT, and none of the other addresses"`
+	TLSCert       string `env:"SERVER_TLS_CERT_FILE" help:"certificate that the server shows there, and those that link it with its authority; read again when the file changes, or on SIGHUP" legal:"a PEM file"`
+	TLSKey        string `env:"SERVER_TLS_KEY_FILE" help:"key of that certificate" legal:"a PEM file"`
+	TLSClientCA   string `env:"SERVER_TLS_CLIENT_CA_FILE" help:"authority that has signed the agencies' certificates; each agency then has to show its own there, whose one URI is spiffe://DOMAIN/agency/ID. Agencies show none if empty" legal:"a PEM file"`
+	TLSHandshakes int    `env:"SERVER_TLS_HANDSHAKES" envDefault:"256" help:"TLS handshakes under way at once; if more want to begin, those that stand still are closed" min:"1" max:"65536"`
+
+	HTTPAddr  string `env:"SERVER_HTTP_ADDR" help:"address to listen on for browsers and tools that watch: the board, metrics and health. Whoever reaches it sees counts, and nothing of any person. None if empty" legal:"HOST:PORT or :PORT, and not SERVER_ADDR"`
+	HTTPPprof string `env:"SERVER_HTTP_PPROF" envDefault:"off" help:"whether profiles of the process are served there, too; they slow the server down while they are taken" oneof:"off on"`
 	// ID and Peers make the server one of several; see Join. PeerAddr to PeerPlain count only then.
 	ID          uint64 `env:"SERVER_ID" envDefault:"0" help:"this server's id, if several servers hold the draw together; 0 is a server alone" min:"0" max:"1000000"`
-	Peers       Peers  `env:"SERVER_PEERS" help:"the servers that hold the draw together, this one included, the same on all of them: 1=server1:12346,2=server2:12346,3=server3:12346. The address is the one for the other servers. Agencies come to the same host with the port of SERVER_ADDR, or to the address behind a slash, as in 1=10.0.0.1:12346/server1.example.org:12345. None if empty" legal:"3 to 9 times ID=HOST:PORT or ID=HOST:PORT/HOST:PORT, with commas"`
+	Peers       Peers  `env:"SERVER_PEERS" help:"the servers that hold the draw together, this one included, the same on all of them: 1=server1:12346,2=server2:12346,3=server3:12346. The address is the one for the other servers. Agencies come to the same host with the port of SERVER_ADDR, or to the address behind a slash, as in 1=10.0.0.1:12346/server1.example.org:12345; over TLS to that host with the port of SERVER_TLS_ADDR, or to the address behind a second slash. None if empty" legal:"3 to 9 times ID=HOST:PORT, ID=HOST:PORT/HOST:PORT or ID=HOST:PORT/HOST:PORT/HOST:PORT, with commas"`
 	Join        string `env:"SERVER_JOIN" envDefault:"off" help:"whether this server is added to servers that hold the draw already, as loteria cluster add says; the others of SERVER_PEERS are those" oneof:"off on"`
 	PeerAddr    string `env:"SERVER_PEER_ADDR" help:"address to listen on for the other servers; the one in SERVER_PEERS if empty" legal:"HOST:PORT or :PORT"`
 	Cluster     string `env:"SERVER_CLUSTER" envDefault:"loteria" help:"name of the servers that hold the draw together, the same on all of them; servers of another name are refused" legal:"1 to 64 letters, digits, dots or hyphens"`
@@ -83,11 +90,40 @@ func (c Config) Validate() error {
 	if err := c.checkHTTP(); err != nil {
 		return err
 	}
+	if err := c.checkTLS(); err != nil {
+		return err
+	}
 	if c.PartialBytesMax < int64(c.FrameBytesMax) {
 		return settings.Illegal("SERVER_PARTIAL_BYTES_MAX", c.PartialBytesMax,
 			fmt.Sprintf("at least SERVER_FRAME_BYTES_MAX=%d: a frame has to fit", c.FrameBytesMax))
 	}
 	return c.checkPeers()
+}
+
+// checkTLS checks the address for TLS, and that the files which it needs are named.
+func (c Config) checkTLS() error {
+	const name, legal = "SERVER_TLS_ADDR", "HOST:PORT or :PORT, and none of the other addresses"
+	if c.TLSAddr == "" {
+		for _, file := range []struct{ name, value string }{
+			{"SERVER_TLS_CERT_FILE", c.TLSCert}, {"SERVER_TLS_KEY_FILE", c.TLSKey}, {"SERVER_TLS_CLIENT_CA_FILE", c.TLSClientCA},
+		} {
+			if file.value != "" {
+				return settings.Illegal(file.name, file.value, "a PEM file only with SERVER_TLS_ADDR, which is empty")
+			}
+		}
+		return nil
+	}
+	if err := settings.CheckAddr(name, c.TLSAddr, legal); err != nil {
+		return err
+	}
+	if _, port, _ := net.SplitHostPort(c.TLSAddr); port != "0" && (c.TLSAddr == c.Addr || c.TLSAddr == c.HTTPAddr) {
+		return settings.Illegal(name, c.TLSAddr, legal)
+	}
+	if c.TLSCert == "" || c.TLSKey == "" {
+		return settings.Illegal(name, c.TLSAddr,
+			"an address with SERVER_TLS_CERT_FILE and SERVER_TLS_KEY_FILE: `loteria certs` makes some for development")
+	}
+	return nil
 }
 
 // checkHTTP checks the address for those that watch. Port 0 is another one each time.

@@ -53,6 +53,7 @@ type Member struct {
 	close   context.CancelFunc
 
 	listener keptListener
+	secure   *secure // nil: nobody comes over TLS
 	register *member.Register
 	ledger   *ledger.EntryLog
 	mesh     *mesh.Mesh
@@ -106,7 +107,7 @@ type termLog interface {
 	Lost() <-chan struct{}
 }
 
-// Join validates the configuration, listens on cfg.Addr, cfg.HTTPAddr and for the other servers, and
+// Join validates the configuration, listens as Open does, and for the other servers, and
 // takes the ledger of cfg.DataDir. Errors are those of Open, and wrap mesh.ErrListen, mesh.ErrIdentity,
 // ledger.ErrForeign, ledger.ErrNotShared, ledger.ErrNone or member.ErrRegister. After an error nothing
 // is left open.
@@ -132,7 +133,10 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 		return nil, err
 	}
 	m.listener = keptListener{listener.(*net.TCPListener)}
-	if m.watch, err = openWatch(cfg, log, m); err != nil {
+	if m.secure, err = openSecure(cfg, log); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	if m.watch, err = openWatch(cfg, log, m, m.secure); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	if err := m.open(identity); err != nil {
@@ -259,6 +263,12 @@ func (m *Member) Ready() <-chan struct{} { return m.ready }
 // Addr is the address that the server listens on for agencies.
 func (m *Member) Addr() net.Addr { return m.listener.Addr() }
 
+// SecureAddr is the address that the server listens on for agencies over TLS; nil: none.
+func (m *Member) SecureAddr() net.Addr { return m.secure.addr() }
+
+// ReloadCertificate is that of Server.
+func (m *Member) ReloadCertificate() { m.secure.reload() }
+
 // Serve serves agencies, or sends them to the server that does. It returns when the draw has ended
 // for all servers, and has then released everything. It may be called once.
 //
@@ -305,12 +315,15 @@ func (m *Member) serve(ctx context.Context) error {
 // follow sends agencies to the leader. It returns when this server leads, or when it is over: then
 // err is the server's.
 func (m *Member) follow(ctx context.Context) (next leadership, over bool, err error) {
-	if err := m.listener.reopen(); err != nil {
-		return next, true, fmt.Errorf("%w: %w", ErrListen, err)
+	if err := m.reopen(); err != nil {
+		return next, true, err
 	}
 	following, stop := context.WithCancel(ctx)
 	var relaying sync.WaitGroup
-	relaying.Go(func() { m.relay.Serve(following, m.listener) })
+	relaying.Go(func() { m.relay.Serve(following, m.listener, nil) })
+	if m.secure != nil {
+		relaying.Go(func() { m.relay.Serve(following, m.secure.listener, m.secure.credentials) })
+	}
 	defer relaying.Wait()
 	defer stop()
 
@@ -373,7 +386,7 @@ func (m *Member) failure() error {
 // lead holds the draw until the leadership ends, with commit.ErrNotLeader, or the draw does.
 func (m *Member) lead(ctx context.Context, now leadership) error {
 	m.sayLeader()
-	s, err := m.newReign(now, environment{watch: m.watch})
+	s, err := m.newReign(now, environment{watch: m.watch, secure: m.secure})
 	if err != nil {
 		return err
 	}
@@ -395,8 +408,8 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 	defer stop()
 
 	s.lost = lost
-	if err := m.listener.reopen(); err != nil {
-		return fmt.Errorf("%w: %w", ErrListen, err)
+	if err := m.reopen(); err != nil {
+		return err
 	}
 	d := newDoor(m.listener)
 	s.listener = d
@@ -414,6 +427,14 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 		return goesOn
 	}
 	return err
+}
+
+// reopen lets this server's next role accept connections.
+func (m *Member) reopen() error {
+	if err := errors.Join(m.listener.reopen(), m.secure.reopen()); err != nil {
+		return fmt.Errorf("%w: %w", ErrListen, err)
+	}
+	return nil
 }
 
 // reign is the Server of a leadership.
@@ -579,7 +600,7 @@ func (m *Member) release() error {
 	if m.register != nil {
 		errs = append(errs, m.register.Close())
 	}
-	errs = append(errs, m.listener.TCPListener.Close())
+	errs = append(errs, m.secure.close(), m.listener.TCPListener.Close())
 	return errors.Join(slices.DeleteFunc(errs, func(err error) bool { return err == nil })...)
 }
 

@@ -23,27 +23,35 @@ type Peer struct {
 	ID       uint64 // from 1 on
 	Addr     string // for the other servers
 	Agencies string // for agencies; empty: Addr's host, with the port of SERVER_ADDR
+	Secure   string // for agencies over TLS; empty: Agencies' host, with the port of SERVER_TLS_ADDR
 }
 
 // String returns the peer as SERVER_PEERS has it.
 func (p Peer) String() string { return strconv.FormatUint(p.ID, 10) + "=" + p.addrs() }
 
-// addrs is both addresses, as SERVER_PEERS has them.
+// addrs are the addresses, as SERVER_PEERS has them.
 func (p Peer) addrs() string {
-	if p.Agencies == "" {
-		return p.Addr
+	addrs := p.Addr
+	if p.Agencies != "" {
+		addrs += "/" + p.Agencies
 	}
-	return p.Addr + "/" + p.Agencies
+	if p.Secure != "" {
+		addrs += "/" + p.Secure
+	}
+	return addrs
 }
 
 // ParsePeer reads a peer as SERVER_PEERS has it. There is one way to write it.
 func ParsePeer(text string) (p Peer, err error) {
 	digits, addrs, _ := strings.Cut(text, "=")
-	addr, agencies, several := strings.Cut(addrs, "/")
-	p = Peer{Addr: addr, Agencies: agencies}
+	parts := strings.SplitN(addrs, "/", 3)
+	legal := !slices.ContainsFunc(parts, func(addr string) bool { return !codec.IsAddress(addr) })
+	parts = append(parts, "", "")
+	p = Peer{Addr: parts[0], Agencies: parts[1], Secure: parts[2]}
 	p.ID, err = strconv.ParseUint(digits, 10, 64)
-	if err != nil || p.ID == 0 || p.String() != text || !codec.IsAddress(addr) || several && !codec.IsAddress(agencies) {
-		return Peer{}, fmt.Errorf("%w: %.80q: want ID=HOST:PORT or ID=HOST:PORT/HOST:PORT", errPeers, text)
+	if err != nil || p.ID == 0 || p.String() != text || !legal {
+		return Peer{}, fmt.Errorf("%w: %.80q: want ID=HOST:PORT, ID=HOST:PORT/HOST:PORT or ID=HOST:PORT/HOST:PORT/HOST:PORT",
+			errPeers, text)
 	}
 	return p, nil
 }

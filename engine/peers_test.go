@@ -10,12 +10,13 @@ import (
 func TestPeers(t *testing.T) {
 	for text, want := range map[string]Peers{
 		"":                  nil,
-		"1=a:1,2=b:2,3=c:3": {{1, "a:1", ""}, {2, "b:2", ""}, {3, "c:3", ""}},
-		"3=c:3,1=a:1,2=b:2": {{1, "a:1", ""}, {2, "b:2", ""}, {3, "c:3", ""}},
+		"1=a:1,2=b:2,3=c:3": {{1, "a:1", "", ""}, {2, "b:2", "", ""}, {3, "c:3", "", ""}},
+		"3=c:3,1=a:1,2=b:2": {{1, "a:1", "", ""}, {2, "b:2", "", ""}, {3, "c:3", "", ""}},
 		"1=10.0.0.1:12346/server1.example.org:12345,7=[::1]:2,18446744073709551615=c:3": {
-			{1, "10.0.0.1:12346", "server1.example.org:12345"}, {7, "[::1]:2", ""}, {1<<64 - 1, "c:3", ""}},
-		"1=a:1,2=a:1,3=a:1,4=a:1,5=a:1,6=a:1,7=a:1,8=a:1,9=a:1": {{1, "a:1", ""}, {2, "a:1", ""}, {3, "a:1", ""},
-			{4, "a:1", ""}, {5, "a:1", ""}, {6, "a:1", ""}, {7, "a:1", ""}, {8, "a:1", ""}, {9, "a:1", ""}},
+			{1, "10.0.0.1:12346", "server1.example.org:12345", ""}, {7, "[::1]:2", "", ""}, {1<<64 - 1, "c:3", "", ""}},
+		"1=a:1/b:1/c:1,2=b:2,3=c:3": {{1, "a:1", "b:1", "c:1"}, {2, "b:2", "", ""}, {3, "c:3", "", ""}},
+		"1=a:1,2=a:1,3=a:1,4=a:1,5=a:1,6=a:1,7=a:1,8=a:1,9=a:1": {{1, "a:1", "", ""}, {2, "a:1", "", ""}, {3, "a:1", "", ""},
+			{4, "a:1", "", ""}, {5, "a:1", "", ""}, {6, "a:1", "", ""}, {7, "a:1", "", ""}, {8, "a:1", "", ""}, {9, "a:1", "", ""}},
 	} {
 		var p, again Peers
 		if err := p.UnmarshalText([]byte(text)); err != nil || !slices.Equal(p, want) {
@@ -30,10 +31,11 @@ func TestPeers(t *testing.T) {
 		"1=a:1,2=a:1,3=a:1,4=a:1,5=a:1,6=a:1,7=a:1,8=a:1,9=a:1,10=a:1",
 		"1=a:1,2=b:2,2=c:3", "0=a:1,2=b:2,3=c:3", "01=a:1,2=b:2,3=c:3", "-1=a:1,2=b:2,3=c:3", "a=a:1,2=b:2,3=c:3",
 		"1=a,2=b:2,3=c:3", "1=:1,2=b:2,3=c:3", "1=a:0,2=b:2,3=c:3", "1=a:x,2=b:2,3=c:3", "a:1,b:2,c:3",
-		"1=a:1/,2=b:2,3=c:3", "1=a:1/b,2=b:2,3=c:3", "1=a:1/b:1/c:1,2=b:2,3=c:3",
+		"1=a:1/,2=b:2,3=c:3", "1=a:1/b,2=b:2,3=c:3", "1=a:1/b:1/c,2=b:2,3=c:3", "1=a:1//c:1,2=b:2,3=c:3",
+		"1=a:1/b:1/c:1/d:1,2=b:2,3=c:3", "1=a:1/b:1/,2=b:2,3=c:3",
 		"1=a:1, 2=b:2,3=c:3", "1=a:1,2=b:2,3=c:3,", " ",
 	} {
-		before := Peers{{1, "a:1", ""}}
+		before := Peers{{1, "a:1", "", ""}}
 		p := slices.Clone(before)
 		if err := p.UnmarshalText([]byte(text)); err == nil || !slices.Equal(p, before) {
 			t.Errorf("%q is %v, %v", text, p, err)
@@ -45,6 +47,7 @@ func TestPeers(t *testing.T) {
 func FuzzPeers(f *testing.F) {
 	f.Add("1=a:1,2=b:2,3=c:3")
 	f.Add("2=a:1/b:1,1=[::1]:2,3=c:3")
+	f.Add("2=a:1/b:1/c:1,1=[::1]:2,3=c:3")
 	f.Add("1=a:1,1=b:2,3=c:3")
 	f.Fuzz(func(t *testing.T, text string) {
 		var p, again Peers
@@ -58,8 +61,8 @@ func FuzzPeers(f *testing.F) {
 }
 
 func TestPeersSettings(t *testing.T) {
-	three := Peers{{1, "server1:12346", ""}, {2, "server2:12346", ""}, {3, "server3:12346", ""}}
-	local := Peers{{1, "127.0.0.1:12346", ""}, {2, "localhost:12347", ""}, {3, "[::1]:12348", ""}}
+	three := Peers{{1, "server1:12346", "", ""}, {2, "server2:12346", "", ""}, {3, "server3:12346", "", ""}}
+	local := Peers{{1, "127.0.0.1:12346", "", ""}, {2, "localhost:12347", "", ""}, {3, "[::1]:12348", "", ""}}
 	for _, test := range []struct {
 		name  string
 		set   func(*Config)
@@ -101,9 +104,9 @@ func TestAgenciesAddr(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Addr = "0.0.0.0:4000"
 	for peer, want := range map[Peer]string{
-		{1, "server1:12346", ""}:                   "server1:4000",
-		{1, "[::1]:12346", ""}:                     "[::1]:4000",
-		{1, "10.0.0.1:1", "lottery.example.org:9"}: "lottery.example.org:9",
+		{1, "server1:12346", "", ""}:                   "server1:4000",
+		{1, "[::1]:12346", "", ""}:                     "[::1]:4000",
+		{1, "10.0.0.1:1", "lottery.example.org:9", ""}: "lottery.example.org:9",
 	} {
 		if got := cfg.agenciesAddr(peer); got != want {
 			t.Errorf("agencies of %v come to %s, want %s", peer, got, want)

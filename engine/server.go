@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	// ErrListen says that the server can't listen on SERVER_ADDR.
+	// ErrListen says that the server can't listen on SERVER_ADDR or SERVER_TLS_ADDR.
 	ErrListen = errors.New("cannot listen")
 	// ErrStorage says that the ledger or an export can't be written. Only what was acknowledged is
 	// promised.
@@ -48,6 +48,7 @@ type Server struct {
 	committer   *commit.Committer
 	front       *front.Front
 	listener    net.Listener // nil in tests that don't call Serve
+	secure      *secure      // nil: nobody comes over TLS
 	missingNext time.Time    // when the log next names the missing agencies
 	exports     *exporter
 	watch       *watch        // nil: nobody can watch
@@ -59,8 +60,8 @@ type Server struct {
 	conclude func(overdue bool) error
 }
 
-// Open validates the configuration, listens on cfg.Addr and cfg.HTTPAddr, reads
-// cfg.AgencySecretsFile, takes the ledger of cfg.DataDir and replays it. Peers that connect meanwhile
+// Open validates the configuration, listens on cfg.Addr, cfg.TLSAddr and cfg.HTTPAddr, reads the
+// certificate and cfg.AgencySecretsFile, takes the ledger of cfg.DataDir and replays it. Peers that connect meanwhile
 // wait: nothing is accepted before Serve. If an address is in use, the file system stays as it was.
 // The log is used from many goroutines. Call Serve or Close on the server.
 //
@@ -79,8 +80,9 @@ type environment struct {
 	// front gives the clock, timers and nonces, and the secrets if no file is configured. Its other
 	// fields are ignored.
 	front       front.Config
-	requestsMax int    // of a stage; 0 is the default
-	watch       *watch // nil: nobody can watch
+	requestsMax int     // of a stage; 0 is the default
+	watch       *watch  // nil: nobody can watch
+	secure      *secure // nil: nobody comes over TLS
 }
 
 // openLog takes a log, replays it through visit, and returns where it ends.
@@ -94,22 +96,27 @@ func openListening(cfg Config, log *zap.Logger, env environment) (*Server, error
 	if err != nil {
 		return nil, err
 	}
-	if env.watch, err = openWatch(cfg, log, nil); err != nil {
+	if env.secure, err = openSecure(cfg, log); err != nil {
 		return nil, errors.Join(err, listener.Close())
+	}
+	if env.watch, err = openWatch(cfg, log, nil, env.secure); err != nil {
+		return nil, errors.Join(err, env.secure.close(), listener.Close())
 	}
 	s, err := open(cfg, log, env)
 	if err != nil {
-		return nil, errors.Join(err, env.watch.close(nil), listener.Close())
+		return nil, errors.Join(err, env.watch.close(nil), env.secure.close(), listener.Close())
 	}
 	s.listener = listener
 	return s, nil
 }
 
-func listen(cfg Config) (net.Listener, error) {
-	listener, err := front.Listen(cfg.Addr)
+func listen(cfg Config) (net.Listener, error) { return listenOn("SERVER_ADDR", cfg.Addr) }
+
+func listenOn(name, addr string) (net.Listener, error) {
+	listener, err := front.Listen(addr)
 	if err != nil {
-		return nil, fmt.Errorf("%w on SERVER_ADDR=%s: %w: stop what uses it, or choose another address",
-			ErrListen, cfg.Addr, err)
+		return nil, fmt.Errorf("%w on %s=%s: %w: stop what uses it, or choose another address",
+			ErrListen, name, addr, err)
 	}
 	return listener, nil
 }
@@ -138,7 +145,7 @@ func newServer(cfg Config, log *zap.Logger, env environment, secrets *front.Secr
 	if loops == 0 {
 		loops = runtime.NumCPU()
 	}
-	s := &Server{cfg: cfg, log: log, now: env.front.Now, ledger: led, ready: make(chan struct{}), watch: env.watch,
+	s := &Server{cfg: cfg, log: log, now: env.front.Now, ledger: led, ready: make(chan struct{}), watch: env.watch, secure: env.secure,
 		exports: newExporter(cfg, log, led.Scan), conclude: func(bool) error { return nil }}
 	if s.now == nil {
 		s.now = time.Now
@@ -157,7 +164,7 @@ func newServer(cfg Config, log *zap.Logger, env environment, secrets *front.Secr
 	f.Window, f.FrameBytesMax = cfg.Window, cfg.FrameBytesMax
 	f.UnreadBytesMax, f.PartialBytesMax = cfg.UnreadBytesMax, cfg.PartialBytesMax
 	f.ConnectionsMax, f.ConnectionsPerSource = cfg.ConnectionsMax, cfg.ConnectionsPerSource
-	f.ReadTimeout, f.ExitGrace = cfg.ReadTimeout, cfg.ExitGrace
+	f.ReadTimeout, f.ExitGrace, f.TLSHandshakes = cfg.ReadTimeout, cfg.ExitGrace, cfg.TLSHandshakes
 	f.Term = led.Term()
 	if cfg.HTTPAddr != "" {
 		f.Descriptors = admin.Descriptors
@@ -232,6 +239,13 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Addr is the address that the server listens on. For port 0 it has the port that the system chose.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
+// SecureAddr is the address that the server listens on for agencies over TLS; nil: none.
+func (s *Server) SecureAddr() net.Addr { return s.secure.addr() }
+
+// ReloadCertificate reads the files of the server's certificate again. The server does so by itself
+// when they change; this says at once what came of it. Any goroutine may call it.
+func (s *Server) ReloadCertificate() { s.secure.reload() }
+
 // Serve accepts connections and holds the draw. It returns when the server has ended, and has then
 // released the address and the ledger. It may be called once.
 //
@@ -241,7 +255,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // commit.ErrNotLeader.
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.watch.stopWith(ctx)()
-	err := errors.Join(s.serve(ctx), s.exports.await())
+	err := errors.Join(s.serve(ctx), s.exports.await(), s.secure.close())
 	s.sayTotals()
 	errClose := s.ledger.Close()
 	switch {
@@ -257,7 +271,7 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // Close releases the address and the ledger of a server on which Serve is not called.
 func (s *Server) Close() error {
-	err := errors.Join(s.ledger.Close(), s.watch.close(nil))
+	err := errors.Join(s.ledger.Close(), s.watch.close(nil), s.secure.close())
 	if s.listener != nil {
 		err = errors.Join(err, s.listener.Close())
 	}
@@ -280,6 +294,9 @@ func (s *Server) serve(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("%w: %w", ErrEngine, err), s.listener.Close())
 	}
 	s.front.Accept(s.listener)
+	if s.secure != nil {
+		s.front.AcceptTLS(s.secure.listener, s.secure.credentials)
+	}
 	s.watch.serves(s)
 	close(s.ready)
 	s.log.Info("accept_connections", zap.String("result", "in_progress"), zap.Stringer("addr", s.Addr()))

@@ -228,9 +228,32 @@ func (c Config) agenciesAddr(p Peer) string {
 	if p.Agencies != "" {
 		return p.Agencies
 	}
-	host, _, _ := net.SplitHostPort(p.Addr) // both are legal
-	_, port, _ := net.SplitHostPort(c.Addr)
+	return withPortOf(p.Addr, c.Addr)
+}
+
+// secureAddr is where a peer's agencies come to over TLS.
+func (c Config) secureAddr(p Peer) string {
+	if p.Secure != "" {
+		return p.Secure
+	}
+	return withPortOf(c.agenciesAddr(p), c.TLSAddr)
+}
+
+// withPortOf is the host of one legal address with the port of another.
+func withPortOf(addr, other string) string {
+	host, _, _ := net.SplitHostPort(addr)
+	_, port, _ := net.SplitHostPort(other)
 	return net.JoinHostPort(host, port)
+}
+
+// SecureAddrOf implements relay.Guide.
+func (m *Member) SecureAddrOf(server uint64) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := m.peers.index(server); i >= 0 {
+		return m.cfg.secureAddr(m.peers[i])
+	}
+	return ""
 }
 
 // Changed implements relay.Guide.
@@ -267,7 +290,7 @@ func (m *Member) setDoor(d *door) {
 
 // The first byte of a stream says what it is for.
 const (
-	streamAgency  = 'a' // an agency's connection, see package relay
+	streamAgency  = 'b' // an agency's connection, see package relay; 'a' had no identity
 	streamControl = 'c' // a question of `loteria cluster`
 )
 

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -14,13 +15,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/caarlos0/env/v11"
 	"go.uber.org/zap"
 
 	"loteria/codec"
+	"loteria/codec/certtest"
 	"loteria/engine"
+	"loteria/engine/channel"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
 )
@@ -30,6 +34,43 @@ type manner struct {
 	split    split
 	volatile bool // the disk, see testDisk
 	patience time.Duration
+	secure   *secureEnds // nil: without TLS
+}
+
+// secureEnds are both ends of TLS.
+type secureEnds struct {
+	server certtest.Files
+	client *tls.Config
+}
+
+func newSecureEnds(t testing.TB) *secureEnds {
+	authority := certtest.New(t)
+	return &secureEnds{
+		server: authority.Files(t, certtest.Server(1), authority),
+		client: &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{channel.Protocol}},
+	}
+}
+
+// playConn is a client's end of a connection.
+type playConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// secureConn is one over TLS. Its end is an error unless the server has said so.
+type secureConn struct {
+	*tls.Conn
+	tcp net.Conn
+}
+
+type cutConn struct{ net.Conn }
+
+func (c cutConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, io.EOF) {
+		err = channel.ErrCut
+	}
+	return n, err
 }
 
 // split tells where bytes that are sent as one are cut: the offsets, in order.
@@ -61,7 +102,7 @@ type play struct {
 	disk     *testDisk
 	server   *liveServer
 	ended    chan error // the server's result; nil if there is none
-	conns    map[string]*net.TCPConn
+	conns    map[string]playConn
 	// challenges has the last one of every connection.
 	challenges map[string]codec.Nonce
 }
@@ -73,8 +114,12 @@ func (d *draw) run(dir string, m manner) (err error) {
 	p := &play{
 		manner:     m,
 		settings:   settings{"SERVER_ADDR": "127.0.0.1:0", "SERVER_DATA_DIR": dir},
-		conns:      make(map[string]*net.TCPConn),
+		conns:      make(map[string]playConn),
 		challenges: make(map[string]codec.Nonce),
+	}
+	if m.secure != nil {
+		p.settings["SERVER_TLS_ADDR"] = "127.0.0.1:0"
+		p.settings["SERVER_TLS_CERT_FILE"], p.settings["SERVER_TLS_KEY_FILE"] = m.secure.server.Cert, m.secure.server.Key
 	}
 	maps.Copy(p.settings, d.settings)
 	if d.secrets != "" {
@@ -178,6 +223,9 @@ func (p *play) step(ctx context.Context, s step) error {
 		return p.awaitClose(s.conn, c)
 	case vanishes:
 		delete(p.conns, s.conn)
+		if secured, ok := c.(secureConn); ok {
+			return secured.tcp.Close() // without a word
+		}
 		return c.Close()
 	}
 	return nil
@@ -189,12 +237,23 @@ func (p *play) connect(ctx context.Context, name string) error {
 	if p.conns[name] != nil {
 		return nil
 	}
+	addr := p.server.Addr()
+	if p.secure != nil {
+		addr = p.server.SecureAddr()
+	}
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", p.server.Addr().String())
+	c, err := d.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
 		return err
 	}
 	p.conns[name] = c.(*net.TCPConn)
+	if p.secure != nil {
+		secured := secureConn{tls.Client(cutConn{c}, p.secure.client), c}
+		p.conns[name] = secured
+		if err := secured.HandshakeContext(ctx); err != nil {
+			return err
+		}
+	}
 	return p.server.AwaitConnections(ctx, p.server.dialed.Add(1))
 }
 
@@ -232,7 +291,7 @@ func receive(c net.Conn, want []byte, blanks []blank) ([]byte, error) {
 }
 
 // awaitClose reads what must be nothing but the end of the connection.
-func (p *play) awaitClose(name string, c *net.TCPConn) error {
+func (p *play) awaitClose(name string, c playConn) error {
 	delete(p.conns, name)
 	rest, err := io.ReadAll(c)
 	if len(rest) > 0 {

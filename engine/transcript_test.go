@@ -21,8 +21,11 @@ const cutStrideShort = 9
 // sockets: everything that is sent as one write, byte by byte, and cut in two
 // at every place. However it arrives, every byte of every answer and the
 // ledger have to be the same.
+//
+// Over TLS it has to be the same, also if every byte is a record.
 func TestTranscripts(t *testing.T) {
 	verifyNoLeaks(t)
+	secure := newSecureEnds(t)
 	for _, d := range transcripts(t) {
 		t.Run(d.file+"/"+d.name, func(t *testing.T) {
 			t.Parallel()
@@ -30,6 +33,10 @@ func TestTranscripts(t *testing.T) {
 			// What the disk does doesn't depend on cuts, and takes most of the time.
 			t.Run("bytes", func(t *testing.T) {
 				playOnce(t, &d, manner{split: everyByte, volatile: true, patience: patience})
+			})
+			t.Run("TLS", func(t *testing.T) {
+				playOnce(t, &d, manner{split: whole, volatile: true, patience: patience, secure: secure})
+				playOnce(t, &d, manner{split: everyByte, volatile: true, patience: patience, secure: secure})
 			})
 			t.Run("cuts", func(t *testing.T) {
 				playCuts(t, &d, manner{volatile: true, patience: patience})

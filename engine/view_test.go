@@ -92,7 +92,7 @@ func testWatch(t testing.TB, agencies int) (w *watch, now *time.Time) {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Agencies, cfg.HTTPAddr, cfg.DataDir = agencies, "127.0.0.1:0", t.TempDir()
-	w, err := openWatch(cfg, zap.NewNop(), nil)
+	w, err := openWatch(cfg, zap.NewNop(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,7 @@ type watch struct {
 	now     func() time.Time
 	started time.Time
 	member  *Member // nil: a server alone
+	secure  *secure // nil: nobody comes over TLS
 	admin   *admin.Server
 
 	opened   atomic.Bool // what the log had at the start is replayed
@@ -74,12 +75,12 @@ type watch struct {
 
 // openWatch listens on SERVER_HTTP_ADDR, and shows a server that opens. It returns nil if there is no
 // such address. Errors wrap admin.ErrListen.
-func openWatch(cfg Config, log *zap.Logger, m *Member) (*watch, error) {
+func openWatch(cfg Config, log *zap.Logger, m *Member, tls *secure) (*watch, error) {
 	if cfg.HTTPAddr == "" {
 		return nil, nil
 	}
 	now := time.Now()
-	w := &watch{cfg: cfg, log: log, now: time.Now, started: now, member: m, view: emptyView(cfg.Agencies),
+	w := &watch{cfg: cfg, log: log, now: time.Now, started: now, member: m, secure: tls, view: emptyView(cfg.Agencies),
 		recorder: board.NewRecorder(now)}
 	w.recorder.Note(board.Event{Time: now, Kind: board.EventStarted})
 	var err error
@@ -388,6 +389,10 @@ func (w *watch) Counters() admin.Counters {
 	}
 	if w.member != nil {
 		c.Connections["relayed"] = int64(w.member.relayed())
+	}
+	if w.secure != nil {
+		c.CertificateExpires = w.secure.credentials.Expiry()
+		c.Handshakes = w.secure.credentials.Handshakes()
 	}
 	c.Commits, c.WrittenBytes = w.commits.Load(), w.written.Load()
 	return c

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -27,6 +29,11 @@ and those that are served.
 With SERVER_HTTP_ADDR, http://that address/board/ shows the draw, /metrics is for
 Prometheus, and /healthz and /readyz are for whoever runs the server. At its end it
 leaves the board as board.html in SERVER_DATA_DIR.
+
+With SERVER_TLS_ADDR it takes agencies over TLS there, too. With
+SERVER_TLS_CLIENT_CA_FILE each of them shows a certificate that says who it is. The
+files are read again when they change, or at once on SIGHUP; a connection keeps what
+it began with.
 
 Exit codes: 0 done, or stopped by a signal; 1 configuration; 3 agencies have not
 reported or are not known to have their winners, and the last line names them;
@@ -83,7 +90,10 @@ func withLogger(w io.Writer, fields []zap.Field, command func(*zap.Logger) error
 }
 
 // server is an engine.Server, or an engine.Member.
-type server interface{ Serve(context.Context) error }
+type server interface {
+	Serve(context.Context) error
+	ReloadCertificate()
+}
 
 func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
 	tuneServer(len(cfg.Peers) == 0)
@@ -97,9 +107,30 @@ func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
 	}
 	log.Info("config",
 		append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
+	if cfg.TLSAddr != "" {
+		defer reloadAtHangup(s)()
+	}
 	err = s.Serve(ctx)
 	if ctx.Err() != nil && err == nil {
 		log.Info("shutdown", zap.String("result", "success"))
 	}
 	return err
+}
+
+// reloadAtHangup makes the server read its certificate again at each SIGHUP, until the function that it
+// returns is called.
+func reloadAtHangup(s server) (stop func()) {
+	hangups, stopped := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		defer close(stopped)
+		for range hangups {
+			s.ReloadCertificate()
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		<-stopped
+	}
 }

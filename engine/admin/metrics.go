@@ -68,6 +68,14 @@ var sampled = []metric{
 		one(func(s sample) float64 { return float64(s.state.Winners) })},
 	{"loteria_log_lines_suppressed_total", "Log lines that were left out because there were too many of them.", counter, "",
 		one(func(s sample) float64 { return float64(s.counters.LinesSuppressed) })},
+	{"loteria_tls_handshakes_total", "TLS handshakes with agencies, by result.", counter, "result",
+		each(func(s sample) map[string]int64 { return s.counters.Handshakes })},
+	{"loteria_tls_certificate_expiry_timestamp_seconds", "When the server's certificate expires. Missing without TLS.", gauge, "",
+		func(s sample, put func(float64, string)) {
+			if !s.counters.CertificateExpires.IsZero() {
+				put(float64(s.counters.CertificateExpires.Unix()), "")
+			}
+		}},
 	{"loteria_raft_term", "Term of the servers that hold the draw together.", gauge, "",
 		cluster(func(c *board.Cluster) float64 { return float64(c.Term) })},
 	{"loteria_raft_leader", "Id of the server that leads, zero if none is known.", gauge, "",

@@ -58,7 +58,8 @@ func (f *fakeSource) Counters() Counters {
 	return Counters{
 		BetsStored: 30, Rejected: map[string]int64{"ERROR_TIMEOUT": 2}, Commits: 5, WrittenBytes: 1234,
 		Connections: map[string]int64{"agency": 3}, ConnectionsRefused: map[string]int64{"conexiones": 1},
-		QueueBytes: 77, LinesSuppressed: 6,
+		QueueBytes: 77, LinesSuppressed: 6, Handshakes: map[string]int64{"success": 4, "fail": 1},
+		CertificateExpires: time.Unix(1_800_000_000, 0),
 	}
 }
 

@@ -1,6 +1,10 @@
 package admin
 
-import "loteria/engine/admin/board"
+import (
+	"time"
+
+	"loteria/engine/admin/board"
+)
 
 // Source is the server that is watched. Any goroutine may call its methods at any time. None of
 // them waits for the committer, the disk or another server.
@@ -27,5 +31,7 @@ type Counters struct {
 	Connections        map[string]int64 // open ones, by kind: a gauge
 	ConnectionsRefused map[string]int64 // by the limit that refused them
 	QueueBytes         int64            // a gauge
+	Handshakes         map[string]int64 // TLS handshakes, by result; nil if there is no TLS
+	CertificateExpires time.Time        // the server's certificate; zero if there is no TLS: a gauge
 	LinesSuppressed    int64            // log lines
 }

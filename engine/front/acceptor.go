@@ -2,9 +2,12 @@ package front
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -12,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"loteria/codec"
+	"loteria/engine/channel"
 )
 
 const (
@@ -32,18 +36,20 @@ const (
 	keepAliveProbes   = 5
 )
 
-// acceptor takes connections and gives each to the loop that has fewest. gnet's own acceptor checks
+// acceptor takes connections, over TLS if it has credentials, and gives each to the loop that has fewest. gnet's own acceptor checks
 // no limit, and ends the event loops when descriptors run out. This one counts a connection before
 // it hands it over, and waits when descriptors run out.
 type acceptor struct {
-	front     *Front
-	listener  net.Listener
-	enrolling errgroup.Group // connections on their way to their loops
-	refusing  errgroup.Group // connections that are being told why they are refused
+	front       *Front
+	listener    net.Listener
+	credentials *channel.Credentials // nil: no TLS
+	handshakes  *handshakes
+	securing    sync.WaitGroup // connections whose TLS handshake is under way
+	enrolling   errgroup.Group // connections on their way to their loops
+	refusing    errgroup.Group // connections that are being told why they are refused
 
 	stopping context.Context // done when no more are taken
 	stop     context.CancelFunc
-	done     chan struct{} // closed when every connection that was taken belongs to a loop
 }
 
 // Listen opens a TCP listener on addr. Keepalive probes find the dead peers of its connections.
@@ -55,20 +61,23 @@ func Listen(addr string) (net.Listener, error) {
 }
 
 // relayed is a connection that comes by another server: its remote address is the agency's, but its
-// socket leads to this process, which passes on what the other server says.
-type relayed interface{ Socket() net.Conn }
+// socket leads to this process, which passes on what the other server says. Agency is the one that has
+// proved who it is to the other server, or 0.
+type relayed interface {
+	Socket() net.Conn
+	Agency() codec.Agency
+}
 
-func newAcceptor(f *Front, l net.Listener) *acceptor {
-	a := &acceptor{front: f, listener: l, done: make(chan struct{})}
+func newAcceptor(f *Front, l net.Listener, credentials *channel.Credentials) *acceptor {
+	a := &acceptor{front: f, listener: l, credentials: credentials, handshakes: newHandshakes(f.cfg.TLSHandshakes)}
 	a.enrolling.SetLimit(enrollingMax)
 	a.refusing.SetLimit(refusedMax)
 	a.stopping, a.stop = context.WithCancel(context.Background())
 	return a
 }
 
-// run accepts until stop is called.
+// run accepts until stop is called. It returns when every connection that was taken belongs to a loop.
 func (a *acceptor) run() {
-	defer close(a.done)
 	// It is closed when this returns, and not later: by then it may be open again for another user.
 	closed := make(chan struct{})
 	defer func() { <-closed }()
@@ -77,7 +86,10 @@ func (a *acceptor) run() {
 		// Nothing is lost by an error: the process is about to close it anyway.
 		_ = a.listener.Close()
 	})
-	defer func() { _, _ = a.enrolling.Wait(), a.refusing.Wait() }() // there are no errors
+	defer func() {
+		a.securing.Wait()
+		_, _ = a.enrolling.Wait(), a.refusing.Wait() // there are no errors
+	}()
 	for {
 		c, err := a.listener.Accept()
 		switch {
@@ -101,14 +113,83 @@ func (a *acceptor) run() {
 			a.refuse(c, from, broken)
 			continue
 		}
-		if r, ok := c.(relayed); ok {
-			c = r.Socket() // gnet knows sockets only
+		if a.credentials != nil {
+			a.secure(c, sess)
+			continue
 		}
-		a.enrolling.Go(func() error {
-			a.enroll(c, sess)
-			return nil
-		})
+		if r, ok := c.(relayed); ok {
+			c, sess.proved = r.Socket(), r.Agency() // gnet knows sockets only
+		}
+		a.startEnrolling(c, sess)
 	}
+}
+
+// startEnrolling enrolls a connection soon. It waits while too many are on their way.
+func (a *acceptor) startEnrolling(c net.Conn, sess *Session) {
+	a.enrolling.Go(func() error {
+		a.enroll(c, sess)
+		return nil
+	})
+}
+
+// secure enrolls a connection after its TLS handshake. It waits until that can begin.
+func (a *acceptor) secure(c net.Conn, sess *Session) {
+	h := a.handshakes.begin(a.stopping, c)
+	if h == nil {
+		_ = c.Close() // it came too late
+		a.front.Abandon(sess)
+		return
+	}
+	a.securing.Go(func() {
+		forget := context.AfterFunc(a.stopping, func() { _ = c.Close() })
+		sealed, err := a.handshake(h)
+		crowded := h.end()
+		if !forget() { // it may have been closed
+			err = errors.Join(err, net.ErrClosed)
+		}
+		if err == nil {
+			sess.secure, sess.proved = &secureSocket{channel: sealed}, sealed.Agency()
+			a.startEnrolling(c, sess)
+			return
+		}
+		a.front.Abandon(sess)
+		a.sayUnsecured(sess.source, err, crowded)
+		a.part(c, func() error {
+			if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil {
+				_, err := c.Write(codec.AppendError(nil, codec.CodeInvalidFrame, ""))
+				return err
+			}
+			return nil // TLS has said it
+		})
+	})
+}
+
+// handshake does a TLS handshake within the read timeout.
+func (a *acceptor) handshake(h *handshaking) (sealed *channel.Channel, err error) {
+	if err := h.SetDeadline(time.Now().Add(a.front.cfg.ReadTimeout)); err != nil {
+		return nil, err
+	}
+	h.run(func() { sealed, err = a.credentials.Handshake(h) })
+	if err != nil {
+		return nil, err
+	}
+	return sealed, h.SetDeadline(time.Time{})
+}
+
+// sayUnsecured logs why a handshake has failed.
+func (a *acceptor) sayUnsecured(from Source, err error, crowded bool) {
+	why := channel.Explain(err)
+	switch {
+	case a.stopping.Err() != nil:
+		return // nothing is wrong with it
+	case crowded:
+		a.front.counters.count(LimitHandshakes)
+		why = "closed: it stood still while others waited; see SERVER_TLS_HANDSHAKES"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		a.front.counters.count(LimitReadTime)
+		why = "closed: it was not over within SERVER_READ_TIMEOUT"
+	}
+	a.front.noise.write(noisyTLS, from, zap.String("error", why))
 }
 
 // enroll makes the connection one of a loop's. It returns when the loop has it.
@@ -131,22 +212,42 @@ func (a *acceptor) enroll(c net.Conn, sess *Session) {
 	}
 }
 
-// refuse tells the peer why, and gives it a moment to read that and close. Closing at once could
-// destroy the answer: unread bytes of the peer make the kernel reset the connection.
+// refuse tells the peer why.
 func (a *acceptor) refuse(c net.Conn, from Source, broken Limit) {
 	times := a.front.Broken(broken)
 	a.front.noise.write(noisyRefused, from, zap.String("error", codec.CodeTooManyConnections.String()),
 		zap.String("limite", limitKeys[broken]), zap.Int64("veces", times))
+	a.part(c, func() error {
+		to := c
+		if a.credentials != nil {
+			secured, err := a.credentials.Serve(c)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = secured.CloseWrite() }()
+			to = secured
+		}
+		_, err := to.Write(codec.AppendError(nil, codec.CodeTooManyConnections, ""))
+		return err
+	})
+}
+
+// part says something to a peer, and gives it a moment to read that and close. Closing at once could
+// destroy it: unread bytes of the peer make the kernel reset the connection. If too many peers are
+// being told something, it closes at once.
+func (a *acceptor) part(c net.Conn, say func() error) {
 	told := a.refusing.TryGo(func() error {
+		defer func() { _ = c.Close() }()
 		defer context.AfterFunc(a.stopping, func() { _ = c.Close() })()
 		// If anything fails here, the peer is gone, which was the aim.
 		_ = c.SetDeadline(time.Now().Add(lingerMax))
-		_, _ = c.Write(codec.AppendError(nil, codec.CodeTooManyConnections, ""))
+		if say() != nil {
+			return nil
+		}
 		if half, ok := c.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}
 		_, _ = io.Copy(io.Discard, c)
-		_ = c.Close()
 		return nil
 	})
 	if !told {

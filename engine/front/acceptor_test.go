@@ -25,7 +25,7 @@ func TestConnectionThatNoLoopTakes(t *testing.T) {
 	if !ok {
 		t.Fatalf("refused: %v", limitKeys[broken])
 	}
-	l.front.acceptor.enroll(conn, session)
+	l.front.acceptors[0].enroll(conn, session)
 	if _, err := peer.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("its peer reads %v, want the end", err)
 	}

@@ -208,6 +208,17 @@ func (lp *Loop) logFirst(firsts firsts, e noisyEvent, r *commit.Reply, fields ..
 	}
 }
 
+// introduce logs that a peer has proved who it is before it said anything, by its certificate.
+func (lp *Loop) introduce(s *Session) {
+	agencia := zap.Uint32("agencia", uint32(s.proved))
+	if int(s.proved) < len(lp.front.introduced) && lp.front.introduced.first(s.proved) {
+		lp.clock.at = lp.front.cfg.Now()
+		lp.logNow(noisyAuthenticated.level, noisyAuthenticated.action, agencia)
+	} else {
+		lp.front.noise.write(noisyAuthenticated, s.source, agencia)
+	}
+}
+
 // logNow writes a line of a success.
 func (lp *Loop) logNow(level zapcore.Level, action string, fields ...zap.Field) {
 	if entry := lp.log.Check(level, action); entry != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"loteria/codec"
+	"loteria/engine/channel"
 	"loteria/engine/commit"
 )
 
@@ -44,6 +45,7 @@ type Config struct {
 	ConnectionsPerSource int
 	ReadTimeout          time.Duration
 	ExitGrace            time.Duration
+	TLSHandshakes        int      // at once; only for AcceptTLS
 	Secrets              *Secrets // nil: nobody has to authenticate
 	Term                 uint64   // of the log: the high bits of session numbers
 	Descriptors          int      // that others may use, who aren't agencies
@@ -74,7 +76,8 @@ type Front struct {
 	ended     chan struct{} // closed when an event loop has stopped unasked
 	end       func()        // closes ended, once
 	running   *eventLoops   // nil before Start
-	acceptor  *acceptor     // nil before Accept
+	acceptors []*acceptor
+	accepting sync.WaitGroup // one for each acceptor
 	admission *admission
 	counters  counters
 
@@ -158,19 +161,34 @@ func (f *Front) Start() (err error) {
 	return err
 }
 
-// Accept takes connections from l until StopAccepting, and then closes l. It returns at once. It is
-// called once, after Start.
-func (f *Front) Accept(l net.Listener) {
-	f.acceptor = newAcceptor(f, l)
-	go f.acceptor.run()
+// Accept takes connections from l until StopAccepting, and then closes l. It returns at once. Call it
+// after Start and before StopAccepting.
+func (f *Front) Accept(l net.Listener) { f.AcceptTLS(l, nil) }
+
+// AcceptTLS is Accept for connections over TLS. Nil credentials are none.
+func (f *Front) AcceptTLS(l net.Listener, credentials *channel.Credentials) {
+	a := newAcceptor(f, l, credentials)
+	f.acceptors = append(f.acceptors, a)
+	f.accepting.Go(a.run)
 }
 
-// StopAccepting ends Accept: no more connections are taken. Call it after Accept.
-func (f *Front) StopAccepting() { f.acceptor.stop() }
+// StopAccepting ends Accept: no more connections are taken.
+func (f *Front) StopAccepting() {
+	for _, a := range f.acceptors {
+		a.stop()
+	}
+}
 
-// Accepted is closed after StopAccepting, once every connection that was taken belongs to a loop.
-// Call it after Accept.
-func (f *Front) Accepted() <-chan struct{} { return f.acceptor.done }
+// Accepted returns a channel that is closed after StopAccepting, once every connection that was taken
+// belongs to a loop.
+func (f *Front) Accepted() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		f.accepting.Wait()
+		close(done)
+	}()
+	return done
+}
 
 // Ended is closed when an event loop stops unasked because its epoll failed. Stop closes it, too.
 func (f *Front) Ended() <-chan struct{} { return f.ended }
@@ -251,7 +269,7 @@ func (f *Front) AwaitClosed(d time.Duration) {
 // Stop ends the event loops and all connections that are still open, and waits until the loops have
 // ended. Call StopAccepting first, and close the stages: a loop that waits in one would never end.
 func (f *Front) Stop() error {
-	<-f.acceptor.done
+	f.accepting.Wait()
 	for _, lp := range f.loops {
 		lp.Attach(nil) // timers may still post
 	}
@@ -335,10 +353,13 @@ const numberBits = 40
 // Open adds the session to its loop, which has to call it. It returns gnet.Close if the front has
 // stopped reading.
 func (f *Front) Open(s *Session, c Conn) gnet.Action {
-	s.conn = c
+	s.over(c)
 	s.opened = true
 	s.loop.add(s)
 	f.opened.Add(1)
+	if s.proved != 0 {
+		s.loop.introduce(s)
+	}
 	if f.stopping.Load() {
 		return gnet.Close
 	}

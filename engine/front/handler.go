@@ -11,11 +11,15 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"loteria/engine/channel"
 	"loteria/engine/commit"
 )
 
 // healthFrame is all that a health check (`loteria health`) sends: a frame with an empty payload.
 const healthFrame = "0\n"
+
+// tlsHandshake is the first byte of a client that speaks TLS. No frame begins so.
+const tlsHandshake = 22
 
 // handler is called by gnet, on the event loops. A connection's context is its session; the context
 // of a loop's sentinel is the loop.
@@ -53,6 +57,15 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 		h.front.noise.write(noisyReceive, sess.source, zap.String("error", err.Error()))
 		return gnet.Close
 	}
+	if sess.secure != nil {
+		return h.unseal(sess, in)
+	}
+	h.hear(sess, in)
+	return gnet.None
+}
+
+// hear takes what a peer has said.
+func (h *handler) hear(sess *Session, in []byte) {
 	if sess.said == saidNothing {
 		sess.said = saidBytes
 		event := noisyConnection
@@ -60,10 +73,51 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 			event = noisyHealthConnection // it comes every few seconds: debug level only
 		}
 		h.front.noise.write(event, sess.source)
+		if len(in) > 0 && in[0] == tlsHandshake {
+			h.front.noise.write(noisyTLS, sess.source,
+				zap.String("error", "it is TLS that comes to SERVER_ADDR: over TLS, agencies come to SERVER_TLS_ADDR"))
+		}
 	}
 	if sess.phase.hears() && !h.front.stopping.Load() {
 		sess.receive(in, &sess.loop.rd)
 		sess.loop.rd.shed()
+	}
+}
+
+// unseal takes what a peer has said over TLS. It goes on if the peer isn't heard any more: it may say
+// its end.
+func (h *handler) unseal(sess *Session, in []byte) gnet.Action {
+	c, lp := sess.secure, sess.loop
+	if lp.plain == nil {
+		lp.plain = make([]byte, channel.RecordBytesMax)
+	}
+	c.channel.Feed(in)
+	defer c.channel.Feed(nil) // in is the loop's
+	for {
+		plain, err := c.channel.Next(lp.plain)
+		if err != nil && !errors.Is(err, io.EOF) {
+			h.front.noise.write(noisyTLS, sess.source, zap.String("error", err.Error()))
+			_, _ = c.flush() // the alert that says why, if there is room for it
+		}
+		if err != nil {
+			return gnet.Close // see OnClose
+		}
+		if len(plain) == 0 {
+			break
+		}
+		h.hear(sess, plain)
+	}
+	if sess.phase == gone {
+		return gnet.None
+	}
+	// There is something only if the peer asks for new keys.
+	if _, err := c.flush(); err != nil {
+		return gnet.Close
+	}
+	if n := len(c.channel.Sealed()); n > sealedMax {
+		h.front.noise.write(noisyTLS, sess.source, zap.Int("bytes", n),
+			zap.String("error", "closed: the peer asks for new keys and does not read them"))
+		return gnet.Close
 	}
 	return gnet.None
 }
@@ -75,24 +129,33 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 		return gnet.None
 	}
 	lp := sess.loop
-	if errors.Is(err, io.EOF) && sess.delivery == untaken && sess.backlog == nil {
+	closed := errors.Is(err, io.EOF)
+	shut := closed // on purpose, and it may read on
+	if sess.secure != nil {
+		shut = sess.secure.channel.Ended()
+		closed = closed || shut
+	}
+	if closed && sess.delivery == untaken && sess.backlog == nil {
 		// A peer that closes with bytes unread resets the connection, which is not io.EOF.
 		if n, err := sess.conn.Unacknowledged(); n == 0 && err == nil {
 			sess.taken(&lp.rd)
 		}
 	}
 	// A half-closed peer still gets its answers, and the time to take its winners.
-	if errors.Is(err, io.EOF) &&
+	if shut &&
 		(sess.unanswered > 0 && sess.phase.answers() || sess.backlog != nil || sess.delivery == untaken) {
 		if fd, errDup := c.Dup(); errDup == nil {
 			probeSoon(fd)
-			sess.conn = &halfSocket{descriptor(fd)}
+			sess.over(&halfSocket{descriptor(fd)})
 			sess.become(peerShut, &lp.rd)
 			lp.rd.stage.Add(commit.Request{Peer: &sess.Peer, Kind: commit.HalfClose}, nil, nil)
 			return gnet.None
 		}
 	}
 	lp.bury(sess)
+	if shut {
+		sess.sealEnd() // all that it was owed has left, so there is room
+	}
 	return gnet.None
 }
 

@@ -6,6 +6,7 @@ import "sync/atomic"
 // error that the peer is told.
 //
 //	limit                 setting                         the peer is told
+//	TLS handshakes        SERVER_TLS_HANDSHAKES           nothing: it does not go on; it is closed
 //	connections           SERVER_CONNECTIONS_MAX          ERROR_TOO_MANY_CONNECTIONS
 //	of one source         SERVER_CONNECTIONS_PER_SOURCE   ERROR_TOO_MANY_CONNECTIONS
 //	bytes of a frame      SERVER_FRAME_BYTES_MAX          ERROR_FRAME_TOO_LARGE
@@ -63,6 +64,7 @@ const (
 	LimitUnreadBytes
 	LimitUnreadTime
 	LimitQueueBytes
+	LimitHandshakes
 	limits // how many there are
 )
 
@@ -77,6 +79,7 @@ var limitKeys = [limits]string{
 	LimitUnreadBytes:  "sin_leer_bytes",
 	LimitUnreadTime:   "sin_leer_espera",
 	LimitQueueBytes:   "cola_bytes",
+	LimitHandshakes:   "saludos_tls",
 }
 
 // SessionBytesMax bounds what a connection takes besides its half frame and its unread answers:

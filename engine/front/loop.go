@@ -28,6 +28,7 @@ type Loop struct {
 	rd       reader
 	sessions []*Session
 	out      []byte      // scratch: answers on their way to one connection
+	plain    []byte      // scratch: what one record holds; nil until TLS needs it
 	told     []bool      // scratch: by reply, whether the peer could still be told
 	fields   []zap.Field // scratch: of one log line
 	// moving are the sessions whose sockets have just taken some of their answers, but not all. If
@@ -83,6 +84,9 @@ func (lp *Loop) settle(s *Session) {
 			s.become(lastSaid, &lp.rd)
 		}
 	}
+	if (s.phase == parting || s.phase == leaving) && !s.sealEnd() {
+		return
+	}
 	if s.phase.after(allSent) == gone {
 		lp.drop(s)
 		return
@@ -136,6 +140,7 @@ func (lp *Loop) sayFarewell(code codec.Code) {
 			if code != codec.CodeNone {
 				lp.write(s, codec.AppendError(nil, code, ""))
 			} else if s.said < saidFrame {
+				s.sealEnd()
 				lp.drop(s) // it has said nothing, so there is nothing to lose
 			}
 		}

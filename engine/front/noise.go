@@ -55,6 +55,7 @@ var (
 	noisyAccept     = noisyEvent{level: zapcore.ErrorLevel, action: "accept_connections", result: "fail", of: "accept"}
 	noisyReceive    = noisyEvent{level: zapcore.ErrorLevel, action: "recv", result: "fail"}
 	noisyDropped    = noisyEvent{level: zapcore.WarnLevel, action: "conexion", result: "fail"}
+	noisyTLS        = noisyEvent{level: zapcore.WarnLevel, action: "tls", result: "fail"}
 	noisyBatch      = noisyEvent{level: zapcore.InfoLevel, action: "apuesta_recibida", result: "fail"}
 	noisyRequest    = noisyEvent{level: zapcore.InfoLevel, action: "solicitud", result: "fail"}
 	// It is no failure that the draw is still to come.

@@ -20,6 +20,9 @@ type Session struct {
 	// backlog is what the socket has not taken yet; nil if nothing.
 	backlog *backlog
 
+	// secure is conn if the connection is over TLS, and otherwise nil.
+	secure *secureSocket
+
 	partial *partial // the half frame; nil if there is none
 	// quietTicks counts the loop's ticks while the server waits for the peer's first message, its
 	// proof, or the rest of a frame. See tick.
@@ -50,6 +53,14 @@ type Session struct {
 	opened   bool // a loop has it; the acceptor reads it after the loop has set it
 
 	commit.Peer // the committer's, except its address
+}
+
+// over says which socket the session's connection is.
+func (s *Session) over(c Conn) {
+	s.conn = c
+	if s.secure != nil {
+		s.secure.Conn, s.conn = c, s.secure
+	}
 }
 
 // reader is what a loop's sessions share while they read: limits, rules, scratch, and the stage

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -9,10 +10,32 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"loteria/codec"
 )
 
-// source is an agency's address, without its port: the first bytes of a stream. It is an IPv6
-// address, or an IPv4 address mapped into one. Zero is no address.
+// streamHead is how a stream begins: an agency's address, without its port, and the agency that it has proved
+// to be, or 0.
+type streamHead struct {
+	source source
+	agency codec.Agency
+}
+
+const streamHeadBytes = 16 + 4
+
+func (h streamHead) encode() []byte {
+	return binary.BigEndian.AppendUint32(h.source[:], uint32(h.agency))
+}
+
+func readStreamHead(r io.Reader) (h streamHead, err error) {
+	var b [streamHeadBytes]byte
+	_, err = io.ReadFull(r, b[:])
+	copy(h.source[:], b[:])
+	h.agency = codec.Agency(binary.BigEndian.Uint32(b[len(h.source):]))
+	return h, err
+}
+
+// source is an IPv6 address, or an IPv4 address mapped into one. Zero is no address.
 type source [16]byte
 
 func sourceOf(a net.Addr) source {
@@ -31,11 +54,15 @@ func sourceOf(a net.Addr) source {
 // it, the relay of another server passes on.
 type Conn struct {
 	*net.UnixConn
-	agency net.TCPAddr
+	from   net.TCPAddr
+	agency codec.Agency
 }
 
 // RemoteAddr implements net.Conn. It returns the agency's address, without the port.
-func (c *Conn) RemoteAddr() net.Addr { return &c.agency }
+func (c *Conn) RemoteAddr() net.Addr { return &c.from }
+
+// Agency is the one that has proved to the relay who it is, by a certificate; 0 if none has.
+func (c *Conn) Agency() codec.Agency { return c.agency }
 
 // Socket is the connection for who needs one of package net's types.
 func (c *Conn) Socket() net.Conn { return c.UnixConn }
@@ -50,8 +77,8 @@ func Receive(stream net.Conn, readTimeout time.Duration, take func(*Conn) bool) 
 	if err := stream.SetReadDeadline(time.Now().Add(lingerMax)); err != nil {
 		return err
 	}
-	var from source
-	if _, err := io.ReadFull(stream, from[:]); err != nil {
+	head, err := readStreamHead(stream)
+	if err != nil {
 		return err
 	}
 	if err := stream.SetReadDeadline(time.Time{}); err != nil {
@@ -61,8 +88,8 @@ func Receive(stream net.Conn, readTimeout time.Duration, take func(*Conn) bool) 
 	if err != nil {
 		return err
 	}
-	agency := net.TCPAddr{IP: net.IP(from[:])}
-	if !take(&Conn{UnixConn: near, agency: agency}) {
+	from := net.TCPAddr{IP: net.IP(head.source[:])}
+	if !take(&Conn{UnixConn: near, from: from, agency: head.agency}) {
 		return errors.Join(near.Close(), far.Close())
 	}
 	join(stream, far, readTimeout)

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"loteria/codec"
+	"loteria/engine/channel"
 )
 
 const (
@@ -24,6 +25,8 @@ const (
 	lingerMax = 2 * time.Second
 	// copyBytes is the buffer of a relayed connection, for each direction.
 	copyBytes = 32 << 10
+	// warnPeriod is the least time between two warnings that peers have caused.
+	warnPeriod = time.Second
 	// acceptRetryDelay is how long to wait when nothing can be accepted.
 	acceptRetryDelay = 50 * time.Millisecond
 )
@@ -33,6 +36,8 @@ type Guide interface {
 	// Leader is who leads, and its address for agencies. It may be this server. ok is false while
 	// nobody is known to, and ready for agencies.
 	Leader() (server uint64, addr string, ok bool)
+	// SecureAddrOf is a server's address for agencies over TLS.
+	SecureAddrOf(server uint64) string
 	// Changed returns a channel that is closed when Leader's answer changes from what it is now.
 	Changed() <-chan struct{}
 	// Open opens a stream to a server that leads, or to this one. The stream is the caller's to close.
@@ -56,6 +61,8 @@ type Relay struct {
 	busy     sync.WaitGroup
 	relayed  atomic.Int64
 	directed atomic.Int64
+	warned   atomic.Int64 // when the last warning was logged, in Unix nanoseconds
+	unsaid   atomic.Int64 // warnings since then
 }
 
 // New makes a relay.
@@ -80,9 +87,10 @@ func (r *Relay) Close() {
 	r.busy.Wait()
 }
 
-// Serve takes connections from l until ctx is done. Then it closes l and returns. The connections stay:
+// Serve takes connections from l, over TLS if there are credentials, until ctx is done. Then it closes
+// l and returns. It may be called for several listeners at the same time. The connections stay:
 // an agency that waits for a leader must not lose its connection because this server has become it.
-func (r *Relay) Serve(ctx context.Context, l net.Listener) {
+func (r *Relay) Serve(ctx context.Context, l net.Listener, credentials *channel.Credentials) {
 	var closing sync.WaitGroup
 	defer closing.Wait()
 	closing.Go(func() { // and nothing of it is left: what closes late would close what is open again by then
@@ -111,7 +119,9 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener) {
 		default:
 			// A new socket takes so little at once. If the peer has said something already, its system
 			// may drop the error: then it only sees that the connection is closed.
-			_, _ = conn.Write(codec.AppendError(nil, codec.CodeTooManyConnections, ""))
+			if credentials == nil {
+				_, _ = conn.Write(codec.AppendError(nil, codec.CodeTooManyConnections, ""))
+			}
 			_ = conn.Close()
 			continue
 		}
@@ -119,15 +129,24 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener) {
 			defer func() { <-r.slots }()
 			defer func() { _ = conn.Close() }() // what had to be said is said
 			defer context.AfterFunc(r.life, func() { _ = conn.Close() })()
-			r.serve(r.life, conn)
+			r.serve(r.life, conn, credentials)
 		})
 	}
 }
 
 // serve serves one connection, which its caller closes.
-func (r *Relay) serve(ctx context.Context, conn net.Conn) {
+func (r *Relay) serve(ctx context.Context, conn net.Conn, credentials *channel.Credentials) {
 	if err := conn.SetDeadline(time.Now().Add(r.settings.ReadTimeout)); err != nil {
 		return
+	}
+	if credentials != nil {
+		secured, err := credentials.Serve(conn)
+		if err != nil {
+			r.warn(conn, "tls", channel.Explain(err))
+			linger(conn) // TLS has told the peer why
+			return
+		}
+		conn = secured
 	}
 	for {
 		head, knows, err := readHead(conn)
@@ -183,15 +202,37 @@ func saysHello(payload []byte) bool {
 
 // direct tells an agency where the leader is, and gives it a moment to read that and to close.
 func (r *Relay) direct(conn net.Conn) {
-	_, addr, _ := r.guide.Leader()
+	server, addr, _ := r.guide.Leader()
+	if _, secured := conn.(*channel.Stream); secured && addr != "" {
+		addr = r.guide.SecureAddrOf(server)
+	}
 	r.directed.Add(1)
 	// Whatever fails here, the agency comes again.
 	_ = conn.SetDeadline(time.Now().Add(lingerMax))
 	_, _ = conn.Write(codec.AppendError(nil, codec.CodeNotLeader, addr))
+	linger(conn)
+}
+
+// linger gives a peer a moment to read what it was told, and to close.
+func linger(conn net.Conn) {
+	// Whatever fails here, the peer is gone.
+	_ = conn.SetDeadline(time.Now().Add(lingerMax))
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
 	_, _ = io.Copy(io.Discard, conn)
+}
+
+// warn logs what a peer has caused, at most once every warnPeriod.
+func (r *Relay) warn(conn net.Conn, action, why string) {
+	now := time.Now().UnixNano()
+	last := r.warned.Load()
+	if now-last < int64(warnPeriod) || !r.warned.CompareAndSwap(last, now) {
+		r.unsaid.Add(1)
+		return
+	}
+	r.log.Warn(action, zap.String("result", "fail"), zap.Stringer("ip", conn.RemoteAddr()),
+		zap.String("error", why), zap.Int64("suprimidas", r.unsaid.Swap(0)))
 }
 
 // pass passes a connection on to the leader, beginning with what was read of it.
@@ -205,8 +246,7 @@ func (r *Relay) pass(ctx context.Context, conn net.Conn, head []byte) {
 		err = conn.SetDeadline(time.Time{}) // an agency may wait for the draw
 	}
 	if err != nil {
-		r.log.Warn("conexion", zap.String("result", "fail"), zap.Stringer("ip", conn.RemoteAddr()),
-			zap.String("error", fmt.Sprintf("not passed on: %v", err)))
+		r.warn(conn, "conexion", fmt.Sprintf("not passed on: %v", err))
 		if stream != nil {
 			_ = stream.Close()
 		}
@@ -221,8 +261,11 @@ func (r *Relay) pass(ctx context.Context, conn net.Conn, head []byte) {
 	})
 	defer watching.Wait()
 	defer over()
-	source := sourceOf(conn.RemoteAddr())
-	if _, err := stream.Write(append(source[:], head...)); err == nil {
+	begin := streamHead{source: sourceOf(conn.RemoteAddr())}
+	if secured, ok := conn.(*channel.Stream); ok {
+		begin.agency = secured.Agency()
+	}
+	if _, err := stream.Write(append(begin.encode(), head...)); err == nil {
 		join(stream, conn, r.settings.ReadTimeout)
 	}
 }

@@ -37,6 +37,8 @@ func (g *guide) Leader() (uint64, string, bool) {
 	return g.server, g.addr, g.server != 0
 }
 
+func (g *guide) SecureAddrOf(server uint64) string { return fmt.Sprintf("server%d:12347", server) }
+
 func (g *guide) Changed() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,7 +96,7 @@ func serve(t *testing.T, change func(*Settings)) *relayed {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.Serve(ctx, l)
+		r.Serve(ctx, l, nil)
 	}()
 	r.stop = func() {
 		cancel()
@@ -455,7 +457,7 @@ func TestClosesInTime(t *testing.T) {
 	ended := make(chan struct{})
 	l := &lateListener{ctx: ctx, ended: ended, closed: make(chan struct{})}
 	cancel()
-	New(Settings{ConnectionsMax: 1}, nil, zap.NewNop()).Serve(ctx, l)
+	New(Settings{ConnectionsMax: 1}, nil, zap.NewNop()).Serve(ctx, l, nil)
 	close(ended)
 	if <-l.closed; l.isLate {
 		t.Error("it is closed late")
