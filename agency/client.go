@@ -82,7 +82,7 @@ const (
 
 // Dial connects to the server at addr (host:port) as agency id, and returns when the server has
 // said how many bets it has. It keeps trying if the server is not there yet, see WithRetryFor. Its
-// errors are ErrOption, and those of Upload that are not about the input.
+// errors are ErrOption, ErrCredentials, and those of Upload that are not about the input.
 //
 // If several servers hold the draw together, addr has their addresses with commas between them
 // (server1:12345,server2:12345), AddrsMax at most, none of them twice. The client tries them in
@@ -123,7 +123,11 @@ func Dial(ctx context.Context, addr string, id codec.Agency, opts ...Option) (*C
 	if c.config.dial == nil {
 		c.config.dial = c.patience.dialTCP
 	}
-	c.session.Authenticate(cfg.secret)
+	if cfg.tls != nil {
+		if _, err := cfg.tls.read(id); err != nil {
+			return nil, err
+		}
+	}
 	c.closing, c.close = context.WithCancel(context.Background())
 	if err := c.run(ctx, c.session.Ready); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -146,7 +150,7 @@ func (c *Client) Stored() int64 { return c.stored.Load() }
 //
 // Upload reconnects as often as it has to. It fails with a *RowError at the first row that can't be
 // a bet. It doesn't send that row's batch, but may have sent those before. Other errors are
-// *RejectedError, ErrUnreachable, ErrNotAsked, ErrLostBets, ErrOtherBets, ErrFrameBytes,
+// *RejectedError, ErrUnreachable, ErrNotAsked, ErrSpeaksTLS, ErrLostBets, ErrOtherBets, ErrFrameBytes,
 // ErrReplyTooLarge, ErrProtocol, ErrClosed, ctx's, or what reading input returned. After an error
 // Upload may be called again, with the input from its beginning.
 //
@@ -343,6 +347,8 @@ func (c *Client) receive(ctx context.Context, in inbound) error {
 	switch {
 	case errors.Is(in.err, codec.ErrFrameTooLarge):
 		return fmt.Errorf("%w: %w; raise AGENCY_REPLY_BYTES_MAX (WithReplyBytesMax)", ErrReplyTooLarge, in.err)
+	case errors.Is(in.err, ErrSpeaksTLS):
+		return in.err
 	case errors.Is(in.err, codec.ErrFrameHeader):
 		return fmt.Errorf("%w: %w", ErrProtocol, in.err)
 	case in.err != nil:

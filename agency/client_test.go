@@ -29,7 +29,8 @@ func startOn(t *testing.T, n network, handle func(*peer), opts ...Option) (*Clie
 
 func dial(t *testing.T, n network, opts ...Option) (*Client, error) {
 	t.Helper()
-	c, err := Dial(t.Context(), n.addr(), testAgency, append(n.options(), opts...)...)
+	opts = slices.Concat(n.options(), transportOptions(t), opts)
+	c, err := Dial(t.Context(), n.addr(), testAgency, opts...)
 	if err == nil {
 		t.Cleanup(func() {
 			if err := c.Close(); err != nil {

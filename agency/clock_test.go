@@ -525,7 +525,7 @@ func TestCancel(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 				defer cancel()
 				begin := time.Now()
-				_, err := Dial(ctx, n.addr(), testAgency, n.options()...)
+				_, err := Dial(ctx, n.addr(), testAgency, append(n.options(), transportOptions(t)...)...)
 				if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != 3*time.Second {
 					t.Errorf("after %v: %v", time.Since(begin), err)
 				}

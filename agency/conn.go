@@ -129,6 +129,9 @@ func (c *conn) read(buf []byte, replyBytesMax int) {
 		}
 		if frameErr != nil {
 			err = frameErr
+			if buf[0] == alertRecord {
+				err = ErrSpeaksTLS
+			}
 		}
 		if err != nil {
 			c.hand(inbound{err: err})
@@ -160,6 +163,9 @@ func wholeFrames(b []byte, replyBytesMax int) (n int, err error) {
 // release gives back the buffer of an inbound.
 func (c *conn) release(frames []byte) { c.released <- frames }
 
+// alertRecord is how an alert of TLS begins, and no frame does.
+const alertRecord = 0x15
+
 // write sends b within timeout, or until ctx is done. If it fails, it sets writeErr, and reading
 // ends within lastWords. Reading goes on that long because the server may have said why it closed,
 // which tells more than a write's error.
@@ -176,7 +182,10 @@ func (c *conn) write(ctx context.Context, b []byte, timeout, lastWords time.Dura
 	if !stop() {
 		<-expired // or its deadline could hit a later write
 	}
-	if err != nil {
+	if err == nil {
+		// TLS answers by itself a server that changes its key, whenever that is.
+		_ = c.net.SetWriteDeadline(time.Time{}) // fails only if the socket is closed
+	} else {
 		c.writeErr = err
 		_ = c.net.SetReadDeadline(time.Now().Add(lastWords)) // fails only if the socket is closed
 	}
@@ -185,14 +194,21 @@ func (c *conn) write(ctx context.Context, b []byte, timeout, lastWords time.Dura
 // close closes the socket and waits for the goroutine.
 func (c *conn) close() error {
 	close(c.quit)
-	err := c.net.Close()
+	nc := c.net
+	if secured, ok := nc.(secureConn); ok && c.writeErr != nil {
+		nc = secured.NetConn() // a server that takes nothing takes no close_notify
+	}
+	err := nc.Close()
 	<-c.done
 	return err
 }
 
 // lostReason returns why the connection ended, for people; err is what ended the reading.
 func (c *conn) lostReason(err error) error {
+	refused := explainRefusal(err)
 	switch {
+	case refused != nil:
+		return refused
 	case os.IsTimeout(c.writeErr):
 		return fmt.Errorf("the server doesn't take what is sent: %w", c.writeErr)
 	case c.writeErr != nil:

@@ -50,6 +50,12 @@
 // With a secret, see [WithSecret], every connection begins with a proof that it is this agency's;
 // package codec says how.
 //
+// With [WithTLS], connections are TLS 1.3. A certificate that the server asks for, and gets, says who
+// this is in place of the secret. The files are read for each connection, so an agency that runs for
+// long goes on with renewed ones. What one side doesn't like about the other is a try that failed, as
+// if the server were down: it is logged each time, and [ErrUnreachable] wraps it at last. Only what is
+// wrong with the agency's own files when it starts is final at once, see [ErrCredentials].
+//
 // The server counts an agency as served when it confirms its winners. The client repeats an
 // unacknowledged receipt on the next connection.
 //

@@ -20,6 +20,22 @@ var (
 	// the wrong server, and anybody could upload to it as this agency. Only the agency's id was
 	// sent.
 	ErrNotAsked = errors.New("server does not ask for this agency's secret: check that it is the right server, and that it has SERVER_AGENCY_SECRETS_FILE; or start the agency without a secret")
+	// ErrCredentials says that a file of WithTLS can't be read or used, that the agency's certificate
+	// is not this agency's, or that it is not valid now. It is final when it comes before the first
+	// connection. Later it is a try that failed, since files are renewed while agencies run.
+	ErrCredentials = errors.New("the agency's TLS files can't be used")
+	// ErrServerCertificate says that the server's certificate has expired or is not valid yet, or that
+	// it is another authority's or for another name. ErrUnreachable wraps it and the next two: like a
+	// server that is down, such a server may be put right, or another one may answer.
+	ErrServerCertificate = errors.New("server's certificate is not to be trusted")
+	// ErrCertificateRefused says that the server doesn't take the agency's certificate, or wants one.
+	ErrCertificateRefused = errors.New("server refuses the agency's certificate")
+	// ErrNoTLS says that what answers at the address doesn't speak TLS as a lottery server does: TLS
+	// 1.3 with the protocol codec.TLSProtocol.
+	ErrNoTLS = errors.New("server does not speak TLS as agencies do")
+	// ErrSpeaksTLS says that the server speaks TLS, and the client was made without WithTLS. Nothing
+	// but the agency's id was sent.
+	ErrSpeaksTLS = errors.New("the server speaks TLS here: set AGENCY_TLS_CA_FILE (WithTLS), or use the address of SERVER_ADDR")
 	// ErrLostBets says that the server has fewer bets of this agency than it acknowledged or
 	// reported before, or that it doesn't know of the draw whose winners the agency has. It is
 	// another server, or its data was reset.

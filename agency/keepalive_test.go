@@ -3,14 +3,13 @@
 package agency
 
 import (
-	"net"
 	"syscall"
 	"testing"
 )
 
 func TestKeepAlive(t *testing.T) {
 	c := mustStart(t, newBank().serve)
-	raw, err := c.conn.net.(*net.TCPConn).SyscallConn()
+	raw, err := socketOf(c).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

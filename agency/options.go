@@ -36,6 +36,7 @@ type config struct {
 	pollEvery     time.Duration
 	replyBytesMax int
 	secret        codec.Secret
+	tls           *TLS // nil: plain
 	clock         func() time.Time
 	logger        *slog.Logger
 	progress      func(Progress)
@@ -77,6 +78,9 @@ func (c *config) validate() error {
 	case c.progress == nil:
 		return fmt.Errorf("%w: WithProgress(nil)", ErrOption)
 	}
+	if c.tls != nil {
+		return c.tls.validate()
+	}
 	return nil
 }
 
@@ -110,6 +114,10 @@ func WithReplyBytesMax(bytes int) Option { return func(c *config) { c.replyBytes
 // with the server. The secret itself is never sent. The client fails with ErrNotAsked if the server
 // doesn't ask for the proof. Default: no secret.
 func WithSecret(s codec.Secret) Option { return func(c *config) { c.secret = s } }
+
+// WithTLS makes the client connect by TLS, see TLS. A server that asks for the agency's certificate
+// knows by it who this is: the client then proves no secret. Default: plain TCP.
+func WithTLS(t TLS) Option { return func(c *config) { c.tls = &t } }
 
 // WithClock sets the clock whose UTC day is the latest legal birthdate (default time.Now). It is
 // called once a batch, from a goroutine of Upload.

@@ -193,6 +193,9 @@ func serve(t *testing.T, accept func() (net.Conn, error), handle func(*peer)) *s
 				}
 				return
 			}
+			if transportOf(t) != overTCP {
+				conn = serverConn(t, conn)
+			}
 			serving.Go(func() {
 				defer conn.Close()
 				handle(&peer{t: t, conn: conn, in: bufio.NewReader(conn)})

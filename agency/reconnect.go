@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"time"
+
+	"loteria/codec"
 )
 
 // connect makes a connection. It tries again until the server was unreachable for too long.
@@ -19,7 +22,7 @@ func (c *Client) connect(ctx context.Context) error {
 		}
 		limit := max(min(c.patience.dial, c.retryLeft()), dialTimeoutMin)
 		dialing, cancel := context.WithTimeout(ctx, limit)
-		nc, err := c.config.dial(dialing, c.route.addr())
+		nc, proven, err := c.open(dialing, c.route.addr())
 		cancel()
 		switch {
 		case ctx.Err() != nil && err == nil:
@@ -28,11 +31,34 @@ func (c *Client) connect(ctx context.Context) error {
 			return context.Cause(ctx)
 		case err == nil:
 			c.conn = newConn(nc, c.config.replyBytesMax)
+			secret := c.config.secret
+			if proven {
+				secret = codec.Secret{}
+			}
+			c.session.Authenticate(secret)
 			c.session.Connect()
 			return nil
 		}
 		c.fail(ctx, err)
 	}
+}
+
+// open makes a connection to addr, by TLS if so configured. proven reports whether it has proved who
+// this agency is.
+func (c *Client) open(ctx context.Context, addr string) (nc net.Conn, proven bool, err error) {
+	secured := c.config.tls
+	if secured == nil {
+		nc, err = c.config.dial(ctx, addr)
+		return nc, false, err
+	}
+	own, err := secured.read(c.agency)
+	if err != nil {
+		return nil, false, err
+	}
+	if nc, err = c.config.dial(ctx, addr); err != nil {
+		return nil, false, err
+	}
+	return secured.secure(ctx, nc, addr, own)
 }
 
 // await waits before the next try if it has to, or gives up.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -355,7 +356,7 @@ func (s clockServers) swallow(addr string) {
 
 // dialClock dials addrs in a bubble.
 func (s clockServers) dialClock(t *testing.T, addrs string, opts ...Option) (*Client, error) {
-	opts = append(opts, func(c *config) { c.dial = s.dial })
+	opts = slices.Concat(transportOptions(t), opts, []Option{func(c *config) { c.dial = s.dial }})
 	c, err := Dial(t.Context(), addrs, testAgency, opts...)
 	if err == nil {
 		t.Cleanup(func() {

@@ -2,7 +2,6 @@ package agency
 
 import (
 	"errors"
-	"net"
 	"testing"
 	"time"
 
@@ -28,7 +27,7 @@ func TestUserTimeout(t *testing.T) {
 
 // userTimeout is how long the client's socket waits for the other system's acknowledgement.
 func userTimeout(c *Client) (time.Duration, error) {
-	raw, err := c.conn.net.(*net.TCPConn).SyscallConn()
+	raw, err := socketOf(c).SyscallConn()
 	if err != nil {
 		return 0, err
 	}

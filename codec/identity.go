@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// TLSProtocol is what both sides of a TLS connection have to negotiate (ALPN). A client or a server
+// that means another one doesn't get past that.
+const TLSProtocol = "loteria/1"
+
 // IdentityKind is what somebody with an identity is in a lottery.
 type IdentityKind string
 

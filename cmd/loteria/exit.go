@@ -29,7 +29,7 @@ func exitCode(err error) int {
 		return exitStorage
 	case is(engine.ErrUnfinished), is(engine.ErrEngine), is(agency.ErrUnreachable):
 		return exitUnfinished
-	case rejected, is(agency.ErrLostBets), is(agency.ErrOtherBets), is(agency.ErrNotAsked),
+	case rejected, is(agency.ErrLostBets), is(agency.ErrOtherBets), is(agency.ErrNotAsked), is(agency.ErrSpeaksTLS),
 		is(agency.ErrProtocol), is(agency.ErrReplyTooLarge), is(agency.ErrFrameBytes):
 		return exitRejected
 	}

@@ -24,18 +24,25 @@ import (
 // Domain is whose servers and agencies Server and Agency are.
 const Domain = "lottery"
 
+// First and Last are when an authority's time begins and ends. The time of synctest bubbles is
+// between them.
+var (
+	First = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+	Last  = time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
 // Authority signs certificates. Its methods may be called from any goroutine.
 type Authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// New makes an authority that is valid from a day ago until in a day.
+// New makes an authority that is valid for longer than any test takes, in or out of a synctest bubble.
 func New(t testing.TB) *Authority {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
-		NotBefore: time.Now().AddDate(0, 0, -1), NotAfter: time.Now().AddDate(0, 0, 1),
+		NotBefore: First, NotAfter: Last,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	a := &Authority{key: newKey(t)}
