@@ -94,6 +94,10 @@ compose_file() {
 		  AGENCY_REPLY_BYTES_MAX: "\${AGENCY_REPLY_BYTES_MAX:-67108864}" # the winners have to fit
 		  AGENCY_SECRET: "\${AGENCY_SECRET:-}" # all agencies' alike; better give each a file
 		  AGENCY_SECRET_FILE: "\${AGENCY_SECRET_FILE:-}" # compose/doc.go says how to mount it
+		  AGENCY_TLS_CA_FILE: "\${AGENCY_TLS_CA_FILE:-}"
+		  AGENCY_TLS_CERT_FILE: "\${AGENCY_TLS_CERT_FILE:-}"
+		  AGENCY_TLS_KEY_FILE: "\${AGENCY_TLS_KEY_FILE:-}"
+		  AGENCY_TLS_SERVER_NAME: "\${AGENCY_TLS_SERVER_NAME:-}"
 		  AGENCY_WINNERS: "\${AGENCY_WINNERS:-}" # a file to write the winners to, such as /data/winners.csv
 
 		x-agency: &agency

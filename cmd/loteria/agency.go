@@ -37,10 +37,14 @@ If several servers hold the draw together, AGENCY_SERVER has all their
 addresses. The agency tries them in turn, and goes where a server says that the
 leader is.
 
+With AGENCY_TLS_CA_FILE the agency connects by TLS. Its files are read for each
+connection, so they may be renewed while it runs.
+
 Exit codes: 0 done, or stopped by a signal; 1 configuration or input; 3 no
-server was reachable for AGENCY_RETRY_FOR; 5 rejected by the server, or the
-server has other bets of this agency. An agency that has its winners but can't
-confirm them for AGENCY_RETRY_FOR warns, and exits with 0.`
+server was reachable for AGENCY_RETRY_FOR, or none that takes this agency and can
+be trusted; 5 rejected by the server, or the server has other bets of this
+agency. An agency that has its winners but can't confirm them for
+AGENCY_RETRY_FOR warns, and exits with 0.`
 
 // agencyConfig is the configuration of `loteria agency`.
 type agencyConfig struct {
@@ -54,6 +58,10 @@ type agencyConfig struct {
 	ReplyBytesMax int           `env:"AGENCY_REPLY_BYTES_MAX" envDefault:"67108864" help:"largest answer that is taken, in bytes; the largest is the winners" min:"1024" max:"1073741824"`
 	Secret        codec.Secret  `env:"AGENCY_SECRET" help:"the secret that the agency shares with the server; none if empty" legal:"16 to 64 printable ASCII characters without spaces"`
 	SecretFile    string        `env:"AGENCY_SECRET_FILE" help:"file that holds the secret, in place of AGENCY_SECRET" legal:"a path"`
+	TLSCA         string        `env:"AGENCY_TLS_CA_FILE" help:"authorities that sign the servers' certificates; with them the agency connects by TLS, to SERVER_TLS_ADDR. Plain if empty" legal:"a PEM file"`
+	TLSCert       string        `env:"AGENCY_TLS_CERT_FILE" help:"certificate for servers that ask for one, in place of the secret; its one URI is spiffe://DOMAIN/agency/ID. None if empty" legal:"a PEM file"`
+	TLSKey        string        `env:"AGENCY_TLS_KEY_FILE" help:"key of that certificate" legal:"a PEM file"`
+	TLSServerName string        `env:"AGENCY_TLS_SERVER_NAME" help:"whom the servers' certificates have to be for; if empty, each server's for the host of its address" legal:"a DNS name or an IP address"`
 	Winners       string        `env:"AGENCY_WINNERS" help:"file to write the winners to, as they came; none if empty" legal:"a path"`
 }
 
@@ -88,7 +96,25 @@ func (c agencyConfig) validate() error {
 			"%w: AGENCY_SECRET and AGENCY_SECRET_FILE=%s are both set: want one of them",
 			errEnvironment, c.SecretFile)
 	}
+	if err := c.validateTLS(); err != nil {
+		return err
+	}
 	return settings.CheckAddrs("AGENCY_SERVER", c.Server, agency.AddrsMax, agencyServerLegal)
+}
+
+func (c agencyConfig) validateTLS() error {
+	if _, ok := parseHost(c.TLSServerName); c.TLSServerName != "" && !ok {
+		return settings.Illegal("AGENCY_TLS_SERVER_NAME", c.TLSServerName, "a DNS name or an IP address")
+	}
+	switch {
+	case c.TLSCA == "" && c.TLSCert+c.TLSKey+c.TLSServerName != "":
+		return fmt.Errorf("%w: AGENCY_TLS_CA_FILE has to be set with the other AGENCY_TLS_ variables: "+
+			"want the authority that has signed the server's certificate", errEnvironment)
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return fmt.Errorf("%w: AGENCY_TLS_CERT_FILE=%s and AGENCY_TLS_KEY_FILE=%s: want both, or none",
+			errEnvironment, c.TLSCert, c.TLSKey)
+	}
+	return nil
 }
 
 // secret is the agency's secret, from either variable. It is not set if neither is.
@@ -178,7 +204,7 @@ func runAgency(
 		return agencyRun{}, err
 	}
 	defer winners.discard()
-	options = append([]agency.Option{
+	configured := []agency.Option{
 		agency.WithBatchBets(cfg.BatchBets),
 		agency.WithBatchBytes(cfg.BatchBytes),
 		agency.WithWindow(cfg.Window),
@@ -186,8 +212,13 @@ func runAgency(
 		agency.WithReplyBytesMax(cfg.ReplyBytesMax),
 		agency.WithSecret(secret),
 		agency.WithLogger(slogLogger(log)),
-	}, options...)
-	client, err := agency.Dial(ctx, cfg.Server, codec.Agency(cfg.ID), options...)
+	}
+	if cfg.TLSCA != "" {
+		configured = append(configured, agency.WithTLS(agency.TLS{
+			CAFile: cfg.TLSCA, CertFile: cfg.TLSCert, KeyFile: cfg.TLSKey, ServerName: cfg.TLSServerName,
+		}))
+	}
+	client, err := agency.Dial(ctx, cfg.Server, codec.Agency(cfg.ID), append(configured, options...)...)
 	if err != nil {
 		return agencyRun{}, err
 	}

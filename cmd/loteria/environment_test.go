@@ -39,27 +39,29 @@ func clearEnvironment(t testing.TB) {
 // only when it uses it.
 var anyPath = map[string]bool{
 	"AGENCY_BETS": true, "AGENCY_SECRET_FILE": true, "AGENCY_WINNERS": true,
+	"AGENCY_TLS_CA_FILE": true, "AGENCY_TLS_CERT_FILE": true, "AGENCY_TLS_KEY_FILE": true,
 	"SERVER_AGENCY_SECRETS_FILE": true, "SERVER_DATA_DIR": true,
 	"SERVER_PEER_TLS_CERT_FILE": true, "SERVER_PEER_TLS_KEY_FILE": true, "SERVER_PEER_TLS_CA_FILE": true,
 }
 
 // edges has illegal values for variables that are not numbers from a minimum to a maximum.
 var edges = map[string][]string{
-	"SERVER_ADDR":          {"localhost", "1:2:3", "localhost:99999", ":-1", "localhost:"},
-	"SERVER_HTTP_ADDR":     {"localhost", "1:2:3", "localhost:99999", ":-1", "localhost:", ":12345"},
-	"SERVER_HTTP_PPROF":    {"yes", "ON"},
-	"SERVER_DURABILITY":    {"none", "FSYNC", " fsync", "fsync os"},
-	"SERVER_WINNERS":       {"pull", "Push"},
-	"SERVER_WINNERS_SCOPE": {"everyone", "ALL"},
-	"SERVER_EXIT_GRACE":    {"10", "-1s", "25h", "soon"},
-	"SERVER_DEADLINE":      {"-1s", "0s", "soon", "2026-12-24", "20:00"},
-	"SERVER_READ_TIMEOUT":  {"0s", "49ms", "25h", "30"},
-	"AGENCY_SERVER":        {"localhost", "1:2:3", "localhost:99999", "localhost:-1", "localhost:"},
-	"AGENCY_BATCH_BETS":    {"0", "-1"},
-	"AGENCY_RETRY_FOR":     {"-1s", "60", "ever"},
-	"AGENCY_SECRET":        {"sesame", "sesame of agency one", "sésamo-de-la-agencia-1"},
-	"LOG_LEVEL":            {"loud", "fatal", "panic"},
-	"LOG_FORMAT":           {"xml", "Line"},
+	"SERVER_ADDR":            {"localhost", "1:2:3", "localhost:99999", ":-1", "localhost:"},
+	"SERVER_HTTP_ADDR":       {"localhost", "1:2:3", "localhost:99999", ":-1", "localhost:", ":12345"},
+	"SERVER_HTTP_PPROF":      {"yes", "ON"},
+	"SERVER_DURABILITY":      {"none", "FSYNC", " fsync", "fsync os"},
+	"SERVER_WINNERS":         {"pull", "Push"},
+	"SERVER_WINNERS_SCOPE":   {"everyone", "ALL"},
+	"SERVER_EXIT_GRACE":      {"10", "-1s", "25h", "soon"},
+	"SERVER_DEADLINE":        {"-1s", "0s", "soon", "2026-12-24", "20:00"},
+	"SERVER_READ_TIMEOUT":    {"0s", "49ms", "25h", "30"},
+	"AGENCY_SERVER":          {"localhost", "1:2:3", "localhost:99999", "localhost:-1", "localhost:"},
+	"AGENCY_BATCH_BETS":      {"0", "-1"},
+	"AGENCY_RETRY_FOR":       {"-1s", "60", "ever"},
+	"AGENCY_TLS_SERVER_NAME": {"server:12345", "256.1.1.1", "[::1]"},
+	"AGENCY_SECRET":          {"sesame", "sesame of agency one", "sésamo-de-la-agencia-1"},
+	"LOG_LEVEL":              {"loud", "fatal", "panic"},
+	"LOG_FORMAT":             {"xml", "Line"},
 }
 
 // bounds are the minimum and the maximum of a variable; ok is false if it is not a number with
