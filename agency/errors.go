@@ -98,6 +98,7 @@ var hints = map[codec.Code]string{
 	codec.CodeBetsClosed:      "this agency said before that it has no more bets",
 	codec.CodeAgencyTakenOver: "another process connected as this agency: run only one",
 	codec.CodeFrameTooLarge:   "use smaller batches",
+	codec.CodeInvalidFrame:    "if it is the address of SERVER_TLS_ADDR, set AGENCY_TLS_CA_FILE (WithTLS)",
 
 	codec.CodeAuthenticationRequired: "the server wants a proof of who this is: give this agency its secret, AGENCY_SECRET or AGENCY_SECRET_FILE",
 	codec.CodeAuthenticationFailed:   "the server knows another secret of this agency, or no such agency: check the agency's id and its secret",

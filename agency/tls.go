@@ -113,6 +113,8 @@ func (t TLS) secure(
 		RootCAs:    own.authorities,
 		ServerName: t.serverName(addr),
 		NextProtos: []string{codec.TLSProtocol},
+		// Small records are for browsers, which can show half a page.
+		DynamicRecordSizingDisabled: true,
 	}
 	if own.certificate != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
