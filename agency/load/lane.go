@@ -38,7 +38,7 @@ type lane struct {
 
 // connect dials and, if the options say so, says HELLO.
 func (l *lane) connect() (err error) {
-	if l.conn, err = l.run.dial(); err != nil || !l.run.options.helloes() || l.run.target.Bare {
+	if l.conn, err = l.dial(); err != nil || !l.run.options.helloes() || l.run.target.Bare {
 		l.begun = make([]int64, l.window)
 		return err
 	}

@@ -3,7 +3,6 @@ package load
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -50,10 +49,10 @@ func (r *run) connect() error {
 	}
 }
 
-// askLeader asks a server who leads: it is addr itself if that one takes a HELLO. Without a leader
-// there is an error.
+// askLeader asks a server, as the first agency, who leads: it is addr itself if that one takes a
+// HELLO. Without a leader there is an error.
 func (r *run) askLeader(addr string) (leader string, err error) {
-	conn, err := r.dialAddr(addr)
+	conn, err := r.dial(addr, r.agents[0].tls)
 	if err != nil {
 		return "", err
 	}
@@ -72,6 +71,3 @@ func (r *run) askLeader(addr string) (leader string, err error) {
 	}
 	return "", fmt.Errorf("%w: %s: %s", ErrServer, addr, describe(reply))
 }
-
-// dial connects to the target. The connection is closed when the load fails.
-func (r *run) dial() (net.Conn, error) { return r.dialAddr(r.target.Addr) }

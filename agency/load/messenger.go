@@ -36,7 +36,7 @@ func (m *messenger) upload() error {
 
 // say sends one message on a connection of its own and returns the answer.
 func (m *messenger) say(frame []byte) (reply codec.Reply, err error) {
-	conn, err := m.run.dial()
+	conn, err := m.dial()
 	if err != nil {
 		return codec.Reply{}, err
 	}
@@ -45,7 +45,7 @@ func (m *messenger) say(frame []byte) (reply codec.Reply, err error) {
 }
 
 func (m *messenger) report() (err error) {
-	if m.conn, err = m.run.dial(); err != nil {
+	if m.conn, err = m.dial(); err != nil {
 		return err
 	}
 	_, err = m.conn.Write(codec.AppendGetWinners(nil, m.id))

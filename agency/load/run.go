@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -38,6 +39,17 @@ type Target struct {
 	PIDs []int
 	// Bare says that the server is a Yardstick, which sends ACKs and nothing else.
 	Bare bool
+	// TLS is how an agency connects by TLS; nil: all do it plain. It is called once for each agency,
+	// before anything is measured. The configuration must not change afterwards.
+	TLS func(codec.Agency) (*tls.Config, error)
+}
+
+// secure is the configuration of an agency; nil: plain.
+func (t Target) secure(id codec.Agency) (*tls.Config, error) {
+	if t.TLS == nil {
+		return nil, nil
+	}
+	return t.TLS(id)
 }
 
 // Meter tells how far a running load has come. Any goroutine may use it.
@@ -75,8 +87,9 @@ type agent struct {
 	id      codec.Agency
 	index   int // in run.agents
 	share   share
-	conn    net.Conn // nil if there is none
-	acked   int      // frames
+	tls     *tls.Config // nil: plain
+	conn    net.Conn    // nil if there is none
+	acked   int         // frames
 	lastACK time.Duration
 }
 
@@ -87,6 +100,9 @@ func (a *agent) sentBets() (bets int64) {
 	}
 	return bets
 }
+
+// dial connects to the target.
+func (a *agent) dial() (net.Conn, error) { return a.run.dial(a.run.target.Addr, a.tls) }
 
 func (a *agent) close() error {
 	if a.conn == nil {
@@ -206,6 +222,10 @@ func (r *run) prepare() error {
 	}
 	for i := range shares {
 		a := &agent{run: r, id: codec.Agency(i + 1), index: i, share: shares[i]}
+		var err error
+		if a.tls, err = r.target.secure(a.id); err != nil {
+			return err
+		}
 		r.agents = append(r.agents, a)
 		if o.ConnectionPerMessage {
 			r.senders = append(r.senders, &messenger{a})
@@ -472,15 +492,22 @@ func (r *run) beforeNextPoll() error {
 	}
 }
 
-// dialAddr connects to an address. The connection is closed when the load fails.
-func (r *run) dialAddr(addr string) (net.Conn, error) {
+// dial connects to an address, by TLS if there is a configuration. The connection is closed when the
+// load fails.
+func (r *run) dial(addr string, config *tls.Config) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	c, err := dialer.DialContext(r.ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	// Only closing its connection ends a blocked read.
-	return &boundConn{c, context.AfterFunc(r.ctx, func() { _ = c.Close() })}, nil
+	bound := &boundConn{c, context.AfterFunc(r.ctx, func() { _ = c.Close() })}
+	if config != nil {
+		if bound.Conn, err = secure(r.ctx, c, config); err != nil {
+			return nil, errors.Join(err, bound.Close())
+		}
+	}
+	return bound, nil
 }
 
 // boundConn is a connection that is closed when the load fails, unless it is unbound before that.

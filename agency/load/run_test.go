@@ -2,6 +2,7 @@ package load_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"loteria/agency/load"
 	"loteria/codec"
+	"loteria/codec/certtest"
 	"loteria/engine"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
@@ -60,6 +62,9 @@ func serve(t *testing.T, change func(*engine.Config)) *served {
 	})
 	<-server.Ready()
 	s.addr = server.Addr().String()
+	if addr := server.SecureAddr(); addr != nil {
+		s.addr = addr.String()
+	}
 	return s
 }
 
@@ -85,7 +90,37 @@ func (s *served) stored(t *testing.T) (bets int64) {
 
 // Every kind of load ends with a draw: the server holds what was acknowledged, every agency has its
 // winners, and the server ends.
-func TestRun(t *testing.T) {
+func TestRun(t *testing.T) { testRun(t, "") }
+
+// So it does over TLS.
+func TestRunOverTLS(t *testing.T) {
+	for _, kind := range []string{"server", "mutual"} {
+		t.Run(kind, func(t *testing.T) { testRun(t, kind) })
+	}
+}
+
+// secured makes a server listen for TLS, and ask for certificates if it is to be mutual.
+func secured(t *testing.T, mutual bool, cfg *engine.Config) func(codec.Agency) (*tls.Config, error) {
+	t.Helper()
+	authority := certtest.New(t)
+	files := authority.Files(t, certtest.Server(1), authority)
+	cfg.TLSAddr, cfg.TLSCert, cfg.TLSKey = "127.0.0.1:0", files.Cert, files.Key
+	if mutual {
+		cfg.TLSClientCA = files.CA
+	}
+	return func(id codec.Agency) (*tls.Config, error) {
+		config := &tls.Config{
+			ServerName: "localhost", RootCAs: authority.Pool(), NextProtos: []string{codec.TLSProtocol},
+		}
+		if mutual {
+			config.Certificates = []tls.Certificate{authority.Issue(t, certtest.Agency(id))}
+		}
+		return config, nil
+	}
+}
+
+// testRun runs loads over a kind of TLS, "server" or "mutual", or over none.
+func testRun(t *testing.T, kind string) {
 	for _, c := range []struct {
 		name string
 		o    load.Options
@@ -106,7 +141,11 @@ func TestRun(t *testing.T) {
 		{name: "waiting", o: load.Options{Agencies: 3, Waiting: 40, Bets: 10_000, Window: 4, BatchBytes: 8192}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			var target load.Target
 			s := serve(t, func(cfg *engine.Config) {
+				if kind != "" {
+					target.TLS = secured(t, kind == "mutual", cfg)
+				}
 				cfg.Agencies = c.o.Agencies + c.o.Waiting
 				cfg.ExitGrace = 10 * time.Second // some agencies connect again
 				if c.poll {
@@ -114,7 +153,8 @@ func TestRun(t *testing.T) {
 				}
 			})
 			var meter load.Meter
-			r, err := load.Run(t.Context(), c.o, load.Target{Addr: s.addr, PIDs: []int{os.Getpid()}}, &meter)
+			target.Addr, target.PIDs = s.addr, []int{os.Getpid()}
+			r, err := load.Run(t.Context(), c.o, target, &meter)
 			if err != nil {
 				t.Fatal(err)
 			}

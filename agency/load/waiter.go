@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,15 +15,17 @@ import (
 type waiter struct {
 	run  *run
 	id   codec.Agency
-	bet  []byte   // the frame that it sends
-	want []byte   // its winners
-	conn net.Conn // nil once the waiting room has it
+	bet  []byte      // the frame that it sends
+	want []byte      // its winners
+	tls  *tls.Config // nil: plain
+	conn net.Conn    // nil once the waiting room has it
 
 	// While the agency waits, only its event loop uses these fields.
 	seated   bool
-	complete bool   // the agency has its winners
-	answer   []byte // the expected answer: want as a frame
-	begun    []byte // the part of an answer that has come in pieces
+	secured  *secureConn // nil: plain
+	complete bool        // the agency has its winners
+	answer   []byte      // the expected answer: want as a frame
+	begun    []byte      // the part of an answer that has come in pieces
 }
 
 func newWaiter(r *run, index int) (*waiter, error) {
@@ -31,14 +34,18 @@ func newWaiter(r *run, index int) (*waiter, error) {
 	if err != nil {
 		return nil, err
 	}
+	secured, err := r.target.secure(id)
+	if err != nil {
+		return nil, err
+	}
 	whole := share{ring: ring, frames: 1}
 	want := whole.winningLines(1)
-	return &waiter{run: r, id: id, bet: ring.stream, want: want, answer: codec.AppendFrame(nil, want)}, nil
+	return &waiter{run: r, id: id, tls: secured, bet: ring.stream, want: want, answer: codec.AppendFrame(nil, want)}, nil
 }
 
 // connect dials, places the bet, and asks for the winners.
 func (w *waiter) connect() (err error) {
-	if w.conn, err = w.run.dial(); err != nil {
+	if w.conn, err = w.run.dial(w.run.target.Addr, w.tls); err != nil {
 		return err
 	}
 	reply, err := exchange(w.conn, w.bet)
@@ -54,6 +61,26 @@ func (w *waiter) connect() (err error) {
 
 // winnersDue is how many winners the agency has to get.
 func (w *waiter) winnersDue() int { return codec.Lines(w.want) }
+
+// hear takes what has come from the socket, and reports whether it completes the winners.
+func (w *waiter) hear(in []byte) (complete bool, err error) {
+	if w.secured == nil {
+		return w.take(in)
+	}
+	before := w.complete
+	var errTake error
+	err = w.secured.feed(in, func(plain []byte) error {
+		_, errTake = w.take(plain)
+		return errTake
+	})
+	if errors.Is(err, io.EOF) && w.complete {
+		err = nil
+	}
+	if err != nil && errTake == nil {
+		err = w.lost(err)
+	}
+	return w.complete && !before, err
+}
 
 // take takes bytes that have come, and reports whether they complete the winners. The expected
 // answer in one piece costs one comparison.

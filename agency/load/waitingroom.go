@@ -73,7 +73,11 @@ func (room *waitingRoom) open(h *harvest, waiters []*waiter) error {
 func (room *waitingRoom) seat(w *waiter) error {
 	c := w.conn.(*boundConn)
 	c.unbind()
-	_, err := room.client.EnrollContext(c.Conn, w)
+	socket := c.Conn
+	if secured, ok := socket.(*secureConn); ok {
+		w.secured, socket = secured, secured.unplug()
+	}
+	_, err := room.client.EnrollContext(socket, w)
 	w.conn = nil
 	if err == nil && !w.seated {
 		err = errSeat
@@ -121,7 +125,7 @@ func (room *waitingRoom) OnTraffic(c gnet.Conn) gnet.Action {
 		room.end(w.lost(err))
 		return gnet.Close
 	}
-	complete, err := w.take(in)
+	complete, err := w.hear(in)
 	if err != nil {
 		room.end(err)
 		return gnet.Close
@@ -135,7 +139,11 @@ func (room *waitingRoom) OnTraffic(c gnet.Conn) gnet.Action {
 
 // OnClose ends the waiting if the waiter has no winners yet. err is nil if the room itself closes.
 func (room *waitingRoom) OnClose(c gnet.Conn, err error) gnet.Action {
-	if w := c.Context().(*waiter); !w.complete {
+	w := c.Context().(*waiter)
+	if err == nil && w.secured != nil {
+		_, _ = c.Write(w.secured.lastWords()) // the server may be gone already
+	}
+	if !w.complete {
 		if err == nil {
 			err = net.ErrClosed
 		}
