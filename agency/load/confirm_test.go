@@ -2,7 +2,6 @@ package load
 
 import (
 	"errors"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +13,10 @@ import (
 var helloLoad = Options{Agencies: 3, Waiting: 2, Bets: 30, Window: 4, BatchBytes: 8192, BatchBets: 10}
 
 // confirmed runs helloLoad against a server that answers receipts with receipt.
-func confirmed(t *testing.T, receipt func(*net.TCPConn)) (Result, *drawServer, error) {
+func confirmed(t *testing.T, receipt func(drawConn)) (Result, *drawServer, error) {
 	t.Helper()
 	o := helloLoad
-	s := startDrawServer(t, o.Agencies+o.Waiting, atTheDraw, func(_ codec.Agency, conn *net.TCPConn, right []byte) { write(conn, right) })
+	s := startDrawServer(t, o.Agencies+o.Waiting, atTheDraw, func(_ codec.Agency, conn drawConn, right []byte) { write(conn, right) })
 	s.receipt = receipt
 	r, err := Run(t.Context(), o, Target{Addr: s.listener.Addr().String()}, nil)
 	s.end()
@@ -31,7 +30,7 @@ func TestConfirm(t *testing.T) {
 	// whether a figure includes the pause.
 	const pauseMax = 5 * time.Second
 	for pause := 100 * time.Millisecond; ; pause *= 2 {
-		r, s, err := confirmed(t, func(c *net.TCPConn) {
+		r, s, err := confirmed(t, func(c drawConn) {
 			<-time.After(pause)
 			write(c, codec.AppendAck(nil))
 		})
@@ -61,11 +60,11 @@ func TestConfirm(t *testing.T) {
 }
 
 func TestConfirmRefused(t *testing.T) {
-	_, _, err := confirmed(t, func(c *net.TCPConn) { write(c, codec.AppendError(nil, codec.CodeLotteryHasntEnded, "")) })
+	_, _, err := confirmed(t, func(c drawConn) { write(c, codec.AppendError(nil, codec.CodeLotteryHasntEnded, "")) })
 	if !errors.Is(err, ErrServer) || !strings.Contains(err.Error(), "RECEIVED of agency") || !strings.Contains(err.Error(), "ERROR_LOTTERY_HASNT_ENDED") {
 		t.Errorf("got %v", err)
 	}
-	_, _, err = confirmed(t, func(c *net.TCPConn) { _ = c.Close() })
+	_, _, err = confirmed(t, func(c drawConn) { _ = c.Close() })
 	if err == nil || !strings.Contains(err.Error(), "connection of agency") {
 		t.Errorf("got %v", err)
 	}

@@ -21,6 +21,8 @@ type Report struct {
 	Options Options `json:"options"`
 	// Servers is how many servers hold the draw together.
 	Servers int `json:"servers"`
+	// TLS is the side that has certificates: server, mutual for both, or empty if nothing is encrypted.
+	TLS string `json:"tls,omitempty"`
 	// Durability is what an ACK promised: fsync, os, or unknown.
 	Durability string `json:"durability"`
 	// Result is the run with the median throughput.

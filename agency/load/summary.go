@@ -42,6 +42,12 @@ func (r Report) table() table.Writer {
 	if o.Rate > 0 {
 		load += fmt.Sprintf(", paced at %s bets/s", grouped(int64(o.Rate)))
 	}
+	switch r.TLS {
+	case "server":
+		load += ", over TLS"
+	case "mutual":
+		load += ", over TLS with certificates on both sides"
+	}
 	row("load", "%s", load)
 	if n := len(r.Runs); n > 1 {
 		least, most := r.Runs[0].BetsPerSecond, r.Runs[0].BetsPerSecond

@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"loteria/codec"
+	"loteria/codec/certtest"
 )
 
 // moment is when a drawServer sends its answers.
@@ -27,6 +29,29 @@ const (
 	tooEarly                // once agency 1 has sent a bet, which is not acknowledged
 )
 
+// drawConn is a connection of a drawServer, by TLS or plain.
+type drawConn struct {
+	net.Conn
+	socket *net.TCPConn
+}
+
+func (c drawConn) CloseWrite() error {
+	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
+}
+
+// cutting is a socket whose end is errCut, which a tls.Conn doesn't take for close_notify.
+type cutting struct{ net.Conn }
+
+var errCut = errors.New("the load has not said close_notify")
+
+func (c cutting) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err == io.EOF {
+		err = errCut
+	}
+	return n, err
+}
+
 // drawServer acknowledges bets, and answers each GET_WINNERS as the test wants.
 type drawServer struct {
 	t        *testing.T
@@ -34,34 +59,54 @@ type drawServer struct {
 	agencies int
 	when     moment
 	// answer is called for each agency at its moment, with its winners as a frame.
-	answer func(id codec.Agency, conn *net.TCPConn, right []byte)
+	answer func(id codec.Agency, conn drawConn, right []byte)
 
 	mu       sync.Mutex
-	conns    map[codec.Agency]*net.TCPConn
+	conns    map[codec.Agency]drawConn
 	right    map[codec.Agency][]byte
 	asked    int
 	receipts map[codec.Agency]int
-	receipt  func(conn *net.TCPConn) // answers a receipt; nil if none is expected
+	receipt  func(conn drawConn) // answers a receipt; nil if none is expected
+
+	tls  *tls.Config // nil: plain
+	cuts int         // connections by TLS that ended without close_notify
 
 	handlers sync.WaitGroup
 }
 
+// secure makes a server that nobody has come to yet speak TLS, and returns the other side of it.
+func (s *drawServer) secure() func(codec.Agency) (*tls.Config, error) {
+	a := certtest.New(s.t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tls = &tls.Config{Certificates: []tls.Certificate{a.Issue(s.t, certtest.Server(1))}, SessionTicketsDisabled: true}
+	return func(codec.Agency) (*tls.Config, error) {
+		return &tls.Config{ServerName: "localhost", RootCAs: a.Pool()}, nil
+	}
+}
+
 // startDrawServer starts a drawServer. The test has to call end.
-func startDrawServer(t *testing.T, agencies int, when moment, answer func(codec.Agency, *net.TCPConn, []byte)) *drawServer {
+func startDrawServer(t *testing.T, agencies int, when moment, answer func(codec.Agency, drawConn, []byte)) *drawServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &drawServer{t: t, listener: l, agencies: agencies, when: when, answer: answer,
-		conns: map[codec.Agency]*net.TCPConn{}, right: map[codec.Agency][]byte{}, receipts: map[codec.Agency]int{}}
+		conns: map[codec.Agency]drawConn{}, right: map[codec.Agency][]byte{}, receipts: map[codec.Agency]int{}}
 	s.handlers.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			s.handlers.Go(func() { s.handle(c.(*net.TCPConn)) })
+			conn := drawConn{c, c.(*net.TCPConn)}
+			s.mu.Lock()
+			if s.tls != nil {
+				conn.Conn = tls.Server(cutting{c}, s.tls)
+			}
+			s.mu.Unlock()
+			s.handlers.Go(func() { s.handle(conn) })
 		}
 	})
 	return s
@@ -82,7 +127,7 @@ func (s *drawServer) end() {
 }
 
 // handle reads until the load closes the connection.
-func (s *drawServer) handle(c *net.TCPConn) {
+func (s *drawServer) handle(c drawConn) {
 	defer c.Close()
 	var in []byte
 	buf := make([]byte, 64<<10)
@@ -90,6 +135,11 @@ func (s *drawServer) handle(c *net.TCPConn) {
 		n, err := c.Read(buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			s.t.Errorf("a connection is still open: %v", c.RemoteAddr())
+		}
+		if errors.Is(err, errCut) {
+			s.mu.Lock()
+			s.cuts++
+			s.mu.Unlock()
 		}
 		if err != nil {
 			return
@@ -110,7 +160,7 @@ func (s *drawServer) handle(c *net.TCPConn) {
 	}
 }
 
-func (s *drawServer) hear(c *net.TCPConn, payload []byte) {
+func (s *drawServer) hear(c drawConn, payload []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, winners, err := codec.ParseRequest(payload, testRules, nil)
@@ -146,7 +196,7 @@ func (s *drawServer) answerAll() {
 	}
 }
 
-func write(c *net.TCPConn, p []byte) {
+func write(c drawConn, p []byte) {
 	_, _ = c.Write(p) // the load may be over
 }
 
@@ -155,15 +205,20 @@ var waitingLoad = Options{Agencies: 1, Waiting: 3, Bets: 10, Window: 1, BatchByt
 
 // Waiting agencies take their winners in any pieces. If one of them gets anything else, the load
 // ends.
-func TestWaiting(t *testing.T) {
+func TestWaiting(t *testing.T) { testWaiting(t, false) }
+
+// So they do over TLS. The room says close_notify at the end.
+func TestWaitingOverTLS(t *testing.T) { testWaiting(t, true) }
+
+func testWaiting(t *testing.T, secure bool) {
 	const odd = 3
-	byteByByte := func(c *net.TCPConn, p []byte) {
+	byteByByte := func(c drawConn, p []byte) {
 		for i := range p {
 			write(c, p[i:i+1])
 		}
 	}
-	saying := func(payload string) func(*net.TCPConn, []byte) {
-		return func(c *net.TCPConn, _ []byte) { write(c, codec.AppendFrame(nil, []byte(payload))) }
+	saying := func(payload string) func(drawConn, []byte) {
+		return func(c drawConn, _ []byte) { write(c, codec.AppendFrame(nil, []byte(payload))) }
 	}
 	const manyLines = 1000 // more than a loop's read buffer holds
 	for _, c := range []struct {
@@ -171,61 +226,65 @@ func TestWaiting(t *testing.T) {
 		when moment
 		// answer answers all agencies if want is nil. Otherwise it answers only one, and the others
 		// get no answer.
-		answer func(c *net.TCPConn, right []byte)
+		answer func(c drawConn, right []byte)
 		want   error
 		says   string
 	}{
 		{name: "winners", answer: write},
 		{name: "winners at once", when: atOnce, answer: write},
 		{name: "winners in pieces", answer: byteByByte},
-		{name: "winners and the end", answer: func(c *net.TCPConn, right []byte) {
+		{name: "winners and the end", answer: func(c drawConn, right []byte) {
 			write(c, right)
 			_ = c.CloseWrite()
 		}},
 		{name: "no winners", answer: saying(""), want: ErrWinners, says: "agency 3 got 0 lines, want 1"},
 		{name: "other winners", answer: saying("Ana|Paz|1|2000-01-01|7574|3"), want: ErrWinners, says: "agency 3 got 1 lines, want 1"},
-		{name: "its winner and another", answer: func(c *net.TCPConn, right []byte) {
+		{name: "its winner and another", answer: func(c drawConn, right []byte) {
 			_, line, _ := bytes.Cut(right, []byte{'\n'})
 			write(c, codec.AppendFrame(nil, slices.Concat(line, []byte{'\n'}, line)))
 		}, want: ErrWinners, says: "agency 3 got 2 lines, want 1"},
 		{name: "many winners", answer: saying(strings.Repeat("Ana|Paz|1|2000-01-01|7574|3\n", manyLines)), want: ErrWinners, says: fmt.Sprintf("agency 3 got %d lines, want 1", manyLines)},
-		{name: "an error", answer: func(c *net.TCPConn, _ []byte) {
+		{name: "an error", answer: func(c drawConn, _ []byte) {
 			write(c, codec.AppendError(nil, codec.CodeLotteryHasntEnded, ""))
 		}, want: ErrServer, says: "winners of agency 3: it answered ERROR_LOTTERY_HASNT_ENDED"},
-		{name: "an error in pieces", answer: func(c *net.TCPConn, _ []byte) {
+		{name: "an error in pieces", answer: func(c drawConn, _ []byte) {
 			byteByByte(c, codec.AppendError(nil, codec.CodeStorage, "disk"))
 		}, want: ErrServer, says: "winners of agency 3: it answered ERROR_STORAGE|disk"},
 		{name: "an error too early", when: tooEarly, answer: saying("ERROR_TIMEOUT"), want: ErrServer, says: "winners of agency 3: it answered ERROR_TIMEOUT"},
 		{name: "an unknown error", answer: saying("ERROR_X"), want: codec.ErrReply, says: "winners of waiting agency 3: "},
 		{name: "an ACK", answer: saying("ACK"), want: ErrServer, says: "winners of agency 3: it answered ACK"},
-		{name: "two answers", answer: func(c *net.TCPConn, right []byte) {
+		{name: "two answers", answer: func(c drawConn, right []byte) {
 			write(c, slices.Concat(right, right))
 		}, want: ErrServer, says: "winners of waiting agency 3: load: the server's answer is not the expected one: more than one answer"},
-		{name: "two answers in pieces", answer: func(c *net.TCPConn, right []byte) {
+		{name: "two answers in pieces", answer: func(c drawConn, right []byte) {
 			byteByByte(c, slices.Concat(right, right))
 		}, want: ErrServer, says: "winners of waiting agency 3: load: the server's answer is not the expected one: more than one answer"},
-		{name: "no frame", answer: func(c *net.TCPConn, _ []byte) { write(c, []byte("x\n")) }, want: codec.ErrFrameHeader, says: "winners of waiting agency 3: "},
-		{name: "a frame without end", answer: func(c *net.TCPConn, _ []byte) { write(c, []byte("99999999\n")) }, want: codec.ErrFrameTooLarge, says: "winners of waiting agency 3: "},
-		{name: "the end", answer: func(c *net.TCPConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
-		{name: "the end at once", when: atOnce, answer: func(c *net.TCPConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
-		{name: "the end too early", when: tooEarly, answer: func(c *net.TCPConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
-		{name: "a part and the end", answer: func(c *net.TCPConn, right []byte) {
+		{name: "no frame", answer: func(c drawConn, _ []byte) { write(c, []byte("x\n")) }, want: codec.ErrFrameHeader, says: "winners of waiting agency 3: "},
+		{name: "a frame without end", answer: func(c drawConn, _ []byte) { write(c, []byte("99999999\n")) }, want: codec.ErrFrameTooLarge, says: "winners of waiting agency 3: "},
+		{name: "the end", answer: func(c drawConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
+		{name: "the end at once", when: atOnce, answer: func(c drawConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
+		{name: "the end too early", when: tooEarly, answer: func(c drawConn, _ []byte) { _ = c.Close() }, want: io.EOF, says: "winners of waiting agency 3: EOF"},
+		{name: "a part and the end", answer: func(c drawConn, right []byte) {
 			write(c, right[:len(right)-1])
 			_ = c.Close()
 		}, want: io.EOF, says: "winners of waiting agency 3: EOF"},
-		{name: "a reset", answer: func(c *net.TCPConn, _ []byte) {
-			_ = c.SetLinger(0)
-			_ = c.Close()
+		{name: "a reset", answer: func(c drawConn, _ []byte) {
+			_ = c.socket.SetLinger(0)
+			_ = c.socket.Close()
 		}, want: syscall.ECONNRESET, says: "winners of waiting agency 3: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := waitingLoad
-			s := startDrawServer(t, o.Agencies+o.Waiting, c.when, func(id codec.Agency, conn *net.TCPConn, right []byte) {
+			s := startDrawServer(t, o.Agencies+o.Waiting, c.when, func(id codec.Agency, conn drawConn, right []byte) {
 				if c.want == nil || id == odd {
 					c.answer(conn, right)
 				}
 			})
-			r, err := Run(t.Context(), o, Target{Addr: s.listener.Addr().String()}, nil)
+			target := Target{Addr: s.listener.Addr().String()}
+			if secure {
+				target.TLS = s.secure()
+			}
+			r, err := Run(t.Context(), o, target, nil)
 			s.end()
 			if c.want != nil {
 				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
@@ -240,6 +299,9 @@ func TestWaiting(t *testing.T) {
 			for _, right := range s.right {
 				_, lines, _ := bytes.Cut(right, []byte{'\n'})
 				winners += codec.Lines(lines)
+			}
+			if s.cuts > 0 {
+				t.Errorf("%d connections ended without close_notify", s.cuts)
 			}
 			if r.Draw == nil || r.Draw.Winners != int64(winners) || winners < o.Waiting {
 				t.Errorf("%+v, want %d winners", r.Draw, winners)
@@ -274,7 +336,7 @@ func drawWithPause(t *testing.T, last codec.Agency, pause time.Duration) time.Du
 	o := waitingLoad
 	var late sync.WaitGroup
 	late.Add(1)
-	s := startDrawServer(t, o.Agencies+o.Waiting, atTheDraw, func(id codec.Agency, conn *net.TCPConn, right []byte) {
+	s := startDrawServer(t, o.Agencies+o.Waiting, atTheDraw, func(id codec.Agency, conn drawConn, right []byte) {
 		if id != last {
 			write(conn, right)
 			return
@@ -307,7 +369,7 @@ func TestWaitingInterrupted(t *testing.T) {
 			o := waitingLoad
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			s := startDrawServer(t, o.Agencies+o.Waiting, c.when, func(codec.Agency, *net.TCPConn, []byte) { cancel() })
+			s := startDrawServer(t, o.Agencies+o.Waiting, c.when, func(codec.Agency, drawConn, []byte) { cancel() })
 			_, err := Run(ctx, o, Target{Addr: s.listener.Addr().String()}, nil)
 			s.end()
 			if !errors.Is(err, context.Canceled) {

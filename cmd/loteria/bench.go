@@ -35,10 +35,13 @@ The first two lines are bets per second and the 99th percentile of the ACK
 latency. With --rate a batch's latency begins when it is due, so that stalls
 count; without it, when the batch is handed to the socket.
 
+--tls makes an authority and certificates for the run. The connections are made,
+and the certificates checked, before anything is measured.
+
 --limit also measures a yardstick: a server that receives the same frames,
 appends and syncs the same bytes, and never looks at them. With --servers it
 sends them to as many processes, and a majority has to have synced them: copies
-without consensus. --plot measures once
+without consensus. It has no TLS. --plot measures once
 for every window and every number of agencies, and draws the results.`
 
 const benchExample = `  loteria bench
@@ -47,6 +50,7 @@ const benchExample = `  loteria bench
   loteria bench --rate 1000000 --duration 10s
   loteria bench --agencies 5 --window 1 --batch-bets 150
   loteria bench --waiting 10000
+  loteria bench --tls mutual
   loteria bench --plot bench.svg
   loteria bench --addr localhost:12345 --agencies 5 --bets 100000 --stop-and-wait`
 
@@ -70,6 +74,7 @@ type benchOptions struct {
 	durability string
 	addr       string
 	servers    int
+	tls        string
 	dir        string
 	repeat     int
 	limit      bool
@@ -130,6 +135,8 @@ func newBenchCommand() *cobra.Command {
 			"all servers of a draw, with commas")
 	flags.IntVar(&options.servers, "servers", 1,
 		"servers that hold the draw together: 1, or 3 to 9, all on this machine")
+	flags.StringVar(&options.tls, "tls", benchTLSOff,
+		"connect over TLS: off, server, or mutual: the agencies have certificates, too")
 	flags.StringVar(&options.dir, "dir", "",
 		"folder for the server's directory, on the disk to measure (default the temporary directory)")
 	flags.IntVar(&options.repeat, "repeat", 1, "how often to measure; the report shows the median")
@@ -160,6 +167,10 @@ func (o benchOptions) validate() error {
 			o.durability)
 	case o.servers > 1 && o.addr != "":
 		return errors.New("--addr and --servers: choose one of them")
+	case o.tls != benchTLSOff && o.tls != benchTLSServer && o.tls != benchTLSMutual:
+		return fmt.Errorf("--tls %s is not legal: want %s, %s or %s", o.tls, benchTLSOff, benchTLSServer, benchTLSMutual)
+	case o.addr != "" && o.tls != benchTLSOff:
+		return errors.New("--addr with --tls: the bench makes the certificates, so it has to start the server")
 	case o.addr != "" && (o.repeat > 1 || o.plot != ""):
 		return errors.New("--addr with --repeat or --plot: a server holds one draw, and these need many")
 	case o.plot != "" && plotWriter(o.plot) == nil:
@@ -225,6 +236,9 @@ func runBench(ctx context.Context, o benchOptions, stdout, stderr io.Writer) (er
 		Options:    o.load,
 		Servers:    o.servers,
 		Durability: o.durability,
+	}
+	if o.tls != benchTLSOff {
+		report.TLS = o.tls
 	}
 	if o.addr != "" {
 		report.Servers = len(strings.Split(o.addr, ","))

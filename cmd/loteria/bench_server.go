@@ -57,11 +57,15 @@ func (b *bench) measure(ctx context.Context, o load.Options) (_ load.Result, err
 		return load.Result{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	servers, err := b.startServers(ctx, o, dir)
+	certs, err := newBenchCerts(b.options.tls, dir)
+	if err != nil {
+		return load.Result{}, err
+	}
+	servers, err := b.startServers(ctx, o, dir, certs)
 	if err != nil {
 		return load.Result{}, errors.Join(err, servers.end(ctx))
 	}
-	result, err := load.Run(ctx, o, servers.target(), meter)
+	result, err := load.Run(ctx, o, servers.target(certs), meter)
 	if err != nil {
 		// A failed server's own error says more than its broken connections.
 		return load.Result{}, errors.Join(err, servers.end(ctx))
@@ -83,10 +87,11 @@ func (b *bench) measure(ctx context.Context, o load.Options) (_ load.Result, err
 
 // benchServer is a server in a process of its own.
 type benchServer struct {
-	cmd  *exec.Cmd
-	addr string
-	dir  string
-	log  *os.File // its standard output and error
+	cmd    *exec.Cmd
+	addr   string
+	secure string // its address for TLS; empty: none
+	dir    string
+	log    *os.File // its standard output and error
 }
 
 // benchServers hold one draw together.
@@ -94,24 +99,39 @@ type benchServers []*benchServer
 
 // startServers starts --servers servers, each with a directory of its own in dir, and returns when
 // they listen. With an error it returns those that have started.
-func (b *bench) startServers(ctx context.Context, o load.Options, dir string) (all benchServers, err error) {
-	addrs, err := freeAddrs(ctx, 2*b.options.servers)
+func (b *bench) startServers(
+	ctx context.Context, o load.Options, dir string, certs *benchCerts,
+) (all benchServers, err error) {
+	n := b.options.servers
+	addrs, err := freeAddrs(ctx, 3*n)
 	if err != nil {
 		return nil, err
 	}
-	addrs, peerAddrs := addrs[:b.options.servers], addrs[b.options.servers:]
+	addrs, peerAddrs, secureAddrs := addrs[:n], addrs[n:2*n], addrs[2*n:]
 	var peers engine.Peers
 	for i, addr := range peerAddrs {
-		peers = append(peers, engine.Peer{ID: uint64(i + 1), Addr: addr, Agencies: addrs[i]})
+		p := engine.Peer{ID: uint64(i + 1), Addr: addr, Agencies: addrs[i]}
+		if certs != nil {
+			p.Secure = secureAddrs[i]
+		}
+		peers = append(peers, p)
 	}
 	for i, addr := range addrs {
 		s := &benchServer{addr: addr, dir: filepath.Join(dir, strconv.Itoa(i+1))}
 		one := []string{"SERVER_ID=0", "SERVER_PEERS="}
-		if len(addrs) > 1 {
+		if n > 1 {
 			one = []string{
 				"SERVER_ID=" + strconv.Itoa(i+1), "SERVER_PEERS=" + peers.String(),
 				"SERVER_HTTP_ADDR=", // only one of them could have it
 			}
+		}
+		if certs != nil {
+			s.secure = secureAddrs[i]
+			settings, err := certs.settings(i+1, s.secure)
+			if err != nil {
+				return all, err
+			}
+			one = append(one, settings...)
 		}
 		if err := b.start(ctx, s, o, one); err != nil {
 			return all, err
@@ -155,6 +175,7 @@ func (b *bench) start(ctx context.Context, s *benchServer, o load.Options, envir
 		"SERVER_AGENCY_SECRETS_FILE=", // the load has no secrets
 		"SERVER_CONNECTIONS_MAX="+
 			strconv.Itoa(max(agencies+benchConnectionsSpare, defaults.ConnectionsMax)),
+		"SERVER_TLS_ADDR=", "SERVER_TLS_CERT_FILE=", "SERVER_TLS_KEY_FILE=", "SERVER_TLS_CLIENT_CA_FILE=",
 		// The servers talk over the loopback interface.
 		"SERVER_PEER_ADDR=", "SERVER_PEER_TLS_CERT_FILE=", "SERVER_PEER_TLS_KEY_FILE=", "SERVER_PEER_TLS_CA_FILE=",
 	)
@@ -166,12 +187,16 @@ func (b *bench) start(ctx context.Context, s *benchServer, o load.Options, envir
 	return nil
 }
 
-// target is the servers as a load has them.
-func (all benchServers) target() load.Target {
+// target is the servers as a load has them. certs is nil without TLS.
+func (all benchServers) target(certs *benchCerts) load.Target {
 	var addrs []string
 	var t load.Target
 	for _, s := range all {
-		addrs = append(addrs, s.addr)
+		addr := s.addr
+		if certs != nil {
+			addr, t.TLS = s.secure, certs.config
+		}
+		addrs = append(addrs, addr)
 		t.PIDs = append(t.PIDs, s.cmd.Process.Pid)
 	}
 	t.Addr = strings.Join(addrs, ",")
