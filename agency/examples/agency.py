@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """An agency in a page: it uploads its bets, each exactly once, and prints its winners.
 
-    python3 agency.py ID BETS.csv [HOST:PORT]    (Python 3.8 or later)
+    python3 agency.py ID BETS.csv [HOST:PORT [CA.pem [CERT.pem KEY.pem]]]    (Python 3.8 or later)
 
-The columns of the CSV are first name, last name, document, birthdate and number. The protocol is in
+With CA.pem, the authority of the server's certificate, it connects by TLS. CERT.pem and KEY.pem are
+its own, for a server that asks who it is. The columns of the CSV are first name, last name, document, birthdate and number. The protocol is in
 codec/PROTOCOL.md. Only one batch at a time is unanswered, so the window is 1.
 """
 import csv
 import socket
+import ssl
 import sys
 import time
 
@@ -56,15 +58,37 @@ def show(winners):
         sys.exit(f"the winners can't be printed: {unseen}")
 
 
-def main(agency, path, address="localhost:12345"):
+def secure(authority, *own):
+    """How to connect by TLS, with our own certificate and its key if there are any."""
+    context = ssl.create_default_context(cafile=authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["loteria/1"])
+    if own:
+        context.load_cert_chain(*own)
+    return context
+
+
+def connect(host, port, context):
+    """Connects to the server, by TLS if there is a context."""
+    link = socket.create_connection((host, port))
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # for the long wait
+    if context is None:
+        return link
+    link = context.wrap_socket(link, server_hostname=host)
+    if link.selected_alpn_protocol() != "loteria/1":
+        sys.exit(f"{host}:{port} is another server")
+    return link
+
+
+def main(agency, path, address="localhost:12345", *files):
+    context = secure(*files) if files else None
     with open(path, encoding="utf-8-sig", newline="") as file:
         bets = ["|".join([*row, agency]).encode() for row in csv.reader(file) if row]
     agency, host, port = agency.encode(), *address.rsplit(":", 1)
     stored, winners, failures = 0, None, 0
     while failures < FAILURES_MAX:
         try:
-            with socket.create_connection((host, port)) as link, link.makefile("rwb") as server:
-                link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # for the long wait
+            with connect(host, port, context) as link, link.makefile("rwb") as server:
                 # The server knows how many bets it has; we continue from there.
                 _, durable, _, frame_bytes, checksum = ask(server, b"HELLO|" + agency).split(b"|")
                 ours = b"".join(bet + b"\n" for bet in bets[:int(durable)])
@@ -93,6 +117,6 @@ def main(agency, path, address="localhost:12345"):
 
 
 if __name__ == "__main__":
-    if not 3 <= len(sys.argv) <= 4:
+    if len(sys.argv) not in (3, 4, 5, 7):
         sys.exit(__doc__)
     main(*sys.argv[1:])
