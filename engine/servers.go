@@ -167,8 +167,8 @@ func (m *Member) peersOf(members replica.Membership) Peers {
 	self := m.cfg.Peers[m.cfg.Peers.index(m.cfg.ID)]
 	var peers Peers
 	for _, s := range members.Servers {
-		peer := Peer{ID: s.ID}
-		peer.Addr, peer.Agencies, _ = strings.Cut(s.Addr, "/")
+		parts := append(strings.SplitN(s.Addr, "/", 3), "", "")
+		peer := Peer{ID: s.ID, Addr: parts[0], Agencies: parts[1], Secure: parts[2]}
 		if i := m.cfg.Peers.index(s.ID); s.Addr == "" && i >= 0 {
 			peer = m.cfg.Peers[i]
 		}
