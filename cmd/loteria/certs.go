@@ -54,6 +54,8 @@ const (
 	certsDaysDefault = 365
 	certsHostsMax    = 64
 
+	certsDomainDefault = "loteria"
+
 	certsAuthority = "ca" // the beginning of the names of the authority's files
 )
 
@@ -94,7 +96,7 @@ func newCertsCommand() *cobra.Command {
 		fmt.Sprintf("number of servers, 0 to %d", certsServersMax))
 	flags.IntVar(&options.agencies, "agencies", len(dataset.Default().Agencies),
 		fmt.Sprintf("number of agencies, 0 to %d", dataset.AgenciesMax))
-	flags.StringVar(&options.domain, "domain", "loteria", "whose servers and agencies these are")
+	flags.StringVar(&options.domain, "domain", certsDomainDefault, "whose servers and agencies these are")
 	flags.StringArrayVar(&options.hosts, "host", nil,
 		fmt.Sprintf("one more `name` or IP address of all servers; up to %d times", certsHostsMax))
 	flags.IntVar(&options.days, "days", certsDaysDefault,

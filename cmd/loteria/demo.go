@@ -44,6 +44,9 @@ first, and takes long enough to be watched: --pace says how long the largest age
 uploads. The other agencies upload as fast, so they are done before it. Several
 servers have an address each. At the end the last state is shown until Ctrl-C.
 
+With --tls agencies and servers make certificates, in the folder certs beside the log,
+and talk over TLS. Each side proves who it is; servers do so to each other, too.
+
 With --verbose the log goes to standard output instead, and there are no bars.
 With LOG_FORMAT=json as well, standard output has only the JSON lines; table and
 paths go to standard error.`
@@ -52,6 +55,7 @@ const demoExample = `  loteria demo
   loteria demo --agencies 3 --data-dir /tmp/draw
   loteria demo --board
   loteria demo --servers 3 --kill-leader
+  loteria demo --tls
   loteria demo --servers 3 --kill-leader --board --pace 1m
   loteria dataset --out big --agencies 50 --bets 10000000 && loteria demo --agencies 50 --dataset big`
 
@@ -67,6 +71,7 @@ type demoOptions struct {
 	dataDir    string
 	servers    int
 	killLeader bool
+	tls        bool
 	verbose    bool // the log goes to standard output
 	board      bool
 	pace       time.Duration // how long the largest agency uploads; 0: as long as it takes
@@ -101,6 +106,7 @@ func newDemoCommand() *cobra.Command {
 		"kill the leader of several servers when half of the bets are stored")
 	flags.BoolVar(&options.board, "board", false,
 		"show the draw in the browser, on "+boardAddrDefault+" or a free port, until Ctrl-C")
+	flags.BoolVar(&options.tls, "tls", false, "talk over TLS, with certificates on both sides")
 	flags.DurationVar(&options.pace, "pace", 0,
 		fmt.Sprintf("how long the largest agency uploads (default %v with --board, else as long as it takes)", boardPace))
 	flags.BoolVarP(&options.verbose, "verbose", "v", false,
@@ -142,6 +148,11 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 	participants, err := demoParticipants(options)
 	if err != nil {
 		return err
+	}
+	if options.tls {
+		if err := options.makeCerts(ctx); err != nil {
+			return err
+		}
 	}
 	pace(participants, options.pace)
 	if options.board {
@@ -260,6 +271,12 @@ func demoParticipants(options demoOptions) ([]*participant, error) {
 		}
 		p.config.ID, p.config.Bets, p.config.Winners = uint32(id), options.dataset, ""
 		p.config.Secret, p.config.SecretFile = codec.Secret{}, "" // the demo's server has none
+		p.config.TLSCA, p.config.TLSCert, p.config.TLSKey, p.config.TLSServerName = "", "", "", ""
+		if options.tls {
+			own := role{codec.IdentityAgency, id}
+			p.config.TLSCA = options.cert(certsAuthority)
+			p.config.TLSCert, p.config.TLSKey = options.cert(own.name()), options.key(own.name())
+		}
 		var err error
 		if p.bets, p.bytes, err = countRows(options.dataset, id); err != nil {
 			return nil, err
@@ -300,6 +317,30 @@ func countRows(path string, id int) (rows, size int64, err error) {
 	}
 }
 
+// makeCerts makes the certificates that are not there yet.
+func (o demoOptions) makeCerts(ctx context.Context) error {
+	plan, err := planCerts(certsOptions{
+		out: o.certsDir(), servers: o.servers, agencies: o.agencies,
+		domain: certsDomainDefault, days: certsDaysDefault,
+	}, time.Now())
+	if err == nil {
+		err = plan.write(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.certsDir(), err)
+	}
+	return nil
+}
+
+func (o demoOptions) certsDir() string { return filepath.Join(o.dataDir, "certs") }
+
+// cert and key are the files of the certificate with a name.
+func (o demoOptions) cert(name string) string {
+	return filepath.Join(o.certsDir(), certificateFile(name))
+}
+
+func (o demoOptions) key(name string) string { return filepath.Join(o.certsDir(), keyFile(name)) }
+
 // demoDraw runs the server and the agencies until all have ended.
 func demoDraw(
 	ctx context.Context, options demoOptions, participants []*participant, show *display,
@@ -312,6 +353,11 @@ func demoDraw(
 	if options.board {
 		cfg.HTTPAddr = options.boards[0]
 	}
+	if options.tls {
+		own := role{codec.IdentityServer, 1}
+		cfg.TLSAddr, cfg.TLSClientCA = "127.0.0.1:0", options.cert(certsAuthority)
+		cfg.TLSCert, cfg.TLSKey = options.cert(own.name()), options.key(own.name())
+	}
 	server, err := engine.Open(cfg, log.Named("server"))
 	if err != nil {
 		return err
@@ -323,8 +369,12 @@ func demoDraw(
 	case <-ctx.Done():
 		return all.Wait()
 	}
+	addr := server.Addr()
+	if options.tls {
+		addr = server.SecureAddr()
+	}
 	for _, p := range participants {
-		p.config.Server = server.Addr().String()
+		p.config.Server = addr.String()
 		all.Go(func() error {
 			return p.play(ctx, log, nil, func(at agency.Progress) { show.set(p, at.Stored) })
 		})

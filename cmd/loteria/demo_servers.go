@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"loteria/agency"
+	"loteria/codec"
 	"loteria/engine/history"
 	"loteria/engine/mesh"
 )
@@ -118,8 +119,8 @@ func newDemoServers(
 		elected: map[uint64]int{},
 	}
 	d.timeline.began = time.Now()
-	var addrs []string // for the servers, then for agencies
-	for len(addrs) < 2*options.servers {
+	var addrs []string // for the servers, then for agencies, then for those over TLS
+	for len(addrs) < 3*options.servers {
 		addr, err := freeAddr(ctx)
 		if err != nil {
 			return nil, err
@@ -129,8 +130,9 @@ func newDemoServers(
 		}
 	}
 	var peers []string
-	for i := range options.servers {
-		s := &demoServer{id: i + 1, addr: addrs[options.servers+i]}
+	n := options.servers
+	for i := range n {
+		s := &demoServer{id: i + 1, addr: addrs[n+i]}
 		s.environment = []string{
 			"SERVER_ID=" + strconv.Itoa(s.id), "SERVER_ADDR=" + s.addr,
 			"SERVER_DATA_DIR=" + options.serverDir(s.id),
@@ -138,8 +140,18 @@ func newDemoServers(
 		if options.board {
 			s.environment = append(s.environment, "SERVER_HTTP_ADDR="+options.boards[i])
 		}
+		peer := fmt.Sprintf("%d=%s/%s", s.id, addrs[i], s.addr)
+		if options.tls {
+			s.addr = addrs[2*n+i]
+			peer += "/" + s.addr
+			own := role{codec.IdentityServer, s.id}
+			cert, key, authority := options.cert(own.name()), options.key(own.name()), options.cert(certsAuthority)
+			s.environment = append(s.environment, "SERVER_TLS_ADDR="+s.addr,
+				"SERVER_TLS_CERT_FILE="+cert, "SERVER_TLS_KEY_FILE="+key, "SERVER_TLS_CLIENT_CA_FILE="+authority,
+				"SERVER_PEER_TLS_CERT_FILE="+cert, "SERVER_PEER_TLS_KEY_FILE="+key, "SERVER_PEER_TLS_CA_FILE="+authority)
+		}
 		d.servers = append(d.servers, s)
-		peers = append(peers, fmt.Sprintf("%d=%s/%s", s.id, addrs[i], s.addr))
+		peers = append(peers, peer)
 	}
 	// As with one server, no variable of the environment changes the demo's servers. They log
 	// everything that the timeline is made of; the demo's own logger drops what isn't wanted.
