@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"loteria/agency"
 	"loteria/codec"
@@ -100,6 +101,31 @@ func ExampleWithLogger() {
 	// Output:
 	// level=INFO msg=apuesta_enviada agencia=1 result=success cantidad=2
 	// level=INFO msg=consulta_ganadores agencia=1 result=success cant_ganadores=1
+}
+
+// The certificates are those that `loteria certs` makes for development. What is wrong with the server's
+// certificate, or with this agency's for the server, is tried again for a while; the error says what it
+// was.
+func ExampleWithTLS() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client, err := agency.Dial(ctx, "lottery.example:12346", 1, agency.WithTLS(agency.TLS{
+		CAFile:   "certs/ca.pem",
+		CertFile: "certs/agency-1.pem",
+		KeyFile:  "certs/agency-1-key.pem",
+	}))
+	switch {
+	case errors.Is(err, agency.ErrCredentials), errors.Is(err, agency.ErrCertificateRefused):
+		fmt.Println("look at certs/agency-1.pem:", err)
+	case errors.Is(err, agency.ErrServerCertificate), errors.Is(err, agency.ErrNoTLS):
+		fmt.Println("ask those who run the server:", err)
+	case err != nil:
+		fmt.Println(err)
+	default:
+		defer client.Close()
+	}
+	// Output:
+	// look at certs/agency-1.pem: the agency's TLS files can't be used: the authorities: open certs/ca.pem: no such file or directory
 }
 
 // A Session needs no sockets and no clock.

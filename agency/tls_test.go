@@ -481,6 +481,52 @@ func TestCloseNotify(t *testing.T) {
 	}
 }
 
+// A server that takes the connection and says nothing gets as long as one that doesn't take it.
+func TestSilentHandshake(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *memoryNetwork) {
+		config := serverTLS(t, true)
+		b := newBank()
+		logs := newLogBook(slog.LevelInfo)
+		t.Cleanup(n.listen(t, inTurn(
+			func(p *peer) { _, _ = io.Copy(io.Discard, p.conn) },
+			func(p *peer) {
+				p.conn = tls.Server(p.conn, config)
+				p.in.Reset(p.conn)
+				b.serve(p)
+			},
+		)))
+		begin := time.Now()
+		if _, err := dial(t, n, WithTLS(mutualTLS(t)), WithLogger(slog.New(logs))); err != nil {
+			t.Fatal(err)
+		}
+		line := logs.all()[0]
+		if took := line.at.Sub(begin); took != dialTimeout || !strings.Contains(line.String(), "TLS handshake") {
+			t.Errorf("after %v: %v", took, line)
+		}
+	})
+}
+
+// A TLS connection writes by itself when the server changes its key, perhaps hours after the last write.
+func TestWriteDeadlineIsLifted(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *memoryNetwork) {
+		ours, theirs := net.Pipe()
+		c := newConn(ours, codec.ReplyBytesMaxDefault)
+		heard := make(chan error, 1)
+		go func() {
+			_, err := io.ReadFull(theirs, make([]byte, 2))
+			heard <- err
+		}()
+		c.write(t.Context(), []byte{'1'}, time.Second, time.Second)
+		time.Sleep(time.Hour)
+		if _, err := ours.Write([]byte{'2'}); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(<-heard, theirs.Close(), c.close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A server that reads nothing doesn't keep the agency from closing.
 func TestCloseOfStuck(t *testing.T) {
 	ours, theirs := net.Pipe()
