@@ -13,6 +13,7 @@ import (
 
 	"loteria/agency"
 	"loteria/codec"
+	"loteria/codec/certtest"
 )
 
 const (
@@ -130,6 +131,18 @@ func (in *soakInput) Read(p []byte) (int, error) {
 type soakAgency struct {
 	soak *soak
 	id   codec.Agency
+	addr string          // of the server
+	over []agency.Option // TLS, for every other agency
+}
+
+func (s *soak) newAgency(id codec.Agency) *soakAgency {
+	a := &soakAgency{soak: s, id: id, addr: s.addr}
+	if id%2 == 0 {
+		f := s.authority.Files(s.t, certtest.Agency(id), s.authority)
+		a.addr = s.secureAddr
+		a.over = []agency.Option{agency.WithTLS(agency.TLS{CAFile: f.CA, CertFile: f.Cert, KeyFile: f.Key})}
+	}
+	return a
 }
 
 // live is one process of the agency after the other, sometimes two at once,
@@ -137,7 +150,7 @@ type soakAgency struct {
 func (a *soakAgency) live(ctx context.Context) {
 	for ctx.Err() == nil {
 		life, end := context.WithTimeout(ctx, soakLifeMin+rand.N(soakLifeMax-soakLifeMin))
-		network := a.soak.newNetwork(life)
+		network := a.soak.newNetwork(life, a.addr)
 		errs := make(chan error, 2)
 		processes := 1
 		a.start(life, network, errs)
@@ -173,7 +186,7 @@ func (a *soakAgency) start(life context.Context, network *soakNetwork, errs chan
 		agency.WithRetryFor(soakRetryFor), agency.WithBatchBets(1 + rand.IntN(100)), agency.WithWindow(1 + rand.IntN(40)),
 	}
 	go func() {
-		c, err := agency.Dial(life, network.addr(), a.id, options...)
+		c, err := agency.Dial(life, network.addr(), a.id, append(options, a.over...)...)
 		if err != nil {
 			errs <- err
 			return
@@ -192,7 +205,7 @@ func (a *soakAgency) finish(ctx context.Context) {
 }
 
 func (a *soakAgency) play(ctx context.Context) (err error) {
-	c, err := agency.Dial(ctx, a.soak.addr, a.id)
+	c, err := agency.Dial(ctx, a.addr, a.id, a.over...)
 	if err != nil {
 		return err
 	}
@@ -219,18 +232,19 @@ func (a *soakAgency) play(ctx context.Context) (err error) {
 // soakNetwork carries an agency's connections to the server, and breaks them.
 type soakNetwork struct {
 	soak     *soak
+	to       string
 	listener net.Listener
 	ctx      context.Context
 	carrying sync.WaitGroup
 }
 
-func (s *soak) newNetwork(ctx context.Context) *soakNetwork {
+func (s *soak) newNetwork(ctx context.Context, to string) *soakNetwork {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Error(err)
 		return nil
 	}
-	n := &soakNetwork{soak: s, listener: listener, ctx: ctx}
+	n := &soakNetwork{soak: s, to: to, listener: listener, ctx: ctx}
 	n.carrying.Go(func() {
 		for {
 			c, err := listener.Accept()
@@ -255,7 +269,7 @@ func (n *soakNetwork) close() {
 func (n *soakNetwork) carry(near *net.TCPConn) {
 	defer near.Close()
 	var d net.Dialer
-	c, err := d.DialContext(n.ctx, "tcp", n.soak.addr)
+	c, err := d.DialContext(n.ctx, "tcp", n.to)
 	if err != nil {
 		return // the agency's life has ended, or it will find out
 	}

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"loteria/codec"
+	"loteria/codec/certtest"
 	"loteria/engine"
 	"loteria/engine/history"
 	"loteria/engine/ledger"
@@ -37,6 +38,9 @@ import (
 //	soak_test.go         rounds, what is counted, and the draw at the end
 //	soak_agency_test.go  the honest, their bets and the network that fails them
 //	abuser_test.go       the others
+//	soak_secure_test.go  the others who speak TLS
+//
+// Every other agency comes over TLS, with a certificate.
 //
 // It is written against Config and sockets alone.
 
@@ -103,12 +107,16 @@ func TestSoak(t *testing.T) {
 	cfg.DataDir = t.TempDir()
 	cfg.ExitGrace = time.Hour // between rounds nobody is there
 	cfg.ReadTimeout = 500 * time.Millisecond
+	authority := certtest.New(t)
+	f := authority.Files(t, certtest.Server(1), authority)
+	cfg.TLSAddr, cfg.TLSCert, cfg.TLSKey, cfg.TLSClientCA = "127.0.0.1:0", f.Cert, f.Key, f.CA
+	cfg.TLSHandshakes = 8 // those who stand still are in the way
 	// It logs, to nowhere.
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zapcore.InfoLevel))
 	server := serveLogging(t, cfg, log, ledger.Options{})
-	s := &soak{t: t, addr: server.Addr().String(), bets: newSoakBets()}
+	s := &soak{t: t, addr: server.Addr().String(), secureAddr: server.SecureAddr().String(), authority: authority, bets: newSoakBets()}
 	for id := codec.Agency(1); id <= soakAgencies; id++ {
-		s.agencies = append(s.agencies, &soakAgency{soak: s, id: id})
+		s.agencies = append(s.agencies, s.newAgency(id))
 	}
 
 	before := count(t)
@@ -133,10 +141,12 @@ func TestSoak(t *testing.T) {
 
 // soak is one run.
 type soak struct {
-	t        *testing.T
-	addr     string
-	bets     *soakBets
-	agencies []*soakAgency
+	t          *testing.T
+	addr       string
+	secureAddr string
+	authority  *certtest.Authority
+	bets       *soakBets
+	agencies   []*soakAgency
 
 	lives, takeovers, cuts, abuses atomic.Int64
 }
@@ -151,6 +161,7 @@ func (s *soak) round(length time.Duration) {
 		everybody.Go(func() { a.live(ctx) })
 	}
 	s.abuse(ctx, &everybody, append(slices.Clone(abuses), haunts(soakHaunted)))
+	s.abuseTLS(ctx, &everybody)
 	everybody.Wait()
 }
 
@@ -278,7 +289,8 @@ func (s *soak) draw(ended <-chan error) {
 	defer abusers.Wait()
 	defer stop()
 	s.abuse(abusing, &abusers, abuses)
-	for _, a := range append(s.agencies, &soakAgency{soak: s, id: soakHaunted}) {
+	s.abuseTLS(abusing, &abusers)
+	for _, a := range append(s.agencies, s.newAgency(soakHaunted)) {
 		honest.Go(func() { a.finish(ctx) })
 	}
 	honest.Wait()
