@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -39,7 +40,16 @@ func TestFailover(t *testing.T) {
 	if err != nil || kills <= 0 {
 		t.Skipf("a measurement: %s=50 kills 50 leaders", failoversEnv)
 	}
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %t", secure), func(t *testing.T) { measureFailover(t, (kills+1)/2, secure) })
+	}
+}
+
+func measureFailover(t *testing.T, kills int, secure bool) {
 	d := newServersDraw(t, rand.New(rand.NewPCG(5, 0)))
+	if secure {
+		d.overTLS(t)
+	}
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +60,7 @@ func TestFailover(t *testing.T) {
 	for i := range agencies {
 		a := &steadyAgency{acked: make(chan time.Time, 1)}
 		agencies[i] = a
-		uploading.Go(func() { a.err = a.upload(ctx, d.addrs(), codec.Agency(i+1)) })
+		uploading.Go(func() { a.err = a.upload(ctx, d, codec.Agency(i+1)) })
 	}
 	defer uploading.Wait()
 	defer stop()
@@ -114,15 +124,22 @@ type steadyAgency struct {
 	err   error
 }
 
-func (a *steadyAgency) upload(ctx context.Context, addrs string, id codec.Agency) error {
-	client, err := agency.Dial(ctx, addrs, id, agency.WithBatchBets(failoverBets), agency.WithWindow(4),
+func (a *steadyAgency) upload(ctx context.Context, d *serversDraw, id codec.Agency) error {
+	options := []agency.Option{agency.WithBatchBets(failoverBets), agency.WithWindow(4),
 		agency.WithProgress(func(agency.Progress) {
 			select {
 			case <-a.acked:
 			default:
 			}
 			a.acked <- time.Now()
-		}))
+		})}
+	if d.secure {
+		file := func(name string) string { return filepath.Join(d.dir, "certs", name) }
+		who := fmt.Sprintf("agency-%d", id)
+		options = append(options, agency.WithTLS(agency.TLS{
+			CAFile: file("ca.pem"), CertFile: file(who + ".pem"), KeyFile: file(who + "-key.pem")}))
+	}
+	client, err := agency.Dial(ctx, d.addrs(), id, options...)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type serversDraw struct {
 	inside func(node int) []string
 	// agenciesAt is the only address that new agencies get; empty: they get those of all servers.
 	agenciesAt string
+	secure     bool // agencies come over TLS, each with its certificate; see overTLS
 	servers    [serversCount]*process
 	agencies   [serversAgencies]*process
 	all        []*process
@@ -85,7 +86,40 @@ func newServersDraw(t *testing.T, rng *rand.Rand) *serversDraw {
 	return d
 }
 
-func (d *serversDraw) addr(i int) string { return fmt.Sprintf("%s%d:4121", d.host, i+1) }
+// overTLS has agencies come over TLS from now on.
+func (d *serversDraw) overTLS(t *testing.T) {
+	t.Helper()
+	command := fmt.Sprintf("certs --servers %d --agencies %d --out certs", serversCount, serversAgencies)
+	for i := range serversCount {
+		command += fmt.Sprintf(" --host %s%d", d.host, i+1)
+	}
+	p, err := startLoteria(d.dir, command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, err := p.wait(); err != nil || code != exitDone {
+		t.Fatalf("it ended with %d, %v: %s", code, err, p.stderr)
+	}
+	d.secure = true
+}
+
+// tlsFiles are the variables of the kind's files: whose they are, and the authority.
+func (d *serversDraw) tlsFiles(who, cert, key, ca string) []string {
+	file := func(name string) string { return filepath.Join(d.dir, "certs", name) }
+	return []string{cert + "=" + file(who+".pem"), key + "=" + file(who+"-key.pem"), ca + "=" + file("ca.pem")}
+}
+
+// plainAddr is where agencies without TLS come to.
+func (d *serversDraw) plainAddr(i int) string { return fmt.Sprintf("%s%d:4121", d.host, i+1) }
+
+func (d *serversDraw) secureAddr(i int) string { return fmt.Sprintf("%s%d:4123", d.host, i+1) }
+
+func (d *serversDraw) addr(i int) string {
+	if d.secure {
+		return d.secureAddr(i)
+	}
+	return d.plainAddr(i)
+}
 
 func (d *serversDraw) addrs() string {
 	var all []string
@@ -119,10 +153,15 @@ func (d *serversDraw) startServer(i int) (err error) {
 	for i := range serversCount {
 		peers = append(peers, fmt.Sprintf("%d=%s%d:4122", i+1, d.host, i+1))
 	}
-	d.servers[i], err = d.start(i+1, "server", append([]string{
-		"SERVER_ADDR=" + d.addr(i), "SERVER_DATA_DIR=" + d.dataDir(i),
+	environment := []string{
+		"SERVER_ADDR=" + d.plainAddr(i), "SERVER_DATA_DIR=" + d.dataDir(i),
 		"SERVER_ID=" + strconv.Itoa(i+1), "SERVER_PEERS=" + strings.Join(peers, ","),
-		"SERVER_AGENCIES=" + strconv.Itoa(serversAgencies)}, d.extra(i)...)...)
+		"SERVER_AGENCIES=" + strconv.Itoa(serversAgencies)}
+	if d.secure {
+		environment = append(append(environment, "SERVER_TLS_ADDR="+d.secureAddr(i)),
+			d.tlsFiles(fmt.Sprintf("server-%d", i+1), "SERVER_TLS_CERT_FILE", "SERVER_TLS_KEY_FILE", "SERVER_TLS_CLIENT_CA_FILE")...)
+	}
+	d.servers[i], err = d.start(i+1, "server", append(environment, d.extra(i)...)...)
 	return err
 }
 
@@ -136,10 +175,15 @@ func (d *serversDraw) startServers() (err error) {
 }
 
 func (d *serversDraw) startAgency(i int) (err error) {
-	d.agencies[i], err = d.start(serversCount+1, "agency",
-		"AGENCY_ID="+strconv.Itoa(i+1), "AGENCY_SERVER="+cmp.Or(d.agenciesAt, d.addrs()), "AGENCY_BETS="+d.bets,
-		"AGENCY_BATCH_BETS="+strconv.Itoa(10+d.rng.IntN(20)), "AGENCY_WINDOW="+strconv.Itoa(1+d.rng.IntN(2)),
-		"AGENCY_WINNERS="+winnersName(i+1))
+	environment := []string{
+		"AGENCY_ID=" + strconv.Itoa(i+1), "AGENCY_SERVER=" + cmp.Or(d.agenciesAt, d.addrs()), "AGENCY_BETS=" + d.bets,
+		"AGENCY_BATCH_BETS=" + strconv.Itoa(10+d.rng.IntN(20)), "AGENCY_WINDOW=" + strconv.Itoa(1+d.rng.IntN(2)),
+		"AGENCY_WINNERS=" + winnersName(i+1)}
+	if d.secure {
+		environment = append(environment,
+			d.tlsFiles(fmt.Sprintf("agency-%d", i+1), "AGENCY_TLS_CERT_FILE", "AGENCY_TLS_KEY_FILE", "AGENCY_TLS_CA_FILE")...)
+	}
+	d.agencies[i], err = d.start(serversCount+1, "agency", environment...)
 	return err
 }
 
@@ -277,7 +321,8 @@ func (d *serversDraw) logs() string {
 }
 
 // Servers are killed and stopped, one or all, at random moments of draws. All agencies have their
-// winners and all servers end by themselves, with the same files.
+// winners and all servers end by themselves, with the same files. In every other draw, agencies come
+// over TLS.
 func TestServersAreKilled(t *testing.T) {
 	t.Parallel() // it mostly waits
 	want := faultsDefault
@@ -293,6 +338,10 @@ func TestServersAreKilled(t *testing.T) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			d := newServersDraw(t, rand.New(rand.NewPCG(seed, 0)))
+			if seed%2 == 1 {
+				d.overTLS(t)
+				faults["draws over TLS"]++
+			}
 			if err := d.startServers(); err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +16,11 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"loteria/codec"
+	"loteria/codec/certtest"
+	"loteria/engine/channel"
 )
 
 // patience bounds every wait for something that has to happen.
@@ -60,12 +64,16 @@ type relayed struct {
 	*Relay
 	guide  *guide
 	addr   string
+	logs   *observer.ObservedLogs
 	leader net.Listener
 	stop   func()
 }
 
 // serve starts both. Server 2 leads, and answers at leader.
-func serve(t *testing.T, change func(*Settings)) *relayed {
+func serve(t *testing.T, change func(*Settings)) *relayed { return serveOver(t, change, nil) }
+
+// serveOver is serve for agencies over TLS, if there are credentials.
+func serveOver(t *testing.T, change func(*Settings), credentials *channel.Credentials) *relayed {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) }) // behind the others
@@ -89,14 +97,15 @@ func serve(t *testing.T, change func(*Settings)) *relayed {
 	if change != nil {
 		change(&settings)
 	}
-	r.Relay = New(settings, r.guide, zap.NewNop())
+	core, logs := observer.New(zap.WarnLevel)
+	r.Relay, r.logs = New(settings, r.guide, zap.New(core)), logs
 	l := listen()
 	r.addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.Serve(ctx, l, nil)
+		r.Serve(ctx, l, credentials)
 	}()
 	r.stop = func() {
 		cancel()
@@ -461,5 +470,74 @@ func TestClosesInTime(t *testing.T) {
 	close(ended)
 	if <-l.closed; l.isLate {
 		t.Error("it is closed late")
+	}
+}
+
+// Over TLS an agency is sent to the leader's address for TLS, or passed on with the name that it has
+// proved. What it says, and that it has ended, the leader hears as from any other. Who is cut has not
+// ended, and who proves nothing is told why.
+func TestRelayOverTLS(t *testing.T) {
+	authority := certtest.New(t)
+	f := authority.Files(t, certtest.Server(1), authority)
+	credentials, err := channel.Open(channel.Files{Certificate: f.Cert, Key: f.Key, ClientCA: f.CA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := serveOver(t, nil, credentials)
+	connect := func(own ...tls.Certificate) *tls.Conn {
+		return tls.Client(r.dial(t), &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost",
+			NextProtos: []string{channel.Protocol}, Certificates: own})
+	}
+	seven := authority.Issue(t, certtest.Agency(7))
+
+	knows := connect(seven)
+	say(t, knows, frame("HELLO|7"))
+	want := codec.AppendError(nil, codec.CodeNotLeader, "server2:12347")
+	if got, err := io.ReadAll(knows); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the agency hears %q, %v; want %q", got, err, want)
+	}
+	_ = knows.Close()
+
+	old := connect(seven)
+	say(t, old, frame("GET_WINNERS|7"))
+	if err := old.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	leader := r.accept(t)
+	if leader.Agency() != 7 {
+		t.Errorf("the leader is told that it is agency %d", leader.Agency())
+	}
+	if got, err := io.ReadAll(leader); err != nil || !bytes.Equal(got, frame("GET_WINNERS|7")) {
+		t.Fatalf("the leader hears %q, %v", got, err)
+	}
+	say(t, leader, frame(bet))
+	if err := leader.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(old); err != nil || !bytes.Equal(got, frame(bet)) {
+		t.Errorf("the agency hears %q, %v", got, err)
+	}
+
+	cut := connect(seven)
+	say(t, cut, frame(bet))
+	leader = r.accept(t)
+	hear(t, leader, frame(bet))
+	if err := cut.NetConn().(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(cut); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("who was cut still has its connection")
+	}
+	if _, err := io.Copy(io.Discard, leader); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the leader still has it: %v", err)
+	}
+
+	nobody := connect()
+	if _, err := nobody.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "certificate required") {
+		t.Errorf("without a certificate: %v", err)
+	}
+	said := r.logs.FilterMessage("tls").All()
+	if len(said) != 1 || !strings.Contains(fmt.Sprint(said[0].ContextMap()["error"]), "AGENCY_TLS_CERT_FILE") {
+		t.Errorf("said: %v", said)
 	}
 }
