@@ -404,6 +404,15 @@ var mutations = []mutationtest.Mutation{
 		}},
 		Seeds: 500, Test: "TestClusterSimulation",
 	},
+	{
+		Name: "a server over TLS doesn't say its end",
+		Changes: []mutationtest.Change{{
+			File: "front/secure_socket.go",
+			Old:  "		c.channel.SealEnd()\n",
+			New:  "		_ = c.channel\n",
+		}},
+		Test: "TestTranscripts/.*/.*/TLS",
+	},
 }
 
 // Every mutation still finds the code that it changes.

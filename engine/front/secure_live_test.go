@@ -282,7 +282,16 @@ func TestSecureSocketTrickles(t *testing.T) {
 				t.Fatalf("%d bytes are sealed ahead", n)
 			}
 		}
-		under.room = func() int { return 1 << 20 }
+		for _, room := range []int{1 << 20, 0, 1 << 20} { // the last words come while there is none
+			under.room = func() int { return room }
+			if room == 0 {
+				b.add([]byte("the end"), false)
+				want = append(want, "the end"...)
+			}
+			if _, err := b.flush(c); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if _, err := b.flush(c); err != nil || b.bytes != 0 || len(sealed.Sealed()) != 0 {
 			t.Fatalf("left: %d and %d bytes, %v", b.bytes, len(sealed.Sealed()), err)
 		}

@@ -1,0 +1,70 @@
+package front
+
+import (
+	"testing"
+
+	"loteria/engine/mutationtest"
+)
+
+var mutations = []mutationtest.Mutation{
+	{
+		Name: "who an agency is doesn't come from its certificate",
+		Changes: []mutationtest.Change{{
+			File: "acceptor.go",
+			Old:  "&secureSocket{channel: sealed}, sealed.Agency()",
+			New:  "&secureSocket{channel: sealed}, 0",
+		}},
+		Test: "TestCertificateIsIdentity",
+	},
+	{
+		Name: "a handshake that stands still keeps its place",
+		Changes: []mutationtest.Change{{
+			File: "handshakes.go",
+			Old:  "now.Sub(longest.waits); wait > 0 {",
+			New:  "now.Sub(longest.waits); wait > -time.Hour {",
+		}},
+		Test: "TestStalledHandshakes",
+	},
+	{
+		Name: "a handshake that waits for its peer keeps a core",
+		Changes: []mutationtest.Change{{
+			File: "handshakes.go",
+			Old:  "	<-h.all.calculate\n	n, err := h.Conn.Read(p)\n	h.all.calculate <- struct{}{}\n",
+			New:  "	n, err := h.Conn.Read(p)\n",
+		}},
+		Test: "TestHandshakesTakeTurns",
+	},
+	{
+		Name: "what is sealed counts as sent",
+		Changes: []mutationtest.Change{{
+			File: "secure_socket.go",
+			Old:  "		c.sealed = n\n",
+			New:  "		sent, p = sent+n, p[n:]\n",
+		}},
+		Test: "TestSecureSocketTrickles",
+	},
+	{
+		Name: "new keys are held for a peer that doesn't read them",
+		Changes: []mutationtest.Change{{
+			File: "handler.go",
+			Old:  "n > sealedMax {",
+			New:  "n > 1000*sealedMax {",
+		}},
+		Test: "TestKeyUpdateFlood",
+	},
+	{
+		Name: "a cut passes for an end",
+		Changes: []mutationtest.Change{{
+			File: "handler.go",
+			Old:  "		shut = sess.secure.channel.Ended()\n",
+			New:  "		shut = closed || sess.secure.channel.Ended()\n",
+		}},
+		Test: "TestEndsOverTLS",
+	},
+}
+
+// Every mutation still finds the code that it changes.
+func TestMutationsApply(t *testing.T) { mutationtest.Apply(t, mutations) }
+
+// The tests notice every mutation.
+func TestMutations(t *testing.T) { mutationtest.Run(t, mutations, mutationtest.Simulation{}) }
