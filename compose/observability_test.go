@@ -129,13 +129,8 @@ func TestDashboardsExpressionsAreValid(t *testing.T) {
 func TestPrometheusScrapes(t *testing.T) {
 	prometheus := tool(t, "prometheus")
 	dir := t.TempDir()
-	program := filepath.Join(dir, "loteria")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/loteria").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	pid := os.Getpid()
-	host := fmt.Sprintf("127.%d.%d.9", 64+pid>>8&63, pid&255)
-	server, watched, prom := host+":4123", host+":4124", host+":4125"
+	program := build(t, dir)
+	server, watched, prom := addrs(9)
 	// Two of the three agencies of the draw come, so it goes on for as long as it has to be watched.
 	settings := []string{"SERVER_ADDR=" + server, "SERVER_HTTP_ADDR=" + watched, "SERVER_AGENCIES=3",
 		"SERVER_EXIT_GRACE=1h", "SERVER_DATA_DIR=" + filepath.Join(dir, "data"), "AGENCY_SERVER=" + server, "AGENCY_BETS=../testdata/dataset.zip"}
@@ -143,12 +138,9 @@ func TestPrometheusScrapes(t *testing.T) {
 	begin(t, dir, "agency2", append(settings, "AGENCY_ID=2"), program, "agency")
 	begin(t, dir, "agency3", append(settings, "AGENCY_ID=3"), program, "agency")
 
-	config := strings.Replace(readFile(t, "observability/prometheus.yml"), "rule_files: [rules.yml]", "", 1)
-	writeFile(t, filepath.Join(dir, "prometheus.yml"), config, 0o644)
-	writeFile(t, filepath.Join(dir, "targets.yml"), fmt.Sprintf("- targets: [%q]\n", watched), 0o644)
-	begin(t, dir, "prometheus", nil, prometheus, "--config.file", filepath.Join(dir, "prometheus.yml"),
-		"--storage.tsdb.path", filepath.Join(dir, "tsdb"), "--web.listen-address", prom)
+	beginPrometheus(t, dir, prometheus, watched, prom, "groups: []\n")
 
+	host, _, _ := strings.Cut(watched, ":")
 	bets := strings.Count(bundled(t, 2), "\n") + strings.Count(bundled(t, 3), "\n")
 	for query, want := range map[string]string{
 		`loteria_bets_stored_total`:                             fmt.Sprint(bets),
@@ -162,6 +154,38 @@ func TestPrometheusScrapes(t *testing.T) {
 			t.Errorf("%s is %s, want %s\n%s", query, got, want, readFile(t, filepath.Join(dir, "server.log")))
 		}
 	}
+}
+
+// build builds the program in dir.
+func build(t *testing.T, dir string) (program string) {
+	t.Helper()
+	program = filepath.Join(dir, "loteria")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/loteria").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// addrs are free addresses for a server, those who watch it, and Prometheus. Each test has a number.
+func addrs(number int) (server, watched, prom string) {
+	pid := os.Getpid()
+	host := fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, number)
+	return host + ":4123", host + ":4124", host + ":4125"
+}
+
+// beginPrometheus starts a Prometheus at prom, configured as here, but with these rules, which it
+// evaluates each second. It scrapes what listens on watched.
+func beginPrometheus(t *testing.T, dir, prometheus, watched, prom, rules string) {
+	t.Helper()
+	config := strings.Replace(readFile(t, "observability/prometheus.yml"), "evaluation_interval: 5s", "evaluation_interval: 1s", 1)
+	for name, content := range map[string]string{
+		"prometheus.yml": config, "rules.yml": rules,
+		"targets.yml": fmt.Sprintf("- targets: [%q]\n", watched),
+	} {
+		writeFile(t, filepath.Join(dir, name), content, 0o644)
+	}
+	begin(t, dir, "prometheus", nil, prometheus, "--config.file", filepath.Join(dir, "prometheus.yml"),
+		"--storage.tsdb.path", filepath.Join(dir, "tsdb"), "--web.listen-address", prom)
 }
 
 // begin starts a program that is killed at the end of the test. Its output goes to dir.

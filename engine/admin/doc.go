@@ -1,8 +1,9 @@
 // Package admin shows a running server to people and tools over HTTP: metrics, health, and the board
 // on which a draw is watched. It listens only if SERVER_HTTP_ADDR is set.
 //
-// What it shows comes from a [Source]. The server never waits for who watches: a slow browser misses
-// states, and connections are bounded in number, size and time.
+// What it shows comes from a [Source]. The server never waits for people who watch: a slow browser
+// misses states, and connections are bounded in number, size and time. Only the end of a draw waits
+// for Prometheus, if a scrape is due (scrapes.go).
 //
 //	/healthz          200 while the process serves
 //	/readyz           200, or 503 with a line that says why the server isn't ready

@@ -1,16 +1,21 @@
 package admin
 
 import (
+	"net/http"
 	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
 	"loteria/engine/admin/board"
 )
+
+// scrapesMax is how many scrapes are served at once.
+const scrapesMax = 4
 
 // sample is what a scrape shows. Everything in it was read once.
 type sample struct {
@@ -156,6 +161,13 @@ func newMetrics(read func() (sample, bool)) *metrics {
 	m.registry.MustRegister(m, m.commit, m.ack, buildInfo())
 	registerRuntime(m.registry)
 	return m
+}
+
+// handler serves /metrics.
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: scrapesMax, DisableCompression: true, ErrorHandling: promhttp.ContinueOnError,
+	})
 }
 
 // registerRuntime adds what is known of the process.

@@ -12,17 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"loteria/engine/admin/board"
 )
 
-const (
-	// agenciesMax bounds an answer of /api/agencies.
-	agenciesMax = 1024
-	// scrapesMax is how many scrapes are served at once.
-	scrapesMax = 4
-)
+// agenciesMax bounds an answer of /api/agencies.
+const agenciesMax = 1024
 
 // policy lets pages load only what this server has.
 const policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -41,9 +35,7 @@ func (a *Server) routes(profiles bool) http.Handler {
 	mux.HandleFunc("/api/agencies", a.serveAgencies)
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, "ok") })
 	mux.HandleFunc("/readyz", a.serveReady)
-	mux.Handle("/metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{
-		MaxRequestsInFlight: scrapesMax, DisableCompression: true, ErrorHandling: promhttp.ContinueOnError,
-	}))
+	mux.Handle("/metrics", a.scrapes)
 	if profiles {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

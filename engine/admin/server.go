@@ -58,6 +58,7 @@ type Server struct {
 	http       http.Server
 	stream     *stream
 	metrics    *metrics
+	scrapes    *scrapes
 	source     atomic.Pointer[Source] // nil before Show
 	served     chan struct{}          // closed when nothing is accepted any more
 	closing    atomic.Bool
@@ -81,6 +82,7 @@ func open(listener net.Listener, s Settings, log *zap.Logger) *Server {
 	})
 	a.stream = newStream(a.state)
 	a.metrics = newMetrics(a.sample)
+	a.scrapes = newScrapes(a.metrics.handler())
 	a.http = http.Server{
 		Handler:                      a.routes(s.Pprof),
 		ReadHeaderTimeout:            headerTimeout,
@@ -135,12 +137,19 @@ func (a *Server) Acked(took time.Duration) {
 
 // Close sends last to all browsers as their final event, the newest state if last is nil. Then it
 // closes all connections. It waits for peers no longer than byeMax and hangUpMax together, 100 ms.
-// It is called once.
+//
+// If last is of a draw that took place, and Prometheus scrapes, Close goes on serving until a scrape
+// has seen it: at most for three seconds, see awaitLast. Otherwise Prometheus would take a draw whose
+// end falls between two scrapes for a server that went down. Browsers, and whoever else reads, are
+// not waited for. It is called once.
 func (a *Server) Close(last *board.State) error {
 	if a == nil || a.closing.Swap(true) {
 		return nil
 	}
 	stateErr := a.stream.end(last)
+	if last != nil && last.Waiting+last.Uploading == 0 {
+		a.scrapes.awaitLast()
+	}
 	a.http.SetKeepAlivesEnabled(false) // each connection is closed after its answer
 	listenErr := a.door.Close()
 	<-a.served

@@ -99,14 +99,14 @@ func (p pipes) Close() error   { p.close(); return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // piped runs a test against a server whose clock is the test's.
-func piped(t *testing.T, test func(t *testing.T, src *fakeSource, dial func() net.Conn)) {
+func piped(t *testing.T, test func(t *testing.T, a *Server, src *fakeSource, dial func() net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		done := make(chan struct{})
 		p := pipes{make(chan net.Conn), done, sync.OnceFunc(func() { close(done) })}
 		a := open(p, Settings{}, zap.NewNop())
 		src := newFakeSource()
 		a.Show(src)
-		test(t, src, func() net.Conn {
+		test(t, a, src, func() net.Conn {
 			ours, theirs := net.Pipe()
 			p.conns <- theirs
 			return ours
@@ -132,7 +132,7 @@ func until(conn net.Conn) (time.Duration, string) {
 func TestTimeouts(t *testing.T) {
 	check := func(name string, want time.Duration, begin func(t *testing.T, conn net.Conn)) {
 		t.Run(name, func(t *testing.T) {
-			piped(t, func(t *testing.T, _ *fakeSource, dial func() net.Conn) {
+			piped(t, func(t *testing.T, _ *Server, _ *fakeSource, dial func() net.Conn) {
 				conn := dial()
 				begin(t, conn)
 				if took, text := until(conn); took != want {
@@ -161,7 +161,7 @@ func TestTimeouts(t *testing.T) {
 // A browser that nothing is new for hears so from time to time, much longer than any time-out.
 func TestHeartbeat(t *testing.T) {
 	const watched = time.Hour + time.Second
-	piped(t, func(t *testing.T, _ *fakeSource, dial func() net.Conn) {
+	piped(t, func(t *testing.T, _ *Server, _ *fakeSource, dial func() net.Conn) {
 		conn := dial()
 		defer conn.Close()
 		if _, err := conn.Write([]byte("GET /board/events HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
@@ -183,7 +183,7 @@ func TestHeartbeat(t *testing.T) {
 // A browser that stops reading is cut. One that reads again in time gets the newest state, and none
 // of those between.
 func TestSlowBrowser(t *testing.T) {
-	piped(t, func(t *testing.T, src *fakeSource, dial func() net.Conn) {
+	piped(t, func(t *testing.T, _ *Server, src *fakeSource, dial func() net.Conn) {
 		stuck, slow := dial(), dial()
 		defer slow.Close()
 		buf := make([]byte, 64<<10)
