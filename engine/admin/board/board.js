@@ -9,7 +9,7 @@ const words = {
     of: (n) => `of ${n}`,
     agencies: 'Agencies', agency: 'Agency', state: 'State', bets: 'Bets', shout: 'The draw!',
     w: 'Waiting', u: 'Uploading', r: 'Reported', s: 'Served',
-    rateOverTime: 'Bets a second over time', peak: (n) => `Peak ${n}`, noSeries: 'No bets were seen yet',
+    rateOverTime: 'Bets a second over time', peak: (n) => `Peak ${n}`, noSeries: 'No bets have come since the server started',
     chart: (peak, time) => `Bets a second over ${time}, at most ${peak}`,
     load: (connections, queue) => `Open connections: ${connections} · Queue for the disk: ${queue} full`,
     drawMark: 'draw',
@@ -52,7 +52,7 @@ const words = {
     of: (n) => `de ${n}`,
     agencies: 'Agencias', agency: 'Agencia', state: 'Estado', bets: 'Apuestas', shout: '¡Sorteo!',
     w: 'En espera', u: 'Enviando', r: 'Terminó', s: 'Con resultados',
-    rateOverTime: 'Apuestas por segundo a lo largo del tiempo', peak: (n) => `Máximo ${n}`, noSeries: 'Todavía no llegaron apuestas',
+    rateOverTime: 'Apuestas por segundo a lo largo del tiempo', peak: (n) => `Máximo ${n}`, noSeries: 'No llegaron apuestas desde que arrancó el servidor',
     chart: (peak, time) => `Apuestas por segundo durante ${time}, con un máximo de ${peak}`,
     load: (connections, queue) => `Conexiones abiertas: ${connections} · Cola hacia el disco: ${queue} llena`,
     drawMark: 'sorteo',
@@ -163,6 +163,7 @@ function fill(e, from, children) {
 const isDrawn = (s) => s.phase === 'drawn' || Boolean(s.drawn_at) ||
   (s.phase === 'over' && s.agencies > 0 && s.reported + s.served === s.agencies);
 const hasReported = (s) => s.reported + s.served;
+const isLedger = (s) => s.started.startsWith('0001'); // a ledger has no times
 const serverNow = () => (link === 'live' ? Date.now() + clockAhead : Date.parse(state.time));
 
 // steps are the counts of the series from the first bet to the last.
@@ -215,6 +216,7 @@ function show() {
   showMissing(s, drawn);
   showEvents(s);
   showCluster(s);
+  for (const e of document.querySelectorAll('.grow')) e.hidden = isLedger(s); // chart and events
   text($('load'), link === 'live' ? t.load(format.n(s.connections), format.percent(s.queue_bytes / (s.queue_limit_bytes || 1))) : '');
   const title = drawn ? `${t.winners}: ${format.n(s.winners)}` : `${format.n(hasReported(s))}/${format.n(s.agencies)}`;
   if (document.title !== `${title} · Lotería`) document.title = `${title} · Lotería`;
@@ -240,7 +242,7 @@ function showRate() {
 
 function showDraw(s, drawn) {
   const failed = s.outcome !== '';
-  const at = s.drawn_at ? t.drawText(format.time(s.drawn_at)) : s.started.startsWith('0001') ? t.drawLedger : t.drawEarlier;
+  const at = s.drawn_at ? t.drawText(format.time(s.drawn_at)) : isLedger(s) ? t.drawLedger : t.drawEarlier;
   const noLeader = s.cluster && !s.cluster.leader;
   const [title, more] = drawn ? [t.drawTitle, at] :
     s.phase === 'over' ? [t.overTitle, t.overText] :
@@ -254,7 +256,7 @@ function showDraw(s, drawn) {
   text($('progress-text'), (drawn ? t.progressAfter : t.progressBefore)(format.n(done), format.n(s.agencies)));
   set($('progress'), 'aria-valuemax', String(s.agencies));
   set($('progress'), 'aria-valuenow', String(done));
-  $('progress').firstElementChild.style.transform = `translateX(${100 * done / (s.agencies || 1) - 100}%)`;
+  $('progress').firstElementChild.style.transform = `translateX(${done ? 100 * done / s.agencies - 100 : -101}%)`;
   balls($('draw').querySelector('.balls'), drawn ? Math.min(s.winners, 5) : 0);
 }
 
@@ -403,7 +405,7 @@ function showCluster(s) {
     const role = m.id === c.leader ? 'leader' : m.votes ? 'member' : 'learner';
     const id = make('th', { scope: 'row' }, String(m.id));
     if (m.id === c.server) id.append(make('span', { class: 'tag' }, t.here));
-    if (m.addr) id.append(make('small', {}, m.addr));
+    if (m.addr) id.append(make('small', {}, ...m.addr.split(/(?<=[.:])/).flatMap((part) => [part, make('wbr')])));
     const what = make('td', {}, make('span', role === 'leader' ? { class: 'here' } : {}, t[role]));
     if (!m.connected && m.id !== c.server) what.append(make('small', { class: 'away' }, t.away));
     return make('tr', {}, id, what, make('td', { class: 'number' }, m.behind === null ? t.unknown : format.n(m.behind)));
@@ -545,7 +547,9 @@ $('cells').addEventListener('focus', () => state && look(at, true));
 $('cells').addEventListener('blur', () => state && look(at, false));
 $('cells').addEventListener('pointermove', hover);
 $('cells').addEventListener('pointerleave', () => state && document.activeElement !== $('cells') && look(at, false));
-new ResizeObserver(() => { if (state) { sizeCells(); showChart(); } }).observe($('chart'));
+const resized = new ResizeObserver(() => { if (state) { sizeCells(); showChart(); } });
+resized.observe($('chart'));
+resized.observe(document.querySelector('main')); // the chart may be hidden
 
 const written = $('state');
 if (written) {

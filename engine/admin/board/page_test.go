@@ -9,23 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
 	"loteria/engine/admin/board"
+	"loteria/engine/admin/board/boardtest"
 )
-
-// axeRun gives what axe-core finds, a line each.
-const axeRun = `axe.run(document, {resultTypes: ['violations']}).then((r) =>
-	r.violations.map((v) => v.id + ': ' + v.help + ' ' + v.nodes.map((n) => n.html.slice(0, 120) + ' ' + n.failureSummary).join(' | ')))`
-
-// tooWide gives what is wider than its place.
-const tooWide = `[...document.querySelectorAll('main *')].filter((e) => e.clientWidth > 0 && e.id !== 'live' &&
-	e.scrollWidth > e.clientWidth + 1 && !e.closest('svg')).map((e) => e.outerHTML.slice(0, 150))`
 
 // grouped writes a number as readers of the language do.
 func grouped(n int64, lang string) string {
@@ -40,131 +33,113 @@ func grouped(n int64, lang string) string {
 }
 
 func TestPageInABrowser(t *testing.T) {
-	ctx, axe := browser(t)
+	browser := boardtest.Start(t)
 
-	for _, lang := range []string{"en", "es"} {
-		for _, n := range []int{5, 1000} {
-			t.Run(fmt.Sprintf("%s %d agencies", lang, n), func(t *testing.T) {
-				from := newSource(t)
-				from.send("state", intake(n))
-				p := open(ctx, t, from.URL+"/board/?lang="+lang)
-				p.do(chromedp.Evaluate[chromedp.Void](axe))
-				for _, phase := range []struct {
-					name  string
-					state *board.State
-				}{
-					{"intake", intake(n)}, {"leaderless", leaderless(n)}, {"led", led(n)}, {"drawn", drawn(n)}, {"over", over(n)},
-				} {
-					s := phase.state
-					event := "state"
-					if s.Phase == board.Over {
-						event = "bye"
-					}
-					from.send(event, s)
-					p.until(fmt.Sprintf("document.getElementById('bets').textContent === %q", grouped(s.Bets, lang)))
-					p.want(map[string]string{
-						"reported": grouped(int64(s.Reported+s.Served), lang),
-						"of":       map[string]string{"en": "of ", "es": "de "}[lang] + grouped(int64(n), lang),
-						"winners":  map[bool]string{true: grouped(int64(s.Winners), lang), false: "–"}[s.Winners > 0],
+	for _, n := range []int{5, 1000} {
+		t.Run(fmt.Sprintf("%d agencies", n), func(t *testing.T) {
+			t.Parallel()
+			from := newSource(t)
+			from.send("state", opening(n))
+			p := browser.Open(t, from.URL+"/board/?lang=en")
+			for _, phase := range []struct {
+				name  string
+				state *board.State
+			}{
+				{"opening", opening(n)}, {"intake", intake(n)}, {"leaderless", leaderless(n)}, {"led", led(n)},
+				{"drawn", drawn(n)}, {"failed", failed(n)}, {"over", over(n)},
+			} {
+				s := phase.state
+				event := "state"
+				if phase.name == "over" {
+					event = "bye"
+				}
+				from.send(event, s)
+				for _, look := range boardtest.Looks() {
+					p.Speak(look.Lang)
+					p.UntilText("bets", grouped(s.Bets, look.Lang))
+					p.Want(map[string]string{
+						"reported": grouped(int64(s.Reported+s.Served), look.Lang),
+						"of":       map[string]string{"en": "of ", "es": "de "}[look.Lang] + grouped(int64(n), look.Lang),
+						"winners":  map[bool]string{true: grouped(int64(s.Winners), look.Lang), false: "–"}[s.Winners > 0],
 					})
-					for i, want := range []int{s.Waiting, s.Uploading, s.Reported, s.Served} {
-						if got := value[string](p, fmt.Sprintf(`document.querySelectorAll('#legend b')[%d].textContent`, i)); got != grouped(int64(want), lang) {
-							t.Errorf("%s: the legend's number %d is %s, want %d", phase.name, i, got, want)
-						}
-					}
-					if got := value[string](p, `[...document.querySelectorAll('#cells .mark')].map((m) => m.dataset.state).join('')`); got != s.Cells {
-						t.Errorf("%s: the cells are %.40s, want %.40s", phase.name, got, s.Cells)
-					}
-					for _, width := range []int64{360, 1280} {
-						for _, scheme := range []string{"light", "dark"} {
-							name := fmt.Sprintf("%s-%s-%d-%d-%s", phase.name, lang, n, width, scheme)
-							p.emulate(width, scheme, "reduce")
-							if wide := value[int64](p, `document.documentElement.scrollWidth`); wide > width {
-								t.Errorf("%s: the page is %d pixels wide", name, wide)
-							}
-							for _, cut := range value[[]string](p, tooWide) {
-								t.Errorf("%s: it doesn't fit: %s", name, cut)
-							}
-							// axe is slow. Many agencies add nothing but marks, the language only words, and most
-							// phases nothing new in the other colours.
-							crossed := (width == 1280) != (scheme == "dark")
-							if n > 5 && (phase.name != "intake" || lang == "es") || crossed && (lang == "es" || phase.name == "led" || phase.name == "over") {
-								p.shot(name)
-								continue
-							}
-							for _, found := range value[[]string](p, axeRun) {
-								t.Errorf("%s: axe: %s", name, found)
-							}
-							p.shot(name)
-						}
+					p.Inspect(fmt.Sprintf("%s-%d", phase.name, n), look)
+				}
+				for i, want := range []int{s.Waiting, s.Uploading, s.Reported, s.Served} {
+					if got := boardtest.Value[string](p, fmt.Sprintf(`document.querySelectorAll('#legend b')[%d].textContent`, i)); got != grouped(int64(want), "es") {
+						t.Errorf("%s: the legend's number %d is %s, want %d", phase.name, i, got, want)
 					}
 				}
-				p.clean()
-			})
-		}
+				if got := boardtest.Value[string](p, `[...document.querySelectorAll('#cells .mark')].map((m) => m.dataset.state).join('')`); got != s.Cells {
+					t.Errorf("%s: the cells are %.40s, want %.40s", phase.name, got, s.Cells)
+				}
+			}
+			p.Clean()
+		})
 	}
 
 	t.Run("keyboard", func(t *testing.T) {
 		from := newSource(t)
 		from.send("state", intake(1000))
-		p := open(ctx, t, from.URL+"/board/?lang=en")
-		p.until(`document.querySelectorAll('#cells .mark').length === 1000`)
-		for _, want := range []string{"es", "en", "cells"} {
-			p.do(chromedp.KeyEvent(kb.Tab))
-			if got := value[string](p, `document.activeElement.value || document.activeElement.id`); got != want {
-				t.Errorf("the focus is on %q, want %q", got, want)
-			}
+		p := browser.Open(t, from.URL+"/board/?lang=en")
+		p.Until(`document.querySelectorAll('#cells .mark').length === 1000`)
+		if order := p.TabOrder(); !slices.Equal(order, []string{"es", "en", "cells"}) {
+			t.Errorf("Tab goes to %q", order)
 		}
-		p.want(map[string]string{"readout": "Agency 1: Uploading"})
-		p.do(chromedp.KeyEvent(kb.ArrowRight))
-		p.want(map[string]string{"readout": "Agency 2: Waiting"})
-		p.do(chromedp.KeyEvent(kb.End))
-		p.want(map[string]string{"readout": "Agency 1,000: Reported"})
-		if got := value[string](p, `document.getElementById('cells').getAttribute('aria-valuetext')`); got != "Agency 1,000: Reported" {
+		p.Want(map[string]string{"readout": "Agency 1: Uploading"})
+		p.Press(kb.ArrowRight)
+		p.Want(map[string]string{"readout": "Agency 2: Waiting"})
+		p.Press(kb.End)
+		p.Want(map[string]string{"readout": "Agency 1,000: Reported"})
+		if got := boardtest.Value[string](p, `document.getElementById('cells').getAttribute('aria-valuetext')`); got != "Agency 1,000: Reported" {
 			t.Errorf("the cells say %q", got)
 		}
-		p.do(chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowUp))
-		if got := p.text("readout"); got == "Agency 1,000: Reported" || got == "" {
+		p.Press(kb.ArrowDown, kb.ArrowUp)
+		if got := p.Text("readout"); got == "Agency 1,000: Reported" || got == "" {
 			t.Errorf("a row up is %q", got)
 		}
-		p.do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(kb.ModifierShift)),
-			chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(kb.ModifierShift)), chromedp.KeyEvent(kb.Enter))
-		p.want(map[string]string{"missing-title": "Aún sin terminar", "bets": "9.500.000"})
-		if got := value[string](p, `document.documentElement.lang`); got != "es" {
+		p.BackTab()
+		p.BackTab()
+		p.Press(kb.Enter)
+		p.Want(map[string]string{"missing-title": "Aún sin terminar", "bets": "9.500.000"})
+		if got := boardtest.Value[string](p, `document.documentElement.lang`); got != "es" {
 			t.Errorf("the page's language is %q", got)
 		}
-		p.clean()
+		p.Clean()
 	})
 
 	t.Run("connection", func(t *testing.T) {
+		t.Parallel()
 		from := newSource(t)
 		from.send("state", intake(5))
-		p := open(ctx, t, from.URL+"/board/?lang=en")
-		p.until(`document.getElementById('link').textContent === 'Live'`)
+		p := browser.Open(t, from.URL+"/board/?lang=en")
+		p.UntilText("link", "Live")
 		from.cut(true)
-		p.until(`document.getElementById('link').dataset.link === 'lost'`)
-		p.want(map[string]string{"bets": "47,500",
+		p.Until(`document.getElementById('link').dataset.link === 'lost'`)
+		p.Want(map[string]string{"bets": "47,500",
 			"alarm": "The connection to the server is lost. This is how it was at 14:03:22.600."})
-		p.shot("lost")
+		for _, look := range boardtest.Looks() {
+			p.Inspect("lost", look)
+		}
+		p.Speak("en")
 		from.cut(false)
-		p.until(`document.getElementById('link').textContent === 'Live'`)
-		p.want(map[string]string{"live": "Connected again.", "alarm": ""})
+		p.UntilText("link", "Live")
+		p.Want(map[string]string{"live": "Connected again.", "alarm": ""})
 
 		// Who watches sees the draw over the whole screen, for a moment.
-		p.emulate(1280, "light", "no-preference")
+		p.Emulate(boardtest.Look{Width: 1280, Scheme: "light"}, "no-preference")
 		from.send("state", drawn(5))
-		p.until(`!document.getElementById('moment').hidden`)
-		p.shot("moment")
-		p.want(map[string]string{"live": "The draw has taken place. Winning bets: 10. 5 of 5 agencies have reported."})
-		p.until(`document.getElementById('moment').hidden`)
+		p.Until(`!document.getElementById('moment').hidden`)
+		p.Shot("moment")
+		p.Want(map[string]string{"live": "The draw has taken place. Winning bets: 10. 5 of 5 agencies have reported."})
+		p.Until(`document.getElementById('moment').hidden`)
 
 		// After the end the page stays as it is.
 		from.send("bye", over(5))
-		p.until(`document.getElementById('link').textContent === 'The draw is over'`)
-		for deadline := time.Now().Add(patience); from.open() > 0 && time.Now().Before(deadline); {
-			value[int](p, `new Promise((done) => setTimeout(done, 20, 0))`)
+		p.UntilText("link", "The draw is over")
+		for deadline := time.Now().Add(boardtest.Patience); from.open() > 0 && time.Now().Before(deadline); {
+			boardtest.Value[int](p, `new Promise((done) => setTimeout(done, 20, 0))`)
 		}
-		p.want(map[string]string{"bets": "78,698", "winners": "10", "missing-note": "All agencies have their winners."})
+		p.Want(map[string]string{"bets": "78,698", "winners": "10", "missing-note": "All agencies have their winners."})
 		if n := from.open(); n != 0 {
 			t.Errorf("%d streams are open after the end", n)
 		}
@@ -174,27 +149,28 @@ func TestPageInABrowser(t *testing.T) {
 		from := newSource(t)
 		s := intake(board.CellsMax)
 		from.send("state", s)
-		p := open(ctx, t, from.URL+"/board/?lang=en")
-		p.until(`document.querySelectorAll('#cells .mark').length === 2000`)
-		p.do(chromedp.Evaluate[chromedp.Void](`window.changed = 0; new MutationObserver((m) => { window.changed += m.length })
-			.observe(document.getElementById('cells'), {subtree: true, childList: true, attributes: true, attributeFilter: ['data-state']})`))
+		p := browser.Open(t, from.URL+"/board/?lang=en")
+		p.Until(`document.querySelectorAll('#cells .mark').length === 2000`)
+		p.Run(`window.changed = 0; new MutationObserver((m) => { window.changed += m.length })
+			.observe(document.getElementById('cells'), {subtree: true, childList: true, attributes: true, attributeFilter: ['data-state']})`)
 		cells := []byte(s.Cells)
 		cells[0], cells[1999] = board.CellReported, board.CellServed
 		s = intake(board.CellsMax)
 		s.Cells = string(cells)
 		s.Bets++
 		from.send("state", s)
-		p.until(`document.getElementById('bets').textContent === '19,000,001'`)
-		p.emulate(1920, "light", "reduce")
-		p.shot("projector")
-		if n := value[int](p, `window.changed`); n != 2 {
+		p.UntilText("bets", "19,000,001")
+		p.Emulate(boardtest.Look{Width: 1920, Scheme: "light"}, "reduce")
+		p.Shot("projector")
+		if n := boardtest.Value[int](p, `window.changed`); n != 2 {
 			t.Errorf("2 cells differ, and %d were changed", n)
 		}
-		p.clean()
+		p.Clean()
 	})
 
 	t.Run("from disk", func(t *testing.T) {
-		for _, s := range []*board.State{over(5), over(1000), short(), {Phase: board.Over, Outcome: "</script><b>disk full"}} {
+		t.Parallel()
+		for _, s := range []*board.State{over(5), over(1000), short(), past(), {Started: at, Phase: board.Over, Outcome: "</script><b>disk full"}} {
 			path := filepath.Join(t.TempDir(), "board.html")
 			var page bytes.Buffer
 			if err := board.Write(&page, s); err != nil {
@@ -203,23 +179,24 @@ func TestPageInABrowser(t *testing.T) {
 			if err := os.WriteFile(path, page.Bytes(), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			p := open(ctx, t, "file://"+path+"?lang=en")
-			p.until(`document.getElementById('link').dataset.link === 'saved'`)
-			p.want(map[string]string{"bets": grouped(s.Bets, "en"), "reported": grouped(int64(s.Served), "en")})
-			if s.Outcome != "" && !strings.HasPrefix(p.text("draw-text"), "The server failed: "+s.Outcome+".") {
-				t.Errorf("the outcome is %q", p.text("draw-text"))
+			p := browser.Open(t, "file://"+path+"?lang=en")
+			p.Until(`document.getElementById('link').dataset.link === 'saved'`)
+			p.Want(map[string]string{"bets": grouped(s.Bets, "en"), "reported": grouped(int64(s.Served), "en")})
+			if s.Outcome != "" && !strings.HasPrefix(p.Text("draw-text"), "The server failed: "+s.Outcome+".") {
+				t.Errorf("the outcome is %q", p.Text("draw-text"))
 			}
-			if len(s.Series.Bets) > 0 && value[float64](p, `document.querySelector("#chart .edge").getBBox().width`) < 100 {
+			if len(s.Series.Bets) > 0 && boardtest.Value[float64](p, `document.querySelector("#chart .edge").getBBox().width`) < 100 {
 				t.Error("the chart is empty")
 			}
-			if s.Agencies <= 5 {
-				p.do(chromedp.Evaluate[chromedp.Void](axe))
-				for _, found := range value[[]string](p, axeRun) {
-					t.Errorf("axe: %s", found)
+			if shown := boardtest.Value[bool](p, `document.getElementById('chart').checkVisibility()`); shown == s.Started.IsZero() {
+				t.Errorf("started at %v, chart shown: %v", s.Started, shown)
+			}
+			for _, look := range boardtest.Looks() {
+				if s.Agencies <= 5 {
+					p.Inspect(fmt.Sprintf("disk-%d", s.Bets), look)
 				}
 			}
-			p.shot(fmt.Sprintf("disk-%d", s.Bets))
-			p.clean()
+			p.Clean()
 		}
 	})
 }
@@ -231,6 +208,13 @@ func short() *board.State {
 	s.Series = board.Series{Start: at, Step: 10, Bets: []int64{0, 9000, 21000, 20500, 19000, 9197}}
 	when := at.Add(61e6)
 	s.DrawnAt = &when
+	return s
+}
+
+// past is what is known of a draw from its ledger.
+func past() *board.State {
+	s := over(5)
+	s.Bets, s.Started, s.DrawnAt, s.Series, s.Events = 78696, time.Time{}, nil, board.Series{Bets: []int64{}}, nil
 	return s
 }
 

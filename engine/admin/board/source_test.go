@@ -1,197 +1,18 @@
 package board_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/runtime"
-	"github.com/chromedp/chromedp"
-
 	"loteria/engine/admin/board"
 )
-
-const (
-	// browserEnv makes a missing browser or axe-core a failure. CI sets it.
-	browserEnv = "LOTERIA_BROWSER"
-	// axeFile is where .ci/run puts axe-core, in the user's cache directory.
-	axeFile = "loteria-ci/axe-core-4.14.1/axe.min.js"
-	// patience is for a machine under load. Nothing waits for as long if it works.
-	patience = time.Minute
-)
-
-// browser starts a browser and returns the context in which to open tabs, and the code of axe-core.
-func browser(t *testing.T) (ctx context.Context, axe string) {
-	t.Helper()
-	lacks := t.Skip
-	if os.Getenv(browserEnv) != "" {
-		lacks = t.Fatal
-	}
-	if testing.Short() {
-		t.Skip("takes seconds: it looks at the page in a real browser")
-	}
-	var path string
-	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
-		if found, err := exec.LookPath(name); err == nil {
-			path = found
-			break
-		}
-	}
-	if path == "" {
-		lacks("NOT TESTED: the page in a real browser needs Chromium: apt-get install chromium-headless-shell")
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	code, err := os.ReadFile(filepath.Join(cache, axeFile))
-	if err != nil {
-		lacks("NOT TESTED: the page in a real browser needs axe-core, which .ci/run installs: ", err)
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.Flag("lang", "en-US"))
-	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // root has to
-	}
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return ctx, string(code)
-}
-
-// tab is a tab of the browser. Its methods fail the test.
-type tab struct {
-	*testing.T
-	ctx context.Context
-
-	mutex  sync.Mutex
-	faults []string // errors that the page has made
-}
-
-func open(browser context.Context, t *testing.T, url string) *tab {
-	t.Helper()
-	ctx, cancel := chromedp.NewContext(browser)
-	t.Cleanup(cancel)
-	p := &tab{T: t, ctx: ctx}
-	err := chromedp.Listen(ctx, func(event any) {
-		p.mutex.Lock() // the browser's goroutine calls this
-		defer p.mutex.Unlock()
-		switch e := event.(type) {
-		case *runtime.EventExceptionThrown:
-			p.faults = append(p.faults, fmt.Sprintf("%s %v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception))
-		case *log.EventEntryAdded:
-			if e.Entry.Level == log.EntryLevelError {
-				p.faults = append(p.faults, e.Entry.Text+" "+e.Entry.URL)
-			}
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.emulate(1280, "light", "reduce")
-	p.do(chromedp.Navigate(url))
-	return p
-}
-
-func (p *tab) do(actions ...chromedp.Action[chromedp.Void]) {
-	p.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	if err := chromedp.Do(ctx, actions...); err != nil {
-		p.Fatal(err)
-	}
-}
-
-// emulate sets the width in pixels, prefers-color-scheme and prefers-reduced-motion.
-func (p *tab) emulate(width int64, scheme, motion string) {
-	p.Helper()
-	p.do(chromedp.EmulateViewport(width, 800))
-	if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{
-			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: motion},
-		},
-	}); err != nil {
-		p.Fatal(err)
-	}
-}
-
-// value is what an expression gives, which may be a promise.
-func value[T any](p *tab, expression string) T {
-	p.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
-	if err != nil {
-		p.Fatalf("%.200s: %v", expression, err)
-	}
-	return v
-}
-
-// until waits for an expression to be true.
-func (p *tab) until(expression string) {
-	p.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[bool](expression)); err != nil {
-		p.Fatalf("%s never held: %v\n%s", expression, err, value[string](p, `document.body.innerText`))
-	}
-}
-
-func (p *tab) text(id string) string {
-	p.Helper()
-	return value[string](p, fmt.Sprintf(`document.getElementById(%q).textContent`, id))
-}
-
-// want checks the text of elements, by their ids.
-func (p *tab) want(texts map[string]string) {
-	p.Helper()
-	for id, want := range texts {
-		if got := p.text(id); got != want {
-			p.Errorf("#%s says %q, want %q", id, got, want)
-		}
-	}
-}
-
-// clean checks that the page has made no error.
-func (p *tab) clean() {
-	p.Helper()
-	p.mutex.Lock()
-	defer p.mutex.Unlock()
-	for _, fault := range p.faults {
-		p.Errorf("the browser's console: %s", fault)
-	}
-}
-
-// shot saves a picture for whoever looks at it, if LOTERIA_SHOTS names a directory.
-func (p *tab) shot(name string) {
-	p.Helper()
-	dir := os.Getenv("LOTERIA_SHOTS")
-	if dir == "" {
-		return
-	}
-	picture, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644)
-	}
-	if err != nil {
-		p.Error(err)
-	}
-}
 
 // source is a server with a board, whose states the test makes up.
 type source struct {
@@ -322,6 +143,26 @@ func intake(n int) *board.State {
 		part := int64(n) * 9500 / steps
 		s.Series.Bets = append(s.Series.Bets, part*int64(min(i, 20))/20*int64(85+(i*i*7)%31)/100)
 	}
+	return s
+}
+
+// opening is a draw of which nothing is known yet: the server replays its ledger.
+func opening(n int) *board.State {
+	s := &board.State{Time: at, Started: at, Phase: board.Opening, Agencies: n, Waiting: n, PerCell: 1,
+		Cells: strings.Repeat(string(board.CellWaiting), n), QueueLimitBytes: 64 << 20,
+		Events: []board.Event{{Time: at, Kind: board.EventStarted}}}
+	for id := range uint32(min(n, board.MissingMax)) {
+		s.Missing = append(s.Missing, board.Agency{ID: id + 1, State: "waiting"})
+	}
+	return s
+}
+
+// failed is a server whose disk is full, before the draw.
+func failed(n int) *board.State {
+	s := intake(n)
+	s.Phase, s.Bets = board.Over, s.Bets+3
+	s.Outcome = "cannot store bets: write /var/lib/loteria/data/00000000000000000003.log: no space left on device"
+	s.Events = append(s.Events, board.Event{Time: s.Time, Kind: board.EventOver})
 	return s
 }
 
