@@ -301,6 +301,11 @@ func TestBoardInABrowser(t *testing.T) {
 			see("over", board.Over, "ended")
 			p.Speak("en")
 			p.Want(map[string]string{"link": "The draw is over", "missing-note": "All agencies have their winners."})
+			// A thousand reports don't hide what matters.
+			if events := boardtest.Value[string](p, `[...document.querySelectorAll('#events li')].map((e) => e.className).join(' ')`); !strings.HasPrefix(events, "over-event served-event ") ||
+				!strings.Contains(events, "draw-event") || !strings.HasSuffix(events, "started-event") {
+				t.Errorf("the events are %s", events)
+			}
 			if step != len(looks) {
 				t.Errorf("%d of %d looks were seen", step, len(looks))
 			}

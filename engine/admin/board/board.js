@@ -72,7 +72,7 @@ const words = {
     more: (n) => `y ${n} más`,
     events: 'Qué pasó',
     started: 'Arrancó el servidor', reportedEvent: (a) => `Terminó la agencia ${a}`, draw: 'Se realizó el sorteo',
-    servedEvent: (a) => `La agencia ${a} tiene sus ganadores`, leaderEvent: (s, t) => `El servidor ${s} es líder, en el período ${t}`,
+    servedEvent: (a) => `Agencia ${a}: con resultados`, leaderEvent: (s, t) => `El servidor ${s} es líder, en el período ${t}`,
     lost: 'Ningún servidor es líder', overEvent: 'Terminó el servidor', noEvents: 'Todavía nada.',
     servers: 'Servidores', server: 'Servidor', role: 'Papel', behind: 'Entradas de atraso',
     term: (term, n) => `Período ${term} · ${n} entradas confirmadas`,
@@ -372,8 +372,15 @@ function eventText(e) {
     leader: t.leaderEvent(e.server, e.term), lost: t.lost, over: t.overEvent }[e.kind] ?? e.kind;
 }
 
+// newest are the events to show, the newest first. Those of agencies leave room for all others: a
+// thousand reports don't hide the draw.
+function newest(all) {
+  let room = rowsMax - Math.min(all.filter((e) => !e.agency).length, rowsMax - 1);
+  return all.toReversed().filter((e) => !e.agency || room-- > 0).slice(0, rowsMax);
+}
+
 function showEvents(s) {
-  const events = (s.events ?? []).slice(-rowsMax).reverse();
+  const events = newest(s.events ?? []);
   fill($('events'), events, () => (events.length ? events.map((e) => make('li', { class: `${e.kind}-event` },
     make('time', { datetime: e.time }, format.time(e.time)), make('span', {}, eventText(e)))) : [make('li', { class: 'note' }, t.noEvents)]));
 }

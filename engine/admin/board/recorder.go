@@ -1,6 +1,9 @@
 package board
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // stepMin is a series' first step.
 const stepMin = 10 * time.Millisecond
@@ -12,8 +15,7 @@ type Recorder struct {
 	empty  bool      // none have come
 	step   time.Duration
 	bets   []int64
-	events [EventsMax]Event
-	noted  int // how many events, since the beginning
+	events []Event // oldest first
 }
 
 // NewRecorder makes a recorder of nothing so far. The series begins at start, and anew with the first
@@ -62,18 +64,15 @@ func (r *Recorder) Series(now time.Time) Series {
 	return Series{Start: r.start, Step: r.step.Milliseconds(), Bets: bets}
 }
 
-// Note notes an event, and forgets the oldest one if there are more than EventsMax.
+// Note notes an event. If there are more than EventsMax, it forgets the oldest one of an agency, or the
+// oldest one if there is none, so that the reports of a thousand agencies don't displace the draw.
 func (r *Recorder) Note(e Event) {
-	r.events[r.noted%EventsMax] = e
-	r.noted++
+	if len(r.events) == EventsMax {
+		first := max(slices.IndexFunc(r.events, func(e Event) bool { return e.Agency != 0 }), 0)
+		r.events = slices.Delete(r.events, first, first+1)
+	}
+	r.events = append(r.events, e)
 }
 
-// Events are the last events, oldest first. The slice is the caller's.
-func (r *Recorder) Events() []Event {
-	first := max(r.noted-EventsMax, 0)
-	events := make([]Event, 0, r.noted-first)
-	for i := first; i < r.noted; i++ {
-		events = append(events, r.events[i%EventsMax])
-	}
-	return events
-}
+// Events are those that aren't forgotten, oldest first. The slice is the caller's.
+func (r *Recorder) Events() []Event { return append([]Event{}, r.events...) }

@@ -122,8 +122,37 @@ func TestEvents(t *testing.T) {
 		if got := r.Events(); !slices.Equal(got, want) || got == nil {
 			t.Fatalf("after %d events: %v, want %v", i, got, want)
 		}
-		e := Event{Time: noon.Add(time.Duration(i)), Kind: EventReported, Agency: uint32(i)}
+		e := Event{Time: noon.Add(time.Duration(i)), Kind: EventReported, Agency: uint32(i + 1)}
 		all = append(all, e)
 		r.Note(e)
+	}
+}
+
+// A thousand reports don't displace what happened once.
+func TestEventsOfAgenciesAreForgottenFirst(t *testing.T) {
+	r := NewRecorder(noon)
+	want := []EventKind{EventStarted, EventLeader, EventDraw}
+	for _, kind := range want {
+		r.Note(Event{Time: noon, Kind: kind})
+		for i := range 1000 {
+			r.Note(Event{Time: noon, Kind: EventReported, Agency: uint32(i + 1)})
+		}
+	}
+	var kinds []EventKind
+	for i, e := range r.Events() {
+		if e.Agency == 0 {
+			kinds = append(kinds, e.Kind)
+		} else if id := uint32(1000 - EventsMax + i + 1); e.Agency != id {
+			t.Errorf("event %d is of agency %d, want %d", i, e.Agency, id)
+		}
+	}
+	if !slices.Equal(kinds, want) {
+		t.Errorf("events %q, want %q", kinds, want)
+	}
+	for range EventsMax {
+		r.Note(Event{Kind: EventLost})
+	}
+	if all := r.Events(); len(all) != EventsMax || all[0].Kind != EventLost {
+		t.Errorf("%d events, first %+v", len(all), all[0])
 	}
 }

@@ -40,7 +40,7 @@ type State struct {
 	Missing []Agency `json:"missing"`
 
 	Series  Series   `json:"series"`
-	Events  []Event  `json:"events"`  // the last ones, oldest first
+	Events  []Event  `json:"events"`  // the last ones, oldest first, see Recorder.Note
 	Cluster *Cluster `json:"cluster"` // nil: a server alone
 }
 
