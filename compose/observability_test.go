@@ -84,7 +84,7 @@ func tool(t *testing.T, name string) string {
 	case os.Getenv("LOTERIA_PROMETHEUS") == "1":
 		t.Fatal(err)
 	default:
-		t.Skipf("NOT TESTED: %v: install Debian's package prometheus", err)
+		t.Skipf("NOT TESTED: %v: .ci/run fetches it from Debian's package prometheus", err)
 	}
 	return ""
 }
