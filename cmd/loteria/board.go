@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -46,7 +47,11 @@ func newBoardCommand() *cobra.Command {
 			if out != "" {
 				return writeBoard(out, past.State())
 			}
-			return serveBoard(cmd.Context(), addr, past, cmd.OutOrStdout())
+			server, err := admin.Open(admin.Settings{Addr: addr}, zap.NewNop())
+			if err != nil {
+				return fmt.Errorf("%w: choose another address with --addr", err)
+			}
+			return serveBoard(cmd.Context(), server, past, "", cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", boardAddrDefault, "address to serve the page on; port 0 is a free one")
@@ -59,18 +64,13 @@ func writeBoard(name string, s *board.State) error {
 	return history.WriteFile(name, func(w io.Writer) error { return board.Write(w, s) })
 }
 
-// serveBoard serves a source until ctx is done.
-func serveBoard(ctx context.Context, addr string, src admin.Source, stdout io.Writer) error {
-	server, err := admin.Open(admin.Settings{Addr: addr}, zap.NewNop())
-	if err != nil {
-		return fmt.Errorf("%w: choose another address with --addr", err)
-	}
+// serveBoard serves a source until ctx is done, and closes the server. what is said of it, "" for
+// nothing, follows the address.
+func serveBoard(ctx context.Context, server *admin.Server, src admin.Source, what string, stdout io.Writer) error {
 	server.Show(src)
-	if _, err = fmt.Fprintf(stdout, "board  http://%v/board/ (Ctrl-C ends it)\n", server.Addr()); err == nil {
+	_, err := fmt.Fprintf(stdout, "board    http://%v/board/ %s(Ctrl-C ends it)\n", server.Addr(), what)
+	if err == nil {
 		<-ctx.Done()
 	}
-	if errClose := server.Close(src.State()); err == nil {
-		err = errClose
-	}
-	return err
+	return errors.Join(err, server.Close(src.State()))
 }

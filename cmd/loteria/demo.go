@@ -212,7 +212,7 @@ func runDemo(ctx context.Context, options demoOptions, stdout, stderr io.Writer)
 		leader := several.lastLeader()
 		addr, dir = options.boards[leader-1], options.serverDir(leader)
 	}
-	return serveLastBoard(ctx, addr, filepath.Join(dir, engine.BoardFile), summary)
+	return serveLastBoard(ctx, addr, dir, summary)
 }
 
 // demoLogger logs to standard output with --verbose, else to demo.log.

@@ -1,20 +1,21 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
 	"loteria/engine"
+	"loteria/engine/admin"
+	"loteria/engine/admin/board"
+	"loteria/engine/history"
 )
 
 const (
@@ -22,8 +23,6 @@ const (
 	boardPace = 30 * time.Second
 	// paceSteps is in how many steps it does.
 	paceSteps = 500
-	// boardHeaderTimeout is how long a browser may take to say what it asks for.
-	boardHeaderTimeout = 5 * time.Second
 )
 
 // boardAddrs are addresses for the boards of so many servers: the default one, if it is free, and
@@ -82,29 +81,34 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// serveLastBoard serves the page that a server has left in a file, at the address where it served it
+// lastDraw is the draw in a ledger, with the times that its server has seen.
+type lastDraw struct {
+	*engine.Past
+	state *board.State
+}
+
+// State implements admin.Source.
+func (d lastDraw) State() *board.State { return d.state }
+
+// serveLastBoard serves the draw that a server has left in dir, at the address where it served it
 // itself, until ctx is done.
-func serveLastBoard(ctx context.Context, addr, file string, w io.Writer) error {
+func serveLastBoard(ctx context.Context, addr, dir string, w io.Writer) error {
+	past, err := engine.OpenPast(history.In(dir))
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, engine.BoardFile)
 	page, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", addr)
+	state, err := board.Read(page)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	server, err := admin.Open(admin.Settings{Addr: addr}, zap.NewNop())
 	if err != nil {
 		return fmt.Errorf("%w: the board is in %s, too", err, file)
 	}
-	handler := http.NewServeMux()
-	handler.HandleFunc("GET /board/{$}", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeContent(w, r, engine.BoardFile, time.Time{}, bytes.NewReader(page))
-	})
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: boardHeaderTimeout}
-	if _, err := fmt.Fprintf(w, "board    http://%s/board/ shows the last state, %s (Ctrl-C ends it)\n", addr, file); err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // its error is Serve's
-	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serveBoard(ctx, server, lastDraw{past, state}, "shows the last state, "+file+" ", w)
 }

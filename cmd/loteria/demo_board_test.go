@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +23,6 @@ import (
 var (
 	boardAt    = regexp.MustCompile(`(?m)^board    http://(127\.0\.0\.1:\d+)/board/(?: \(server \d\))?\n`)
 	boardShown = regexp.MustCompile(`(?m)^board    (http://127\.0\.0\.1:\d+/board/) shows the last state, (\S+)/board\.html \(Ctrl-C ends it\)\n`)
-	boardState = regexp.MustCompile(`<script type="application/json" id="state">(.*)</script>`)
 )
 
 // startWatchedDemo starts a demo of the bundled bets in dir. Neither the default address nor
@@ -148,16 +148,29 @@ func TestDemoBoardAfterTheDraw(t *testing.T) {
 			if len(all) != c.boards || !all[shown[1]] {
 				t.Errorf("the boards are %v, and the last one is %s: want %d different ones", all, shown[1], c.boards)
 			}
-			page := getPage(t, shown[1])
+			at := strings.TrimSuffix(shown[1], "/board/")
+			if page := getPage(t, shown[1]); !bytes.Contains(page, []byte("board.js")) {
+				t.Errorf("that is no page: %.200q", page)
+			}
+			getPage(t, at+"/healthz")
+			metrics := string(getPage(t, at+"/metrics"))
+			agencies := getPage(t, at+"/api/agencies")
+			var state board.State
+			if err := json.Unmarshal(getPage(t, at+"/api/state"), &state); err != nil {
+				t.Fatal(err)
+			}
 			interrupt(t, p)
 
-			embedded := boardState.FindSubmatch(page)
-			if embedded == nil {
-				t.Fatalf("the page has no state: %.200q", page)
+			for _, line := range []string{"loteria_bets_stored_total 78697", "loteria_winners 10", `loteria_agencies{state="served"} 5`} {
+				if !strings.Contains(metrics, "\n"+line+"\n") {
+					t.Errorf("the metrics lack %q", line)
+				}
 			}
-			var state board.State
-			if err := json.Unmarshal(embedded[1], &state); err != nil {
-				t.Fatal(err)
+			if n := bytes.Count(agencies, []byte(`"served"`)); n != 5 {
+				t.Errorf("%d agencies are served: %s", n, agencies)
+			}
+			if len(state.Events) == 0 || len(state.Series.Bets) == 0 || state.DrawnAt == nil {
+				t.Errorf("the times are gone: %+v", state)
 			}
 			rows := func(name string) int {
 				content, err := os.ReadFile(filepath.Join(dir, shown[2], name))

@@ -520,7 +520,8 @@ function connect(delay) {
   const stream = new EventSource('events');
   stream.addEventListener('state', (event) => {
     delay = retryMin;
-    take(JSON.parse(event.data), 'live');
+    const s = JSON.parse(event.data);
+    take(s, s.phase === 'over' ? 'ended' : 'live'); // an earlier draw is shown
   });
   stream.addEventListener('bye', (event) => {
     stream.close();

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,6 +24,12 @@ const (
 	headMark   = `<meta charset="utf-8">`
 	styleMark  = `<link rel="stylesheet" href="board.css">`
 	scriptMark = `<script type="module" src="board.js"></script>`
+)
+
+// What stands around the state in such a page.
+const (
+	stateBegin = `<script type="application/json" id="state">`
+	stateEnd   = "</script>"
 )
 
 // policy is the Content-Security-Policy of the served page: nothing from elsewhere, nothing inline.
@@ -76,13 +83,27 @@ func Write(w io.Writer, s *State) error {
 		headMark, headMark+"\n"+`<meta http-equiv="Content-Security-Policy" content="default-src 'none'; `+
 			`style-src `+hash(style)+`; script-src `+hash(script)+`; img-src data:">`,
 		styleMark, "<style>"+style+"</style>",
-		scriptMark, `<script type="application/json" id="state">`+string(state)+"</script>\n"+
+		scriptMark, stateBegin+string(state)+stateEnd+"\n"+
 			`<script type="module">`+script+"</script>",
 	).WriteString(w, string(mustRead("page.html")))
 	if err != nil {
 		return fmt.Errorf("board: %w", err)
 	}
 	return nil
+}
+
+// ErrPage says that a page has no state in it.
+var ErrPage = errors.New("not a page with the state of a draw")
+
+// Read returns the state in a page that Write has written. Errors wrap ErrPage.
+func Read(page []byte) (*State, error) {
+	_, rest, _ := bytes.Cut(page, []byte(stateBegin))
+	text, _, _ := bytes.Cut(rest, []byte(stateEnd))
+	s := new(State)
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPage, err)
+	}
+	return s, nil
 }
 
 // Style is the page's CSS, for pages that are to look like it.

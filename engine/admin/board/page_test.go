@@ -2,7 +2,7 @@ package board_test
 
 import (
 	"bytes"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -64,6 +64,8 @@ func TestPageInABrowser(t *testing.T) {
 					})
 					p.Inspect(fmt.Sprintf("%s-%d", phase.name, n), look)
 				}
+				p.Until(fmt.Sprintf(`document.getElementById('link').dataset.link === %q`,
+					map[bool]string{true: "ended", false: "live"}[s.Phase == board.Over]))
 				for i, want := range []int{s.Waiting, s.Uploading, s.Reported, s.Served} {
 					if got := boardtest.Value[string](p, fmt.Sprintf(`document.querySelectorAll('#legend b')[%d].textContent`, i)); got != grouped(int64(want), "es") {
 						t.Errorf("%s: the legend's number %d is %s, want %d", phase.name, i, got, want)
@@ -267,10 +269,11 @@ func TestWrite(t *testing.T) {
 	if n := strings.Count(page.String(), "</script>"); n != 2 {
 		t.Errorf("%d scripts end, want 2", n)
 	}
-	_, rest, _ := strings.Cut(page.String(), `<script type="application/json" id="state">`)
-	text, _, _ := strings.Cut(rest, "</script>")
-	var got board.State
-	if err := json.Unmarshal([]byte(text), &got); err != nil || got.Outcome != s.Outcome || got.Bets != s.Bets {
+	got, err := board.Read(page.Bytes())
+	if err != nil || got.Outcome != s.Outcome || got.Bets != s.Bets || len(got.Series.Bets) != len(s.Series.Bets) {
 		t.Errorf("the state in the page is %+v, %v", got, err)
+	}
+	if _, err := board.Read([]byte("<html></html>")); !errors.Is(err, board.ErrPage) {
+		t.Errorf("a page without a state: %v", err)
 	}
 }
