@@ -275,6 +275,7 @@ func checkWinners(t *testing.T, bets, dir string, id int) {
 }
 
 func TestServerIsKilled(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := newCrashDraw(t, (*crashDraw).killServer, nil)
 	d.hold()
 	if n := len(d.servers); n <= crashes {
@@ -283,6 +284,7 @@ func TestServerIsKilled(t *testing.T) {
 }
 
 func TestAgenciesAreKilled(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := newCrashDraw(t, (*crashDraw).killAgency, nil)
 	d.hold()
 	if n := len(d.processes); n != crashes+crashAgencies+1 {
@@ -291,5 +293,6 @@ func TestAgenciesAreKilled(t *testing.T) {
 }
 
 func TestConnectionsAreCut(t *testing.T) {
+	t.Parallel() // it mostly waits
 	newCrashDraw(t, (*crashDraw).cut, (*crashDraw).cut).hold()
 }

@@ -130,6 +130,7 @@ func TestPace(t *testing.T) {
 
 // After the draw the board has its last state, with the numbers of the export.
 func TestDemoBoardAfterTheDraw(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, c := range map[string]struct {
 		flags  string
 		boards int

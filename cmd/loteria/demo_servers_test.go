@@ -16,6 +16,7 @@ import (
 
 // A demo that ends early leaves no server behind.
 func TestDemoLeavesNoServer(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if runtime.GOOS != "linux" {
 		t.Skip("processes are found in /proc")
 	}

@@ -50,6 +50,7 @@ func smallDisk(t *testing.T, mb int) (dir string) {
 // acknowledges nothing more and ends with 4, and the agencies keep trying. When there is room
 // again, the next server goes on where the ledger ends, and the draw is right.
 func TestDiskFull(t *testing.T) {
+	t.Parallel() // it mostly waits
 	disk := smallDisk(t, 10)
 	bets := t.TempDir()
 	_, _, err := datasetCommand(t, "--out", bets, "--force",

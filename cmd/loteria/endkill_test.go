@@ -54,14 +54,7 @@ func TestServerIsKilledAtTheEnd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds: real processes are killed in it")
 	}
-	want := int64(killsDefault)
-	if v := os.Getenv(killsEnv); v != "" {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil || n <= 0 {
-			t.Fatalf("%s=%s: want a number of kills", killsEnv, v)
-		}
-		want = n
-	}
+	want := int64(numberFrom(t, killsEnv, killsDefault))
 	bets := t.TempDir()
 	for id := 1; id <= endAgencies; id++ {
 		name := filepath.Join(bets, fmt.Sprintf("agency-%d.csv", id))

@@ -23,12 +23,12 @@ import (
 //	LOTERIA_HISTORIES=5m go test ./cmd/loteria -run TestHistories -v -timeout 1h
 const (
 	historiesEnv     = "LOTERIA_HISTORIES"
-	historiesDefault = 3 * time.Second
+	historiesDefault = 4 * time.Second
 )
 
 const (
-	// historyFor is how long servers are broken in one draw.
-	historyFor = 10 * time.Second
+	// historyForMax bounds how long servers are broken in one draw.
+	historyForMax = 10 * time.Second
 	// historyClients is how many clients each agency has at once.
 	historyClients = 3
 	// historyAnswerMax is how long a client waits for an answer: longer than most servers stand
@@ -42,6 +42,7 @@ const (
 type historyDraw struct {
 	*serversDraw
 	began   time.Time
+	lasts   time.Duration // how long servers are broken
 	conns   atomic.Int64
 	reports atomic.Int32 // the agencies up to this one may report
 	think   time.Duration
@@ -70,6 +71,7 @@ func TestHistories(t *testing.T) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			d := &historyDraw{
 				serversDraw: newServersDraw(t, rand.New(rand.NewPCG(seed, 0))), began: time.Now(),
+				lasts: min(long, historyForMax),
 			}
 			d.extra = func(int) []string { return []string{"SERVER_WINNERS=poll"} }
 			d.think = []time.Duration{5, 50, 200}[d.rng.IntN(3)] * time.Millisecond
@@ -103,10 +105,10 @@ func (d *historyDraw) play(t *testing.T) {
 			})
 		}
 	}
-	for until := time.Now().Add(historyFor); time.Now().Before(until); {
+	for until := time.Now().Add(d.lasts); time.Now().Before(until); {
 		time.Sleep(d.moment(time.Second)) // the moment of the fault
 		left := time.Until(until)
-		d.reports.Store(int32(float64(serversAgencies) * (1.2 - float64(left)/float64(historyFor))))
+		d.reports.Store(int32(float64(serversAgencies) * (1.2 - float64(left)/float64(d.lasts))))
 		if err := d.fault(); err != nil {
 			t.Fatal(err)
 		}

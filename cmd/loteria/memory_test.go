@@ -23,8 +23,17 @@ import (
 	"loteria/engine/front"
 )
 
-// hostilePeers is the number of hostile connections.
-const hostilePeers = 5000
+// peersEnv sets how many hostile connections TestMemoryOfHostilePeers opens; peersDefault if it isn't
+// set. The more there are, the less the bound's other terms hide.
+//
+//	LOTERIA_PEERS=5000 go test ./cmd/loteria -run TestMemoryOfHostilePeers -v
+const (
+	peersEnv     = "LOTERIA_PEERS"
+	peersDefault = 1500
+	// peerPartialBytes is the limit of all half frames for each peer: too little for all to send
+	// almost a frame.
+	peerPartialBytes = 26 << 10
+)
 
 // peakMemory is the process's peak of resident memory, in bytes.
 func peakMemory(t *testing.T, pid int) int64 {
@@ -63,7 +72,9 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of connections")
 	}
+	hostilePeers := numberFrom(t, peersEnv, peersDefault)
 	cfg := engine.DefaultConfig()
+	cfg.PartialBytesMax = int64(hostilePeers * peerPartialBytes)
 	const (
 		session = int64(front.SessionBytesMax)
 		noise   = 32 << 20
@@ -100,7 +111,8 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 			addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 			// Without GOGC the server sets the collector up as it does for users.
 			environment := append(os.Environ(), "GOGC=", "LOG_LEVEL=warn", "SERVER_ADDR="+addr,
-				"SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir)
+				"SERVER_AGENCIES=3", "SERVER_READ_TIMEOUT=1h", "SERVER_DATA_DIR="+dir,
+				fmt.Sprintf("SERVER_PARTIAL_BYTES_MAX=%d", cfg.PartialBytesMax))
 			server, err := startProcess(dir, environment, "loteria", "server")
 			if err != nil {
 				t.Fatal(err)
@@ -166,14 +178,14 @@ func TestMemoryOfHostilePeers(t *testing.T) {
 				}
 			}
 			grown := peakMemory(t, server.cmd.Process.Pid) - before
-			bound := (hostilePeers*session+test.half+queue)*(100+serverGCPercent)/100 + noise
+			bound := (int64(hostilePeers)*session+test.half+queue)*(100+serverGCPercent)/100 + noise
 			t.Logf("%d peers: %.1f MB, %d bytes each; the bound is %.1f MB",
-				hostilePeers, float64(grown)/1e6, grown/hostilePeers, float64(bound)/1e6)
+				hostilePeers, float64(grown)/1e6, grown/int64(hostilePeers), float64(bound)/1e6)
 			if grown > bound {
 				t.Errorf("the server's memory grew by %d bytes, the bound is %d", grown, bound)
 			}
 			if test.half > 0 {
-				judgeHalfSent(t, peers, listeners, len(test.says))
+				judgeHalfSent(t, peers, listeners, len(test.says), int(cfg.PartialBytesMax))
 			}
 		})
 	}
@@ -195,8 +207,8 @@ func listen(c net.Conn) chan string {
 }
 
 // judgeHalfSent checks peers that have sent bytesSaid bytes of a frame, one after the other. If all
-// together exceed the limit, the first ones get ERROR_TIMEOUT; the last ones get nothing.
-func judgeHalfSent(t *testing.T, peers []*net.TCPConn, listeners []chan string, bytesSaid int) {
+// together exceed the limit in bytes, the first ones get ERROR_TIMEOUT; the last ones get nothing.
+func judgeHalfSent(t *testing.T, peers []*net.TCPConn, listeners []chan string, bytesSaid, limit int) {
 	t.Helper()
 	timeout := string(codec.AppendError(nil, codec.CodeTimeout, ""))
 	told := make([]bool, len(peers))
@@ -214,7 +226,6 @@ func judgeHalfSent(t *testing.T, peers []*net.TCPConn, listeners []chan string, 
 	}
 	// A buffer is at most an eighth larger than such a frame. The total may exceed the limit by an
 	// eighth, until the loops have told each other.
-	limit := int(engine.DefaultConfig().PartialBytesMax)
 	least, most := min(limit*8/9/bytesSaid, len(peers)), limit*9/8/bytesSaid
 	if bytesSaid < 4<<10 {
 		least, most = len(peers), len(peers) // each takes the smallest buffer, and all fit

@@ -7,14 +7,31 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
 // eventTimeout bounds every wait of a test for something that has to happen. It is long: only a
 // failing test waits for it.
 const eventTimeout = 90 * time.Second
+
+// numberFrom is the number in an environment variable that makes a test larger; otherwise if it is
+// not set.
+func numberFrom(t *testing.T, env string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(env)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n <= 0 {
+		t.Fatalf("%s=%s: want a number of at least 1", env, text)
+	}
+	return n
+}
 
 // output is what a process or a proxy has written so far. Any goroutine may use it.
 type output struct {

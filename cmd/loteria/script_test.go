@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +31,10 @@ import (
 // TestMain makes this test binary the program, too: the tests run servers and agencies as processes
 // of their own.
 func TestMain(m *testing.M) {
+	// Tests that are parallel mostly wait: for processes, disks and time-outs.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"loteria": main})
 }
 
@@ -62,6 +68,7 @@ func TestMain(m *testing.M) {
 // $DATASET is the bundled dataset, and $EXAMPLE the agency in Python. The program's variables that
 // a script sets with env apply to every process that it starts afterwards.
 func TestScript(t *testing.T) {
+	t.Parallel() // they mostly wait
 	bundled, err := filepath.Abs(filepath.Join("..", "..", bundledDataset))
 	if err != nil {
 		t.Fatal(err)

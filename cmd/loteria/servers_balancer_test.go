@@ -61,6 +61,7 @@ listen loteria
 func TestBalancer(t *testing.T) {
 	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(3, 0)))
+	d.fewBets(t, 5000)
 	d.agenciesAt = d.startBalancer(t)
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)
@@ -88,6 +89,7 @@ func TestBalancer(t *testing.T) {
 func TestBalancerLosesLeader(t *testing.T) {
 	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(4, 0)))
+	d.fewBets(t, 25_000) // as many that the leader is killed in the middle
 	d.agenciesAt = d.startBalancer(t)
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)

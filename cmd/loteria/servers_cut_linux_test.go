@@ -186,6 +186,7 @@ var cuts = []struct {
 // The leader is cut off from other servers in the middle of uploads, for a while. Agencies that can
 // reach it still get no word from it by which it would lead. All end with their winners.
 func TestServersAreCutOff(t *testing.T) {
+	t.Parallel() // it mostly waits
 	long, ways := cutDefault, cuts[:1]
 	if v := os.Getenv(cutEnv); v != "" {
 		var err error
@@ -198,6 +199,7 @@ func TestServersAreCutOff(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			d := newCutDraw(t)
+			d.fewBets(t, 25_000) // as many that it is cut off in the middle
 			if err := d.startServers(); err != nil {
 				t.Fatal(err)
 			}

@@ -214,6 +214,7 @@ func TestOldAgencyLosesLeader(t *testing.T) {
 	for _, fault := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
 		t.Run(fault.String(), func(t *testing.T) {
 			d := newServersDraw(t, rand.New(rand.NewPCG(2, 0)))
+			d.fewBets(t, 5000)
 			if err := d.startServers(); err != nil {
 				t.Fatal(err)
 			}

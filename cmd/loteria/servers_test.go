@@ -8,14 +8,17 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"loteria/agency/dataset"
 	"loteria/engine"
 	"loteria/engine/history"
 )
@@ -26,6 +29,8 @@ import (
 const (
 	faultsEnv     = "LOTERIA_FAULTS"
 	faultsDefault = 2
+	// faultsMany is from how many faults on there is another draw at the same time.
+	faultsMany = 20
 )
 
 const (
@@ -84,6 +89,19 @@ func newServersDraw(t *testing.T, rng *rand.Rand) *serversDraw {
 		}
 	})
 	return d
+}
+
+// fewBets gives the agencies fewer bets than the bundled ones: all together so many.
+func (d *serversDraw) fewBets(t *testing.T, bets int) {
+	t.Helper()
+	spec, err := dataset.Sized(serversAgencies, bets)
+	if err == nil {
+		d.bets = filepath.Join(d.dir, "bets")
+		err = spec.WriteDir(t.Context(), d.bets, false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // overTLS has agencies come over TLS from now on.
@@ -325,49 +343,71 @@ func (d *serversDraw) logs() string {
 // over TLS.
 func TestServersAreKilled(t *testing.T) {
 	t.Parallel() // it mostly waits
-	want := faultsDefault
-	if v := os.Getenv(faultsEnv); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n <= 0 {
-			t.Fatalf("%s=%s: want a number of faults", faultsEnv, v)
-		}
-		want = n
+	if testing.Short() {
+		t.Skip("takes seconds: real processes are killed in it")
 	}
-	faults, all := map[string]int{}, 0
-	for all < want && !t.Failed() {
-		seed := rand.Uint64()
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			d := newServersDraw(t, rand.New(rand.NewPCG(seed, 0)))
-			if seed%2 == 1 {
-				d.overTLS(t)
-				faults["draws over TLS"]++
-			}
-			if err := d.startServers(); err != nil {
-				t.Fatal(err)
-			}
-			for i := range serversAgencies {
-				if err := d.startAgency(i); err != nil {
-					t.Fatal(err)
-				}
-			}
-			left := d.rng.IntN(8)
-			for {
-				time.Sleep(d.moment(faultEveryMax)) // the moment of the fault
-				if left--; left < 0 || d.allServed() {
-					break
-				}
-				if err := d.fault(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			d.wait(t)
-			for what, n := range d.faults {
-				faults[what] += n
-				all += n
+	want := numberFrom(t, faultsEnv, faultsDefault)
+	var (
+		draws  sync.WaitGroup
+		mu     sync.Mutex
+		faults = map[string]int{}
+		all    int
+	)
+	enough := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return all >= want || t.Failed()
+	}
+	for range min(runtime.GOMAXPROCS(0), 1+want/faultsMany) {
+		draws.Go(func() {
+			for !enough() {
+				seed := rand.Uint64()
+				t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+					d := killServers(t, rand.New(rand.NewPCG(seed, 0)), seed%2 == 1)
+					mu.Lock()
+					defer mu.Unlock()
+					if d.secure {
+						faults["draws over TLS"]++
+					}
+					for what, n := range d.faults {
+						faults[what] += n
+						all += n
+					}
+				})
 			}
 		})
 	}
+	draws.Wait()
 	t.Logf("faults: %v", faults)
+}
+
+// killServers plays a draw whose servers are killed and stopped.
+func killServers(t *testing.T, rng *rand.Rand, overTLS bool) *serversDraw {
+	t.Helper()
+	d := newServersDraw(t, rng)
+	if overTLS {
+		d.overTLS(t)
+	}
+	if err := d.startServers(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range serversAgencies {
+		if err := d.startAgency(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := d.rng.IntN(8)
+	for {
+		time.Sleep(d.moment(faultEveryMax)) // the moment of the fault
+		if left--; left < 0 || d.allServed() {
+			break
+		}
+		if err := d.fault(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.wait(t)
+	return d
 }
 
 // Servers prove to each other who they are. One with a certificate of another authority takes no part,
@@ -375,6 +415,7 @@ func TestServersAreKilled(t *testing.T) {
 func TestServersWithTLS(t *testing.T) {
 	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(2, 0)))
+	d.fewBets(t, 5000)
 	certs := func(dir string) {
 		t.Helper()
 		p, err := startLoteria(d.dir, "certs --servers 3 --agencies 0 --out "+dir)
