@@ -3,6 +3,8 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,12 +16,19 @@ import (
 // cutsAtOnce is how many servers run beside each other in one draw's cuts.
 const cutsAtOnce = 4
 
-// cutStrideShort is the distance of the cuts that are tried with -short.
-const cutStrideShort = 9
+// strideEnv sets how far apart the places are at which TestTranscripts cuts; strideDefault if it isn't
+// set. The first cutHeader places, in and just behind a frame's header, are all tried.
+//
+//	LOTERIA_STRIDE=1 go test ./engine -run '^TestTranscripts$'
+const (
+	strideEnv     = "LOTERIA_STRIDE"
+	strideDefault = 7
+	cutHeader     = 4
+)
 
 // TestTranscripts plays every transcript against real servers over real
 // sockets: everything that is sent as one write, byte by byte, and cut in two
-// at every place. However it arrives, every byte of every answer and the
+// at many places, or at every one. However it arrives, every byte of every answer and the
 // ledger have to be the same.
 //
 // Over TLS it has to be the same, also if every byte is a record.
@@ -56,8 +65,8 @@ func playOnce(t *testing.T, d *draw, m manner) {
 	}
 }
 
-// playCuts plays the draw once for every offset at which one of its sends can
-// be cut; all of its sends that are long enough are cut there.
+// playCuts plays the draw once for each offset at which its sends are cut: all
+// of them that are long enough.
 func playCuts(t *testing.T, d *draw, m manner) {
 	longest := 0
 	for _, s := range d.steps {
@@ -65,15 +74,21 @@ func playCuts(t *testing.T, d *draw, m manner) {
 			longest = max(longest, len(s.bytes))
 		}
 	}
-	stride := 1
-	if testing.Short() {
-		stride = cutStrideShort
+	stride := strideDefault
+	if v := os.Getenv(strideEnv); v != "" {
+		var err error
+		if stride, err = strconv.Atoi(v); err != nil || stride <= 0 {
+			t.Fatalf("%s=%s: want a distance in bytes", strideEnv, v)
+		}
 	}
 	parent := t.TempDir()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, cutsAtOnce)
-	for offset := 1; offset < longest && !t.Failed(); offset += stride {
+	for offset := 1; offset < longest && !t.Failed(); offset++ {
+		if offset > cutHeader && offset%stride > 0 {
+			continue
+		}
 		slots <- struct{}{}
 		m := m
 		m.split = cutAt(offset)
