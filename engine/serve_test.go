@@ -31,7 +31,7 @@ import (
 // log, and how it ends.
 
 // patience bounds every wait for something that has to happen. Only a failure uses it up.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 // liveServer is a server that serves on a port of its own.
 type liveServer struct {
@@ -87,6 +87,18 @@ func serveLogging(t testing.TB, cfg engine.Config, log *zap.Logger, options ledg
 func serveLiveOn(t *testing.T, cfg engine.Config, options ledger.Options) *liveServer {
 	t.Helper()
 	verifyNoLeaks(t)
+	return serveObserved(t, cfg, options)
+}
+
+// serveBeside is serveLive for a server that others run beside: what it leaves behind is their test's
+// to check.
+func serveBeside(t *testing.T, cfg engine.Config) *liveServer {
+	t.Helper()
+	return serveObserved(t, cfg, ledger.Options{})
+}
+
+func serveObserved(t *testing.T, cfg engine.Config, options ledger.Options) *liveServer {
+	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	s := serveLogging(t, cfg, zap.New(core), options)
 	s.logs = logs

@@ -13,12 +13,29 @@ import (
 // graceMin is what SERVER_EXIT_GRACE is at least after the draw, as its help says.
 const graceMin = 2 * time.Second
 
+// What keeps a server from ending, and what doesn't. The servers wait for seconds, so they wait
+// beside each other.
+func TestStay(t *testing.T) {
+	verifyNoLeaks(t)
+	for name, test := range map[string]func(t *testing.T){
+		"after the draw":  stayAfterTheDraw,
+		"half closed":     stayHalfClosed,
+		"away":            stayAway,
+		"by coming again": stayByComingAgain,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
 // Agencies that stay connected after the draw, each in a way of its own, don't keep the server from
 // ending. It counts those that have confirmed, asked on or closed, and names the others.
-func TestStayAfterTheDraw(t *testing.T) {
+func stayAfterTheDraw(t *testing.T) {
 	cfg := liveConfig(t)
 	cfg.Agencies, cfg.ExitGrace = 6, 0
-	s := serveLive(t, cfg)
+	s := serveBeside(t, cfg)
 
 	var wires []*wire
 	for id := 1; id <= cfg.Agencies; id++ {
@@ -77,7 +94,7 @@ func TestStayAfterTheDraw(t *testing.T) {
 
 	// Everything is started once more: those that were missing get their winners, too.
 	cfg.ExitGrace = time.Hour
-	s = serveLive(t, cfg)
+	s = serveBeside(t, cfg)
 	five := s.dial(t).say("HELLO|5", "GET_WINNERS|5").hears(welcomed(), "")
 	six := s.dial(t).say("HELLO|6").hears(welcomed()).confirms(6)
 	for id := 1; id <= 4; id++ {
@@ -101,10 +118,10 @@ func (w *wire) waitsUnlessLast(agency, last int) *wire {
 
 // A peer that has ended its side and waits is there: the grace doesn't begin before it has gone. So
 // old agencies may wait; one that confirms can't, since it has nothing left to say it with.
-func TestStayHalfClosed(t *testing.T) {
+func stayHalfClosed(t *testing.T) {
 	cfg := liveConfig(t)
 	cfg.Agencies, cfg.ExitGrace = 3, 200*time.Millisecond
-	s := serveLive(t, cfg)
+	s := serveBeside(t, cfg)
 	one := s.dial(t).say(betJuan, "GET_WINNERS|1").hears("ACK").does(halfCloses)
 	s.stays(t, 3*cfg.ExitGrace)
 	two := s.dial(t).say(betCarlos, "GET_WINNERS|2").hears("ACK").does(halfCloses)
@@ -119,7 +136,7 @@ func TestStayHalfClosed(t *testing.T) {
 
 	cfg = liveConfig(t)
 	cfg.ExitGrace = 200 * time.Millisecond
-	s = serveLive(t, cfg)
+	s = serveBeside(t, cfg)
 	two = s.dial(t).say(betCarlos).hears("ACK")
 	one = s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1).does(halfCloses)
 	s.stays(t, cfg.ExitGrace) // long enough to notice
@@ -129,7 +146,7 @@ func TestStayHalfClosed(t *testing.T) {
 	wantUnfinished(t, s.end(t), true, 1)
 
 	cfg.DataDir = t.TempDir()
-	s = serveLive(t, cfg)
+	s = serveBeside(t, cfg)
 	one = s.dial(t).say("HELLO|1").hears(welcomed()).waits(1).does(halfCloses)
 	wantUnfinished(t, s.end(t), false, 2)
 	one.hears(codec.CodeLotteryHasntEnded.String()).hearsEnd()
@@ -137,11 +154,11 @@ func TestStayHalfClosed(t *testing.T) {
 
 // A start over a finished draw to which nobody comes: the grace, counted from the start, and the
 // truth about who has their winners.
-func TestStayAway(t *testing.T) {
+func stayAway(t *testing.T) {
 	const betMaria3 = "María|Gómez|87654321|1985-07-10|7574|3"
 	cfg := liveConfig(t)
 	cfg.Agencies, cfg.ExitGrace = 3, 200*time.Millisecond
-	s := serveLive(t, cfg)
+	s := serveBeside(t, cfg)
 	one := s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1)
 	three := s.dial(t).say(betMaria3).hears("ACK").waits(3)
 	two := s.dial(t).say("GET_WINNERS|2").hears("")
@@ -153,7 +170,7 @@ func TestStayAway(t *testing.T) {
 	start := func(entrega string) error {
 		t.Helper()
 		began := time.Now()
-		s := serveLive(t, cfg)
+		s := serveBeside(t, cfg)
 		err := s.end(t)
 		if took := time.Since(began); took < cfg.ExitGrace {
 			t.Errorf("it waited for %v, want %v", took, cfg.ExitGrace)
@@ -167,7 +184,7 @@ func TestStayAway(t *testing.T) {
 	wantUnfinished(t, start("in_progress"), true, 1, 3)
 
 	cfg.ExitGrace = time.Hour
-	s = serveLive(t, cfg)
+	s = serveBeside(t, cfg)
 	one = s.dial(t).say("HELLO|1", "GET_WINNERS|1").hears(welcomed(betJuan), betJuan).confirms(1)
 	two = s.dial(t).say("GET_WINNERS|2").hears("")
 	s.dial(t).say("GET_WINNERS|3").hears(betMaria3).close()
@@ -188,10 +205,10 @@ func TestStayAway(t *testing.T) {
 
 // An agency that is done and comes again and again doesn't keep the server from ending, which would
 // wait for another one.
-func TestStayByComingAgain(t *testing.T) {
+func stayByComingAgain(t *testing.T) {
 	cfg := liveConfig(t)
 	cfg.ExitGrace = 300 * time.Millisecond
-	s := serveLive(t, cfg)
+	s := serveBeside(t, cfg)
 	one := s.dial(t).say("HELLO|1").hears(welcomed()).waits(1)
 	two := s.dial(t).say("GET_WINNERS|2").hears("")
 	one.hears("").confirms(1)
