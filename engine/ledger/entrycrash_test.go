@@ -264,6 +264,7 @@ var entryScripts = map[string][]entrySave{
 // Every operation of a Save is the last one that is begun, of the process or of the machine; or it
 // fails, in part. So is every operation of the opening that follows, and of the opening after that.
 func TestSaveCrashesAnywhere(t *testing.T) {
+	t.Parallel()
 	runs, outcomes := crashSaves(t, crashSeeds(t, 1), func(l *entryLives) {})
 	for outcome, n := range outcomes {
 		if n == 0 {
@@ -446,6 +447,7 @@ func crashSeeds(t *testing.T, n int) int {
 // Whole lives, with larger logs: a log is made, saved to, cut, sealed, closed and opened, and
 // crashes at a random operation of each life.
 func TestEntryLives(t *testing.T) {
+	t.Parallel()
 	var outcomes [5]int
 	for seed := range uint64(crashSeeds(t, 100)) {
 		rng := rand.New(rand.NewPCG(seed, 4))
@@ -483,6 +485,7 @@ func TestEntryLives(t *testing.T) {
 // What a large Save has left, of which a crash took some sectors, is gone before another one is
 // written over it, which ends with a block: nothing would separate it from the remains.
 func TestTornEntryIsGone(t *testing.T) {
+	t.Parallel()
 	large := func(number int, sizes ...int) []byte {
 		var run []byte
 		for i, size := range sizes {
@@ -494,7 +497,7 @@ func TestTornEntryIsGone(t *testing.T) {
 	for seed := range uint64(40) {
 		fsys := ledgertest.NewFS(seed)
 		o := entryOptions(fsys)
-		o.SegmentBytes = 4 << 20
+		o.SegmentBytes = 512 << 10
 		e := mustOpenEntries(t, o)
 		state := ledger.State{Term: 1}
 		first := ledger.Entry{Index: 1, Term: 1, Records: large(100, 300)}

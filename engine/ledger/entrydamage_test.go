@@ -205,6 +205,7 @@ func TestEntryLogIsRefused(t *testing.T) {
 // Whichever slot of the state is lost, the term, the vote and the log are what they were: at rest,
 // and when a Save or an opening was just writing the other one.
 func TestEitherSlotOfTheState(t *testing.T) {
+	t.Parallel()
 	pristine, m := damagedLog(t)
 	for bit := range 2 * 84 * 8 {
 		files := pristine.clone()
@@ -263,6 +264,7 @@ func TestEitherSlotOfTheState(t *testing.T) {
 // A log that is cut anywhere, with or without zeros behind, is whole, or refused: its state knows
 // how far it went.
 func TestEntryLogCutAnywhere(t *testing.T) {
+	t.Parallel()
 	pristine, m := damagedLog(t)
 	name := pristine.names()[2]
 	end := pristine.end(name)
@@ -301,7 +303,7 @@ func TestLostSectorBeforeTheLastSave(t *testing.T) {
 		for seed := range uint64(4) {
 			fsys := ledgertest.NewFS(seed)
 			o := entryOptions(fsys)
-			o.SegmentBytes = 1 << 20
+			o.SegmentBytes = 128 << 10
 			e, m := mustOpenEntries(t, o), &entryModel{}
 			var end int // of what was durable before the last Save
 			for _, entries := range saves {
@@ -336,7 +338,7 @@ func TestTornSharedSync(t *testing.T) {
 	for seed := range uint64(60) {
 		fsys := ledgertest.NewFS(seed)
 		o := entryOptions(fsys)
-		o.SegmentBytes = 1 << 20
+		o.SegmentBytes = 64 << 10
 		e := mustOpenEntries(t, o)
 		m := (&entryModel{}).after(entrySave{ledger.State{Term: 1}, smallEntries(1, 1, 700, 600, 500, 400, 300)})
 		if err := e.Save(m.state, m.entries); err != nil {
@@ -371,6 +373,7 @@ func TestTornSharedSync(t *testing.T) {
 // Every bit of the log is proved: the one that flips is noticed, unless an opening has no use for
 // it.
 func TestEntryLogFlippedBits(t *testing.T) {
+	t.Parallel()
 	pristine, m := damagedLog(t)
 	for _, name := range pristine.names()[:3] {
 		end := pristine.end(name)

@@ -15,6 +15,7 @@ import (
 // A log does what the model does, over many saves and openings, and is what it would be without
 // what was cut off.
 func TestEntriesLikeTheModel(t *testing.T) {
+	t.Parallel()
 	cut, number := uint64(0), 0
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 3))

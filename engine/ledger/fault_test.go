@@ -15,6 +15,7 @@ import (
 // A ledger passes ledgertest.Check with segments that are smaller than the largest records, with
 // larger segments, and with segments that are reserved step by step.
 func TestLedger(t *testing.T) {
+	t.Parallel()
 	for name, options := range map[string]ledger.Options{
 		"small segments":    {SegmentBytes: ledger.SegmentBytesMin},
 		"larger segments":   {SegmentBytes: 3 * ledger.SegmentBytesMin},

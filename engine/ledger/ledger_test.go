@@ -19,6 +19,7 @@ import (
 // A ledger on the operating system's file system passes ledgertest.Conform with each durability. It
 // has to create its directory, and its segments are smaller than some records.
 func TestConforms(t *testing.T) {
+	t.Parallel()
 	for _, durability := range []ledger.Durability{ledger.Fsync, ledger.OS} {
 		t.Run(durability.String(), func(t *testing.T) {
 			ledgertest.Conform(t, func(t testing.TB) ledgertest.Open {
@@ -227,6 +228,7 @@ func TestNoAllocations(t *testing.T) {
 // Commits that bypass the operating system's cache, and commits that don't, are found by scans that
 // read through it. The function Scan, the ledger's Scan, Stats and Recovered agree.
 func TestCommitsPastTheCache(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var want []entry
 	var tail ledger.Tail
@@ -241,6 +243,9 @@ func TestCommitsPastTheCache(t *testing.T) {
 			e := bets(1+(life*40+i)*97%9000, i)
 			mustCommit(t, l, e)
 			want = append(want, e)
+			if i%4 != 3 {
+				continue // the scan behind the fourth finds the others, too
+			}
 			var seen, held []entry
 			var err, errHeld error
 			tail, err = ledger.Scan(dir, o, ledgertest.Collect(&seen))

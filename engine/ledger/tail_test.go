@@ -206,6 +206,7 @@ func TestTail(t *testing.T) {
 // Whichever bit of a small log is flipped, no acknowledged record is lost or changed: Open refuses,
 // or finds all records.
 func TestEveryBit(t *testing.T) {
+	t.Parallel()
 	groups := [][]entry{
 		{opened("7574|1,2,3,4,5")},
 		{bets(900, 1), bets(1, 2), reported(2)},
@@ -252,6 +253,7 @@ func TestEveryBit(t *testing.T) {
 // A log that is cut anywhere in its last group keeps the groups before, and that group's whole
 // records.
 func TestTruncationAtEveryByte(t *testing.T) {
+	t.Parallel()
 	groups := [][]entry{{bets(500, 1), bets(100, 2)}, {bets(700, 3), reported(1), bets(15, 4)}}
 	want := slices.Concat(groups...)
 	files := written(t, groups...)

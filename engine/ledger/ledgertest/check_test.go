@@ -149,6 +149,7 @@ func failure(t *testing.T, check func(t testing.TB)) error {
 
 // The checks notice a ledger that breaks its promises, and pass one that keeps them.
 func TestCheckNotices(t *testing.T) {
+	t.Parallel()
 	crashes := func(t testing.TB, newStore func(seed uint64) Store) {
 		for at := 1; at < 40; at++ {
 			for seed := range uint64(crashSeeds) {
