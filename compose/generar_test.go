@@ -24,26 +24,47 @@ const repository = ".."
 // checkedIn is the compose file for five agencies, relative to the root.
 const checkedIn = "compose/docker-compose-dev.yaml"
 
-// checkout copies the files of a fresh clone that Docker and the script need. It returns the copy's
-// root.
+// checkout copies the files of a fresh clone that Docker, Go and the script need. It returns the
+// copy's root.
 func checkout(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	for _, dir := range []string{"agency", "cmd", "codec", "compose", "engine", "testdata"} {
-		source := os.DirFS(filepath.Join(repository, dir))
-		if err := os.CopyFS(filepath.Join(root, dir), source); err != nil {
-			t.Fatal(err)
-		}
+	copyInto(t, root, "agency", "cmd", "codec", "compose", "engine", "testdata",
+		".dockerignore", "generar-compose.sh", "go.mod", "go.sum")
+	return root
+}
+
+// scriptAlone is checkout without the program's source: for the script, and programs that stand in
+// for those that would compile it.
+func scriptAlone(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	copyInto(t, root, "compose", "testdata/dataset.zip", "generar-compose.sh")
+	if err := os.MkdirAll(filepath.Join(root, "cmd", "loteria"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	for _, file := range []string{".dockerignore", "generar-compose.sh", "go.mod", "go.sum"} {
-		content := readFile(t, filepath.Join(repository, file))
-		info, err := os.Stat(filepath.Join(repository, file))
+	return root
+}
+
+// copyInto copies files and directories of the repository.
+func copyInto(t *testing.T, root string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		from, to := filepath.Join(repository, name), filepath.Join(root, name)
+		info, err := os.Stat(from)
+		switch {
+		case err != nil:
+		case info.IsDir():
+			err = os.CopyFS(to, os.DirFS(from))
+		default:
+			if err = os.MkdirAll(filepath.Dir(to), 0o755); err == nil {
+				writeFile(t, to, readFile(t, from), info.Mode())
+			}
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, filepath.Join(root, file), content, info.Mode())
 	}
-	return root
 }
 
 func readFile(t *testing.T, path string) string {
@@ -121,7 +142,7 @@ func bets(t *testing.T, spec dataset.Spec, agency int) string {
 }
 
 func TestCheckedInFileIsWhatTheScriptWrites(t *testing.T) {
-	root := checkout(t)
+	root := scriptAlone(t)
 	want := readFile(t, filepath.Join(root, checkedIn))
 	for _, args := range [][]string{
 		{"docker-compose-dev.yaml", "5"}, {"docker-compose-dev.yaml"}, {checkedIn, "5"}, {checkedIn, "5", "1"},
@@ -150,7 +171,7 @@ func provideBets(t *testing.T, root string, n int) {
 }
 
 func TestScriptWritesAServiceAnAgency(t *testing.T) {
-	root := checkout(t)
+	root := scriptAlone(t)
 	provideBets(t, root, 40)
 	for _, n := range []string{"40", "1"} { // the second file has nothing of the first
 		if code, said := generate(t, root, nil, "x.yaml", n); code != 0 {
@@ -174,7 +195,7 @@ func TestScriptWritesAServiceAnAgency(t *testing.T) {
 }
 
 func TestScriptWritesAServiceAServer(t *testing.T) {
-	root := checkout(t)
+	root := scriptAlone(t)
 	provideBets(t, root, 5)
 	for servers, addresses := range map[int]string{
 		3: "server1:12345,server2:12345,server3:12345",
@@ -214,10 +235,11 @@ func generateServers(t *testing.T, root, file string, servers int) {
 
 // Compose reads the file, also with compose/.env, and the program takes what it makes of it.
 func TestComposeReadsSeveralServers(t *testing.T) {
+	t.Parallel()
 	if err := exec.CommandContext(t.Context(), "docker", "compose", "version").Run(); err != nil {
 		t.Skipf("NOT TESTED: Docker with Compose v2 is not installed: %v", err)
 	}
-	root := checkout(t)
+	root := scriptAlone(t)
 	provideBets(t, root, 5)
 	for file, servers := range map[string]int{"x.yaml": 3, "compose/x.yaml": 9} {
 		generateServers(t, root, file, servers)
@@ -263,7 +285,7 @@ func TestComposeReadsSeveralServers(t *testing.T) {
 }
 
 func TestScriptRefusesBadArguments(t *testing.T) {
-	root := checkout(t)
+	root := scriptAlone(t)
 	const before = "as it was\n"
 	for _, args := range [][]string{
 		{},
@@ -306,7 +328,7 @@ func TestScriptUnpacksWhatIsNotThere(t *testing.T) {
 	if _, err := exec.LookPath("unzip"); err != nil {
 		t.Skip("unzip is not installed; with Docker instead, TestDraw unpacks")
 	}
-	root := checkout(t)
+	root := scriptAlone(t)
 	const mine = "Juan,Pérez,12345678,1990-05-23,7574\r\n"
 	provideBets(t, root, 0)
 	writeFile(t, filepath.Join(root, ".data", dataset.FileName(2)), mine, 0o644)
@@ -333,7 +355,7 @@ func TestScriptSaysWhatIsMissing(t *testing.T) {
 		{"5", 0, "install unzip or Go, or start Docker"},
 		{"7", 5, "no bets for agency 6 7: the dataset has 5 agencies, and nothing here can make the rest: install Go, start Docker, or put"},
 	} {
-		root := checkout(t)
+		root := scriptAlone(t)
 		provideBets(t, root, test.have)
 		const before = "as it was\n"
 		writeFile(t, filepath.Join(root, "x.yaml"), before, 0o644)
@@ -388,6 +410,7 @@ echo "${0##*/} $*" >>"$CALLS"
 // The script makes missing bets with the first of loteria, Go and Docker that is there. If that
 // fails, it tries the next one.
 func TestScriptMakesBets(t *testing.T) {
+	t.Parallel()
 	type programs map[string]string
 	for _, test := range []struct {
 		name string
@@ -409,7 +432,7 @@ func TestScriptMakesBets(t *testing.T) {
 		{"none that can", programs{"loteria": broken, "go": broken, "docker": broken}, 1, "", []string{"loteria dataset", "go run", "docker version"}, "no bets for agency 6 7"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root := checkout(t)
+			root := scriptAlone(t)
 			provideBets(t, root, 5)
 			path := onlyTools(t, withoutUnpacker...)
 			for name, program := range test.have {
@@ -452,13 +475,16 @@ func TestScriptMakesBets(t *testing.T) {
 // With Go, the script makes the same bets as `loteria dataset`, and only for agencies that have
 // none.
 func TestScriptMakesBetsWithGo(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("go is not on the PATH, though it runs this test")
 	}
 	root := checkout(t)
 	provideBets(t, root, 4)
+	// With it, Go uses what it has compiled elsewhere.
+	trimPath := "GOFLAGS=" + os.Getenv("GOFLAGS") + " -trimpath"
 	path := onlyTools(t, append([]string{"go"}, withoutUnpacker...)...)
-	if code, said := generate(t, root, []string{path}, "x.yaml", "7"); code != 0 {
+	if code, said := generate(t, root, []string{path, trimPath}, "x.yaml", "7"); code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
 	spec, err := dataset.Sized(7, dataset.Default().Totals().Bets)

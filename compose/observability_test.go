@@ -90,6 +90,7 @@ func tool(t *testing.T, name string) string {
 }
 
 func TestRules(t *testing.T) {
+	t.Parallel()
 	promtool := tool(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", "rules.yml"}, {"check", "config", "prometheus.yml"}, {"test", "rules", "rules_test.yml", "rules_days_test.yml"}} {
 		cmd := exec.CommandContext(t.Context(), promtool, args...)
@@ -127,6 +128,7 @@ func TestDashboardsExpressionsAreValid(t *testing.T) {
 
 // A real Prometheus scrapes a real server in the middle of a draw, and answers what has happened.
 func TestPrometheusScrapes(t *testing.T) {
+	t.Parallel()
 	prometheus := tool(t, "prometheus")
 	dir := t.TempDir()
 	program := build(t, dir)
