@@ -54,14 +54,17 @@ func Run(t *testing.T, mutations []Mutation, s Simulation) {
 		t.Skipf("compiles the package %d times: set %s=1", len(mutations), Env)
 	}
 	for _, m := range mutations {
-		t.Run(m.Name, func(t *testing.T) { m.run(t, s) })
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel() // what it runs uses one processor for most of its time
+			m.run(t, s)
+		})
 	}
 }
 
 func (m Mutation) run(t *testing.T, s Simulation) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "mutant.test")
-	build := exec.Command("go", "test", "-c", "-overlay", m.overlay(t, dir), "-o", program, ".")
+	build := exec.Command("go", "test", "-c", "-ldflags=-w", "-overlay", m.overlay(t, dir), "-o", program, ".")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the mutant doesn't compile: %v\n%s", err, out)
 	}
