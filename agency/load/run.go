@@ -120,7 +120,8 @@ type run struct {
 	meter    *Meter
 	recorder *recorder
 	start    time.Time
-	over     atomic.Bool // no more batches are sent
+	over     atomic.Bool  // no more batches are sent
+	waiting  atomic.Int64 // waiting agencies that have connected
 
 	senders []sender
 	agents  []*agent // of the senders
@@ -457,7 +458,7 @@ func (r *run) watch() (stop func()) {
 				return
 			case <-ticks.C:
 			}
-			if now := fmt.Sprint(r.meter.Phase(), r.meter.Bets()); now != seen {
+			if now := fmt.Sprint(r.meter.Phase(), r.meter.Bets(), r.waiting.Load()); now != seen {
 				seen, quiet = now, 0
 			} else if quiet += period; quiet >= stallTimeout {
 				r.cancel(fmt.Errorf("%w (%s): does it expect exactly %d agencies?", ErrStalled, r.meter.Phase(), r.options.Agencies+r.options.Waiting))

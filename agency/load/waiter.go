@@ -55,7 +55,9 @@ func (w *waiter) connect() (err error) {
 	if reply.Kind != codec.ReplyAck {
 		return fmt.Errorf("%w: bet of waiting agency %d: %s", ErrServer, w.id, describe(reply))
 	}
-	_, err = w.conn.Write(codec.AppendGetWinners(nil, w.id))
+	if _, err = w.conn.Write(codec.AppendGetWinners(nil, w.id)); err == nil {
+		w.run.waiting.Add(1)
+	}
 	return err
 }
 
