@@ -53,7 +53,6 @@ func TestOverTLS(t *testing.T) {
 		"TestSeveralServers":          TestSeveralServers,
 		"TestNotLeader":               TestNotLeader,
 		"TestNotLeaderWithOneAddress": TestNotLeaderWithOneAddress,
-		"TestNotLeaderInCircles":      TestNotLeaderInCircles,
 		"TestTakeOver":                TestTakeOver,
 		"TestTakeOverWhileWaiting":    TestTakeOverWhileWaiting,
 		"TestRepliesInPieces":         TestRepliesInPieces,
