@@ -18,6 +18,10 @@ import (
 // healthFrame is all that a health check (`loteria health`) sends: a frame with an empty payload.
 const healthFrame = "0\n"
 
+// plainBytes is how much of what comes over TLS is heard at once. A record holds little more than one
+// batch, so frames that were heard record by record would mostly be halves.
+const plainBytes = 8 * channel.RecordBytesMax
+
 // tlsHandshake is the first byte of a client that speaks TLS. No frame begins so.
 const tlsHandshake = 22
 
@@ -89,12 +93,21 @@ func (h *handler) hear(sess *Session, in []byte) {
 func (h *handler) unseal(sess *Session, in []byte) gnet.Action {
 	c, lp := sess.secure, sess.loop
 	if lp.plain == nil {
-		lp.plain = make([]byte, channel.RecordBytesMax)
+		lp.plain = make([]byte, plainBytes)
 	}
 	c.channel.Feed(in)
 	defer c.channel.Feed(nil) // in is the loop's
-	for {
-		plain, err := c.channel.Next(lp.plain)
+	for dry := false; !dry; {
+		n, err := 0, error(nil)
+		for n < len(lp.plain) && !dry && err == nil {
+			var more []byte
+			more, err = c.channel.Next(lp.plain[n:])
+			n += len(more)
+			dry = len(more) == 0
+		}
+		if n > 0 {
+			h.hear(sess, lp.plain[:n])
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			h.front.noise.write(noisyTLS, sess.source, zap.String("error", err.Error()))
 			_, _ = c.flush() // the alert that says why, if there is room for it
@@ -102,10 +115,6 @@ func (h *handler) unseal(sess *Session, in []byte) gnet.Action {
 		if err != nil {
 			return gnet.Close // see OnClose
 		}
-		if len(plain) == 0 {
-			break
-		}
-		h.hear(sess, plain)
 	}
 	if sess.phase == gone {
 		return gnet.None

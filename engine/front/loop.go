@@ -28,7 +28,7 @@ type Loop struct {
 	rd       reader
 	sessions []*Session
 	out      []byte      // scratch: answers on their way to one connection
-	plain    []byte      // scratch: what one record holds; nil until TLS needs it
+	plain    []byte      // scratch: what has come over TLS; nil until it is needed
 	told     []bool      // scratch: by reply, whether the peer could still be told
 	fields   []zap.Field // scratch: of one log line
 	// moving are the sessions whose sockets have just taken some of their answers, but not all. If
