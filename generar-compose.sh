@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes a compose file for N agencies and one server or several, and puts the
-# agencies' bets into .data/. Needs bash. For more agencies than the dataset has, it also
+# Writes a compose file for N agencies and one server or several, another one with which
+# they use TLS, and puts the agencies' bets into .data/. Needs bash. For more agencies than the dataset has, it also
 # needs a loteria on the PATH, Go, or Docker.
 set -euo pipefail
 unset CDPATH # with it, cd may print a path
@@ -16,11 +16,14 @@ readonly data=$root/.data
 
 usage() {
 	cat >&2 <<-EOF
-		usage: ./generar-compose.sh FILE [N [SERVERS]]
+		usage: ./generar-compose.sh FILE [N [SERVERS [TLS_FILE]]]
 
 		Writes a compose file for N agencies (1 to $agencies_max; $agencies_default if not given) and one server, or
 		$servers_min to $servers_max SERVERS that hold the draw together, to FILE, and unpacks the dataset into
 		.data/. Then: docker compose -f FILE up --build
+
+		TLS_FILE, if given, is a second compose file for the same draw over mutual TLS. Then:
+		docker compose -f FILE -f TLS_FILE up --build
 	EOF
 }
 
@@ -214,6 +217,97 @@ compose_file() {
 	EOF
 }
 
+# tls_file N SERVERS writes the second file to standard output.
+tls_file() {
+	local n=$1 servers=$2 i
+	local title='Beside the compose file of one server' addresses=server:12443
+	local name=server anchors='' settings='' peers=''
+	if ((servers > 1)); then
+		title="Beside the compose file of $servers servers" addresses='' name=server1
+		anchors=' &server' settings=' &server-settings'
+		peers='
+      SERVER_PEER_PLAIN: "off"
+      SERVER_PEER_TLS_CERT_FILE: /certs/server-1.pem
+      SERVER_PEER_TLS_KEY_FILE: /certs/server-1-key.pem
+      SERVER_PEER_TLS_CA_FILE: /certs/ca.pem'
+		for ((i = 1; i <= servers; i++)); do
+			addresses+=${addresses:+,}server$i:12443
+		done
+	fi
+	cat <<-EOF
+		# $title and $n agencies: the same draw over mutual TLS. Written by
+		#
+		#   ./generar-compose.sh FILE $n $servers TLS_FILE
+		#
+		#   docker compose -f FILE -f TLS_FILE up --build
+		#
+		# The certificates are for development. They and all keys are in one volume, which every
+		# container reads: compose/doc.go says how to give each only its own.
+
+		x-agency: &agency
+		  volumes:
+		    - certs:/certs:ro
+
+		x-agency-settings: &agency-settings
+		  AGENCY_SERVER: $addresses
+		  AGENCY_TLS_CA_FILE: /certs/ca.pem
+
+		services:
+		  # It ends before a server starts. Each start makes what is missing, and certificates anew for
+		  # the keys that are there, so that none expires.
+		  certs:
+		    container_name: certs
+		    image: $image
+		    command: [certs, --renew, --out, /certs, --servers, "$servers", --agencies, "$n"]
+		    network_mode: none
+		    volumes:
+		      - certs:/certs
+		    restart: "no"
+
+		  $name:$anchors
+		    depends_on:
+		      certs:
+		        condition: service_completed_successfully
+		    volumes:
+		      - certs:/certs:ro
+		    environment:$settings
+		      SERVER_ADDR: 127.0.0.1:12345 # without TLS, for the health check only
+		      SERVER_TLS_ADDR: ":12443"
+		      SERVER_TLS_CERT_FILE: /certs/server-1.pem
+		      SERVER_TLS_KEY_FILE: /certs/server-1-key.pem
+		      SERVER_TLS_CLIENT_CA_FILE: /certs/ca.pem$peers
+	EOF
+	for ((i = 2; i <= servers; i++)); do
+		cat <<-EOF
+
+			  server$i:
+			    <<: *server
+			    environment:
+			      <<: *server-settings
+			      SERVER_TLS_CERT_FILE: /certs/server-$i.pem
+			      SERVER_TLS_KEY_FILE: /certs/server-$i-key.pem
+			      SERVER_PEER_TLS_CERT_FILE: /certs/server-$i.pem
+			      SERVER_PEER_TLS_KEY_FILE: /certs/server-$i-key.pem
+		EOF
+	done
+	for ((i = 1; i <= n; i++)); do
+		cat <<-EOF
+
+			  client$i:
+			    <<: *agency
+			    environment:
+			      <<: *agency-settings
+			      AGENCY_TLS_CERT_FILE: /certs/agency-$i.pem
+			      AGENCY_TLS_KEY_FILE: /certs/agency-$i-key.pem
+		EOF
+	done
+	cat <<-EOF
+
+		volumes:
+		  certs:
+	EOF
+}
+
 # missing FIRST LAST lists the agencies from FIRST to LAST that have no file in .data/.
 missing() {
 	local i
@@ -332,19 +426,41 @@ keep() {
 	done
 }
 
-(($# >= 1 && $# <= 3)) || bad_arguments "one to three arguments are wanted, not $#"
+# folder_of FILE prints the folder of a file that can be written, or fails.
+folder_of() {
+	[[ -n $1 && $1 != -* ]] || bad_arguments "'$1' is not the name of a file"
+	[[ ! -d $1 ]] || bad_arguments "$1 is a folder"
+	cd -- "$(dirname -- "$1")" 2>/dev/null && pwd || bad_arguments "the folder of $1 doesn't exist"
+}
+
+# publish FILE COMMAND... writes what the command prints to FILE, which appears complete or
+# not at all.
+publish() {
+	local file=$1
+	shift
+	written=$(mktemp "$(dirname -- "$file")/.generar-compose.XXXXXX") || fail "the folder of $file can't be written"
+	"$@" >"$written"
+	chmod 644 "$written"
+	mv -f -- "$written" "$file"
+	written=''
+}
+
+(($# >= 1 && $# <= 4)) || bad_arguments "one to four arguments are wanted, not $#"
 file=$1
 n=${2:-$agencies_default}
 servers=${3:-1}
-[[ -n $file && $file != -* ]] || bad_arguments "'$file' is not the name of a file"
-[[ ! -d $file ]] || bad_arguments "$file is a folder"
+tls=${4-}
+folder=$(folder_of "$file")
 if [[ ! $n =~ ^[1-9][0-9]{0,3}$ ]] || ((n > agencies_max)); then
 	bad_arguments "'$n' is not a number of agencies: want 1 to $agencies_max"
 fi
 if [[ $servers != 1 && ! $servers =~ ^[$servers_min-$servers_max]$ ]]; then
 	bad_arguments "'$servers' is not a number of servers: want 1, or $servers_min to $servers_max"
 fi
-folder=$(cd -- "$(dirname -- "$file")" 2>/dev/null && pwd) || bad_arguments "the folder of $file doesn't exist"
+if (($# == 4)); then
+	tls_folder=$(folder_of "$tls")
+	[[ $tls_folder/${tls##*/} != "$folder/${file##*/}" ]] || bad_arguments "FILE and TLS_FILE are the same file"
+fi
 
 fresh=''
 written=''
@@ -352,13 +468,11 @@ container=''
 trap clean_up EXIT
 provide "$n"
 
-# The file appears complete or not at all.
-written=$(mktemp "$folder/.generar-compose.XXXXXX") || fail "$folder can't be written"
-compose_file "$n" "$servers" >"$written"
-chmod 644 "$written"
-mv -f -- "$written" "$file"
-written=''
-say "$file: $servers server$( ((servers == 1)) || printf s) and $n agencies. Start them: docker compose -f $file up --build"
+publish "$file" compose_file "$n" "$servers"
+if [[ -n $tls ]]; then
+	publish "$tls" tls_file "$n" "$servers"
+fi
+say "$file: $servers server$( ((servers == 1)) || printf s) and $n agencies. Start them: docker compose -f $file${tls:+ -f $tls} up --build"
 if [[ $folder != "$root" && $folder != "$root/compose" ]]; then
 	say "It is not in the checkout's root: set LOTERIA_ROOT=$root for docker compose."
 fi
