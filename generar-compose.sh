@@ -249,7 +249,7 @@ tls_file() {
 		    - certs:/certs:ro
 
 		x-agency-settings: &agency-settings
-		  AGENCY_SERVER: $addresses
+		  AGENCY_SERVER: "\${AGENCY_SERVER:-$addresses}"
 		  AGENCY_TLS_CA_FILE: /certs/ca.pem
 
 		services:

@@ -30,7 +30,7 @@ func TestDraw(t *testing.T) {
 	}
 	for line := range strings.Lines(string(taken)) {
 		owner, name, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if owner != project && slices.Contains(slices.Concat(containers(1, 40), containers(9, 0)), name) {
+		if owner != project && slices.Contains(slices.Concat(containers(1, 40), containers(9, 0), []string{"certs"}), name) {
 			t.Fatalf("there is a container named %s, and names are fixed: "+
 				"end that draw first (docker compose down)", name)
 		}
@@ -44,6 +44,7 @@ func TestDraw(t *testing.T) {
 	t.Run("broken in the middle", func(t *testing.T) { testBrokenInTheMiddle(t, root) })
 	t.Run("stop and go on", func(t *testing.T) { testStopAndGoOn(t, root) })
 	t.Run("secrets", func(t *testing.T) { testSecrets(t, root) })
+	t.Run("tls", func(t *testing.T) { testTLS(t, root) })
 	t.Run("board", func(t *testing.T) { testBoard(t, root) })
 	t.Run("several servers", func(t *testing.T) { testSeveralServers(t, root) })
 	t.Run("killed leader", func(t *testing.T) { testKilledLeader(t, root) })
@@ -375,6 +376,38 @@ func testSecrets(t *testing.T, root string) {
 	}
 	if strings.Contains(out, "the-secret-of") {
 		t.Errorf("a secret is logged\n%s", tail(out))
+	}
+}
+
+// With tls.yaml every agency proves by its certificate which one it is. The certificates are made at
+// the first start, and anew at every other one, and in the middle of a draw: the server then takes
+// the new ones, and drops nobody.
+func testTLS(t *testing.T, root string) {
+	const proved = "action: autenticacion | result: success"
+	s := newStack(t, root, checkedIn)
+	s.override = filepath.Join(root, checkedInTLS)
+	all := append(containers(1, 5), "certs")
+	checkExits(t, s.up(), all)
+	checkBets(t, s, root, 5)
+	if winners := rows(t, s.export("--winners")); len(winners) != 10 {
+		t.Errorf("%d winners, want 10", len(winners))
+	}
+	server := docker(t, "logs", "server")
+	for id := 1; id <= 5; id++ {
+		if line := fmt.Sprintf("%s | agencia: %d\n", proved, id); !strings.Contains(server, line) {
+			t.Errorf("agency %d has not proved who it is: no %q\n%s", id, line, tail(server))
+		}
+	}
+
+	s.must("down", "--volumes")
+	s.must(append([]string{"up", "--detach"}, containers(1, 4)...)...) // agency 5 lets them wait
+	awaitLog(t, "server", proved, 4)
+	s.must("run", "--rm", "certs")
+	awaitLog(t, "server", "new connections get another certificate", 1)
+	checkExits(t, s.up(), all)
+	checkBets(t, s, root, 5)
+	if server := docker(t, "logs", "server"); strings.Count(server, proved) != 5 {
+		t.Errorf("want that 5 agencies connect once each\n%s", tail(server))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,8 +22,12 @@ import (
 // repository is the checkout's root, relative to this package.
 const repository = ".."
 
-// checkedIn is the compose file for five agencies, relative to the root.
-const checkedIn = "compose/docker-compose-dev.yaml"
+// checkedIn is the compose file for five agencies, and checkedInTLS the second one with which they use
+// TLS, relative to the root.
+const (
+	checkedIn    = "compose/docker-compose-dev.yaml"
+	checkedInTLS = "compose/tls.yaml"
+)
 
 // checkout copies the files of a fresh clone that Docker, Go and the script need. It returns the
 // copy's root.
@@ -144,8 +149,10 @@ func bets(t *testing.T, spec dataset.Spec, agency int) string {
 func TestCheckedInFileIsWhatTheScriptWrites(t *testing.T) {
 	root := scriptAlone(t)
 	want := readFile(t, filepath.Join(root, checkedIn))
+	wantTLS := readFile(t, filepath.Join(root, checkedInTLS))
 	for _, args := range [][]string{
 		{"docker-compose-dev.yaml", "5"}, {"docker-compose-dev.yaml"}, {checkedIn, "5"}, {checkedIn, "5", "1"},
+		{checkedIn, "5", "1", "docker-compose-tls.yaml"}, {"docker-compose-dev.yaml", "5", "1", checkedInTLS},
 	} {
 		provideBets(t, root, 5)
 		if code, said := generate(t, root, nil, args...); code != 0 {
@@ -154,6 +161,13 @@ func TestCheckedInFileIsWhatTheScriptWrites(t *testing.T) {
 		if got := readFile(t, filepath.Join(root, args[0])); got != want {
 			t.Errorf("%q: the output is not %s. If the change is right, run ./generar-compose.sh %s 5",
 				args, checkedIn, checkedIn)
+		}
+		if len(args) < 4 {
+			continue
+		}
+		if got := readFile(t, filepath.Join(root, args[3])); got != wantTLS {
+			t.Errorf("%q: the output is not %s. If the change is right, run ./generar-compose.sh %s 5 1 %s",
+				args, checkedInTLS, checkedIn, checkedInTLS)
 		}
 	}
 }
@@ -225,51 +239,77 @@ func TestScriptWritesAServiceAServer(t *testing.T) {
 	}
 }
 
-// generateServers writes a compose file for five agencies and so many servers.
-func generateServers(t *testing.T, root, file string, servers int) {
+// generateServers writes a compose file for five agencies and so many servers, and the second files
+// for TLS that are named.
+func generateServers(t *testing.T, root, file string, servers int, tls ...string) {
 	t.Helper()
-	if code, said := generate(t, root, nil, file, "5", strconv.Itoa(servers)); code != 0 {
-		t.Fatalf("./generar-compose.sh %s 5 %d: exit code %d\n%s", file, servers, code, tail(said))
+	args := append([]string{file, "5", strconv.Itoa(servers)}, tls...)
+	if code, said := generate(t, root, nil, args...); code != 0 {
+		t.Fatalf("./generar-compose.sh %q: exit code %d\n%s", args, code, tail(said))
 	}
+}
+
+// service is what Compose makes of a service.
+type service struct {
+	Environment map[string]string
+	Networks    map[string]struct{ Aliases []string }
+	Volumes     []struct {
+		Source, Target string
+		ReadOnly       bool `json:"read_only"`
+	}
+	DependsOn map[string]struct{ Condition string } `json:"depends_on"`
+	Command   []string
+}
+
+// server is the configuration that the program takes from a server's environment.
+func (s service) server(t *testing.T) engine.Config {
+	t.Helper()
+	var cfg engine.Config
+	if err := env.ParseWithOptions(&cfg, env.Options{Environment: s.Environment}); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
+	}
+	return cfg
+}
+
+// readByCompose returns the services of compose files as Compose reads them, which needs no running
+// Docker. Without Compose the test is skipped.
+func readByCompose(t *testing.T, s *stack) map[string]service {
+	t.Helper()
+	if err := exec.CommandContext(t.Context(), "docker", "compose", "version").Run(); err != nil {
+		t.Skipf("NOT TESTED: Docker with Compose v2 is not installed: %v", err)
+	}
+	cmd := s.command(t.Context(), "config", "--format", "json")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil || said.Len() > 0 {
+		t.Fatalf("docker compose config: %v\n%s", err, said.String())
+	}
+	var config struct{ Services map[string]service }
+	if err := json.Unmarshal(out, &config); err != nil {
+		t.Fatal(err)
+	}
+	return config.Services
 }
 
 // Compose reads the file, also with compose/.env, and the program takes what it makes of it.
 func TestComposeReadsSeveralServers(t *testing.T) {
 	t.Parallel()
-	if err := exec.CommandContext(t.Context(), "docker", "compose", "version").Run(); err != nil {
-		t.Skipf("NOT TESTED: Docker with Compose v2 is not installed: %v", err)
-	}
 	root := scriptAlone(t)
 	provideBets(t, root, 5)
 	for file, servers := range map[string]int{"x.yaml": 3, "compose/x.yaml": 9} {
 		generateServers(t, root, file, servers)
-		cmd := (&stack{root: root, file: file}).command(t.Context(), "config", "--format", "json")
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		out, err := cmd.Output()
-		if err != nil || said.Len() > 0 {
-			t.Fatalf("docker compose config: %v\n%s", err, said.String())
-		}
-		var config struct {
-			Services map[string]struct {
-				Environment map[string]string
-				Networks    map[string]struct{ Aliases []string }
-				Volumes     []struct{ Source, Target string }
-			}
-		}
-		if err := json.Unmarshal(out, &config); err != nil {
-			t.Fatal(err)
-		}
+		services := readByCompose(t, &stack{root: root, file: file})
 		ledgers := map[string]bool{}
 		for id := 1; id <= servers; id++ {
 			name := containers(servers, 0)[id-1]
-			service := config.Services[name]
-			var cfg engine.Config
-			if err := env.ParseWithOptions(&cfg, env.Options{Environment: service.Environment}); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if err := cfg.Validate(); err != nil || cfg.ID != uint64(id) || len(cfg.Peers) != servers {
-				t.Errorf("%s: id %d of %d servers: %v", name, cfg.ID, len(cfg.Peers), err)
+			service := services[name]
+			cfg := service.server(t)
+			if cfg.ID != uint64(id) || len(cfg.Peers) != servers {
+				t.Errorf("%s: id %d of %d servers", name, cfg.ID, len(cfg.Peers))
 			}
 			if !slices.Equal(service.Networks["loteria"].Aliases, []string{"server"}) {
 				t.Errorf("%s: networks %v, want the alias server", name, service.Networks)
@@ -284,12 +324,76 @@ func TestComposeReadsSeveralServers(t *testing.T) {
 	}
 }
 
+// With the second file everyone uses TLS, with a certificate of its own that is made before, and no
+// other container can connect without TLS.
+func TestComposeReadsTLS(t *testing.T) {
+	t.Parallel()
+	root := scriptAlone(t)
+	provideBets(t, root, 5)
+	for file, servers := range map[string]int{checkedIn: 1, "x.yaml": 3, "compose/x.yaml": 9} {
+		const tls = "docker-compose-tls.yaml"
+		generateServers(t, root, file, servers, tls)
+		services := readByCompose(t, &stack{root: root, file: file, override: filepath.Join(root, tls)})
+		want := []string{"certs", "--renew", "--out", "/certs", "--servers", strconv.Itoa(servers), "--agencies", "5"}
+		if command := services["certs"].Command; !slices.Equal(command, want) {
+			t.Errorf("certificates are made by %q", command)
+		}
+		names := containers(servers, 5)
+		var addresses []string
+		for i, name := range names[:servers] {
+			addresses = append(addresses, name+":12443")
+			own := fmt.Sprintf("/certs/server-%d", i+1)
+			cfg := services[name].server(t)
+			got := []string{cfg.Addr, cfg.TLSAddr, cfg.TLSCert, cfg.TLSKey, cfg.TLSClientCA}
+			want := []string{"127.0.0.1:12345", ":12443", own + ".pem", own + "-key.pem", "/certs/ca.pem"}
+			if servers > 1 {
+				got = append(got, cfg.PeerTLSCert, cfg.PeerTLSKey, cfg.PeerTLSCA, cfg.PeerPlain)
+				want = append(want, own+".pem", own+"-key.pem", "/certs/ca.pem", "off")
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s has %q, want %q", name, got, want)
+			}
+			if condition := services[name].DependsOn["certs"].Condition; condition != "service_completed_successfully" {
+				t.Errorf("%s starts when certs is %q", name, condition)
+			}
+		}
+		for i, name := range names[servers:] {
+			own := fmt.Sprintf("/certs/agency-%d", i+1)
+			for variable, want := range map[string]string{
+				"AGENCY_ID": strconv.Itoa(i + 1), "AGENCY_SERVER": strings.Join(addresses, ","), "AGENCY_TLS_CA_FILE": "/certs/ca.pem",
+				"AGENCY_TLS_CERT_FILE": own + ".pem", "AGENCY_TLS_KEY_FILE": own + "-key.pem", "AGENCY_TLS_SERVER_NAME": "",
+			} {
+				if got := services[name].Environment[variable]; got != want {
+					t.Errorf("%s: %s=%s, want %s", name, variable, got, want)
+				}
+			}
+			if depends := services[name].DependsOn; len(depends) != servers {
+				t.Errorf("%s starts after %v, want the servers", name, depends)
+			}
+		}
+		for _, name := range names {
+			mounted := false
+			for _, volume := range services[name].Volumes {
+				mounted = mounted || volume.Source == "certs" && volume.Target == "/certs" && volume.ReadOnly
+			}
+			if !mounted {
+				t.Errorf("%s doesn't have the certificates, or can write them: %v", name, services[name].Volumes)
+			}
+		}
+	}
+}
+
 func TestScriptRefusesBadArguments(t *testing.T) {
 	root := scriptAlone(t)
 	const before = "as it was\n"
 	for _, args := range [][]string{
 		{},
-		{"x.yaml", "5", "3", "3"},
+		{"x.yaml", "5", "3", ""},
+		{"x.yaml", "5", "3", "x.yaml"},
+		{"compose/../x.yaml", "5", "3", "./x.yaml"},
+		{"x.yaml", "5", "3", "compose"},
+		{"x.yaml", "5", "3", "nowhere/y.yaml"},
+		{"x.yaml", "5", "3", "y.yaml", "y.yaml"},
 		{"x.yaml", "5", "0"},
 		{"x.yaml", "5", "2"},
 		{"x.yaml", "5", "10"},
@@ -309,7 +413,7 @@ func TestScriptRefusesBadArguments(t *testing.T) {
 	} {
 		writeFile(t, filepath.Join(root, "x.yaml"), before, 0o644)
 		code, said := generate(t, root, nil, args...)
-		if code != 2 || !strings.Contains(said, "usage: ./generar-compose.sh FILE [N [SERVERS]]") {
+		if code != 2 || !strings.Contains(said, "usage: ./generar-compose.sh FILE [N [SERVERS [TLS_FILE]]]") {
 			t.Errorf("%q: exit code %d, want 2 and the usage: %s", args, code, said)
 		}
 		if got := readFile(t, filepath.Join(root, "x.yaml")); got != before {

@@ -2,7 +2,6 @@ package compose
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -45,44 +44,28 @@ func checkOneDraw(t *testing.T) {
 }
 
 // Three servers hold a draw, and serve its agencies again after it. The second time they have
-// other containers, with certificates as doc.go says, and agencies that know only one name.
+// other containers, everyone uses TLS, and agencies know only one name.
 func testSeveralServers(t *testing.T, root string) {
-	generateServers(t, root, severalFile, several)
+	const tls = "docker-compose-tls.yaml"
+	generateServers(t, root, severalFile, several, tls)
 	s := newStack(t, root, severalFile)
 	checkExits(t, s.up(), containers(several, 5))
 	checkOneDraw(t)
 	checkSeveral(t, s, root)
 
-	s.settings = append(s.settings, "AGENCY_SERVER=server:12345", "SERVER_PEER_PLAIN=off",
-		"SERVER_PEER_TLS_CERT_FILE=/cert.pem", "SERVER_PEER_TLS_KEY_FILE=/key.pem", "SERVER_PEER_TLS_CA_FILE=/ca.pem")
-	s.override = filepath.Join(t.TempDir(), "certs.yaml")
-	writeFile(t, s.override, mountCerts(t), 0o644)
+	s.settings = append(s.settings, "AGENCY_SERVER=server:12443")
+	s.override = filepath.Join(root, tls)
 	out := s.up()
-	checkExits(t, out, containers(several, 5))
+	checkExits(t, out, append(containers(several, 5), "certs"))
 	checkSeveral(t, s, root)
 	if strings.Contains(out, "without TLS") {
 		t.Errorf("the servers don't use their certificates\n%s", tail(out))
 	}
-}
-
-// mountCerts makes certificates, and a compose file that mounts them.
-func mountCerts(t *testing.T) (file string) {
-	t.Helper()
-	certs := filepath.Join(t.TempDir(), "certs")
-	maker := docker(t, "create", "loteria", "certs", "--servers", strconv.Itoa(several), "--agencies", "0", "--out", "/data/certs")
-	defer docker(t, "rm", maker)
-	docker(t, "start", "--attach", maker)
-	docker(t, "cp", maker+":/data/certs", certs)
-	file = "services:\n"
-	for id, name := range containers(several, 0) {
-		own := filepath.Join(certs, fmt.Sprintf("server-%d", id+1))
-		if err := os.Chmod(own+"-key.pem", 0o644); err != nil { // for the containers' user
-			t.Fatal(err)
+	for id := 1; id <= 5; id++ {
+		if line := fmt.Sprintf("action: autenticacion | result: success | agencia: %d\n", id); !strings.Contains(out, line) {
+			t.Errorf("agency %d has not proved who it is: no %q\n%s", id, line, tail(out))
 		}
-		file += fmt.Sprintf("  %s: {volumes: [%q, %q, %q]}\n", name, filepath.Join(certs, "ca.pem")+":/ca.pem:ro",
-			own+".pem:/cert.pem:ro", own+"-key.pem:/key.pem:ro")
 	}
-	return file
 }
 
 // The leader is killed in the middle of the draw. The others go on, and end. When everything is
