@@ -55,7 +55,7 @@ compose_file() {
 		note='
 #
 # The draw goes on as long as most servers run. They talk to each other without TLS, on
-# the network of this file only. compose/doc.go says how to give them certificates.'
+# the network of this file only. With a TLS_FILE as a second one they use certificates.'
 		server=server1 ledger=ledger1 dir="servers-$servers-$dir"
 		addresses='' id=1 peers='' peer_addr=:12346 plain=on
 		networks=' &server-networks
@@ -249,7 +249,7 @@ tls_file() {
 		    - certs:/certs:ro
 
 		x-agency-settings: &agency-settings
-		  AGENCY_SERVER: "\${AGENCY_SERVER:-$addresses}"
+		  AGENCY_SERVER: \${AGENCY_SERVER:-$addresses}
 		  AGENCY_TLS_CA_FILE: /certs/ca.pem
 
 		services:

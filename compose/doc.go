@@ -3,10 +3,10 @@
 // default. Its only Go code are the tests of these files.
 //
 // ../generar-compose.sh writes compose files for other numbers of agencies or for several servers,
-// and makes the bets that the dataset lacks. docker-compose-dev.yaml is exactly what it writes for five agencies. After a
-// change of the script run, in the checkout's root:
+// and makes the bets that the dataset lacks. docker-compose-dev.yaml and tls.yaml are exactly what it
+// writes for five agencies. After a change of the script run, in the checkout's root:
 //
-//	./generar-compose.sh compose/docker-compose-dev.yaml 5
+//	./generar-compose.sh compose/docker-compose-dev.yaml 5 1 compose/tls.yaml
 //
 // The program writes the lines of a new variable, here and in the script:
 //
@@ -45,7 +45,7 @@
 //     for all servers, for agencies that take only one address.
 //   - Servers talk to each other on port 12346, without TLS (SERVER_PEER_PLAIN=on), so that a draw
 //     needs no preparation. No port of the network is published. But whoever starts a container in
-//     it can be a server, and read every bet.
+//     it can be a server, and read every bet. With a second file for TLS, see below, nobody can.
 //   - They listen there on all addresses (SERVER_PEER_ADDR): a container that loses its network and
 //     gets it back may have another one.
 //   - A server that was killed misses the end. Started alone it waits for the others, whatever they
@@ -59,17 +59,34 @@
 //
 //	docker compose -f compose/docker-compose-dev.yaml -f compose/board.yaml up --build
 //
-// # Certificates
+// # TLS
 //
-// With certificates, as `loteria certs --servers 3 --agencies 0` makes them, each server has to prove
-// which one it is, and their traffic is encrypted. A second compose file mounts the authority's, and
-// each server's own with its key, all readable by user 65532:
+// tls.yaml is a second file, too. With it the server and the five agencies use mutual TLS:
+//
+//	docker compose -f compose/docker-compose-dev.yaml -f compose/tls.yaml up --build
+//
+// It is what the script writes as its fourth argument, TLS_FILE. For several servers that also gives
+// the servers certificates for each other:
+//
+//	./generar-compose.sh docker-compose-dev.yaml 5 3 docker-compose-tls.yaml
+//
+// With it there are certificates before the first server starts:
+//
+//   - The service certs runs `loteria certs` and ends; servers wait for that. The volume certs keeps
+//     the authority and the keys. Every start makes certificates anew, which a server that runs takes
+//     without dropping anyone: `run --rm certs` renews them in the middle of a draw.
+//   - The image has a folder /certs, so that the volume belongs to user 65532: a key is readable by
+//     its owner only.
+//   - A server listens for agencies on port 12443. Its port without TLS is for its health check, and
+//     other containers can't reach it.
+//
+// Every container can read all keys, and the authority's. A third file mounts certificates of one's own
+// over that: the authority's, and each service's with its key, all readable by user 65532. certs then
+// makes some that nobody uses.
 //
 //	services:
-//	  server1: {volumes: ["/etc/loteria/ca.pem:/ca.pem:ro", "/etc/loteria/server-1.pem:/cert.pem:ro", "/etc/loteria/server-1-key.pem:/key.pem:ro"]}
-//
-// and so on for the others. Then set SERVER_PEER_PLAIN=off, SERVER_PEER_TLS_CERT_FILE=/cert.pem,
-// SERVER_PEER_TLS_KEY_FILE=/key.pem and SERVER_PEER_TLS_CA_FILE=/ca.pem.
+//	  server: {volumes: ["/etc/loteria/server:/certs:ro"]} # ca.pem, server-1.pem and server-1-key.pem
+//	  client1: {volumes: ["/etc/loteria/agency-1:/certs:ro"]} # ca.pem, agency-1.pem and agency-1-key.pem
 //
 // # Secrets
 //
