@@ -3,6 +3,7 @@ package channel
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -13,6 +14,14 @@ import (
 
 // RecordBytesMax is how much is sealed at once: the most that a record holds.
 const RecordBytesMax = 16 << 10
+
+// handshakeBytesMax is how much a peer may say in its handshake. That of an agency says 2 to 5 kB. What
+// it says there, or what that means, is kept for as long as the connection lasts.
+const handshakeBytesMax = 32 << 10
+
+// errHandshakeTooLarge says that a peer says more than that.
+var errHandshakeTooLarge = fmt.Errorf("the handshake is longer than %d bytes: does the certificate come with many others?",
+	handshakeBytesMax)
 
 // Channel is TLS between the bytes of a socket and what they mean. Handshake makes it. Afterwards one
 // goroutine uses it, an event loop.
@@ -84,6 +93,7 @@ func (c *Channel) Sent(n int) { c.transport.drop(n) }
 // long as the connection lasts, is no larger than one record.
 type transport struct {
 	conn net.Conn // nil after the handshake
+	said int      // bytes of the handshake that were read
 	in   []byte
 
 	header [recordHeaderBytes]byte // of the record that is being read
@@ -141,8 +151,11 @@ func (t *transport) Read(p []byte) (n int, err error) {
 	}
 	p = p[:min(want, len(p))]
 	switch {
+	case t.conn != nil && t.said >= handshakeBytesMax:
+		return 0, errHandshakeTooLarge
 	case t.conn != nil:
 		n, err = t.conn.Read(p)
+		t.said += n
 	case len(t.in) == 0:
 		return 0, errDry
 	default:

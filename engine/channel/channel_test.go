@@ -365,6 +365,34 @@ func TestWhoIsTaken(t *testing.T) {
 	}
 }
 
+// A peer can't make the server keep more than a little for its name.
+func TestLargeHandshake(t *testing.T) {
+	authority := certtest.New(t)
+	credentials := credentialsFor(t, authority, authority)
+	for _, test := range []struct {
+		more int // certificates behind its own
+		want error
+	}{{2, nil}, {200, errHandshakeTooLarge}} {
+		config := clientConfig(authority)
+		own := authority.Issue(t, certtest.Agency(7))
+		for range test.more {
+			own.Certificate = append(own.Certificate, own.Certificate[0])
+		}
+		config.Certificates = []tls.Certificate{own}
+		near, far := sockets(t)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = tls.Client(far, config).Read(make([]byte, 1)) // its error depends on how far it came
+		}()
+		if _, err := credentials.Handshake(near); !errors.Is(err, test.want) {
+			t.Errorf("%d certificates more: %v, want %v", test.more, err, test.want)
+		}
+		_ = near.Close()
+		<-done
+	}
+}
+
 // Who speaks no TLS is told apart, so that it can be answered.
 func TestPlainBytes(t *testing.T) {
 	credentials := credentialsFor(t, certtest.New(t), nil)

@@ -17,6 +17,11 @@
 // With SERVER_AGENCY_SECRETS_FILE a connection has to authenticate first (authentication.go), in
 // small frames and within the read timeout. Until then none of its messages reaches the lottery.
 //
+// A connection that came to SERVER_TLS_ADDR has its TLS handshake before a loop gets it (acceptor.go,
+// handshakes.go). What it says is deciphered before anything else sees it, and what it is told is
+// sealed when the socket takes it (secure_socket.go, package channel). A certificate stands for the
+// authentication.
+//
 // # Answering
 //
 // Other goroutines tell a loop what to do through its mailbox (mailbox.go). The loop sends adjacent

@@ -25,7 +25,8 @@ import "sync/atomic"
 //	+ 9/8 x SERVER_PARTIAL_BYTES_MAX + SERVER_EVENT_LOOPS x (frame + 64 x min(frame, 128 kB))
 //	+ 4 x max(SERVER_QUEUE_BYTES_MAX, 2 x SERVER_EVENT_LOOPS x SERVER_FRAME_BYTES_MAX)
 //
-// where connections is SERVER_CONNECTIONS_MAX, session is SessionBytesMax, and frame is the buffer
+// where connections is SERVER_CONNECTIONS_MAX, session is SessionBytesMax, or SecureSessionBytesMax
+// over TLS, and frame is the buffer
 // of the largest frame: SERVER_FRAME_BYTES_MAX plus less than 9 kB for the header and the
 // allocator's rounding.
 //
@@ -85,6 +86,12 @@ var limitKeys = [limits]string{
 // SessionBytesMax bounds what a connection takes besides its half frame and its unread answers:
 // gnet's part, ours, and the answers on their way to it.
 const SessionBytesMax = 4 << 10
+
+// SecureSessionBytesMax is SessionBytesMax for a connection over TLS. A waiting agency takes 13 kB with
+// a certificate, and 9 kB without. One that has sent larger records takes up to 18 kB more, because
+// crypto/tls keeps its buffer. The rest is for a peer that makes its handshake as long as it can, and
+// reads nothing, so that a sealed record waits for it.
+const SecureSessionBytesMax = 128 << 10
 
 // counters say how often each limit was run into, except LimitQueueBytes, which the stages count.
 // Any goroutine may use them.
