@@ -77,6 +77,8 @@
 //     without dropping anyone: `run --rm certs` renews them in the middle of a draw.
 //   - The image has a folder /certs, so that the volume belongs to user 65532: a key is readable by
 //     its owner only.
+//   - docker-compose 1.29 wants the image to be there before the service certs: run its `build`
+//     first.
 //   - A server listens for agencies on port 12443. Its port without TLS is for its health check, and
 //     other containers can't reach it.
 //
