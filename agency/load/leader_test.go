@@ -66,6 +66,7 @@ func TestConnectToLeader(t *testing.T) {
 		}
 	}
 	r := &run{ctx: t.Context(), target: Target{Addr: "127.0.0.1:1"}}
+	r.agents = []*agent{{run: r, id: 1}}
 	if _, err := r.askLeader(follower(t, codec.AppendError(nil, codec.CodeInvalidAgency, ""))); !errors.Is(err, ErrServer) {
 		t.Error(err)
 	}
