@@ -105,6 +105,13 @@ func (s *soak) abuseTLS(ctx context.Context, everybody *sync.WaitGroup) {
 // connectTLS does something with a connection, until it is over or ctx is done. Whoever does harm has to
 // expect every error.
 func (s *soak) connectTLS(ctx context.Context, do func(net.Conn)) {
+	pause := time.After(time.Duration(10+rand.IntN(90)) * time.Millisecond) // handshakes are dear to both sides
+	defer func() {
+		select {
+		case <-pause:
+		case <-ctx.Done():
+		}
+	}()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 2, 0, byte(1+rand.IntN(200)))}}
 	c, err := d.DialContext(ctx, "tcp", s.secureAddr)
 	if err != nil {

@@ -224,13 +224,21 @@ func TestKeyUpdates(t *testing.T) {
 		}
 		e.send("answer")
 	}
-	// Without a word between them, they are a flood.
-	var flood []byte
-	for range 100 {
-		flood = append(flood, e.peer.KeyUpdate(true)...)
-	}
-	if _, err := e.hear(flood, 1000); err == nil {
-		t.Error("a flood of new keys is no error")
+	// Too many are a flood, and without a word between them a few are too many.
+	for between, most := range map[string]int{"": 20, "x": uselessMax} {
+		for _, both := range []bool{false, true} {
+			for _, piece := range []int{7, 1 << 20} {
+				e := connect(t, credentialsFor(t, authority, nil), clientConfig(authority))
+				var sealed []byte
+				for range most + 1 {
+					sealed = append(append(sealed, e.peer.KeyUpdate(both)...), e.peer.Says([]byte(between), 1)...)
+				}
+				heard, err := e.hear(sealed, piece)
+				if err == nil || len(heard) != most*len(between) {
+					t.Errorf("%d bytes heard between new keys, then %v", len(heard), err)
+				}
+			}
+		}
 	}
 }
 
@@ -444,7 +452,7 @@ func FuzzFeed(f *testing.F) {
 		e := connect(t, credentials, clientConfig(authority))
 		var want, sealed []byte
 		ended, broken := false, false
-		for len(script) > 0 && !ended && !broken {
+		for updates := 0; len(script) > 0 && !ended && !broken && updates < uselessMax; {
 			kind := script[0] % 6
 			script = script[1:]
 			length := 0
@@ -457,6 +465,7 @@ func FuzzFeed(f *testing.F) {
 				want = append(want, said...)
 				sealed = append(sealed, e.peer.Says(said, 1+length*64)...)
 			case 1, 2:
+				updates++
 				sealed = append(sealed, e.peer.KeyUpdate(kind == 1)...)
 				want = append(want, 'u') // or else it is a flood
 				sealed = append(sealed, e.peer.Says([]byte("u"), 1)...)

@@ -116,17 +116,10 @@ func (h *handler) unseal(sess *Session, in []byte) gnet.Action {
 			return gnet.Close // see OnClose
 		}
 	}
-	if sess.phase == gone {
-		return gnet.None
-	}
-	// There is something only if the peer asks for new keys.
-	if _, err := c.flush(); err != nil {
-		return gnet.Close
-	}
-	if n := len(c.channel.Sealed()); n > sealedMax {
-		h.front.noise.write(noisyTLS, sess.source, zap.Int("bytes", n),
-			zap.String("error", "closed: the peer asks for new keys and does not read them"))
-		return gnet.Close
+	if sess.phase != gone {
+		// There is something only if the peer has asked for new keys. If there is no room, it waits for
+		// the next answer. An error comes again.
+		_, _ = c.flush()
 	}
 	return gnet.None
 }

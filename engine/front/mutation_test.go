@@ -46,9 +46,9 @@ var mutations = []mutationtest.Mutation{
 	{
 		Name: "new keys are held for a peer that doesn't read them",
 		Changes: []mutationtest.Change{{
-			File: "handler.go",
-			Old:  "n > sealedMax {",
-			New:  "n > 1000*sealedMax {",
+			File: "../channel/channel.go",
+			Old:  "c.useless > uselessMax:",
+			New:  "c.useless > 1000*uselessMax:",
 		}},
 		Test: "TestKeyUpdateFlood",
 	},

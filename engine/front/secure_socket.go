@@ -2,10 +2,6 @@ package front
 
 import "loteria/engine/channel"
 
-// sealedMax bounds what is sealed for a socket that takes nothing: one record with answers, and what
-// the peer makes TLS say, without reading it, by asking for new keys again and again.
-const sealedMax = channel.RecordBytesMax + 4<<10
-
 // secureSocket is a connection over TLS. It seals only what the socket takes, and one record more. So
 // a backlog holds what is to be said, not what is sealed: the same for many peers is held once.
 type secureSocket struct {
