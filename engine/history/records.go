@@ -176,22 +176,30 @@ func AppendServed(dst []byte, agencies []codec.Agency) []byte {
 type End struct {
 	Term    uint64 // of the leader that ended them
 	Overdue bool   // SERVER_DEADLINE had passed before the draw
+	Stay    bool   // the servers stay until that leader has written the end once more, without this
 }
 
 const (
 	endFormat  = "term=%d overdue=%t"
 	endPayload = len("term=18446744073709551615 overdue=false") // at most
+	endStay    = " stay"                                        // behind it
 )
 
 // AppendEnded appends the packed record of an end to dst.
 func AppendEnded(dst []byte, e End) []byte {
-	return ledger.AppendRecord(dst, ledger.Ended, 0, 1, fmt.Appendf(nil, endFormat, e.Term, e.Overdue))
+	text := fmt.Appendf(nil, endFormat, e.Term, e.Overdue)
+	if e.Stay {
+		text = append(text, endStay...)
+	}
+	return ledger.AppendRecord(dst, ledger.Ended, 0, 1, text)
 }
 
 func (h *Reader) ended(r ledger.Record) error {
 	var e End
-	_, err := fmt.Sscanf(string(r.Payload[:min(len(r.Payload), endPayload)]), endFormat, &e.Term, &e.Overdue)
-	if err != nil || r.Agency != 0 || r.Count != 1 || fmt.Sprintf(endFormat, e.Term, e.Overdue) != string(r.Payload) {
+	text, stay := bytes.CutSuffix(r.Payload, []byte(endStay))
+	e.Stay = stay
+	_, err := fmt.Sscanf(string(text[:min(len(text), endPayload)]), endFormat, &e.Term, &e.Overdue)
+	if err != nil || r.Agency != 0 || r.Count != 1 || fmt.Sprintf(endFormat, e.Term, e.Overdue) != string(text) {
 		return fmt.Errorf("%w: the end is %.80q", lottery.ErrReplay, r.Payload)
 	}
 	if h.OnEnded == nil {
