@@ -46,6 +46,10 @@
 // last. The record has the leader's term: servers that are started again find it in their logs, and
 // it ends nobody then, because agencies may come again, too.
 //
+// If the first of more than three servers went at once, the leader could be left without a majority,
+// and couldn't tell a server that has not heard yet. So the leader of so many first says that all stay.
+// When each of the others that is there knows it, it says the end again, and they go.
+//
 // # What happens to a batch
 //
 // front gives the loop's read buffer to the session, which cuts it into frames and validates each

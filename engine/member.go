@@ -32,6 +32,8 @@ const (
 	goneKept = 10 * time.Second
 	// endedPeriod is how often a leader looks whether the other servers have ended.
 	endedPeriod = 10 * time.Millisecond
+	// pairMax is of how many servers any two are a majority.
+	pairMax = 3
 )
 
 // Member is one of several servers that hold one draw together. Join makes it, Serve runs it to its
@@ -71,6 +73,7 @@ type Member struct {
 
 	mu      sync.Mutex // guards what follows
 	peers   Peers      // that hold the draw now, and this one
+	learns  bool       // some of them don't vote
 	heard   Peers      // that another server knows, and this one doesn't yet
 	leaving Peers      // that were removed a moment ago
 	// goneLater forgets leaving.
@@ -93,6 +96,7 @@ type machine struct {
 type ending struct {
 	term    uint64
 	outcome error
+	stay    bool // nobody goes yet; see history.End
 }
 
 // leadership is a term of this server.
@@ -176,7 +180,7 @@ func (m *Member) fresh() func(ledger.Record) error {
 	m.machine = now
 	reader := history.Replay(state, m.settings())
 	reader.OnEnded = func(e history.End) error {
-		now.end = &ending{e.Term, commit.Outcome(state, e.Overdue)}
+		now.end = &ending{e.Term, commit.Outcome(state, e.Overdue), e.Stay}
 		return nil
 	}
 	return func(r ledger.Record) error {
@@ -231,7 +235,7 @@ func (m *Member) worked(status replica.Status) {
 	m.mu.Unlock()
 	m.watch.led(status)
 	m.watch.saw(m.machine.state, viewPeriod)
-	if end != nil && status.Leader != 0 && status.Term == end.term {
+	if end != nil && !end.stay && status.Leader != 0 && status.Term == end.term {
 		select {
 		case m.ended <- *end:
 		default: // it is told
@@ -423,7 +427,18 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 		}
 		return err
 	}
-	if goesOn := m.awaitOthers(ctx); goesOn != nil {
+	looks := time.NewTicker(endedPeriod)
+	defer looks.Stop()
+	pause := func() bool {
+		select {
+		case <-looks.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	goesOn := m.awaitOthers(s, others{m.member.Committed, m.member.Progress, m.mesh.Connected, pause})
+	if goesOn != nil {
 		return goesOn
 	}
 	return err
@@ -440,8 +455,13 @@ func (m *Member) reopen() error {
 // reign is the Server of a leadership.
 type reign struct {
 	*Server
+	log       leaderLog
+	end       history.End
 	concluded bool // the draw has ended, and the log says so
 }
+
+// sayEnd writes the end into the log.
+func (r *reign) sayEnd() error { return r.log.Commit([][]byte{history.AppendEnded(nil, r.end)}) }
 
 // newReign makes the Server of a leadership. An error ends the leadership.
 func (m *Member) newReign(now leadership, env environment) (*reign, error) {
@@ -452,10 +472,11 @@ func (m *Member) newReign(now leadership, env environment) (*reign, error) {
 		}
 		m.exports.start()
 	}
-	r := &reign{Server: newServer(m.cfg, m.log, env, m.secrets, l, now.state, m.started)}
+	r := &reign{Server: newServer(m.cfg, m.log, env, m.secrets, l, now.state, m.started), log: l}
 	r.exports = m.exports
 	r.conclude = func(overdue bool) error {
-		err := l.Commit([][]byte{history.AppendEnded(nil, history.End{Term: l.Term(), Overdue: overdue})})
+		r.end = history.End{Term: l.Term(), Overdue: overdue, Stay: m.needOthers()}
+		err := r.sayEnd()
 		r.concluded = err == nil
 		return err
 	}
@@ -497,38 +518,70 @@ func (m *Member) handOver(l termLog) {
 	}
 }
 
+// others is what the last leader knows of the other servers while it waits for them.
+type others struct {
+	committed   func() uint64
+	progress    func() []replica.Progress
+	isConnected func(server uint64) bool
+	pause       func() bool // returns false if the leader is told to stop
+}
+
+// needOthers reports whether the servers that know of the end have to stay until all do. A server that
+// has not heard yet can't be told by a leader that has no majority with it.
+func (m *Member) needOthers() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.peers) > pairMax || m.learns
+}
+
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
 // but no longer than the grace after one of them has acknowledged entries: who catches up learns of
 // the end from nobody else. A server that isn't there gets restartMax to come back. Errors are those
 // of mayGo.
-func (m *Member) awaitOthers(ctx context.Context) error {
-	g := goodbye{end: m.member.Committed(), since: m.now()}
-	looks := time.NewTicker(endedPeriod)
-	defer looks.Stop()
-	for {
-		done, err := m.mayGo(&g, m.member.Progress(), m.mesh.Connected)
-		if done || err != nil {
+//
+// If the others stay, they are let go once each of them has acknowledged a seal. It comes behind the
+// end, so who has it knows that the end is committed, and ends even if nobody is left to lead.
+func (m *Member) awaitOthers(r *reign, o others) error {
+	g := goodbye{end: o.committed(), since: m.now(), stay: r.end.Stay}
+	if g.stay && r.log.Seal() == nil { // otherwise another server leads soon
+		g.end = o.committed()
+		if all, err := m.await(&g, o); !all {
 			return err
 		}
-		select {
-		case <-looks.C:
-		case <-ctx.Done():
-			return nil
+		r.end.Stay = false
+		if r.sayEnd() == nil {
+			g.end = 0 // who has not heard of it isn't there, or has had its time
+		}
+		g.since = m.now()
+	}
+	g.stay = false
+	_, err := m.await(&g, o)
+	return err
+}
+
+// await waits until mayGo says yes. It returns false if the draw goes on, which is an error, or if the
+// leader is told to stop.
+func (m *Member) await(g *goodbye, o others) (bool, error) {
+	for {
+		done, err := m.mayGo(g, o.progress(), o.isConnected)
+		if done || err != nil || !o.pause() {
+			return done, err
 		}
 	}
 }
 
 // goodbye is the last leader's wait for the other servers.
 type goodbye struct {
-	end          uint64    // the entry that says that the draw has ended
+	end          uint64    // the entry that all of them have to have; 0: they need not have any
+	stay         bool      // they don't have to be gone
 	acknowledged uint64    // entries, by all other servers together
 	since        time.Time // when there were fewer of them, or the wait began
 }
 
 // mayGo reports whether the last leader may go. The error is commit.ErrNotLeader if another server
-// leads by now: then the draw goes on, and may end otherwise.
+// leads by now, or this one again: then the draw goes on, and may end otherwise.
 func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func(uint64) bool) (bool, error) {
-	if _, another := m.otherLeader(); another {
+	if _, another := m.otherLeader(); another || len(m.begun) > 0 {
 		return false, commit.ErrNotLeader
 	}
 	has := map[uint64]bool{}
@@ -544,11 +597,11 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 	waiting, connected := 0, 0
 	for _, id := range m.others() {
 		there := isConnected(id)
-		if there {
-			connected++
-		}
-		if there || !has[id] {
+		if there && !g.stay || !has[id] && g.end > 0 {
 			waiting++
+			if there {
+				connected++
+			}
 		}
 	}
 	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax, nil

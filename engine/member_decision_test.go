@@ -196,3 +196,62 @@ func TestLastLeaderGoes(t *testing.T) {
 		}
 	}
 }
+
+// A last leader that lost its term and has won a later one goes on with that: the others don't end with
+// the end of a term that is over, so they would wait for each other until the grace is over.
+func TestLastLeaderLeadsAnew(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID, cfg.NoExport = 1, true
+	m := newMember(cfg, zap.NewNop(), time.Now)
+	g := goodbye{end: 9, since: m.now()}
+	isConnected := func(uint64) bool { return true }
+	m.worked(replica.Status{Role: replica.Elected, Term: 6, Leader: 1})
+	if _, err := m.mayGo(&g, nil, isConnected); err != nil {
+		t.Errorf("the leadership has not begun: %v", err)
+	}
+	m.begin(nil)
+	if _, err := m.mayGo(&g, nil, isConnected); !errors.Is(err, commit.ErrNotLeader) {
+		t.Errorf("it has begun: %v", err)
+	}
+}
+
+// While the others stay, it is enough that they have the end. When they may go, those that are there
+// have to be gone.
+func TestLastLeaderKeepsOthers(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID = 1
+	if err := cfg.Peers.UnmarshalText([]byte("1=a:1,2=b:1,3=c:1")); err != nil {
+		t.Fatal(err)
+	}
+	const end = 9
+	for _, test := range []struct {
+		name      string
+		stay      bool
+		end       uint64
+		took      time.Duration
+		match     uint64 // of server 3; server 2 is there, and has all
+		connected bool   // server 3 is
+		goes      bool
+	}{
+		{"all have it", true, end, 0, end, true, true},
+		{"one lacks it", true, end, restartMax, end - 1, true, false},
+		{"one lacks it for long", true, end, cfg.ExitGrace, end - 1, true, true},
+		{"one is away", true, end, restartMax - 1, end - 1, false, false},
+		{"one doesn't come back", true, end, restartMax, end - 1, false, true},
+		{"all may go", false, 0, 0, end - 1, false, false},
+	} {
+		now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+		m := newMember(cfg, zap.NewNop(), func() time.Time { return now })
+		g := goodbye{end: test.end, stay: test.stay, acknowledged: 2 * end, since: now.Add(-test.took)}
+		progress := []replica.Progress{{ID: 2, Match: end}, {ID: 3, Match: test.match}}
+		goes, err := m.mayGo(&g, progress, func(id uint64) bool { return id == 2 || test.connected })
+		if err != nil || goes != test.goes {
+			t.Errorf("%s: %v, %v", test.name, goes, err)
+		}
+	}
+	m := newMember(cfg, zap.NewNop(), time.Now)
+	g := goodbye{since: m.now()}
+	if goes, err := m.mayGo(&g, nil, func(uint64) bool { return false }); err != nil || !goes {
+		t.Errorf("it waits once more for a server that doesn't come back: %v, %v", goes, err)
+	}
+}

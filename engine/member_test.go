@@ -17,11 +17,11 @@ import (
 	"loteria/engine/ledger"
 )
 
-// servers are three servers of one draw in this process, on real sockets and disks.
+// servers are several servers of one draw in this process, on real sockets and disks.
 type servers struct {
 	t       *testing.T
-	cfgs    [4]engine.Config // by id
-	running [4]*runningMember
+	cfgs    []engine.Config // by id
+	running []*runningMember
 }
 
 type runningMember struct {
@@ -30,18 +30,18 @@ type runningMember struct {
 	ended chan error
 }
 
-func newServers(t *testing.T, agencies int, set ...func(*engine.Config)) *servers {
+func newServers(t *testing.T, count, agencies int, set ...func(*engine.Config)) *servers {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before, engine.IdleWorkers()) }) // behind the others
-	s := &servers{t: t}
+	s := &servers{t: t, cfgs: make([]engine.Config, count+1), running: make([]*runningMember, count+1)}
 	// Addresses of this process alone: a port that is free now can be somebody's in a moment.
 	pid := os.Getpid()
 	var peers []string
-	for id := 1; id <= 3; id++ {
+	for id := 1; id <= count; id++ {
 		peers = append(peers, fmt.Sprintf("%d=127.%d.%d.%d:4119", id, 64+pid>>8&63, pid&255, id))
 	}
-	for id := 1; id <= 3; id++ {
+	for id := 1; id <= count; id++ {
 		cfg := engine.DefaultConfig()
 		cfg.ID, cfg.Agencies, cfg.DataDir = uint64(id), agencies, t.TempDir()
 		if err := cfg.Peers.UnmarshalText([]byte(strings.Join(peers, ","))); err != nil {
@@ -116,7 +116,7 @@ func (s *servers) addrs() string {
 func (s *servers) wantSameExports() {
 	s.t.Helper()
 	var first [2]string
-	for id := 1; id <= 3; id++ {
+	for id := 1; id < len(s.cfgs); id++ {
 		for i, name := range []string{history.BetsFile, history.WinnersFile} {
 			b, err := os.ReadFile(filepath.Join(s.cfgs[id].DataDir, name))
 			if err != nil {
@@ -131,30 +131,32 @@ func (s *servers) wantSameExports() {
 	}
 }
 
+// play has agencies hold a draw, until all servers have ended.
+func (s *servers) play(agencies int) {
+	s.t.Helper()
+	done := make(chan error, agencies)
+	for id := range agencies {
+		go func() { done <- engine.Play(s.t.Context(), s.addrs(), codec.Agency(id+1), 400, 20) }()
+	}
+	for range agencies {
+		if err := <-done; err != nil {
+			s.t.Error(err)
+		}
+	}
+	s.wantEnd()
+	s.wantSameExports()
+}
+
 // Three servers hold a draw, and all end by themselves with the same files. Started again, they serve
 // the agencies that come again, and end again.
 func TestSeveralServers(t *testing.T) {
 	const agencies = 3
-	s := newServers(t, agencies)
-	play := func() {
-		t.Helper()
-		done := make(chan error, agencies)
-		for id := range agencies {
-			go func() { done <- engine.Play(t.Context(), s.addrs(), codec.Agency(id+1), 400, 20) }()
-		}
-		for range agencies {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-		s.wantEnd()
-		s.wantSameExports()
-	}
-	play()
+	s := newServers(t, 3, agencies)
+	s.play(agencies)
 	for id := 1; id <= 3; id++ {
 		s.start(id)
 	}
-	play()
+	s.play(agencies)
 	if t.Failed() {
 		return
 	}
@@ -169,5 +171,26 @@ func TestSeveralServers(t *testing.T) {
 	s.cfgs[2].ExitGrace = 0
 	s.start(2)
 	s.wantEnd()
+}
 
+// Five servers hold a draw. Those that know of its end stay until all of them do.
+func TestFiveServersStay(t *testing.T) {
+	s := newServers(t, 5, 2)
+	s.play(2)
+	for id := 1; id <= 5; id++ {
+		var ends []bool
+		reader := history.Reader{
+			OnBets:     func(codec.Agency, int, []byte, ledger.Checksum) error { return nil },
+			OnReported: func(codec.Agency, bool) error { return nil },
+			OnServed:   func(codec.Agency) error { return nil },
+			OnEnded: func(e history.End) error {
+				ends = append(ends, e.Stay)
+				return nil
+			},
+		}
+		_, err := ledger.Scan(history.Dir(s.cfgs[id].DataDir), ledger.Options{}, reader.Visit)
+		if n := len(ends); err != nil || n < 2 || !ends[n-2] || ends[n-1] {
+			t.Errorf("server %d: the ends let nobody go: %v, %v", id, ends, err)
+		}
+	}
 }

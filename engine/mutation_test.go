@@ -354,8 +354,8 @@ var mutations = []mutationtest.Mutation{
 		Name: "the end of an earlier life counts as one of now",
 		Changes: []mutationtest.Change{{
 			File: "member.go",
-			Old:  "if end != nil && status.Leader != 0 && status.Term == end.term {",
-			New:  "if end != nil {",
+			Old:  "if end != nil && !end.stay && status.Leader != 0 && status.Term == end.term {",
+			New:  "if end != nil && !end.stay {",
 		}},
 		Seeds: 500, Test: "TestClusterSimulation",
 	},
@@ -381,8 +381,8 @@ var mutations = []mutationtest.Mutation{
 		Name: "a last leader ends although another one goes on",
 		Changes: []mutationtest.Change{{
 			File: "member.go",
-			Old:  "if _, another := m.otherLeader(); another {",
-			New:  "if _, another := m.otherLeader(); another && g == nil {",
+			Old:  "if _, another := m.otherLeader(); another || len(m.begun) > 0 {",
+			New:  "if _, another := m.otherLeader(); another && g == nil || len(m.begun) > 0 {",
 		}},
 		Seeds: 5000, Test: "TestClusterSimulation",
 	},
@@ -394,6 +394,51 @@ var mutations = []mutationtest.Mutation{
 			New:  "return waiting >= 0 ||",
 		}},
 		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "servers that know of the end leave the last ones without a majority",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "return len(m.peers) > pairMax || m.learns",
+			New:  "return m.learns",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "an end that tells servers to stay lets them go",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "end != nil && !end.stay &&",
+			New:  "end != nil &&",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "servers go before all of them have the end",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "if all, err := m.await(&g, o); !all {",
+			New:  "if all, err := true, error(nil); !all {",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "servers go when all have the end, but may not know that it is committed",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "if g.stay && r.log.Seal() == nil {",
+			New:  "if g.stay {",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "a last leader that leads anew waits for servers that wait for it",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "another || len(m.begun) > 0 {",
+			New:  "another {",
+		}},
+		Test: "TestLastLeaderLeadsAnew",
 	},
 	{
 		Name: "a leader's broken disk is told to agencies",

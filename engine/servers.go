@@ -132,7 +132,7 @@ func (m *Member) setMembers(now replica.Membership) {
 			m.leaving = append(m.leaving, old)
 		}
 	}
-	m.peers = peers
+	m.peers, m.learns = peers, len(now.Learners()) > 0
 	if m.goneLater != nil {
 		m.goneLater.Stop()
 	}

@@ -36,6 +36,13 @@ func (c *cluster) isolate(s *clusterServer, outgoing, incoming bool, until int) 
 	}
 }
 
+// stall has a server hear nothing for a while. The others don't notice.
+func (c *cluster) stall(s *clusterServer) {
+	c.noticed[seenStalled]++
+	c.stalled, c.stalledUntil = s.id, c.step+c.rng.IntN(clusterStallMax)
+	c.tracef("server %d hears nothing until %d", s.id, c.stalledUntil)
+}
+
 // isCut reports whether nothing gets from one server to another.
 func (c *cluster) isCut(from, to uint64) bool {
 	return c.chaos() && c.step < c.cutUntil[[2]uint64{from, to}]
@@ -45,6 +52,10 @@ func (c *cluster) isCut(from, to uint64) bool {
 func (c *cluster) send(m *raftpb.Message) {
 	from, to := c.servers[m.GetFrom()-1], c.servers[m.GetTo()-1]
 	copies := 1
+	if to.id == c.stalled && c.step < c.stalledUntil {
+		c.noticed[seenMessageLost]++
+		return
+	}
 	if c.chaos() {
 		switch {
 		case c.chance(c.lossy):

@@ -305,19 +305,23 @@ func (s *clusterServer) lead(now leadership) error {
 		return s.reason(err)
 	}
 	c.tracef("server %d has told the others of the end: %v", s.id, err)
-	g := goodbye{end: s.replica.Committed(), since: c.now}
-	for {
-		over, goesOn := m.mayGo(&g, s.progress, func(id uint64) bool { return c.connected(s.id, id) })
-		switch {
-		case goesOn != nil:
-			c.noticed[seenEndTakenBack]++
-			return s.reason(goesOn)
-		case over, s.stopping:
-			c.checkEnd(s, now.log.Term(), err)
-			return err
-		}
-		s.pause()
+	goesOn := m.awaitOthers(r, others{
+		committed:   s.replica.Committed,
+		progress:    func() []replica.Progress { return s.progress },
+		isConnected: func(id uint64) bool { return c.connected(s.id, id) },
+		pause: func() bool {
+			if !s.stopping {
+				s.pause()
+			}
+			return !s.stopping
+		},
+	})
+	if goesOn != nil {
+		c.noticed[seenEndTakenBack]++
+		return s.reason(goesOn)
 	}
+	c.checkEnd(s, now.log.Term(), err)
+	return err
 }
 
 // reason is the end of a leadership, or of the server if its disk has failed.

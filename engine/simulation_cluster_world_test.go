@@ -21,6 +21,9 @@ const (
 	// clusterRestart is in how many steps a server is back that has been killed, on average. It is less
 	// than the last leader waits for it.
 	clusterRestart = 300
+	// clusterStallMax is in how many steps a server hears again that hears nothing when the draw has
+	// ended, at most. The last leader waits longer for it.
+	clusterStallMax = 1200
 )
 
 // cluster is one run. The goroutine that called simulateCluster owns everything in it.
@@ -36,6 +39,9 @@ type cluster struct {
 	network  []clusterMessage
 	cutUntil map[[2]uint64]int // from, to: no message is delivered until this step
 	ledSince int               // step at which some server has led, or the last operator came
+
+	stalled      uint64 // server that hears nothing before the step stalledUntil; 0: none
+	stalledUntil int
 
 	clusterChecks
 }
@@ -78,6 +84,7 @@ const (
 	seenLeaderUnknown
 	seenGoal
 	seenUnfinishedEnd
+	seenStalled
 	seenAbandoned
 	seenEndTakenBack
 	seenStartedAgain
@@ -120,6 +127,7 @@ var clusterEventNames = [clusterEvents]string{
 	seenLeaderUnknown:   "agency that was told of no leader",
 	seenGoal:            "server that ended with its goal",
 	seenUnfinishedEnd:   "server that ended without its goal",
+	seenStalled:         "server that heard nothing when the draw had ended",
 	seenAbandoned:       "server that ended alone",
 	seenEndTakenBack:    "last leader that went on under another one",
 	seenStartedAgain:    "servers that were started again",

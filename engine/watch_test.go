@@ -323,7 +323,7 @@ func TestWatchAddressInUse(t *testing.T) {
 // over, and at the end all show what they have exported.
 func TestWatchedServers(t *testing.T) {
 	const agencies = 2
-	s := newServers(t, agencies, func(cfg *engine.Config) {
+	s := newServers(t, 3, agencies, func(cfg *engine.Config) {
 		host, _, _ := net.SplitHostPort(cfg.Addr)
 		cfg.HTTPAddr = net.JoinHostPort(host, "4121")
 	})
