@@ -12,9 +12,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"loteria/codec"
 	"loteria/codec/certtest"
 	"loteria/engine"
-	"loteria/engine/channel"
 )
 
 // secureAgency is an agency's end over TLS, after its handshake.
@@ -71,7 +71,7 @@ func TestCertificateReplacedInMidDraw(t *testing.T) {
 		agency := func(id int) *tls.Config {
 			paper := certtest.Agency(1)
 			paper.URIs[0] = strings.TrimSuffix(paper.URIs[0], "1") + string(rune('0'+id))
-			return &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{channel.Protocol},
+			return &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol},
 				Certificates: []tls.Certificate{authority.Issue(t, paper)}}
 		}
 		first := s.dialTLS(t, agency(1)).say("HELLO|1").hears(welcomed()).say(betJuan).hears("ACK")

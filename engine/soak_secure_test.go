@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"loteria/codec"
 	"loteria/codec/certtest"
-	"loteria/engine/channel"
 	"loteria/engine/channel/channeltest"
 )
 
@@ -74,7 +74,7 @@ var tlsAbuses = map[string]func(c net.Conn, p *channeltest.Peer) error{
 // abuseTLS starts those who do harm to the address for TLS, again and again until ctx is done: with
 // their certificates, and with handshakes that never end.
 func (s *soak) abuseTLS(ctx context.Context, everybody *sync.WaitGroup) {
-	config := &tls.Config{RootCAs: s.authority.Pool(), ServerName: "localhost", NextProtos: []string{channel.Protocol},
+	config := &tls.Config{RootCAs: s.authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol},
 		Certificates: []tls.Certificate{s.authority.Issue(s.t, certtest.Agency(soakStrangerID))}}
 	for _, harm := range tlsAbuses {
 		everybody.Go(func() {

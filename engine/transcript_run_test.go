@@ -47,7 +47,7 @@ func newSecureEnds(t testing.TB) *secureEnds {
 	authority := certtest.New(t)
 	return &secureEnds{
 		server: authority.Files(t, certtest.Server(1), authority),
-		client: &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{channel.Protocol}},
+		client: &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}},
 	}
 }
 

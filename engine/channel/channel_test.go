@@ -46,7 +46,7 @@ func credentialsFor(t testing.TB, authority, clients *certtest.Authority) *Crede
 }
 
 func clientConfig(authority *certtest.Authority) *tls.Config {
-	return &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{Protocol}}
+	return &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}}
 }
 
 // sockets are both ends of a connection of this machine.

@@ -17,10 +17,6 @@ import (
 	"loteria/codec"
 )
 
-// Protocol is what both sides have to negotiate (ALPN): a TLS client that means another server doesn't
-// get past that.
-const Protocol = "loteria/1"
-
 var (
 	// ErrCredentials says that a certificate, its key or an authority is of no use.
 	ErrCredentials = errors.New("no credentials")
@@ -152,7 +148,7 @@ func (c content) parse(files Files) (*credentials, error) {
 	config := &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		Certificates:           []tls.Certificate{certificate},
-		NextProtos:             []string{Protocol},
+		NextProtos:             []string{codec.TLSProtocol},
 		SessionTicketsDisabled: true,
 		// Small records are for browsers, which can show half a page.
 		DynamicRecordSizingDisabled: true,
@@ -165,8 +161,8 @@ func (c content) parse(files Files) (*credentials, error) {
 	}
 	domain := domainOf(certificate.Leaf)
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		if state.NegotiatedProtocol != Protocol {
-			return fmt.Errorf("%w: the peer does not speak %s", ErrIdentity, Protocol)
+		if state.NegotiatedProtocol != codec.TLSProtocol {
+			return fmt.Errorf("%w: the peer does not speak %s", ErrIdentity, codec.TLSProtocol)
 		}
 		_, err := agencyOf(state, domain)
 		return err

@@ -8,7 +8,7 @@
 //
 // # What is taken
 //
-// TLS 1.3 only, with the protocol [Protocol] negotiated, and without session tickets: who resumes a
+// TLS 1.3 only, with [codec.TLSProtocol] negotiated, and without session tickets: who resumes a
 // session would not be asked for a certificate again. If [Files] name an authority for agencies, each
 // of them has to show a certificate of it. The one URI of the certificate is the agency's name; see
 // [codec.ParseIdentity]. It stands for the AUTH and PROOF of the others.

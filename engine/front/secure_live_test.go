@@ -72,7 +72,7 @@ func serveSecure(t *testing.T, cfg Config, mutual bool) *secureLive {
 }
 
 func (s *secureLive) config() *tls.Config {
-	return &tls.Config{RootCAs: s.authority.Pool(), ServerName: "localhost", NextProtos: []string{channel.Protocol}}
+	return &tls.Config{RootCAs: s.authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}}
 }
 
 // socket is a connection on which no word of TLS is said yet.
@@ -244,7 +244,7 @@ func sealedPair(t *testing.T) (*channel.Channel, *channeltest.Peer, net.Conn) {
 		}
 		done <- c
 	}()
-	peer := channeltest.Connect(t, far, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{channel.Protocol}})
+	peer := channeltest.Connect(t, far, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}})
 	return <-done, peer, near
 }
 

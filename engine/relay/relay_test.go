@@ -486,7 +486,7 @@ func TestRelayOverTLS(t *testing.T) {
 	r := serveOver(t, nil, credentials)
 	connect := func(own ...tls.Certificate) *tls.Conn {
 		return tls.Client(r.dial(t), &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost",
-			NextProtos: []string{channel.Protocol}, Certificates: own})
+			NextProtos: []string{codec.TLSProtocol}, Certificates: own})
 	}
 	seven := authority.Issue(t, certtest.Agency(7))
 
