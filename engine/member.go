@@ -146,7 +146,8 @@ func Join(cfg Config, log *zap.Logger) (_ *Member, err error) {
 	if err := m.open(identity); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	m.relay = relay.New(relay.Settings{ReadTimeout: cfg.ReadTimeout, ConnectionsMax: cfg.ConnectionsMax}, m, log)
+	m.relay = relay.New(relay.Settings{ReadTimeout: cfg.ReadTimeout, ConnectionsMax: cfg.ConnectionsMax,
+		TLSHandshakes: cfg.TLSHandshakes}, m, log)
 	return m, nil
 }
 

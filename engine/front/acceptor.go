@@ -43,7 +43,7 @@ type acceptor struct {
 	front       *Front
 	listener    net.Listener
 	credentials *channel.Credentials // nil: no TLS
-	handshakes  *handshakes
+	handshakes  *channel.Handshakes
 	securing    sync.WaitGroup // connections whose TLS handshake is under way
 	enrolling   errgroup.Group // connections on their way to their loops
 	refusing    errgroup.Group // connections that are being told why they are refused
@@ -69,7 +69,7 @@ type relayed interface {
 }
 
 func newAcceptor(f *Front, l net.Listener, credentials *channel.Credentials) *acceptor {
-	a := &acceptor{front: f, listener: l, credentials: credentials, handshakes: newHandshakes(f.cfg.TLSHandshakes)}
+	a := &acceptor{front: f, listener: l, credentials: credentials, handshakes: channel.NewHandshakes(f.cfg.TLSHandshakes)}
 	a.enrolling.SetLimit(enrollingMax)
 	a.refusing.SetLimit(refusedMax)
 	a.stopping, a.stop = context.WithCancel(context.Background())
@@ -134,7 +134,7 @@ func (a *acceptor) startEnrolling(c net.Conn, sess *Session) {
 
 // secure enrolls a connection after its TLS handshake. It waits until that can begin.
 func (a *acceptor) secure(c net.Conn, sess *Session) {
-	h := a.handshakes.begin(a.stopping, c)
+	h := a.handshakes.Begin(a.stopping, c)
 	if h == nil {
 		_ = c.Close() // it came too late
 		a.front.Abandon(sess)
@@ -143,7 +143,7 @@ func (a *acceptor) secure(c net.Conn, sess *Session) {
 	a.securing.Go(func() {
 		forget := context.AfterFunc(a.stopping, func() { _ = c.Close() })
 		sealed, err := a.handshake(h)
-		crowded := h.end()
+		h.End()
 		if !forget() { // it may have been closed
 			err = errors.Join(err, net.ErrClosed)
 		}
@@ -153,7 +153,7 @@ func (a *acceptor) secure(c net.Conn, sess *Session) {
 			return
 		}
 		a.front.Abandon(sess)
-		a.sayUnsecured(sess.source, err, crowded)
+		a.sayUnsecured(sess.source, err, h)
 		a.part(c, func() error {
 			if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil {
 				_, err := c.Write(codec.AppendError(nil, codec.CodeInvalidFrame, ""))
@@ -165,11 +165,11 @@ func (a *acceptor) secure(c net.Conn, sess *Session) {
 }
 
 // handshake does a TLS handshake within the read timeout.
-func (a *acceptor) handshake(h *handshaking) (sealed *channel.Channel, err error) {
+func (a *acceptor) handshake(h *channel.Handshaking) (sealed *channel.Channel, err error) {
 	if err := h.SetDeadline(time.Now().Add(a.front.cfg.ReadTimeout)); err != nil {
 		return nil, err
 	}
-	h.run(func() { sealed, err = a.credentials.Handshake(h) })
+	h.Run(func() { sealed, err = a.credentials.Handshake(h) })
 	if err != nil {
 		return nil, err
 	}
@@ -177,19 +177,16 @@ func (a *acceptor) handshake(h *handshaking) (sealed *channel.Channel, err error
 }
 
 // sayUnsecured logs why a handshake has failed.
-func (a *acceptor) sayUnsecured(from Source, err error, crowded bool) {
-	why := channel.Explain(err)
+func (a *acceptor) sayUnsecured(from Source, err error, h *channel.Handshaking) {
 	switch {
 	case a.stopping.Err() != nil:
 		return // nothing is wrong with it
-	case crowded:
+	case h.IsCrowded():
 		a.front.counters.count(LimitHandshakes)
-		why = "closed: it stood still while others waited; see SERVER_TLS_HANDSHAKES"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		a.front.counters.count(LimitReadTime)
-		why = "closed: it was not over within SERVER_READ_TIMEOUT"
 	}
-	a.front.noise.write(noisyTLS, from, zap.String("error", why))
+	a.front.noise.write(noisyTLS, from, zap.String("error", h.Explain(err)))
 }
 
 // enroll makes the connection one of a loop's. It returns when the loop has it.

@@ -18,9 +18,8 @@
 // small frames and within the read timeout. Until then none of its messages reaches the lottery.
 //
 // A connection that came to SERVER_TLS_ADDR has its TLS handshake before a loop gets it (acceptor.go,
-// handshakes.go). What it says is deciphered before anything else sees it, and what it is told is
-// sealed when the socket takes it (secure_socket.go, package channel). A certificate stands for the
-// authentication.
+// package channel). What it says is deciphered before anything else sees it, and what it is told is
+// sealed when the socket takes it (secure_socket.go). A certificate stands for the authentication.
 //
 // # Answering
 //

@@ -2,7 +2,6 @@ package front
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -379,31 +378,4 @@ func TestRefusedOverTLS(t *testing.T) {
 	first := s.connect(t, 0).say("HELLO|1").hears("WELCOME|0|64|65536|00000000")
 	s.connect(t, 0).hears(codec.CodeTooManyConnections.String()).hearsTheEnd()
 	first.say("GET_WINNERS|1").hears("").close()
-}
-
-// Handshakes that calculate are no more than there are cores, and each gets its turn.
-func TestHandshakesTakeTurns(t *testing.T) {
-	all := newHandshakes(8)
-	near, far := net.Pipe()
-	defer func() { _ = errors.Join(near.Close(), far.Close()) }()
-	h := all.begin(context.Background(), near)
-	read := make(chan struct{})
-	go h.run(func() {
-		_, _ = h.Read(make([]byte, 1))
-		close(read)
-	})
-	// While it waits for its peer, all others may calculate.
-	for range cap(all.calculate) {
-		other := all.begin(context.Background(), nil)
-		go other.run(func() { <-read })
-	}
-	awaitThat(t, "all places to be taken", func() bool { return len(all.calculate) == cap(all.calculate) })
-	if _, err := far.Write([]byte{1}); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-read:
-		t.Error("it calculates beside as many others as there are cores")
-	case <-time.After(20 * time.Millisecond):
-	}
 }

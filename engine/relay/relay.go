@@ -48,6 +48,7 @@ type Guide interface {
 type Settings struct {
 	ReadTimeout    time.Duration
 	ConnectionsMax int
+	TLSHandshakes  int
 }
 
 // Relay answers agencies. Its methods may be called from any goroutine.
@@ -61,13 +62,17 @@ type Relay struct {
 	busy     sync.WaitGroup
 	relayed  atomic.Int64
 	directed atomic.Int64
-	warned   atomic.Int64 // when the last warning was logged, in Unix nanoseconds
-	unsaid   atomic.Int64 // warnings since then
+	// A server whose agencies all come at once, because the leader is lost, has to hear of the other
+	// servers in time, too.
+	handshakes *channel.Handshakes
+	warned     atomic.Int64 // when the last warning was logged, in Unix nanoseconds
+	unsaid     atomic.Int64 // warnings since then
 }
 
 // New makes a relay.
 func New(settings Settings, guide Guide, log *zap.Logger) *Relay {
-	r := &Relay{settings: settings, guide: guide, log: log, slots: make(chan struct{}, settings.ConnectionsMax)}
+	r := &Relay{settings: settings, guide: guide, log: log, slots: make(chan struct{}, settings.ConnectionsMax),
+		handshakes: channel.NewHandshakes(settings.TLSHandshakes)}
 	r.life, r.end = context.WithCancel(context.Background())
 	return r
 }
@@ -125,28 +130,47 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener, credentials *channel.
 			_ = conn.Close()
 			continue
 		}
+		var h *channel.Handshaking
+		if credentials != nil {
+			if h = r.handshakes.Begin(ctx, conn); h == nil {
+				_ = conn.Close() // it came too late
+				<-r.slots
+				continue
+			}
+		}
 		r.busy.Go(func() {
 			defer func() { <-r.slots }()
 			defer func() { _ = conn.Close() }() // what had to be said is said
 			defer context.AfterFunc(r.life, func() { _ = conn.Close() })()
-			r.serve(r.life, conn, credentials)
+			if h != nil {
+				r.serveTLS(r.life, h, credentials)
+			} else {
+				r.serve(r.life, conn)
+			}
 		})
 	}
 }
 
-// serve serves one connection, which its caller closes.
-func (r *Relay) serve(ctx context.Context, conn net.Conn, credentials *channel.Credentials) {
-	if err := conn.SetDeadline(time.Now().Add(r.settings.ReadTimeout)); err != nil {
+// serveTLS serves one connection over TLS, which its caller closes.
+func (r *Relay) serveTLS(ctx context.Context, h *channel.Handshaking, credentials *channel.Credentials) {
+	var secured *channel.Stream
+	err := h.SetDeadline(time.Now().Add(r.settings.ReadTimeout))
+	if err == nil {
+		h.Run(func() { secured, err = credentials.Serve(h) })
+	}
+	h.End()
+	if err != nil {
+		r.warn(h, "tls", h.Explain(err))
+		linger(h.Conn) // TLS has told the peer why
 		return
 	}
-	if credentials != nil {
-		secured, err := credentials.Serve(conn)
-		if err != nil {
-			r.warn(conn, "tls", channel.Explain(err))
-			linger(conn) // TLS has told the peer why
-			return
-		}
-		conn = secured
+	r.serve(ctx, secured)
+}
+
+// serve serves one connection, which its caller closes.
+func (r *Relay) serve(ctx context.Context, conn net.Conn) {
+	if err := conn.SetDeadline(time.Now().Add(r.settings.ReadTimeout)); err != nil {
+		return
 	}
 	for {
 		head, knows, err := readHead(conn)

@@ -93,7 +93,7 @@ func serveOver(t *testing.T, change func(*Settings), credentials *channel.Creden
 		return net.Dial("tcp", r.leader.Addr().String())
 	}
 	r.guide.leads(2, "leader:12345")
-	settings := Settings{ReadTimeout: patience, ConnectionsMax: 100}
+	settings := Settings{ReadTimeout: patience, ConnectionsMax: 100, TLSHandshakes: 10}
 	if change != nil {
 		change(&settings)
 	}
@@ -537,6 +537,13 @@ func TestRelayOverTLS(t *testing.T) {
 		t.Errorf("without a certificate: %v", err)
 	}
 	said := r.logs.FilterMessage("tls").All()
+	for range 15 { // more than may be under way at once
+		say(t, r.dial(t), []byte{22})
+	}
+	late := connect(seven)
+	say(t, late, frame("HELLO|7"))
+	hear(t, late, want)
+
 	if len(said) != 1 || !strings.Contains(fmt.Sprint(said[0].ContextMap()["error"]), "AGENCY_TLS_CERT_FILE") {
 		t.Errorf("said: %v", said)
 	}
