@@ -15,6 +15,7 @@
 // The packages, from the outside in:
 //
 //	front     connections: event loops, sessions, limits, secrets, noise
+//	channel   TLS for connections that event loops read, and whose certificates count
 //	commit    requests in, groups out; when the server may end; what a log has to do
 //	history   reading a log: replay, verify, dump, export
 //	lottery   the state machine: it has no clock, socket, goroutine or file
