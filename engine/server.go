@@ -164,7 +164,10 @@ func newServer(cfg Config, log *zap.Logger, env environment, secrets *front.Secr
 	f.Window, f.FrameBytesMax = cfg.Window, cfg.FrameBytesMax
 	f.UnreadBytesMax, f.PartialBytesMax = cfg.UnreadBytesMax, cfg.PartialBytesMax
 	f.ConnectionsMax, f.ConnectionsPerSource = cfg.ConnectionsMax, cfg.ConnectionsPerSource
-	f.ReadTimeout, f.ExitGrace, f.TLSHandshakes = cfg.ReadTimeout, cfg.ExitGrace, cfg.TLSHandshakes
+	f.ReadTimeout, f.ExitGrace = cfg.ReadTimeout, cfg.ExitGrace
+	if cfg.TLSAddr != "" {
+		f.TLSHandshakes = cfg.TLSHandshakes
+	}
 	f.Term = led.Term()
 	if cfg.HTTPAddr != "" {
 		f.Descriptors = admin.Descriptors

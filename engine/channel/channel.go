@@ -213,10 +213,18 @@ func (t *transport) SetWriteDeadline(time.Time) error { return nil }
 
 // cut is a connection whose end is ErrCut: a tls.Conn takes an end between two records for one that the
 // peer has said, and so it does with [io.ErrUnexpectedEOF].
-type cut struct{ net.Conn }
+type cut struct {
+	net.Conn
+	said int  // bytes of the handshake that were read
+	over bool // the handshake
+}
 
-func (c cut) Read(p []byte) (int, error) {
+func (c *cut) Read(p []byte) (int, error) {
+	if !c.over && c.said >= handshakeBytesMax {
+		return 0, errHandshakeTooLarge
+	}
 	n, err := c.Conn.Read(p)
+	c.said += n
 	if errors.Is(err, io.EOF) {
 		err = ErrCut
 	}

@@ -401,6 +401,29 @@ func TestLargeHandshake(t *testing.T) {
 	}
 }
 
+// A peer can put what it likes into an error. The log shows only the beginning.
+func TestLongExplanation(t *testing.T) {
+	authority := certtest.New(t)
+	credentials := credentialsFor(t, authority, nil)
+	near, far := sockets(t)
+	config := clientConfig(authority)
+	config.NextProtos = nil
+	for range 100 {
+		config.NextProtos = append(config.NextProtos, strings.Repeat("\x01", 250))
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = tls.Client(far, config).Handshake() // it is refused
+	}()
+	_, err := credentials.Serve(near)
+	_ = near.Close()
+	<-done
+	if n := len(Explain(err)); n > explanationMax+len("...") || len(err.Error()) < n {
+		t.Errorf("%d bytes of %d", n, len(err.Error()))
+	}
+}
+
 // Who speaks no TLS is told apart, so that it can be answered.
 func TestPlainBytes(t *testing.T) {
 	credentials := credentialsFor(t, certtest.New(t), nil)

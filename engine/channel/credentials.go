@@ -211,15 +211,27 @@ func (s *Stream) Agency() codec.Agency { return s.agency }
 // waits for the peer for as long as conn's deadlines allow. conn stays the caller's to close if there
 // is an error; see Explain.
 func (c *Credentials) Serve(conn net.Conn) (*Stream, error) {
-	secured, agency, err := c.handshake(cut{conn})
+	on := &cut{Conn: conn}
+	secured, agency, err := c.handshake(on)
 	if err != nil {
 		return nil, err
 	}
+	on.over = true
 	return &Stream{secured, agency}, nil
 }
 
 // Explain says why a handshake has failed, and what to do about it.
 func Explain(err error) string {
+	text := explain(err)
+	if len(text) > explanationMax { // a peer's protocols are in it
+		text = text[:explanationMax] + "..."
+	}
+	return text
+}
+
+const explanationMax = 300 // bytes
+
+func explain(err error) string {
 	_, plain := errors.AsType[tls.RecordHeaderError](err)
 	_, unverified := errors.AsType[*tls.CertificateVerificationError](err)
 	text := err.Error()

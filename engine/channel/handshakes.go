@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// handshakePatience is how long a peer may let its TLS handshake stand still while others wait to
-// begin theirs.
+// handshakePatience is how long a peer may let its TLS handshake stand still, in all, while others wait
+// to begin theirs. It needs one round trip.
 const handshakePatience = 500 * time.Millisecond
 
 // Handshakes are the TLS handshakes under way. Each has a goroutine. One that calculates takes a core
 // from the event loops, so no more may do so than there are cores. One that waits for its peer takes
-// only memory. There may be max of both; if more want to begin, those that have waited for their peers
-// for longer than handshakePatience make room.
+// only memory. There may be max of both; if more want to begin, those that wait for their peers, and
+// have done so for longer than handshakePatience, make room.
 type Handshakes struct {
 	max       int
 	calculate chan struct{} // one for each that calculates
@@ -31,9 +31,12 @@ type Handshakes struct {
 // Handshaking is a connection on which a handshake is under way.
 type Handshaking struct {
 	net.Conn
-	all     *Handshakes
-	waits   time.Time // since when it waits for its peer; zero: it doesn't; guarded by all.mu
-	crowded bool      // it was closed to make room
+	all *Handshakes
+	// waits is since when it waits for its peer, zero if it doesn't, and waited how long it had done so
+	// before. A peer that sends byte after byte waits all the time. Guarded by all.mu.
+	waits   time.Time
+	waited  time.Duration
+	crowded bool // it was closed to make room
 	ended   bool
 }
 
@@ -64,16 +67,19 @@ func (all *Handshakes) tryBegin(c net.Conn) (_ *Handshaking, wait time.Duration)
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	if len(all.open) >= all.max {
-		now, longest := time.Now(), (*Handshaking)(nil)
+		now, longest, waited := time.Now(), (*Handshaking)(nil), time.Duration(0)
 		for _, h := range all.open {
-			if !h.waits.IsZero() && (longest == nil || h.waits.Before(longest.waits)) {
-				longest = h
+			if h.waits.IsZero() {
+				continue
+			}
+			if took := h.waited + now.Sub(h.waits); longest == nil || took > waited {
+				longest, waited = h, took
 			}
 		}
 		if longest == nil {
 			return nil, handshakePatience
 		}
-		if wait := handshakePatience - now.Sub(longest.waits); wait > 0 {
+		if wait := handshakePatience - waited; wait > 0 {
 			return nil, wait
 		}
 		longest.crowded = true
@@ -84,6 +90,10 @@ func (all *Handshakes) tryBegin(c net.Conn) (_ *Handshaking, wait time.Duration)
 	all.open = append(all.open, h)
 	return h, 0
 }
+
+// Beside is a handshake that takes no place, because its caller bounds how many there are. Call Run and
+// then End.
+func (all *Handshakes) Beside(c net.Conn) *Handshaking { return &Handshaking{Conn: c, all: all} }
 
 func (all *Handshakes) remove(h *Handshaking) {
 	all.open = slices.DeleteFunc(all.open, func(other *Handshaking) bool { return other == h })
@@ -127,16 +137,31 @@ func (h *Handshaking) Read(p []byte) (int, error) {
 	if h.ended {
 		return h.Conn.Read(p)
 	}
-	h.wait(time.Now())
-	<-h.all.calculate
-	n, err := h.Conn.Read(p)
-	h.all.calculate <- struct{}{}
-	h.wait(time.Time{})
-	return n, err
+	defer h.leaveCore()()
+	return h.Conn.Read(p)
 }
 
-func (h *Handshaking) wait(since time.Time) {
+// Write implements net.Conn.
+func (h *Handshaking) Write(p []byte) (int, error) {
+	if h.ended {
+		return h.Conn.Write(p)
+	}
+	defer h.leaveCore()()
+	return h.Conn.Write(p)
+}
+
+// leaveCore has another handshake calculate, until the function that it returns is called. The peer's
+// time is over when it has answered, not when this handshake has its turn again.
+func (h *Handshaking) leaveCore() (takeCore func()) {
 	h.all.mu.Lock()
-	h.waits = since
+	h.waits = time.Now()
 	h.all.mu.Unlock()
+	<-h.all.calculate
+	return func() {
+		h.all.mu.Lock()
+		h.waited += time.Since(h.waits)
+		h.waits = time.Time{}
+		h.all.mu.Unlock()
+		h.all.calculate <- struct{}{}
+	}
 }

@@ -217,9 +217,13 @@ func (a *acceptor) refuse(c net.Conn, from Source, broken Limit) {
 	a.part(c, func() error {
 		to := c
 		if a.credentials != nil {
-			secured, err := a.credentials.Serve(c)
+			var secured *channel.Stream
+			var err error
+			h := a.handshakes.Beside(c)
+			h.Run(func() { secured, err = a.credentials.Serve(h) })
+			h.End()
 			if err != nil {
-				return err
+				return nil // TLS has told the peer why
 			}
 			defer func() { _ = secured.CloseWrite() }()
 			to = secured

@@ -45,7 +45,7 @@ type Config struct {
 	ConnectionsPerSource int
 	ReadTimeout          time.Duration
 	ExitGrace            time.Duration
-	TLSHandshakes        int      // at once; only for AcceptTLS
+	TLSHandshakes        int      // at once; 0: AcceptTLS is not called
 	Secrets              *Secrets // nil: nobody has to authenticate
 	Term                 uint64   // of the log: the high bits of session numbers
 	Descriptors          int      // that others may use, who aren't agencies
@@ -145,7 +145,11 @@ func (f *Front) connectionsMax() int {
 	const descriptorsPerLoop = 5
 	// This is the hard limit: Go's runtime has raised the soft one to it by now.
 	limit := int(min(descriptors.Cur, math.MaxInt32))
-	allowed := max(limit-descriptorsReserved-f.cfg.Descriptors-refusedMax-enrollingMax-descriptorsPerLoop*len(f.loops), 1)
+	acceptors := 1
+	if f.cfg.TLSHandshakes > 0 {
+		acceptors++
+	}
+	allowed := max(limit-descriptorsReserved-f.cfg.Descriptors-acceptors*(refusedMax+enrollingMax)-descriptorsPerLoop*len(f.loops), 1)
 	if f.cfg.ConnectionsMax <= allowed {
 		return f.cfg.ConnectionsMax
 	}

@@ -20,8 +20,8 @@ var mutations = []mutationtest.Mutation{
 		Name: "a handshake that stands still keeps its place",
 		Changes: []mutationtest.Change{{
 			File: "../channel/handshakes.go",
-			Old:  "now.Sub(longest.waits); wait > 0 {",
-			New:  "now.Sub(longest.waits); wait > -time.Hour {",
+			Old:  "handshakePatience - waited; wait > 0 {",
+			New:  "handshakePatience - waited; wait > -time.Hour {",
 		}},
 		Test: "TestStalledHandshakes",
 	},
@@ -47,8 +47,8 @@ var mutations = []mutationtest.Mutation{
 		Name: "a cut passes for an end",
 		Changes: []mutationtest.Change{{
 			File: "handler.go",
-			Old:  "		shut = sess.secure.channel.Ended()\n",
-			New:  "		shut = closed || sess.secure.channel.Ended()\n",
+			Old:  "		shut = sess.secure.channel.Ended() // somebody on the way may have cut it otherwise\n",
+			New:  "",
 		}},
 		Test: "TestEndsOverTLS",
 	},

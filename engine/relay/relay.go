@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -161,7 +162,10 @@ func (r *Relay) serveTLS(ctx context.Context, h *channel.Handshaking, credential
 	h.End()
 	if err != nil {
 		r.warn(h, "tls", h.Explain(err))
-		linger(h.Conn) // TLS has told the peer why
+		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil {
+			_, _ = h.Write(codec.AppendError(nil, codec.CodeInvalidFrame, "")) // TLS has told any other why
+		}
+		linger(h.Conn)
 		return
 	}
 	r.serve(ctx, secured)

@@ -540,6 +540,9 @@ func TestRelayOverTLS(t *testing.T) {
 	for range 15 { // more than may be under way at once
 		say(t, r.dial(t), []byte{22})
 	}
+	plain := r.dial(t)
+	say(t, plain, frame("HELLO|7"))
+	hear(t, plain, codec.AppendError(nil, codec.CodeInvalidFrame, ""))
 	late := connect(seven)
 	say(t, late, frame("HELLO|7"))
 	hear(t, late, want)
