@@ -137,7 +137,7 @@ var mutations = []mutationtest.Mutation{
 		Name: "winners count as taken when the connection is reset",
 		Changes: []mutationtest.Change{{
 			File: "front/handler.go",
-			Old:  "if closed && sess.delivery == untaken && sess.backlog == nil {",
+			Old:  "if shut && sess.delivery == untaken && sess.backlog == nil {",
 			New:  "if sess.delivery == untaken && sess.backlog == nil {",
 		}},
 		Seeds: 5000,

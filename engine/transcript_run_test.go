@@ -57,12 +57,7 @@ type playConn interface {
 	CloseWrite() error
 }
 
-// secureConn is one over TLS. Its end is an error unless the server has said so.
-type secureConn struct {
-	*tls.Conn
-	tcp net.Conn
-}
-
+// cutConn is what TLS is over. Its end is an error unless the server has said so.
 type cutConn struct{ net.Conn }
 
 func (c cutConn) Read(b []byte) (int, error) {
@@ -223,9 +218,6 @@ func (p *play) step(ctx context.Context, s step) error {
 		return p.awaitClose(s.conn, c)
 	case vanishes:
 		delete(p.conns, s.conn)
-		if secured, ok := c.(secureConn); ok {
-			return secured.tcp.Close() // without a word
-		}
 		return c.Close()
 	}
 	return nil
@@ -248,7 +240,7 @@ func (p *play) connect(ctx context.Context, name string) error {
 	}
 	p.conns[name] = c.(*net.TCPConn)
 	if p.secure != nil {
-		secured := secureConn{tls.Client(cutConn{c}, p.secure.client), c}
+		secured := tls.Client(cutConn{c}, p.secure.client)
 		p.conns[name] = secured
 		if err := secured.HandshakeContext(ctx); err != nil {
 			return err

@@ -101,15 +101,19 @@ func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
 	if len(cfg.Peers) > 0 {
 		open = func() (server, error) { return engine.Join(cfg, log) }
 	}
+	hangups := make(chan os.Signal, 1)
+	if cfg.TLSAddr != "" {
+		// From the beginning: a server that replays its ledger must not die of it.
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	s, err := open()
 	if err != nil {
 		return err
 	}
 	log.Info("config",
 		append([]zap.Field{zap.String("result", "success")}, settingFields(cfg)...)...)
-	if cfg.TLSAddr != "" {
-		defer reloadAtHangup(s)()
-	}
+	defer reloadAt(hangups, s)()
 	err = s.Serve(ctx)
 	if ctx.Err() != nil && err == nil {
 		log.Info("shutdown", zap.String("result", "success"))
@@ -117,20 +121,23 @@ func runServer(ctx context.Context, cfg engine.Config, log *zap.Logger) error {
 	return err
 }
 
-// reloadAtHangup makes the server read its certificate again at each SIGHUP, until the function that it
+// reloadAt makes the server read its certificate again at each hangup, until the function that it
 // returns is called.
-func reloadAtHangup(s server) (stop func()) {
-	hangups, stopped := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(hangups, syscall.SIGHUP)
+func reloadAt(hangups <-chan os.Signal, s server) (stop func()) {
+	over, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
-		for range hangups {
-			s.ReloadCertificate()
+		for {
+			select {
+			case <-hangups:
+				s.ReloadCertificate()
+			case <-over:
+				return
+			}
 		}
 	}()
 	return func() {
-		signal.Stop(hangups)
-		close(hangups)
+		close(over)
 		<-stopped
 	}
 }

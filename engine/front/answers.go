@@ -155,13 +155,14 @@ func (lp *Loop) flush() {
 
 // flushSession gives the socket as much of the backlog as it takes.
 func (lp *Loop) flushSession(s *Session) {
-	progress, err := s.backlog.flush(s.conn)
+	before := s.unsent()
+	err := s.backlog.flush(s.conn)
 	switch {
 	case err != nil:
 		lp.drop(s)
 	case s.backlog.bytes == 0:
 		s.backlog = nil
-	case progress:
+	case s.unsent() < before:
 		lp.move(s)
 	}
 }

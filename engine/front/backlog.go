@@ -32,22 +32,21 @@ func (b *backlog) add(p []byte, shared bool) {
 	b.chunks = append(b.chunks, append(make([]byte, 0, max(len(p), chunkBytesMin)), p...))
 }
 
-// flush gives the socket as much as it takes. progress says whether it took anything.
-func (b *backlog) flush(c Conn) (progress bool, err error) {
+// flush gives the socket as much as it takes.
+func (b *backlog) flush(c Conn) error {
 	for len(b.chunks) > 0 {
 		first := b.chunks[0]
 		n, err := c.Send(first)
-		progress = progress || n > 0
 		b.bytes -= n
 		if err != nil {
-			return progress, err
+			return err
 		}
 		if n < len(first) {
 			b.chunks[0] = first[n:]
-			return progress, nil
+			return nil
 		}
 		b.chunks[0] = nil // let it go
 		b.chunks = b.chunks[1:]
 	}
-	return progress, nil
+	return nil
 }

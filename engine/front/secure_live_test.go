@@ -274,7 +274,7 @@ func TestSecureSocketTrickles(t *testing.T) {
 					}
 				}
 			}
-			if _, err := b.flush(c); err != nil {
+			if err := b.flush(c); err != nil {
 				t.Fatal(err)
 			}
 			if n := len(sealed.Sealed()); n > channel.RecordBytesMax+4<<10 {
@@ -287,11 +287,11 @@ func TestSecureSocketTrickles(t *testing.T) {
 				b.add([]byte("the end"), false)
 				want = append(want, "the end"...)
 			}
-			if _, err := b.flush(c); err != nil {
+			if err := b.flush(c); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := b.flush(c); err != nil || b.bytes != 0 || len(sealed.Sealed()) != 0 {
+		if err := b.flush(c); err != nil || b.bytes != 0 || len(sealed.Sealed()) != 0 {
 			t.Fatalf("left: %d and %d bytes, %v", b.bytes, len(sealed.Sealed()), err)
 		}
 		go func() { _, _ = near.Write(under.took.Bytes()) }() // the pipe is closed if the test fails

@@ -30,6 +30,9 @@ func (c *secureSocket) Send(p []byte) (sent int, err error) {
 	}
 }
 
+// ahead is how many bytes are sealed beyond those that the next Send takes.
+func (c *secureSocket) ahead() int { return len(c.channel.Sealed()) - c.sealed }
+
 // flush sends what is sealed. whole reports whether the socket has taken all.
 func (c *secureSocket) flush() (whole bool, err error) {
 	sealed := c.channel.Sealed()

@@ -93,8 +93,16 @@ func (c *halfSocket) Drop() { _ = unix.Close(int(c.descriptor)) } // an error lo
 // untaken is how many bytes of answers the peer's system has not acknowledged, backlog included.
 func (s *Session) untaken() (bytes int, err error) {
 	bytes, err = s.conn.Unacknowledged()
+	return bytes + s.unsent(), err
+}
+
+// unsent is how many bytes of answers the socket has not taken.
+func (s *Session) unsent() (bytes int) {
 	if s.backlog != nil {
-		bytes += s.backlog.bytes
+		bytes = s.backlog.bytes
+		if s.secure != nil {
+			bytes += s.secure.ahead()
+		}
 	}
-	return bytes, err
+	return bytes
 }

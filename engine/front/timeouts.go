@@ -95,10 +95,7 @@ func (lp *Loop) checkProgress(s *Session) {
 	if s.phase == gone || !over && s.backlog == nil {
 		return
 	}
-	left := 0
-	if s.backlog != nil {
-		left = s.backlog.bytes
-	}
+	left := s.unsent()
 	if s.phase.oneSided() || s.delivery == untaken {
 		unacknowledged, err := s.conn.Unacknowledged()
 		if err != nil {
