@@ -20,6 +20,7 @@ func TestHandshakesTakeTurns(t *testing.T) {
 		_, _ = h.Read(make([]byte, 1))
 		close(read)
 	})
+	h.awaitRead()
 	// While it waits for its peer, all others may calculate.
 	for range cap(all.calculate) {
 		other := all.Begin(context.Background(), nil)
@@ -78,11 +79,7 @@ func TestHandshakesThatQueue(t *testing.T) {
 		_, _ = h.Read(make([]byte, 1))
 		close(read)
 	})
-	for waits := false; !waits; runtime.Gosched() {
-		all.mu.Lock()
-		waits = !h.waits.IsZero() && len(all.calculate) == 0
-		all.mu.Unlock()
-	}
+	h.awaitRead()
 	for range cap(all.calculate) {
 		all.calculate <- struct{}{} // all cores are taken from now on
 	}
@@ -100,5 +97,14 @@ func TestHandshakesThatQueue(t *testing.T) {
 	<-read
 	if h.End(); h.IsCrowded() {
 		t.Error("it was closed")
+	}
+}
+
+// awaitRead waits until the only handshake that runs waits for its peer.
+func (h *Handshaking) awaitRead() {
+	for waits := false; !waits; runtime.Gosched() {
+		h.all.mu.Lock()
+		waits = !h.waits.IsZero() && len(h.all.calculate) == 0
+		h.all.mu.Unlock()
 	}
 }

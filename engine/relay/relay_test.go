@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -537,6 +538,14 @@ func TestRelayOverTLS(t *testing.T) {
 		t.Errorf("without a certificate: %v", err)
 	}
 	said := r.logs.FilterMessage("tls").All()
+	for timeout := time.After(patience); len(said) == 0; said = r.logs.FilterMessage("tls").All() {
+		select {
+		case <-timeout:
+			t.Fatal("nothing was said")
+		default:
+			runtime.Gosched()
+		}
+	}
 	for range 15 { // more than may be under way at once
 		say(t, r.dial(t), []byte{22})
 	}
