@@ -106,11 +106,15 @@ func (c agencyConfig) validateTLS() error {
 	if _, ok := parseHost(c.TLSServerName); c.TLSServerName != "" && !ok {
 		return settings.Illegal("AGENCY_TLS_SERVER_NAME", c.TLSServerName, "a DNS name or an IP address")
 	}
-	switch {
-	case c.TLSCA == "" && c.TLSCert+c.TLSKey+c.TLSServerName != "":
-		return fmt.Errorf("%w: AGENCY_TLS_CA_FILE has to be set with the other AGENCY_TLS_ variables: "+
-			"want the authority that has signed the server's certificate", errEnvironment)
-	case (c.TLSCert == "") != (c.TLSKey == ""):
+	for _, set := range []struct{ name, value string }{
+		{"AGENCY_TLS_CERT_FILE", c.TLSCert}, {"AGENCY_TLS_KEY_FILE", c.TLSKey}, {"AGENCY_TLS_SERVER_NAME", c.TLSServerName},
+	} {
+		if c.TLSCA == "" && set.value != "" {
+			return settings.Illegal(set.name, set.value,
+				"empty without AGENCY_TLS_CA_FILE, the authority that has signed the server's certificate")
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return fmt.Errorf("%w: AGENCY_TLS_CERT_FILE=%s and AGENCY_TLS_KEY_FILE=%s: want both, or none",
 			errEnvironment, c.TLSCert, c.TLSKey)
 	}
