@@ -8,11 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -29,8 +27,6 @@ import (
 const (
 	faultsEnv     = "LOTERIA_FAULTS"
 	faultsDefault = 2
-	// faultsMany is from how many faults on there is another draw at the same time.
-	faultsMany = 20
 )
 
 const (
@@ -347,37 +343,20 @@ func TestServersAreKilled(t *testing.T) {
 		t.Skip("takes seconds: real processes are killed in it")
 	}
 	want := numberFrom(t, faultsEnv, faultsDefault)
-	var (
-		draws  sync.WaitGroup
-		mu     sync.Mutex
-		faults = map[string]int{}
-		all    int
-	)
-	enough := func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return all >= want || t.Failed()
-	}
-	for range min(runtime.GOMAXPROCS(0), 1+want/faultsMany) {
-		draws.Go(func() {
-			for !enough() {
-				seed := rand.Uint64()
-				t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-					d := killServers(t, rand.New(rand.NewPCG(seed, 0)), seed%2 == 1)
-					mu.Lock()
-					defer mu.Unlock()
-					if d.secure {
-						faults["draws over TLS"]++
-					}
-					for what, n := range d.faults {
-						faults[what] += n
-						all += n
-					}
-				})
+	faults, all := map[string]int{}, 0
+	for all < want && !t.Failed() {
+		seed := rand.Uint64()
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			d := killServers(t, rand.New(rand.NewPCG(seed, 0)), seed%2 == 1)
+			if d.secure {
+				faults["draws over TLS"]++
+			}
+			for what, n := range d.faults {
+				faults[what] += n
+				all += n
 			}
 		})
 	}
-	draws.Wait()
 	t.Logf("faults: %v", faults)
 }
 
