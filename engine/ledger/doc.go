@@ -197,13 +197,13 @@ each of them has its own. In every version the magic, the version and the checks
 before it stand here.
 
 The term and the vote are a promise of their own: a server that forgets them votes twice. Therefore
-a change of them, and a cut, write both slots, one after the other, each with its sync. A crash tears
-the slot that is being written, and leaves the old state or the new one. Damage to one slot, found
-later, loses nothing: either the other holds the same promise, or the damaged one was of a promise
-that nobody was given. One slot that is written over in place, as SEAL is, would be as good against
-crashes, but not against damage. A change of only commit or last is written into the first slot, without
-a sync: a crash of the machine may set it back, to no earlier than the last change of the term or
-the vote, cut, [EntryLog.Seal] or opening.
+a change of them, a cut, and a Save without entries write both slots, one after the other, each with
+its sync. A crash tears the slot that is being written, and leaves the old state or the new one. Damage
+to one slot, found later, loses nothing: either the other holds the same promise, or the damaged one
+was of a promise that nobody was given. One slot that is written over in place, as SEAL is, would be
+as good against crashes, but not against damage. Beside entries, a change of only commit or last is written into the
+first slot, without a sync: a crash of the machine may set it back, to no earlier than the last write
+of both slots.
 
 The tail rule holds, and decides on entries as a whole: of an entry that lacks a record, all is cut
 off. Its sync hasn't returned, so it was never promised. An empty last segment is removed, too,
@@ -227,7 +227,8 @@ as well, the server is refused, though it has lost nothing that it promised.
 	          cut; then again with cutting 0. Then four entries or more: together into the first slot,
 	          fdatasync; write them all, fdatasync. Fewer entries: if the first slot says together, one
 	          that doesn't, fdatasync; then for each: write, fdatasync. A rotation as above where it is
-	          needed. Then the new commit and last into the first slot.
+	          needed. Then the new commit and last into the first slot. Without entries, what has
+	          changed into both slots.
 	cut       look whether the newest segment still stands in the directory; remove the segments that
 	          begin behind the last entry that stays, the newest first, with an fsync of the
 	          directory after each; truncate the one in which it ends, write that entry once more,
@@ -248,7 +249,8 @@ a new entry is written, which counts from then on.
 What is promised, beside the above:
 
   - When Save returns nil, its term, vote and entries survive a crash of the process and of the
-    machine, and what it replaced doesn't come back. Commit survives a crash of the process.
+    machine, and what it replaced doesn't come back. Commit survives a crash of the process, and of
+    the machine if the Save had no entries.
   - An interrupted Save leaves nothing; or the new term and vote, and of the log the old one, or what
     comes before the new entries and any number of them, from the first one on, each whole.
   - No Save cuts below the Commit that was saved before it. After a crash of the machine, Commit may

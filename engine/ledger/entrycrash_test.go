@@ -130,6 +130,9 @@ func (l *entryLives) save(e *ledger.EntryLog, s entrySave) bool {
 	if s.state.Term != l.m.state.Term || s.state.Vote != l.m.state.Vote || l.m.cutsOff(s) > 0 {
 		l.durable = min(s.state.Commit, l.m.last()-l.m.cutsOff(s))
 	}
+	if len(s.entries) == 0 {
+		l.durable = max(s.state.Commit, l.m.state.Commit) // the zero State stands for the last one
+	}
 	l.m = l.m.after(s)
 	l.commit = l.m.state.Commit
 	return true

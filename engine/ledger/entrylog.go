@@ -312,7 +312,7 @@ func (e *EntryLog) reopen(p *replayer, cut bool, newest uint64) error {
 func (e *EntryLog) Recovered() Tail { return e.found }
 
 // State returns the state that was saved last. After an opening, its Commit may be behind what was
-// saved: a change of nothing but Commit needn't survive a crash of the machine.
+// saved beside entries: that needn't survive a crash of the machine.
 func (e *EntryLog) State() State {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -364,9 +364,9 @@ func noEntry(index, last uint64) error {
 // Save makes the state and the entries durable, and returns when they are. From four entries on,
 // they share one sync. The entries' indices have no gaps. They replace all entries from the first
 // one's index on; without entries the log stays as it is. The zero State stands for the one that
-// was saved last. One that differs from that only in Commit is written, but not synced: Commit is a
-// hint, which a crash of the machine may set back, but not behind the last change of the term or
-// the vote. The entries themselves are as durable as any.
+// was saved last. Beside entries, its Commit is written, but not synced: it is a hint, which a crash of
+// the machine may set back, but not behind the last change of the term or the vote, nor behind the
+// last Save without entries. The entries themselves are as durable as any.
 //
 // The entries and their records stay the caller's, who may read them meanwhile: nothing is changed
 // in them, nor kept. Records that are complete, because they come from another ledger, will do as
@@ -464,11 +464,15 @@ func (e *EntryLog) save(old, state State, cut bool, keep uint64, entries []Entry
 			}
 		}
 	}
+	if len(entries) == 0 {
+		e.setSaved(state)
+		return e.sealed()
+	}
 	share := 1 // how many entries share a sync
 	if len(entries) >= togetherMin {
 		share = len(entries)
 	}
-	if together := share > 1; len(entries) > 0 && (together || e.state.together) {
+	if together := share > 1; together || e.state.together {
 		early := e.promisedThrough(state, keep)
 		early.together = together
 		if err := e.state.announce(early); err != nil {
@@ -480,15 +484,14 @@ func (e *EntryLog) save(old, state State, cut bool, keep uint64, entries []Entry
 			return err
 		}
 	}
+	e.setSaved(state)
+	return e.state.hint(e.promised(state))
+}
+
+func (e *EntryLog) setSaved(state State) {
 	e.mu.Lock()
 	e.saved = state
 	e.mu.Unlock()
-	next := e.promised(state)
-	next.counter = e.state.slot.counter
-	if next == e.state.slot {
-		return nil
-	}
-	return e.state.hint(next)
 }
 
 // promised is the state as it is written when all entries are durable.
@@ -700,6 +703,11 @@ func (e *EntryLog) seal() error {
 	if err := e.l.standing(); err != nil {
 		return err
 	}
+	return e.sealed()
+}
+
+// sealed makes the state durable as it is.
+func (e *EntryLog) sealed() error {
 	next := e.promised(e.State())
 	next.counter = e.state.base.counter
 	if next == e.state.base {

@@ -165,7 +165,7 @@ func TestEntriesRefused(t *testing.T) {
 }
 
 // What a Save costs: a sync for each entry, but one for many, and one to say that they share it, or
-// no longer do; two for a new term or vote; none for Commit.
+// no longer do; two for a new term or vote, or for Commit alone; none for Commit beside entries.
 func TestSyncsPerSave(t *testing.T) {
 	fsys := ledgertest.NewFS(1)
 	o := entryOptions(fsys)
@@ -190,18 +190,19 @@ func TestSyncsPerSave(t *testing.T) {
 		{"a term and an entry", ledger.State{Term: 1}, []ledger.Entry{one(1, 1)}, 3, 7},
 		{"an entry", ledger.State{Term: 1}, []ledger.Entry{one(2, 1)}, 1, 3},
 		{"three entries", ledger.State{Term: 1}, []ledger.Entry{one(3, 1), one(4, 1), one(5, 1)}, 3, 7},
-		{"commit", ledger.State{Term: 1, Commit: 4}, nil, 0, 1},
+		{"commit", ledger.State{Term: 1, Commit: 4}, nil, 2, 4},
 		{"nothing", ledger.State{Term: 1, Commit: 4}, nil, 0, 0},
 		{"a vote", ledger.State{Term: 1, Vote: 1, Commit: 4}, nil, 2, 4},
 		{"many entries", ledger.State{Term: 1, Vote: 1, Commit: 4}, many(6, 500), 2, 5},
 		{"many again", ledger.State{Term: 1, Vote: 1, Commit: 4}, many(506, 500), 2, 5},
-		{"commit behind many", ledger.State{Term: 1, Vote: 1, Commit: 5}, nil, 0, 1},
-		{"an entry behind many", ledger.State{Term: 1, Vote: 1, Commit: 5}, many(1006, 1), 2, 5},
-		{"another entry", ledger.State{Term: 1, Vote: 1, Commit: 5}, many(1007, 1), 1, 3},
-		{"four, the fewest that share", ledger.State{Term: 1, Vote: 1, Commit: 5}, many(1008, 4), 2, 5},
-		{"a vote in a new term behind them", ledger.State{Term: 2, Vote: 1, Commit: 5}, nil, 2, 4},
-		{"an entry behind that", ledger.State{Term: 2, Vote: 1, Commit: 5}, many(1012, 1), 1, 3},
-		{"many in place of others, and a vote", ledger.State{Term: 3, Vote: 1, Commit: 5}, many(1010, 5), 7, 17},
+		{"commit behind many", ledger.State{Term: 1, Vote: 1, Commit: 5}, nil, 2, 4},
+		{"many behind that", ledger.State{Term: 1, Vote: 1, Commit: 5}, many(1006, 5), 2, 5},
+		{"an entry behind many", ledger.State{Term: 1, Vote: 1, Commit: 6}, many(1011, 1), 2, 5},
+		{"another entry", ledger.State{Term: 1, Vote: 1, Commit: 6}, many(1012, 1), 1, 3},
+		{"four, the fewest that share", ledger.State{Term: 1, Vote: 1, Commit: 6}, many(1013, 4), 2, 5},
+		{"a vote in a new term behind them", ledger.State{Term: 2, Vote: 1, Commit: 6}, nil, 2, 4},
+		{"an entry behind that", ledger.State{Term: 2, Vote: 1, Commit: 6}, many(1017, 1), 1, 3},
+		{"many in place of others, and a vote", ledger.State{Term: 3, Vote: 1, Commit: 6}, many(1015, 5), 7, 17},
 	} {
 		syncs, changes := fsys.Count(ledgertest.AnySync), fsys.Count(ledgertest.Changes)
 		if err := e.Save(c.state, c.entries); err != nil {

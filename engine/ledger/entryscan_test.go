@@ -157,6 +157,7 @@ func TestEntryFormatIsStable(t *testing.T) {
 			{Index: 4, Term: 300, Records: ledgertest.Run(goldenBets(60), reported(2))}, // begins the second segment
 			{Index: 5, Term: 300, Records: ledgertest.Run(reported(1))},
 		}},
+		{ledger.State{Term: 300, Vote: 3, Commit: 3}, nil},
 		{ledger.State{Term: 300, Vote: 3, Commit: 4}, nil},
 	} {
 		if err := e.Save(s.state, s.entries); err != nil {
