@@ -58,7 +58,10 @@ higher.
   - Heartbeats and their answers wait for nothing. So a disk that stalls costs no leader.
   - There is one save at a time. What comes meanwhile is one save afterwards, with all messages that
     wait for any of it.
-  - That entries are committed is saved with the next save. An empty entry has it saved at once.
+  - That entries are committed is saved with the next save. An empty entry, a membership and an end of
+    the draw have it saved at once, for good.
+  - A leader tells nobody that an end is committed before it has saved that. The others go when they
+    hear of it, and then nobody is left who could tell a leader that was killed and has forgotten it.
   - A group is done when it is committed, and on the leader's own disk, so that the leader's scans
     have it. A leader whose disk is slower than those of the others makes everybody wait.
   - An answer that needs no record leaves when a majority has answered a heartbeat that was sent

@@ -176,14 +176,13 @@ var mutations = []mutationtest.Mutation{
 		Name: "a start cuts off what was promised",
 		Changes: []mutationtest.Change{{
 			File: "replicatest/memory.go",
-			Old:  "\tm.sync()\n\tm.opened++\n",
+			Old:  "\tm.sync()\n\tm.sure =",
 			New: `	m.sync()
 	if n := len(m.durable.entries); uint64(n) > m.durable.state.Commit {
 		m.durable.entries = m.durable.entries[:n-1]
 		m.written = kept{m.durable.state, slices.Clone(m.durable.entries)}
 	}
-	m.opened++
-`,
+	m.sure =`,
 		}},
 		Seeds: 5000,
 	},
@@ -191,8 +190,8 @@ var mutations = []mutationtest.Mutation{
 		Name: "a start forgets a vote",
 		Changes: []mutationtest.Change{{
 			File: "replicatest/memory.go",
-			Old:  "\tm.sync()\n\tm.opened++\n",
-			New:  "\tm.sync()\n\tm.opened++\n\tm.durable.state.Vote = 0\n\tm.written.state.Vote = 0\n",
+			Old:  "\tm.sync()\n\tm.sure =",
+			New:  "\tm.sync()\n\tm.durable.state.Vote = 0\n\tm.written.state.Vote = 0\n\tm.sure =",
 		}},
 		Seeds: 50000,
 	},
@@ -209,10 +208,19 @@ var mutations = []mutationtest.Mutation{
 		Name: "a seal waits for the next save",
 		Changes: []mutationtest.Change{{
 			File: "node.go",
-			Old:  " ||\n\t\tn.known > n.state.Commit",
+			Old:  " ||\n\t\tn.known > n.sure",
 			New:  "",
 		}},
 		Seeds: 500,
+	},
+	{
+		Name: "a leader says that an end is committed before its own store knows",
+		Changes: []mutationtest.Change{{
+			File: "node.go",
+			Old:  "n.understated(n.outgoing), nil",
+			New:  "n.outgoing, nil",
+		}},
+		Test: "TestLeaderSaysAnEndLast",
 	},
 	{
 		Name: "a deposed leader's state machine is fed on",

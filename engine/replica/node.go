@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 
 	"loteria/engine/commit"
+	"loteria/engine/ledger"
 )
 
 // Role is what a node does in its term.
@@ -112,6 +114,8 @@ type Node struct {
 	state    State             // that the store has once it is idle
 	saved    uint64            // index of the last entry that is saved and in the log
 	known    uint64            // index of an entry that the store has to know as committed
+	sure     uint64            // the Commit that no crash sets back
+	ends     []uint64          // indices of the ends behind it in the log, in order
 }
 
 // New makes the node of a server that has what is in the store. What the store's State calls
@@ -129,15 +133,20 @@ func New(c Config, s Store) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if state.Commit > last {
+	sure := state.Commit
+	if sure > last {
 		return nil, fmt.Errorf("%w: it has %d entries, of which %d were committed", ErrLost, last, state.Commit)
 	}
 	members, confirmed, err := openMembers(c, s, &state, last)
 	if err != nil {
 		return nil, err
 	}
+	ends, err := endsBehind(s, sure, last, c.ApplyBytesMax)
+	if err != nil {
+		return nil, err
+	}
 	n = &Node{
-		cfg: c, members: members, confirmed: confirmed,
+		cfg: c, members: members, confirmed: confirmed, sure: sure, ends: ends,
 		storage: &storage{
 			store: s, state: state, bytesMax: c.RecentBytesMax,
 			conf: &raftpb.ConfState{Voters: members.Voters(), Learners: members.Learners()},
@@ -217,6 +226,31 @@ func membersBefore(s Store, before uint64) (index uint64, m Membership, err erro
 	m, err = unpackMembers(entries[0].Records)
 	return index, m, err
 }
+
+// endsBehind finds the ends in the log behind an entry, up to the last one. It reads that much data at
+// a time.
+func endsBehind(s Store, behind, last uint64, bytesMax int) (ends []uint64, err error) {
+	for behind < last {
+		entries, err := s.Entries(behind+1, last, bytesMax)
+		if err != nil {
+			return nil, err
+		}
+		ends = appendEnds(ends, entries)
+		behind = entries[len(entries)-1].Index
+	}
+	return ends, nil
+}
+
+func appendEnds(ends []uint64, entries []Entry) []uint64 {
+	for _, e := range entries {
+		if isEnd(e) {
+			ends = append(ends, e.Index)
+		}
+	}
+	return ends
+}
+
+func isEnd(e Entry) bool { return ledger.FirstKind(e.Records) == ledger.Ended }
 
 // guard calls f, unless the node has failed, and remembers a failure.
 func (n *Node) guard(f func() error) (err error) {
@@ -530,6 +564,9 @@ func (n *Node) Saved() error {
 		n.storage.keep(s.entries)
 		if len(s.entries) > 0 {
 			n.saved = s.entries[len(s.entries)-1].Index
+		} else {
+			n.sure = s.state.Commit
+			n.ends = slices.DeleteFunc(n.ends, func(end uint64) bool { return end <= n.sure })
 		}
 		return n.keep(s.promises)
 	})
@@ -575,7 +612,7 @@ func (n *Node) Ready() (r Ready, err error) {
 		if n.saving == nil && n.mustSave() {
 			n.beginSave(&r)
 		}
-		r.Messages, n.outgoing = n.outgoing, nil
+		r.Messages, n.outgoing = n.understated(n.outgoing), nil
 		n.status = n.standing(r.Committed)
 		r.Status = n.status
 		if !n.told {
@@ -620,9 +657,11 @@ func (n *Node) takeSave(m *raftpb.Message) {
 	if m.Term != nil && m.GetTerm() != 0 {
 		n.next.state = State{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
 	}
-	if entries := m.GetEntries(); len(entries) > 0 {
-		n.next.append(fromRaft(entries))
-		n.last = entries[len(entries)-1].GetIndex()
+	if entries := fromRaft(m.GetEntries()); len(entries) > 0 {
+		n.next.append(entries)
+		n.last = entries[len(entries)-1].Index
+		n.ends = slices.DeleteFunc(n.ends, func(end uint64) bool { return end >= entries[0].Index })
+		n.ends = appendEnds(n.ends, entries)
 	}
 	for _, p := range m.GetResponses() {
 		n.next.promise(p, n.cfg.ID)
@@ -634,7 +673,7 @@ func (n *Node) takeCommitted(m *raftpb.Message, r *Ready) {
 		if isMembers(e.Records) {
 			n.change(e)
 		}
-		if len(e.Records) == 0 || isMembers(e.Records) {
+		if len(e.Records) == 0 || isMembers(e.Records) || isEnd(e) {
 			n.known = e.Index
 		}
 		if n.changing <= e.Index {
@@ -670,10 +709,32 @@ func (n *Node) change(e Entry) {
 
 // mustSave reports whether the next save can't wait. To know what is committed can: the others know
 // it, too. But an empty entry can't: it is a seal, or the beginning of a term. Nor can a
-// membership: it is what the server begins its next life with.
+// membership: it is what the server begins its next life with. Nor can an end: the others may be gone
+// then.
 func (n *Node) mustSave() bool {
 	return len(n.next.entries) > 0 || n.next.state.Term != n.state.Term || n.next.state.Vote != n.state.Vote ||
-		n.known > n.state.Commit
+		n.known > n.sure
+}
+
+// understated is what of a leader's messages may leave: none says that an end is committed before the
+// leader's own store knows. The others go when they hear of it, and a leader that was killed then and
+// had forgotten it would wait for them for ever.
+//
+// Of entries that say too much nothing leaves: with what comes behind a membership, a server has to
+// hear that the membership is committed. The network might have lost them, too: the answer to a later
+// heartbeat has raft send them again.
+func (n *Node) understated(messages []*raftpb.Message) []*raftpb.Message {
+	if len(n.ends) == 0 {
+		return messages
+	}
+	return slices.DeleteFunc(messages, func(m *raftpb.Message) bool {
+		tooMuch := m.GetCommit() >= n.ends[0]
+		if tooMuch && m.GetType() == raftpb.MsgHeartbeat {
+			m.Commit = new(n.sure)
+			return false
+		}
+		return tooMuch
+	})
 }
 
 // beginSave hands out the next save, and begins the one after it.

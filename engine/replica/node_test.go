@@ -214,7 +214,9 @@ func TestReadErrorIsFinal(t *testing.T) {
 	if err := s.Save(replica.State{Term: 1}, []replica.Entry{{Index: 1, Term: 1}}); err != nil {
 		t.Fatal(err)
 	}
-	n := newNode(t, broken{s}, replica.Config{Voters: []uint64{1}})
+	disk := &brittle{Store: s}
+	n := newNode(t, disk, replica.Config{Voters: []uint64{1}})
+	disk.broken = true
 	var err error
 	for range 100 {
 		if err = n.Tick(); err != nil {
@@ -236,11 +238,29 @@ func TestReadErrorIsFinal(t *testing.T) {
 	}
 }
 
-// broken can't read entries.
-type broken struct{ *replicatest.Store }
+// Nor does a server start if it can't read what it may have to hold back.
+func TestStartReadsWhatIsNotCommitted(t *testing.T) {
+	s := replicatest.NewMemory(1).Open()
+	if err := s.Save(replica.State{Term: 1}, []replica.Entry{{Index: 1, Term: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := replica.New(replica.Config{ID: 1, Voters: []uint64{1}}, &brittle{Store: s, broken: true})
+	if !errors.Is(err, replicatest.ErrInjected) {
+		t.Errorf("the error is %v", err)
+	}
+}
 
-func (broken) Entries(uint64, uint64, int) ([]replica.Entry, error) {
-	return nil, replicatest.ErrInjected
+// brittle can't read entries once it is broken.
+type brittle struct {
+	*replicatest.Store
+	broken bool
+}
+
+func (b *brittle) Entries(first, last uint64, bytesMax int) ([]replica.Entry, error) {
+	if b.broken {
+		return nil, replicatest.ErrInjected
+	}
+	return b.Store.Entries(first, last, bytesMax)
 }
 
 // A follower takes neither proposals nor reads, and a draw of one server needs no others.
@@ -311,7 +331,8 @@ func elect(t *testing.T, n *replica.Node, s replica.Store) replica.Ready {
 	if len(r.Messages) != 2 || r.Messages[0].GetType() != raftpb.MsgPreVote {
 		t.Fatalf("want to ask whether an election is of use: %+v", r)
 	}
-	if err := n.Receive(message(raftpb.MsgPreVoteResp, 1)); err != nil {
+	term := r.Messages[0].GetTerm()
+	if err := n.Receive(message(raftpb.MsgPreVoteResp, term)); err != nil {
 		t.Fatal(err)
 	}
 	if r = ready(t, n); r.Save == nil || r.Save.State.Vote != 1 || len(r.Messages) != 0 {
@@ -321,7 +342,7 @@ func elect(t *testing.T, n *replica.Node, s replica.Store) replica.Ready {
 	if r = ready(t, n); len(r.Messages) != 2 || r.Messages[0].GetType() != raftpb.MsgVote {
 		t.Fatalf("want to ask for votes: %+v", r)
 	}
-	if err := n.Receive(message(raftpb.MsgVoteResp, 1)); err != nil {
+	if err := n.Receive(message(raftpb.MsgVoteResp, term)); err != nil {
 		t.Fatal(err)
 	}
 	return ready(t, n)
@@ -388,6 +409,86 @@ func TestLeaderSendsBesideItsSave(t *testing.T) {
 	saved(t, n, s, group)
 	if r = ready(t, n); len(r.Committed) != 1 || r.Committed[0].Index != 2 || r.Save != nil {
 		t.Fatalf("all have it: %+v", r)
+	}
+}
+
+// A leader tells nobody that an end is committed before it has saved that. Otherwise the others may be
+// gone when it has forgotten it.
+func TestLeaderSaysAnEndLast(t *testing.T) {
+	end := ledger.AppendRecord(nil, ledger.Ended, 0, 1, []byte("end"))
+	for name, before := range map[string][]replica.Entry{
+		"of this term":            nil,
+		"of a term before":        {{Index: 1, Term: 1, Records: end}},
+		"of a term before, twice": {{Index: 1, Term: 1, Records: end}, {Index: 2, Term: 1, Records: end}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := replicatest.NewMemory(1).Open()
+			last, first := uint64(len(before)+1), uint64(1) // entry of the log; end
+			if before == nil {
+				first = 2 // behind the beginning of the term
+			} else if err := s.Save(replica.State{Term: 1}, before); err != nil {
+				t.Fatal(err)
+			}
+			n := newNode(t, s, replica.Config{})
+			told := uint64(0)
+			var save *replica.Save // that the disk still has to do
+			hear := func(r replica.Ready) {
+				if r.Save != nil {
+					save = r.Save
+				}
+				state, err := s.State()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range r.Messages {
+					if told = max(told, m.GetCommit()); told >= first && state.Commit < first {
+						t.Fatalf("a %v says that %d entries are committed, and the leader's disk knows of %d",
+							m.GetType(), told, state.Commit)
+					}
+				}
+			}
+			do := func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				hear(ready(t, n))
+			}
+			answer := func(kind raftpb.MessageType, index uint64) {
+				m := message(kind, 1)
+				if before != nil {
+					m.Term = new(uint64(2))
+				}
+				m.Index = &index
+				do(n.Receive(m))
+			}
+			disk := func() {
+				done := *save
+				save = nil
+				saved(t, n, s, done)
+				hear(ready(t, n))
+			}
+
+			hear(elect(t, n, s))
+			if before == nil {
+				disk()
+				answer(raftpb.MsgAppResp, last)
+				disk()
+				_, err := n.Propose(end)
+				do(err)
+				last++
+			}
+			answer(raftpb.MsgAppResp, last)
+			do(n.Tick())
+			disk() // the end, or the beginning of the term behind it
+			answer(raftpb.MsgAppResp, last)
+			do(n.Tick())
+			answer(raftpb.MsgHeartbeatResp, 0)
+			disk() // that it is committed
+			do(n.Tick())
+			if told != last {
+				t.Errorf("server 2 was told that %d entries are committed, and they are %d", told, last)
+			}
+		})
 	}
 }
 

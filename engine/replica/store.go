@@ -45,6 +45,9 @@ type Store interface {
 	// state's Commit is lower than the first index, and not higher than the last one before the Save.
 	// The slice is the caller's again afterwards. Its data is shared, as with Entries.
 	//
+	// Beside entries, and in the same term, Commit need not be durable: a crash of the machine may set
+	// it back to that of an earlier Save, but not behind one that was without entries.
+	//
 	// A Save that a crash has interrupted has left one of these, and the next opening makes durable
 	// which one it found:
 	//

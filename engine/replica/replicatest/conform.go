@@ -121,6 +121,9 @@ func checkCrash(t testing.TB, d Disk, seed uint64, at int) (done bool) {
 			}
 			state := replica.State{Term: now.state.Term + 1, Vote: rng.Uint64N(3), Commit: now.state.Commit + rng.Uint64N(first-now.state.Commit)}
 			more := entries(first, rng.IntN(7), state.Term, rng.IntN(3000))
+			if rng.IntN(4) == 0 {
+				state.Term, state.Vote, more = now.state.Term, now.state.Vote, nil // nothing but Commit
+			}
 			if err = s.Save(state, more); err != nil {
 				allowed = []content{now, now.with(state, nil)}
 				for n := range len(more) + 1 {

@@ -24,6 +24,7 @@ type Memory struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
 	durable kept
+	sure    uint64   // what a crash can't take away of durable's Commit
 	written kept     // what a reader sees: durable, and the writes that are not synced
 	writes  []change // not synced yet, in order
 	opened  int      // how often
@@ -61,6 +62,7 @@ func (m *Memory) Open() *Store {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sync()
+	m.sure = m.durable.state.Commit
 	m.opened++
 	m.failed = false
 	return &Store{m: m, opening: m.opened}
@@ -82,6 +84,8 @@ func (m *Memory) Crash() {
 	defer m.mu.Unlock()
 	m.opened++
 	m.tear()
+	m.durable.state.Commit -= m.rng.Uint64N(m.durable.state.Commit - m.sure + 1)
+	m.sure = m.durable.state.Commit
 	m.written = kept{m.durable.state, slices.Clone(m.durable.entries)}
 }
 
@@ -127,16 +131,24 @@ func (m *Memory) sync() {
 		m.written = kept{m.durable.state, slices.Clone(m.durable.entries)}
 	}
 	for _, c := range m.writes {
-		m.durable.apply(c, len(c.entries))
+		m.keep(c, len(c.entries))
 	}
 	m.writes = nil
+}
+
+// keep makes a change durable, with the first n of its entries.
+func (m *Memory) keep(c change, n int) {
+	if len(c.entries) == 0 || c.state.Term != m.durable.state.Term {
+		m.sure = c.state.Commit
+	}
+	m.durable.apply(c, n)
 }
 
 func (m *Memory) tear() {
 	whole := m.rng.IntN(len(m.writes) + 1)
 	for i, c := range m.writes {
 		if i < whole {
-			m.durable.apply(c, len(c.entries))
+			m.keep(c, len(c.entries))
 			continue
 		}
 		if part := m.rng.IntN(len(c.entries) + 3); part > 0 { // 0: nothing of it
@@ -144,7 +156,7 @@ func (m *Memory) tear() {
 			if part == 1 { // its state
 				c.entries = nil
 			}
-			m.durable.apply(c, min(max(part-2, 0), len(c.entries)))
+			m.keep(c, min(max(part-2, 0), len(c.entries)))
 		}
 		break
 	}
