@@ -432,6 +432,24 @@ var mutations = []mutationtest.Mutation{
 		Seeds: 500, Test: "TestClusterSimulation",
 	},
 	{
+		Name: "others hear of the end before the leader's disk knows of it",
+		Changes: []mutationtest.Change{{
+			File: "replica/node.go",
+			Old:  "n.understated(n.outgoing), nil",
+			New:  "n.outgoing, nil",
+		}},
+		Seeds: 5000, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "what is committed is lost with the machine",
+		Changes: []mutationtest.Change{{
+			File: "ledger/entrylog.go",
+			Old:  "\t\treturn e.sealed()\n",
+			New:  "\t\treturn e.state.hint(e.promised(state))\n",
+		}},
+		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
 		Name: "a last leader that leads anew waits for servers that wait for it",
 		Changes: []mutationtest.Change{{
 			File: "member.go",

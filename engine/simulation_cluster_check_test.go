@@ -49,6 +49,7 @@ func newClusterChecks(c *cluster) clusterChecks {
 		if c.allThere && c.chance(30) {
 			c.stall(pick(c.world, c.servers))
 		}
+		c.beheads = c.allThere && c.chance(30)
 		return nil
 	}
 	k.visits = []func(ledger.Record) error{reader.Visit, c.visit(k.contents)}

@@ -453,6 +453,11 @@ func (s *clusterServer) goOn() {
 	s.over = s.failed == nil && !s.stopping // the others are down
 	s.gone()
 	s.diskCrashes()
+	if leaders := s.c.leaders(); s.over && s.c.beheads && len(leaders) > 0 {
+		s.c.beheads = false
+		s.c.noticed[seenBeheaded]++
+		leaders[0].kill()
+	}
 }
 
 // gone ends the process: its connections break, and its memory is gone.

@@ -42,6 +42,7 @@ type cluster struct {
 
 	stalled      uint64 // server that hears nothing before the step stalledUntil; 0: none
 	stalledUntil int
+	beheads      bool // the leader is killed when the first other server has ended
 
 	clusterChecks
 }
@@ -85,6 +86,7 @@ const (
 	seenGoal
 	seenUnfinishedEnd
 	seenStalled
+	seenBeheaded
 	seenAbandoned
 	seenEndTakenBack
 	seenStartedAgain
@@ -128,6 +130,7 @@ var clusterEventNames = [clusterEvents]string{
 	seenGoal:            "server that ended with its goal",
 	seenUnfinishedEnd:   "server that ended without its goal",
 	seenStalled:         "server that heard nothing when the draw had ended",
+	seenBeheaded:        "last leader that was killed when another server had ended",
 	seenAbandoned:       "server that ended alone",
 	seenEndTakenBack:    "last leader that went on under another one",
 	seenStartedAgain:    "servers that were started again",
