@@ -28,6 +28,9 @@ const (
 	// restartMax is how long the last leader waits for a server that isn't there: as long as a restart
 	// takes.
 	restartMax = 2 * time.Second
+	// hearMin is how long the last leader waits at least for a server that is there and has not heard of
+	// the end: several elections, if it leads anew meanwhile, or another one would.
+	hearMin = 6 * time.Second
 	// goneKept is how long a server that was removed is still talked to.
 	goneKept = 10 * time.Second
 	// endedPeriod is how often a leader looks whether the other servers have ended.
@@ -605,7 +608,7 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 			}
 		}
 	}
-	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax, nil
+	return waiting == 0 || took >= max(m.grace(), hearMin) || connected == 0 && took >= restartMax, nil
 }
 
 // saveCommitted notes in the ledger what is known to be committed. A server that is started alone

@@ -153,6 +153,11 @@ func TestLastLeaderWaits(t *testing.T) {
 	if mayGo(end-1, 0) || mayGo(end-1, restartMax-1) || !mayGo(end-1, 1) {
 		t.Error("the leader doesn't wait for a restart")
 	}
+	m.cfg.ExitGrace = commit.GraceMin
+	g = goodbye{end: end, since: now}
+	if mayGo(end-1, 0, 3) || mayGo(end-1, hearMin-1, 3) || !mayGo(end-1, 1, 3) {
+		t.Error("with a short grace, the leader doesn't wait for elections")
+	}
 }
 
 // The last leader goes once the others have heard of the end and are gone. But if another one leads by
