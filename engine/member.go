@@ -441,7 +441,7 @@ func (m *Member) lead(ctx context.Context, now leadership) error {
 			return false
 		}
 	}
-	goesOn := m.awaitOthers(s, others{m.member.Committed, m.member.Progress, m.mesh.Connected, pause})
+	goesOn := m.awaitOthers(s, others{m.member.Committed, m.member.Progress, m.mesh.Connected, m.stopped, pause})
 	if goesOn != nil {
 		return goesOn
 	}
@@ -527,7 +527,8 @@ type others struct {
 	committed   func() uint64
 	progress    func() []replica.Progress
 	isConnected func(server uint64) bool
-	pause       func() bool // returns false if the leader is told to stop
+	stopped     func() error // why this server's own log has failed; nil: it hasn't
+	pause       func() bool  // returns false if the leader is told to stop
 }
 
 // needOthers reports whether the servers that know of the end have to stay until all do. A server that
@@ -541,7 +542,8 @@ func (m *Member) needOthers() bool {
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
 // but no longer than the grace after one of them has acknowledged entries: who catches up learns of
 // the end from nobody else. A server that isn't there gets restartMax to come back. Errors are those
-// of mayGo.
+// of mayGo. If this server's log fails, its error is returned at once: the others hear nothing more from
+// here, and may go on with the draw.
 //
 // If the others stay, they are let go once each of them has acknowledged a seal. It comes behind the
 // end, so who has it knows that the end is committed, and ends even if nobody is left to lead.
@@ -567,6 +569,9 @@ func (m *Member) awaitOthers(r *reign, o others) error {
 // leader is told to stop.
 func (m *Member) await(g *goodbye, o others) (bool, error) {
 	for {
+		if err := o.stopped(); err != nil {
+			return false, err
+		}
 		done, err := m.mayGo(g, o.progress(), o.isConnected)
 		if done || err != nil || !o.pause() {
 			return done, err

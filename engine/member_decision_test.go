@@ -202,6 +202,22 @@ func TestLastLeaderGoes(t *testing.T) {
 	}
 }
 
+// A last leader whose disk fails has nothing more to say to the others, and doesn't take its end for
+// theirs.
+func TestLastLeaderWithABrokenDiskEnds(t *testing.T) {
+	m := newMember(DefaultConfig(), zap.NewNop(), time.Now)
+	broken := errors.New("the disk is broken")
+	all, err := m.await(new(goodbye), others{
+		progress:    func() []replica.Progress { return nil },
+		isConnected: func(uint64) bool { return true },
+		stopped:     func() error { return broken },
+		pause:       func() bool { return true },
+	})
+	if all || !errors.Is(err, broken) {
+		t.Errorf("it ends with %v, %v", all, err)
+	}
+}
+
 // A last leader that lost its term and has won a later one goes on with that: the others don't end with
 // the end of a term that is over, so they would wait for each other until the grace is over.
 func TestLastLeaderLeadsAnew(t *testing.T) {

@@ -432,6 +432,15 @@ var mutations = []mutationtest.Mutation{
 		Seeds: 500, Test: "TestClusterSimulation",
 	},
 	{
+		Name: "a last leader whose disk has failed waits for the others",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "if err := o.stopped(); err != nil {",
+			New:  "if err := o.stopped(); err != nil && m == nil {",
+		}},
+		Test: "TestLastLeaderWithABrokenDiskEnds",
+	},
+	{
 		Name: "others hear of the end before the leader's disk knows of it",
 		Changes: []mutationtest.Change{{
 			File: "replica/node.go",

@@ -309,6 +309,7 @@ func (s *clusterServer) lead(now leadership) error {
 		committed:   s.replica.Committed,
 		progress:    func() []replica.Progress { return s.progress },
 		isConnected: func(id uint64) bool { return c.connected(s.id, id) },
+		stopped:     func() error { return s.reason(nil) },
 		pause: func() bool {
 			if !s.stopping {
 				s.pause()
