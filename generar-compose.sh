@@ -45,7 +45,7 @@ compose_file() {
 	local n=$1 servers=$2 i
 	local title="One server and $n of its agencies" arguments=$n note='' another=agencies
 	local server=server ledger=ledger dir="agencies-\${SERVER_AGENCIES:-$n}"
-	local addresses=server:12345 id='"${SERVER_ID:-0}"' peers='' peer_addr='' plain=off
+	local addresses=server:12345 boards=server:8080 id='"${SERVER_ID:-0}"' peers='' peer_addr='' plain=off
 	local networks=' [loteria]' settings='' health=''
 	local condition='
     server:
@@ -57,7 +57,7 @@ compose_file() {
 # The draw goes on as long as most servers run. They talk to each other without TLS, on
 # the network of this file only. With a TLS_FILE as a second one they use certificates.'
 		server=server1 ledger=ledger1 dir="servers-$servers-$dir"
-		addresses='' id=1 peers='' peer_addr=:12346 plain=on
+		addresses='' boards='' id=1 peers='' peer_addr=:12346 plain=on
 		networks=' &server-networks
       loteria:
         aliases: [server] # all servers, for agencies that take only one address'
@@ -65,6 +65,7 @@ compose_file() {
 		condition=''
 		for ((i = 1; i <= servers; i++)); do
 			addresses+=${addresses:+,}server$i:12345
+			boards+=${boards:+,}server$i:8080
 			peers+=${peers:+,}$i=server$i:12346
 			condition+="
     server$i:
@@ -153,7 +154,7 @@ compose_file() {
 		      SERVER_TLS_KEY_FILE: "\${SERVER_TLS_KEY_FILE:-}"
 		      SERVER_TLS_CLIENT_CA_FILE: "\${SERVER_TLS_CLIENT_CA_FILE:-}"
 		      SERVER_TLS_HANDSHAKES: "\${SERVER_TLS_HANDSHAKES:-256}"
-		      SERVER_HTTP_ADDR: "\${SERVER_HTTP_ADDR:-}"
+		      SERVER_HTTP_ADDR: "\${SERVER_HTTP_ADDR:-:8080}" # on the network of this file only
 		      SERVER_HTTP_PPROF: "\${SERVER_HTTP_PPROF:-off}"
 		      SERVER_ID: $id
 		      SERVER_PEERS: "\${SERVER_PEERS:-$peers}"
@@ -203,6 +204,43 @@ compose_file() {
 		EOF
 	done
 	cat <<-EOF
+
+		  # With docker compose --profile board: http://127.0.0.1:8080/board/, on this machine only.
+		  board:
+		    container_name: board
+		    image: $image
+		    profiles: [board]
+		    command: [board, --addr, ":8080", --servers, "$boards"]
+		    networks: [loteria]
+		    ports:
+		      - "127.0.0.1:\${BOARD_PORT:-8080}:8080"
+		    restart: "no"
+
+		  # With --profile observability: Prometheus at http://127.0.0.1:9090, and Grafana at
+		  # http://127.0.0.1:3000. compose/observability/README.md says how to use them.
+		  prometheus:
+		    image: prom/prometheus:v3.5.0
+		    profiles: [observability]
+		    networks: [loteria]
+		    ports:
+		      - "127.0.0.1:9090:9090"
+		    volumes:
+		      - "\${LOTERIA_ROOT:-.}/compose/observability/prometheus.yml:/etc/prometheus/prometheus.yml:ro"
+		      - "\${LOTERIA_ROOT:-.}/compose/observability/rules.yml:/etc/prometheus/rules.yml:ro"
+		      - "\${LOTERIA_ROOT:-.}/compose/observability/targets-$servers.yml:/etc/prometheus/targets.yml:ro"
+
+		  grafana:
+		    image: grafana/grafana:12.1.0
+		    profiles: [observability]
+		    networks: [loteria]
+		    ports:
+		      - "127.0.0.1:3000:3000"
+		    environment:
+		      GF_AUTH_ANONYMOUS_ENABLED: "true"
+		      GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH: /var/lib/grafana/dashboards/loteria.json
+		    volumes:
+		      - "\${LOTERIA_ROOT:-.}/compose/observability/grafana/provisioning:/etc/grafana/provisioning:ro"
+		      - "\${LOTERIA_ROOT:-.}/compose/observability/grafana/dashboards:/var/lib/grafana/dashboards:ro"
 
 		volumes:
 		  $ledger:

@@ -53,11 +53,16 @@
 //
 // # Watching
 //
-// A port can't depend on a profile, and by default nothing may listen. So what is watched is a second
-// compose file: board.yaml publishes the board of one server at 127.0.0.1:8080, board-3.yaml those of
-// three. The files in observability add Prometheus and Grafana, with alerts and a dashboard.
+// Servers show the draw on port 8080 of the file's network, which no other machine reaches. The profile
+// board publishes that, to this machine only. A port can't depend on a profile, so its service passes
+// connections on: `loteria board --servers`. With several servers it turns to the next one when the one
+// that it has goes. When they end, it ends.
 //
-//	docker compose -f compose/docker-compose-dev.yaml -f compose/board.yaml up --build
+//	docker compose -f compose/docker-compose-dev.yaml --profile board up --build
+//
+// The profile observability adds Prometheus and Grafana, with the alerts and the dashboard in the
+// folder of that name. COMPOSE_PROFILES=board,observability starts both. `down` removes a profile's
+// containers only if it is told the profile, too.
 //
 // # TLS
 //

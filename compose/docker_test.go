@@ -46,6 +46,7 @@ type stack struct {
 	root     string   // the checkout
 	file     string   // the compose file, relative to root
 	override string   // an absolute path of a second compose file; empty for none
+	profile  string   // of services that are started as well; empty for none
 	server   string   // the service whose ledger is exported
 	settings []string // variables of the environment, NAME=VALUE
 }
@@ -83,6 +84,9 @@ func (s *stack) command(ctx context.Context, args ...string) *exec.Cmd {
 	files := []string{"compose", "-f", s.file}
 	if s.override != "" {
 		files = append(files, "-f", s.override)
+	}
+	if s.profile != "" {
+		files = append(files, "--profile", s.profile)
 	}
 	cmd := exec.CommandContext(ctx, "docker", append(files, args...)...)
 	cmd.Dir = s.root

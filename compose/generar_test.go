@@ -226,7 +226,9 @@ func TestScriptWritesAServiceAServer(t *testing.T) {
 			":/data\n":                               servers,
 			"\n  ledger":                             servers,
 			"build:":                                 1,
-			"ports:":                                 0,
+			"ports:":                                 3, // of the board, Prometheus and Grafana
+			"profiles: [":                            3,
+			"targets-" + strconv.Itoa(servers):       1,
 			"condition: service_started":             servers,
 			"condition: service_healthy":             0,
 			"AGENCY_SERVER:-" + addresses:            1,
@@ -259,6 +261,10 @@ type service struct {
 	}
 	DependsOn map[string]struct{ Condition string } `json:"depends_on"`
 	Command   []string
+	Profiles  []string
+	Ports     []struct {
+		HostIP string `json:"host_ip"`
+	}
 }
 
 // server is the configuration that the program takes from a server's environment.
@@ -320,6 +326,47 @@ func TestComposeReadsSeveralServers(t *testing.T) {
 		}
 		if len(ledgers) != servers {
 			t.Errorf("%d servers have the volumes %v", servers, ledgers)
+		}
+	}
+}
+
+// Nothing but what belongs to a profile publishes a port, and that to this machine only. Prometheus and
+// Grafana get files that are there.
+func TestComposeReadsProfiles(t *testing.T) {
+	t.Parallel()
+	root := scriptAlone(t)
+	provideBets(t, root, 5)
+	for file, servers := range map[string]int{checkedIn: 1, "x.yaml": 3, "compose/x.yaml": 9} {
+		generateServers(t, root, file, servers)
+		s := &stack{root: root, file: file}
+		for name, service := range readByCompose(t, s) {
+			if len(service.Ports) > 0 {
+				t.Errorf("%s publishes %v without a profile", name, service.Ports)
+			}
+		}
+		s.profile = "*"
+		services := readByCompose(t, s)
+		var boards []string
+		for _, name := range containers(servers, 0) {
+			boards = append(boards, name+":8080")
+			if addr := services[name].server(t).HTTPAddr; addr != ":8080" {
+				t.Errorf("%s is watched on %q", name, addr)
+			}
+		}
+		want := []string{"board", "--addr", ":8080", "--servers", strings.Join(boards, ",")}
+		if command := services["board"].Command; !slices.Equal(command, want) {
+			t.Errorf("the board is %q, want %q", command, want)
+		}
+		for name, profile := range map[string]string{"board": "board", "prometheus": "observability", "grafana": "observability"} {
+			service := services[name]
+			if !slices.Equal(service.Profiles, []string{profile}) || len(service.Ports) != 1 || service.Ports[0].HostIP != "127.0.0.1" {
+				t.Errorf("%s: profiles %v, ports %v", name, service.Profiles, service.Ports)
+			}
+			for _, volume := range service.Volumes {
+				if _, err := os.Stat(volume.Source); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
 		}
 	}
 }

@@ -27,7 +27,7 @@ func exitCode(err error) int {
 	case is(engine.ErrStorage), is(history.ErrDamaged), is(ledger.ErrCorrupt), is(ledger.ErrFailed),
 		is(errCertsWrite):
 		return exitStorage
-	case is(engine.ErrUnfinished), is(engine.ErrEngine), is(agency.ErrUnreachable):
+	case is(engine.ErrUnfinished), is(engine.ErrEngine), is(agency.ErrUnreachable), is(errNoBoard):
 		return exitUnfinished
 	case rejected, is(agency.ErrLostBets), is(agency.ErrOtherBets), is(agency.ErrNotAsked), is(agency.ErrSpeaksTLS),
 		is(agency.ErrProtocol), is(agency.ErrReplyTooLarge), is(agency.ErrFrameBytes):

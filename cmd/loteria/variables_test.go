@@ -52,8 +52,11 @@ func tableValue(v variable) string {
 
 // composeValue is a variable's default in containers.
 func composeValue(v variable) string {
-	if v.name == "AGENCY_SERVER" {
+	switch v.name {
+	case "AGENCY_SERVER":
 		return "server:12345"
+	case "SERVER_HTTP_ADDR":
+		return ":8080" // for the board, when its profile is started
 	}
 	return v.defaultValue
 }
