@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -83,6 +84,31 @@ func TestFollowerSaysWhoLeads(t *testing.T) {
 	}
 	if n := said.FilterMessage("lider").FilterField(zap.Uint64("servidor", 3)).Len(); n != 1 {
 		t.Errorf("the leader is named %d times", n)
+	}
+}
+
+// A server may hear of a leader, and pass agencies on, before that one has noted that it leads. They wait
+// there. If yet another server leads, they don't.
+func TestAgenciesWaitForTheDoor(t *testing.T) {
+	for _, leader := range []uint64{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := DefaultConfig()
+			cfg.ID, cfg.NoExport = 1, true
+			m := newMember(cfg, zap.NewNop(), time.Now)
+			m.worked(replica.Status{Term: 1})
+			waiting := make(chan *door, 1)
+			go func() { waiting <- m.awaitDoor() }()
+			synctest.Wait()
+			m.worked(replica.Status{Term: 1, Leader: leader})
+			var want *door
+			if leader == cfg.ID {
+				want = new(door)
+				m.setDoor(want)
+			}
+			if got := <-waiting; got != want {
+				t.Errorf("server %d leads: they come to %p, want %p", leader, got, want)
+			}
+		})
 	}
 }
 

@@ -432,6 +432,15 @@ var mutations = []mutationtest.Mutation{
 		Seeds: 500, Test: "TestClusterSimulation",
 	},
 	{
+		Name: "a server that doesn't know yet that it leads sends agencies away",
+		Changes: []mutationtest.Change{{
+			File: "servers.go",
+			Old:  "leader != 0 && leader != m.cfg.ID",
+			New:  "leader != m.cfg.ID",
+		}},
+		Test: "TestAgenciesWaitForTheDoor",
+	},
+	{
 		Name: "a last leader whose disk has failed waits for the others",
 		Changes: []mutationtest.Change{{
 			File: "member.go",

@@ -335,14 +335,14 @@ func (m *Member) takeAgency(from uint64, stream net.Conn) {
 	}
 }
 
-// awaitDoor waits while this server leads and doesn't serve agencies yet. It returns nil if it doesn't
-// lead.
+// awaitDoor waits while this server leads and doesn't serve agencies yet, or doesn't know who leads: the
+// others may hear that it does before it has noted so itself. It returns nil if another server leads.
 func (m *Member) awaitDoor() *door {
 	for {
 		m.mu.Lock()
 		d, leader, changed := m.door, m.status.Leader, m.changed
 		m.mu.Unlock()
-		if d != nil || leader != m.cfg.ID {
+		if d != nil || leader != 0 && leader != m.cfg.ID {
 			return d
 		}
 		select {
