@@ -126,16 +126,25 @@ var oldKinds = [serversAgencies]struct {
 	play func(a *oldAgency, batches []string, winners string) error
 }{
 	{"one connection", func(a *oldAgency, batches []string, winners string) error {
-		return errors.Join(a.upload(batches, false), a.report(), a.hear(winners), a.conn.Close())
+		if err := a.upload(batches, false); err != nil {
+			return err
+		}
+		return errors.Join(a.report(), a.hear(winners), a.conn.Close())
 	}},
 	{"a connection a message", func(a *oldAgency, batches []string, winners string) error {
 		if err := a.upload(batches, true); err != nil {
 			return err
 		}
-		return errors.Join(a.conn.Close(), a.dial(), a.report(), a.hear(winners), a.conn.Close())
+		if err := errors.Join(a.conn.Close(), a.dial()); err != nil {
+			return err
+		}
+		return errors.Join(a.report(), a.hear(winners), a.conn.Close())
 	}},
 	{"half-close behind the report", func(a *oldAgency, batches []string, winners string) error {
-		return errors.Join(a.upload(batches, false), a.report(), a.conn.CloseWrite(), a.hear(winners), a.ends())
+		if err := a.upload(batches, false); err != nil {
+			return err
+		}
+		return errors.Join(a.report(), a.conn.CloseWrite(), a.hear(winners), a.ends())
 	}},
 	{"all at once, and half-close", func(a *oldAgency, batches []string, winners string) error {
 		if err := a.dial(); err != nil {
@@ -194,6 +203,7 @@ func TestOldAgenciesAtFollowers(t *testing.T) {
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)
 	}
+	d.awaitListening(t)
 	leader := d.awaitLeader(t)
 	all := []int{0, 1, 2, 3, 4}
 	done := d.startOld(func(i int) string { return d.addr((leader + 1 + i%2) % serversCount) }, all...)
@@ -218,6 +228,7 @@ func TestOldAgencyLosesLeader(t *testing.T) {
 			if err := d.startServers(); err != nil {
 				t.Fatal(err)
 			}
+			d.awaitListening(t)
 			leader := d.awaitLeader(t)
 			batches, winners, err := d.batches(1)
 			if err != nil {
@@ -259,6 +270,17 @@ func TestOldAgencyLosesLeader(t *testing.T) {
 	}
 }
 
+// awaitListening waits until all servers accept agencies. A majority can have a leader before.
+func (d *serversDraw) awaitListening(t *testing.T) {
+	t.Helper()
+	listens := regexp.MustCompile(`action: accept_connections \| result: in_progress`)
+	for _, s := range d.servers {
+		if err := s.stdout.await(listens, 1, s.ended); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Old agencies that come before there is a leader wait for one, also at the server that becomes it.
 func TestOldAgenciesComeFirst(t *testing.T) {
 	t.Parallel() // it mostly waits
@@ -266,12 +288,7 @@ func TestOldAgenciesComeFirst(t *testing.T) {
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)
 	}
-	listens := regexp.MustCompile(`action: accept_connections \| result: in_progress`)
-	for _, s := range d.servers {
-		if err := s.stdout.await(listens, 1, s.ended); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d.awaitListening(t)
 	all := []int{0, 1, 2, 3, 4}
 	done := d.startOld(func(i int) string { return d.addr(i % serversCount) }, all...)
 	for range all {
