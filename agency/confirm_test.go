@@ -31,6 +31,7 @@ func (b *bank) upTo(payload string, last func(*peer)) func(*peer) {
 // The agency sends its receipt on every connection until it is acknowledged, and doesn't ask for
 // the winners again.
 func TestConfirm(t *testing.T) {
+	t.Parallel() // it mostly waits
 	input, lines := testInput(20)
 	gone := func(*peer) {}
 	saying := func(payload string) func(*peer) { return func(p *peer) { p.say(payload) } }

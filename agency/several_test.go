@@ -96,6 +96,7 @@ func finish(t *testing.T, c *Client, b *bank, input string, lines []string) Prog
 // A server that refuses connections, and one that takes them and says nothing, are left for the
 // next one. The log says which one answers.
 func TestSeveralServers(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, first := range map[string]func(t *testing.T, ls *listeners){
 		"refused": func(t *testing.T, ls *listeners) { ls.refuse(t, 0) },
 		"silent":  func(t *testing.T, ls *listeners) { ls.serve(t, 0, mute) },
@@ -216,6 +217,7 @@ func TestNotLeaderWithSecret(t *testing.T) {
 
 // Servers that send the agency in circles don't make it spin.
 func TestNotLeaderInCircles(t *testing.T) {
+	t.Parallel() // it mostly waits
 	logs := newLogBook(slog.LevelInfo)
 	ls := listenAll(t, 2)
 	var conns atomic.Int64
@@ -569,6 +571,7 @@ func TestCircle(t *testing.T) {
 // Servers that welcome the agency, and then send it in circles, are tried for ever, but more and
 // more slowly.
 func TestCirclesAreSlow(t *testing.T) {
+	t.Parallel() // it mostly waits
 	synctest.Test(t, func(t *testing.T) {
 		s := clockServers{}
 		var conns atomic.Int64

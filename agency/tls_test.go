@@ -52,6 +52,7 @@ type refusal struct {
 
 // Whatever is wrong with a connection, the agency says so in one line, and tries again.
 func TestTLSRefusals(t *testing.T) {
+	t.Parallel() // it mostly waits
 	a, stranger := authority(t), certtest.New(t)
 	server := func(change func(*certtest.Paper)) certtest.Paper {
 		p := certtest.Server(1)
@@ -546,6 +547,7 @@ func TestCloseOfStuck(t *testing.T) {
 // The connection breaks after any byte, also of the handshake, in either direction. No bet is lost or
 // stored twice.
 func TestTLSCutAnywhere(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const unlimited = 1 << 30
 	const stride = 13 // coprime to all that repeats
 	input, lines := testInput(6)

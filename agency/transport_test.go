@@ -34,6 +34,7 @@ func transportOf(t *testing.T) transport {
 // The client's tests pass over TLS as over TCP. Certificates stand for secrets, so those with secrets
 // run where agencies have none.
 func TestOverTLS(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, test := range map[string]func(*testing.T){
 		"TestUploadAndWinners":        TestUploadAndWinners,
 		"TestWire":                    TestWire,

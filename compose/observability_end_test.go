@@ -12,6 +12,7 @@ import (
 // A draw whose last report, winners and end all come between two scrapes is not taken for a server
 // that went down, and Prometheus has its last numbers.
 func TestPrometheusSeesTheEnd(t *testing.T) {
+	t.Parallel() // it mostly waits
 	prometheus := tool(t, "prometheus")
 	dir := t.TempDir()
 	program := build(t, dir)

@@ -20,6 +20,6 @@
 //
 // Peers are strangers. server.go lists what one can take, and door.go lets in only so many
 // connections. The stream (stream.go) encodes a state once for all browsers, and a browser that
-// doesn't read costs the kernel's small buffer until writeTimeout cuts it. A scrape reads the
+// doesn't read costs the kernel's small buffer until writeTimeoutDefault cuts it. A scrape reads the
 // Counters once, when it comes (metrics.go). Lines that strangers can cause are bounded (quiet.go).
 package admin

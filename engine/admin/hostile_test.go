@@ -58,7 +58,7 @@ func TestHostileRequests(t *testing.T) {
 
 // A browser that stops reading is cut, and doesn't keep the others from their states.
 func TestBrowserThatStopsReading(t *testing.T) {
-	a, _ := openServer(t, Settings{})
+	a, _ := openServer(t, Settings{writeTimeout: time.Second})
 	src := newFakeSource()
 	a.Show(src)
 	var stuck []peer

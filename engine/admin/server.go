@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	stdlog "log"
@@ -29,8 +30,8 @@ const (
 	headerTimeout = 5 * time.Second
 	// idleTimeout is how long a connection is kept for the next request.
 	idleTimeout = time.Minute
-	// writeTimeout is how long a peer may take to read an answer, or an event of the board.
-	writeTimeout = 5 * time.Second
+	// writeTimeoutDefault is how long a peer may take to read an answer, or an event of the board.
+	writeTimeoutDefault = 5 * time.Second
 	// headerBytesMax bounds a request's line and headers. net/http adds 4 kB to it.
 	headerBytesMax = 16 << 10
 	// socketBytes is what is asked for each direction of a socket. Linux takes twice as much. It
@@ -47,6 +48,8 @@ const (
 type Settings struct {
 	Addr  string // where to listen: SERVER_HTTP_ADDR, such as ":8080"
 	Pprof bool   // serve /debug/pprof/
+
+	writeTimeout time.Duration // 0 stands for writeTimeoutDefault
 }
 
 // Server shows a Source over HTTP. Any goroutine may call its methods, and a nil Server's do
@@ -80,7 +83,8 @@ func open(listener net.Listener, s Settings, log *zap.Logger) *Server {
 		a.log.Warn("http", zap.String("result", "fail"), zap.String("error", "too many connections"),
 			zap.Int("limite", connectionsMax))
 	})
-	a.stream = newStream(a.state)
+	writeTimeout := cmp.Or(s.writeTimeout, writeTimeoutDefault)
+	a.stream = newStream(a.state, writeTimeout)
 	a.metrics = newMetrics(a.sample)
 	a.scrapes = newScrapes(a.metrics.handler())
 	a.http = http.Server{

@@ -27,7 +27,8 @@ var errBrowsers = errors.New("too many browsers watch the board")
 // stream gives all browsers the newest state. It encodes a state once, however many watch, and looks
 // for a new one only while somebody does. Any goroutine may call its methods.
 type stream struct {
-	state func() *board.State // the newest one, nil if there is none
+	state        func() *board.State // the newest one, nil if there is none
+	writeTimeout time.Duration       // for an event
 
 	mu       sync.Mutex
 	encoded  *board.State // what text is of
@@ -54,8 +55,8 @@ const (
 	eventBye   = "bye" // the last one
 )
 
-func newStream(state func() *board.State) *stream {
-	return &stream{state: state, text: "null", frame: &frame{replaced: make(chan struct{})}}
+func newStream(state func() *board.State, writeTimeout time.Duration) *stream {
+	return &stream{state: state, writeTimeout: writeTimeout, text: "null", frame: &frame{replaced: make(chan struct{})}}
 }
 
 // newest is the JSON of the newest state.
@@ -169,7 +170,7 @@ func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	// send fails if the browser is gone, or doesn't take it in time. Then there is nothing to do.
 	send := func(parts ...string) error {
-		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		if err := control.SetWriteDeadline(time.Now().Add(s.writeTimeout)); err != nil {
 			return err
 		}
 		for _, part := range parts {

@@ -21,7 +21,7 @@ func TestStreamLooksOnlyWhileWatched(t *testing.T) {
 		var looks atomic.Int64
 		var state atomic.Pointer[board.State]
 		state.Store(&board.State{Bets: 1})
-		s := newStream(func() *board.State { looks.Add(1); return state.Load() })
+		s := newStream(func() *board.State { looks.Add(1); return state.Load() }, writeTimeoutDefault)
 		time.Sleep(time.Minute)
 		if looks.Load() != 0 {
 			t.Fatalf("%d looks, and nobody watches", looks.Load())
@@ -199,7 +199,7 @@ func TestSlowBrowser(t *testing.T) {
 				text += string(buf[:n])
 			}
 		}
-		for bets := int64(1000); bets < 1000+int64((writeTimeout-time.Second)/framePeriod); bets++ {
+		for bets := int64(1000); bets < 1000+int64((writeTimeoutDefault-time.Second)/framePeriod); bets++ {
 			src.fill(bets)
 			time.Sleep(framePeriod)
 		}
@@ -219,7 +219,7 @@ func TestSlowBrowser(t *testing.T) {
 		go func() {
 			_, _ = until(slow)
 		}()
-		time.Sleep(writeTimeout)
+		time.Sleep(writeTimeoutDefault)
 		if took, _ := until(stuck); took != 0 {
 			t.Errorf("a browser that doesn't read is cut %v too late", took)
 		}

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// browserEnv makes a missing browser or axe-core a failure. CI sets it.
+	// browserEnv asks for the tests in a browser. CI sets it.
 	browserEnv = "LOTERIA_BROWSER"
 	// shotsEnv names a directory for pictures of what the tests have looked at.
 	shotsEnv = "LOTERIA_SHOTS"
@@ -35,16 +35,12 @@ type Browser struct {
 	axe string          // the code of axe-core
 }
 
-// Start starts a browser for a test. Without one, or without axe-core, it skips the test, unless
-// LOTERIA_BROWSER says that they have to be there.
+// Start starts a browser for a test. It skips the test unless LOTERIA_BROWSER is set: then Chromium and
+// axe-core have to be there.
 func Start(t *testing.T) Browser {
 	t.Helper()
-	lacks := t.Skip
-	if os.Getenv(browserEnv) != "" {
-		lacks = t.Fatal
-	}
-	if testing.Short() {
-		t.Skip("takes seconds: it looks at the page in a real browser")
+	if os.Getenv(browserEnv) == "" {
+		t.Skipf("NOT TESTED: the page in a real browser, which takes half a minute: set %s=1", browserEnv)
 	}
 	var path string
 	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
@@ -54,7 +50,7 @@ func Start(t *testing.T) Browser {
 		}
 	}
 	if path == "" {
-		lacks("NOT TESTED: the page in a real browser needs Chromium: apt-get install chromium-headless-shell")
+		t.Fatal("the page in a real browser needs Chromium: apt-get install chromium-headless-shell")
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -62,7 +58,7 @@ func Start(t *testing.T) Browser {
 	}
 	axe, err := os.ReadFile(filepath.Join(cache, axeFile))
 	if err != nil {
-		lacks("NOT TESTED: the page in a real browser needs axe-core, which .ci/run installs: ", err)
+		t.Fatal("the page in a real browser needs axe-core, which .ci/run installs: ", err)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.Flag("lang", "en-US"))
 	if os.Geteuid() == 0 {
