@@ -134,7 +134,9 @@ func (a abuse) visit(t *testing.T, v *visitor) {
 	w := v.dial(t).does(a.acts...)
 	for _, code := range a.told {
 		w.hears(code.String())
-		if took := time.Since(began); code == codec.CodeTimeout && took < hostileTimeout {
+		// The server counts ten ticks, and of two the first may be late.
+		const least = hostileTimeout - hostileTimeout/10
+		if took := time.Since(began); code == codec.CodeTimeout && took < least {
 			t.Errorf("told after %v, want the time-out of %v", took, hostileTimeout)
 		}
 	}
