@@ -154,7 +154,7 @@ compose_file() {
 		      SERVER_TLS_KEY_FILE: "\${SERVER_TLS_KEY_FILE:-}"
 		      SERVER_TLS_CLIENT_CA_FILE: "\${SERVER_TLS_CLIENT_CA_FILE:-}"
 		      SERVER_TLS_HANDSHAKES: "\${SERVER_TLS_HANDSHAKES:-256}"
-		      SERVER_HTTP_ADDR: "\${SERVER_HTTP_ADDR:-:8080}" # on the network of this file only
+		      SERVER_HTTP_ADDR: "\${SERVER_HTTP_ADDR-:8080}" # on the network of this file only; empty for none
 		      SERVER_HTTP_PPROF: "\${SERVER_HTTP_PPROF:-off}"
 		      SERVER_ID: $id
 		      SERVER_PEERS: "\${SERVER_PEERS:-$peers}"
@@ -205,7 +205,8 @@ compose_file() {
 	done
 	cat <<-EOF
 
-		  # With docker compose --profile board: http://127.0.0.1:8080/board/, on this machine only.
+		  # With docker compose --profile board: http://127.0.0.1:8080/board/, on this machine only. This and
+		  # the next profile look for servers on port 8080.
 		  board:
 		    container_name: board
 		    image: $image

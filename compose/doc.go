@@ -54,9 +54,10 @@
 // # Watching
 //
 // Servers show the draw on port 8080 of the file's network, which no other machine reaches. The profile
-// board publishes that, to this machine only. A port can't depend on a profile, so its service passes
-// connections on: `loteria board --servers`. With several servers it turns to the next one when the one
-// that it has goes. When they end, it ends.
+// board publishes that, to this machine only, on port 8080 or BOARD_PORT. A port can't depend on a
+// profile, so its service passes connections on: `loteria board --servers`. With several servers it turns
+// to the next one when the one that it has goes. When they end, it ends; also when the only server is
+// restarted. With an empty SERVER_HTTP_ADDR no server shows anything.
 //
 //	docker compose -f compose/docker-compose-dev.yaml --profile board up --build
 //

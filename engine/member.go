@@ -28,8 +28,8 @@ const (
 	// restartMax is how long the last leader waits for a server that isn't there: as long as a restart
 	// takes.
 	restartMax = 2 * time.Second
-	// hearMin is how long the last leader waits at least for a server that is there and has not heard of
-	// the end: several elections, if it leads anew meanwhile, or another one would.
+	// hearMin is how long the last leader waits for a server that is there, if the grace is shorter:
+	// several elections, because one that was cut off for a moment may need them to hear of the end.
 	hearMin = 6 * time.Second
 	// goneKept is how long a server that was removed is still talked to.
 	goneKept = 10 * time.Second
@@ -540,8 +540,8 @@ func (m *Member) needOthers() bool {
 }
 
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
-// but no longer than the grace after one of them has acknowledged entries: who catches up learns of
-// the end from nobody else. A server that isn't there gets restartMax to come back. Errors are those
+// but no longer than the grace, or hearMin, after one of them has acknowledged entries: who catches up
+// learns of the end from nobody else. A server that isn't there gets restartMax to come back. Errors are those
 // of mayGo. If this server's log fails, its error is returned at once: the others hear nothing more from
 // here, and may go on with the draw.
 //

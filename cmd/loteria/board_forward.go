@@ -31,7 +31,8 @@ var errNoBoard = errors.New("no server shows its board: do they run, with SERVER
 type forward struct {
 	servers  []string // their SERVER_HTTP_ADDR
 	retryFor time.Duration
-	turn     atomic.Int64 // the server that answers, by its place
+	hears    func(topUpdate) // is told what the servers say
+	turn     atomic.Int64    // the server that answers, by its place
 	open     chan struct{}
 	passing  sync.WaitGroup
 	hasty    context.Context // done when nothing may take longer
@@ -39,7 +40,7 @@ type forward struct {
 }
 
 func newForward(servers []string, retryFor time.Duration) *forward {
-	f := &forward{servers: servers, retryFor: retryFor, open: make(chan struct{}, forwardConnectionsMax)}
+	f := &forward{servers: servers, retryFor: retryFor, hears: func(topUpdate) {}, open: make(chan struct{}, forwardConnectionsMax)}
 	f.hasty, f.hurry = context.WithCancel(context.Background())
 	return f
 }
@@ -109,8 +110,9 @@ func (f *forward) pass(browser *net.TCPConn) {
 	asking.Go(func() {
 		_, _ = io.Copy(server, browser) // an error is the end of a connection
 		_ = server.CloseWrite()
+		_ = server.SetReadDeadline(time.Now().Add(forwardWriteMax)) // it may be there and do nothing
 	})
-	_, _ = io.Copy(hurried{browser}, server)
+	_, _ = io.Copy(hurried{browser}, lively{server})
 	_ = browser.Close() // a server that has ended answers nothing more
 	asking.Wait()
 }
@@ -124,6 +126,18 @@ func (h hurried) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return h.Conn.Write(b)
+}
+
+// lively is a server that says something now and then. One that doesn't is as good as gone, though its
+// machine is there.
+type lively struct{ net.Conn }
+
+// Read implements io.Reader.
+func (l lively) Read(b []byte) (int, error) {
+	if err := l.SetReadDeadline(time.Now().Add(topSilenceMax)); err != nil {
+		return 0, err
+	}
+	return l.Conn.Read(b)
 }
 
 // dial connects to a server: to the one that has answered last, if it can.
@@ -157,18 +171,23 @@ func (f *forward) watch(ctx context.Context) error {
 	)
 	for {
 		turn := f.turn.Load()
+		said := false
 		err := follow(ctx, f.servers[turn], func(u topUpdate) {
-			ended, silent, heard = u.last, 0, time.Now()
+			ended, silent, said = u.last, 0, true
+			f.hears(u)
 		})
 		if ctx.Err() != nil {
 			return nil
+		}
+		if said || errors.Is(err, errTopAnswer) { // a server has nothing to say while nothing changes
+			heard = time.Now()
 		}
 		f.next(turn)
 		if silent++; silent < len(f.servers) {
 			continue
 		}
 		switch {
-		case ended:
+		case ended && !errors.Is(err, errTopAnswer): // that one is there, and full
 			return nil
 		case time.Since(heard) >= f.retryFor:
 			return fmt.Errorf("%w (for %v, the last error: %w)", errNoBoard, f.retryFor, err)

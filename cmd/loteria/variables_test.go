@@ -34,10 +34,10 @@ var (
 			"%s| `%s` | %s%s\n", tableValue, func(v variable) string { return "| " + v.help + " |" }, nil},
 		{"compose/.env", regexp.MustCompile(`^(#?)((?:SERVER|AGENCY|LOG)_[A-Z_]+)=(.*)()\n$`),
 			"%s%s=%s%s\n", composeValue, nothing, composeOwn},
-		{"generar-compose.sh", regexp.MustCompile(`^(\s+)([A-Z_]+): "\\\$\{[A-Z_]+:-([^}"]*)\}"((?: #.*)?)\n$`),
-			"%[1]s%[2]s: \"\\${%[2]s:-%[3]s}\"%[4]s\n", scriptValue, nothing, scriptOwn},
-		{"compose/docker-compose-dev.yaml", regexp.MustCompile(`^( +)([A-Z_]+): "\$\{[A-Z_]+:-([^}"]*)\}"((?: #.*)?)\n$`),
-			"%[1]s%[2]s: \"${%[2]s:-%[3]s}\"%[4]s\n", composeValue, nothing, composeOwn},
+		{"generar-compose.sh", regexp.MustCompile(`^(\s+)([A-Z_]+): "\\\$\{[A-Z_]+(:?-[^}"]*)\}"((?: #.*)?)\n$`),
+			"%[1]s%[2]s: \"\\${%[2]s%[3]s}\"%[4]s\n", orDefault(scriptValue), nothing, scriptOwn},
+		{"compose/docker-compose-dev.yaml", regexp.MustCompile(`^( +)([A-Z_]+): "\$\{[A-Z_]+(:?-[^}"]*)\}"((?: #.*)?)\n$`),
+			"%[1]s%[2]s: \"${%[2]s%[3]s}\"%[4]s\n", orDefault(composeValue), nothing, composeOwn},
 	}
 )
 
@@ -48,6 +48,17 @@ func tableValue(v variable) string {
 		return ""
 	}
 	return "`" + v.defaultValue + "` "
+}
+
+// orDefault is how a compose file takes a variable's default: also in place of an empty variable, but
+// for the one that is empty to switch something off.
+func orDefault(value func(variable) string) func(variable) string {
+	return func(v variable) string {
+		if v.name == "SERVER_HTTP_ADDR" {
+			return "-" + value(v)
+		}
+		return ":-" + value(v)
+	}
 }
 
 // composeValue is a variable's default in containers.

@@ -58,8 +58,9 @@ higher.
   - Heartbeats and their answers wait for nothing. So a disk that stalls costs no leader.
   - There is one save at a time. What comes meanwhile is one save afterwards, with all messages that
     wait for any of it.
-  - That entries are committed is saved with the next save. An empty entry, a membership and an end of
-    the draw have it saved at once, for good.
+  - That entries are committed is saved with the next save, which a crash of the machine may undo. An
+    empty entry, a membership and an end of the draw have it saved at once, and for good as soon as no
+    entries wait to be saved.
   - A leader tells nobody that an end is committed before it has saved that. The others go when they
     hear of it, and then nobody is left who could tell a leader that was killed and has forgotten it.
   - A group is done when it is committed, and on the leader's own disk, so that the leader's scans

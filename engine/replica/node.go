@@ -146,7 +146,7 @@ func New(c Config, s Store) (n *Node, err error) {
 		return nil, err
 	}
 	n = &Node{
-		cfg: c, members: members, confirmed: confirmed, sure: sure, ends: ends,
+		cfg: c, members: members, confirmed: confirmed, sure: sure, ends: ends, known: state.Commit,
 		storage: &storage{
 			store: s, state: state, bytesMax: c.RecentBytesMax,
 			conf: &raftpb.ConfState{Voters: members.Voters(), Learners: members.Learners()},
@@ -405,7 +405,7 @@ func saysRemoved(m *raftpb.Message) bool {
 }
 
 // sayRemoved answers whatever a server has said that was removed. That one ends when it is told,
-// and may be the only other one that knows. So this one has to know it durably first.
+// and may be the only other one that knows. So this one saves first that it knows.
 func (n *Node) sayRemoved(to uint64) {
 	n.next.promise(&raftpb.Message{
 		Type: raftpb.MsgPreVoteResp.Enum(), From: &n.cfg.ID, To: &to, Term: new(n.raw.BasicStatus().GetTerm()),
@@ -710,7 +710,7 @@ func (n *Node) change(e Entry) {
 // mustSave reports whether the next save can't wait. To know what is committed can: the others know
 // it, too. But an empty entry can't: it is a seal, or the beginning of a term. Nor can a
 // membership: it is what the server begins its next life with. Nor can an end: the others may be gone
-// then.
+// then. A save that has entries may lose it again, so there is another one behind it.
 func (n *Node) mustSave() bool {
 	return len(n.next.entries) > 0 || n.next.state.Term != n.state.Term || n.next.state.Vote != n.state.Vote ||
 		n.known > n.sure
