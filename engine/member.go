@@ -540,10 +540,10 @@ func (m *Member) needOthers() bool {
 }
 
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
-// but no longer than the grace, or hearMin, after one of them has acknowledged entries: who catches up
-// learns of the end from nobody else. A server that isn't there gets restartMax to come back. Errors are those
-// of mayGo. If this server's log fails, its error is returned at once: the others hear nothing more from
-// here, and may go on with the draw.
+// but no longer than the grace, or hearMin, after one of them has acknowledged entries: who catches
+// up learns of the end from nobody else. A server that isn't there gets restartMax to come back.
+// Errors are those of mayGo. If this server's log fails, its error is returned at once: the others
+// hear nothing more from here, and may go on with the draw.
 //
 // If the others stay, they are let go once each of them has acknowledged a seal. It comes behind the
 // end, so who has it knows that the end is committed, and ends even if nobody is left to lead.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -106,7 +107,29 @@ func TestForwardFindsNobody(t *testing.T) {
 	}
 }
 
-// What is passed on is bounded. A browser that stays doesn't keep it from ending.
+// A server that has had nothing to say for long, and goes, is looked for as long as any other.
+func TestForwardAfterAQuietDraw(t *testing.T) {
+	const retryFor = 500 * time.Millisecond
+	asked := 0 // one after the other
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		event := "bye"
+		if asked++; asked == 1 {
+			event = "state"
+		}
+		_, _ = io.WriteString(w, "event: "+event+"\ndata: {}\n\n") // follow sees whether it came
+		if event == "state" {
+			_ = http.NewResponseController(w).Flush()
+			<-time.After(2 * retryFor) // and then it is cut off
+		}
+	}))
+	defer server.Close()
+	_, served := startForward(t, newForward([]string{server.Listener.Addr().String()}, retryFor))
+	if err := <-served; err != nil {
+		t.Errorf("it looked no longer than the draw was quiet: %v", err)
+	}
+}
+
+// What is passed on is bounded.
 func TestForwardIsBounded(t *testing.T) {
 	_, addr := openBoard(t, 1)
 	f := newForward([]string{addr}, time.Hour)
