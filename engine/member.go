@@ -28,8 +28,8 @@ const (
 	// restartMax is how long the last leader waits for a server that isn't there: as long as a restart
 	// takes.
 	restartMax = 2 * time.Second
-	// hearMin is how long the last leader waits for a server that is there, if the grace is shorter:
-	// several elections, because one that was cut off for a moment may need them to hear of the end.
+	// hearMin is how long a server that knows of the end stays for the others, if the grace is shorter:
+	// several elections, because one that was cut off for a moment may need them to hear of it.
 	hearMin = 6 * time.Second
 	// goneKept is how long a server that was removed is still talked to.
 	goneKept = 10 * time.Second
@@ -85,7 +85,7 @@ type Member struct {
 	changed   chan struct{} // closed at the next change of status, or when alone begins
 	termSaid  uint64        // the newest term of which the log names the leader
 	lastEnd   *ending       // how the log ends; nil: with something else
-	alone     time.Time     // since when lastEnd is there, and no leader is known
+	alone     time.Time     // since when lastEnd is there, and nobody leads or is being elected
 	door      *door         // nil: this server doesn't lead
 }
 
@@ -224,11 +224,11 @@ func (m *Member) begin(l termLog) {
 func (m *Member) worked(status replica.Status) {
 	end := m.machine.end
 	m.mu.Lock()
-	changes := status != m.status
+	changes, election := status != m.status, status.Term != m.status.Term
 	m.status = status
 	if m.lastEnd = end; end == nil || status.Leader != 0 {
 		m.alone = time.Time{}
-	} else if m.alone.IsZero() {
+	} else if m.alone.IsZero() || election {
 		m.alone = m.now()
 		changes = true // the end may come when the leader is gone already
 	}
@@ -367,7 +367,8 @@ func (m *Member) follow(ctx context.Context) (next leadership, over bool, err er
 }
 
 // abandoned returns the end that this server's log has, if no other server is there to go on with, and
-// how long to wait for one. It returns nil otherwise.
+// how long to wait for one. It returns nil otherwise. A new term begins the wait anew: somebody has
+// this server's vote, and may need it to hear of the end.
 func (m *Member) abandoned() (end *ending, wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -377,8 +378,8 @@ func (m *Member) abandoned() (end *ending, wait time.Duration) {
 	return m.lastEnd, m.grace() - m.now().Sub(m.alone)
 }
 
-// grace is how long servers wait for each other at the end.
-func (m *Member) grace() time.Duration { return max(m.cfg.ExitGrace, commit.GraceMin) }
+// grace is how long a server that knows of the end stays for one that may not have heard of it.
+func (m *Member) grace() time.Duration { return max(m.cfg.ExitGrace, hearMin) }
 
 // failure is why the member has ended by itself.
 func (m *Member) failure() error {
@@ -540,8 +541,8 @@ func (m *Member) needOthers() bool {
 }
 
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
-// but no longer than the grace, or hearMin, after one of them has acknowledged entries: who catches
-// up learns of the end from nobody else. A server that isn't there gets restartMax to come back.
+// but no longer than the grace after one of them has acknowledged entries: who catches up learns of
+// the end from nobody else. A server that isn't there gets restartMax to come back.
 // Errors are those of mayGo. If this server's log fails, its error is returned at once: the others
 // hear nothing more from here, and may go on with the draw.
 //
@@ -613,7 +614,7 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 			}
 		}
 	}
-	return waiting == 0 || took >= max(m.grace(), hearMin) || connected == 0 && took >= restartMax, nil
+	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax, nil
 }
 
 // saveCommitted notes in the ledger what is known to be committed. A server that is started alone

@@ -20,7 +20,8 @@ import (
 )
 
 // A server whose log says that the draw has ended, and which finds nobody to go on with, ends after
-// the grace, however often it looks meanwhile. A leader that it finds makes it wait anew.
+// the grace, however often it looks meanwhile. A leader that it finds makes it wait anew, and so does
+// an election.
 func TestAbandonedServerEnds(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.ID, cfg.NoExport, cfg.ExitGrace = 1, true, 2*missingPeriod
@@ -40,14 +41,17 @@ func TestAbandonedServerEnds(t *testing.T) {
 	if err := visit(record); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		follows(replica.Status{Term: 6, Leader: 2})
+	for _, term := range []uint64{6, 8} {
+		follows(replica.Status{Term: term, Leader: 2})
 		if end, _ := m.abandoned(); end != nil {
 			t.Error("a server ends while another one leads")
 		}
 		begun := now
-		for {
-			follows(replica.Status{Term: 6})
+		for step := 0; ; step++ {
+			if step == 5 {
+				begun, term = now, term+1
+			}
+			follows(replica.Status{Term: term})
 			end, wait := m.abandoned()
 			if end == nil || wait != cfg.ExitGrace-now.Sub(begun) {
 				t.Fatalf("after %v: end %v, to wait %v", now.Sub(begun), end, wait)
@@ -58,7 +62,7 @@ func TestAbandonedServerEnds(t *testing.T) {
 		}
 	}
 	cfg.ExitGrace = 0
-	if m = newMember(cfg, zap.NewNop(), m.now); m.grace() != commit.GraceMin {
+	if m = newMember(cfg, zap.NewNop(), m.now); m.grace() != hearMin {
 		t.Errorf("servers wait %v for each other", m.grace())
 	}
 }
@@ -179,7 +183,7 @@ func TestLastLeaderWaits(t *testing.T) {
 	if mayGo(end-1, 0) || mayGo(end-1, restartMax-1) || !mayGo(end-1, 1) {
 		t.Error("the leader doesn't wait for a restart")
 	}
-	m.cfg.ExitGrace = commit.GraceMin
+	m.cfg.ExitGrace = 0
 	g = goodbye{end: end, since: now}
 	if mayGo(end-1, 0, 3) || mayGo(end-1, hearMin-1, 3) || !mayGo(end-1, 1, 3) {
 		t.Error("with a short grace, the leader doesn't wait for elections")

@@ -450,6 +450,15 @@ var mutations = []mutationtest.Mutation{
 		Test: "TestLastLeaderWithABrokenDiskEnds",
 	},
 	{
+		Name: "a server goes alone although another one has just got its vote",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "m.alone.IsZero() || election {",
+			New:  "m.alone.IsZero() || election && end == nil {",
+		}},
+		Test: "TestAbandonedServerEnds",
+	},
+	{
 		Name: "others hear of the end before the leader's disk knows of it",
 		Changes: []mutationtest.Change{{
 			File: "replica/node.go",

@@ -166,7 +166,7 @@ func (s *clusterServer) config() replica.Config {
 // start begins another life of the server, as Join does.
 func (s *clusterServer) start() {
 	c := s.c
-	cfg := DefaultConfig()
+	cfg := simConfig()
 	cfg.ID, cfg.Peers, cfg.DataDir, cfg.NoExport = s.id, c.peers, simDir, true
 	s.stageBytes = c.limits(&cfg)
 	m := newMember(cfg, zap.NewNop(), func() time.Time { return c.now })

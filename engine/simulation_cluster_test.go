@@ -2,10 +2,8 @@ package engine
 
 import (
 	"fmt"
-	"math"
-	"os"
 	"runtime"
-	"strconv"
+	"runtime/debug"
 	"testing"
 	"testing/cryptotest"
 )
@@ -30,6 +28,8 @@ import (
 // clusterSeedsMany, everything that can happen has to.
 //
 //	LOTERIA_SEEDS=10000 go test ./engine -run '^TestClusterSimulation$' -timeout 1h
+//
+// It uses one processor. Two processes share many seeds with -from.
 const (
 	clusterSeedsDefault = 200
 	clusterSeedsMany    = 5000
@@ -44,15 +44,9 @@ func TestClusterSimulation(t *testing.T) {
 		t.Logf("seen: %v", &seen)
 		return
 	}
-	seeds := uint64(clusterSeedsDefault)
-	if v := os.Getenv(seedsEnv); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil || n == 0 || n > math.MaxInt64 {
-			t.Fatalf("%s=%s: want a number of seeds", seedsEnv, v)
-		}
-		seeds = n
-	}
-	for seed := uint64(1); seed <= seeds; seed++ {
+	seeds := seedsWanted(t, clusterSeedsDefault)
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // much garbage, but a small heap
+	for seed := *fromFlag; seed < *fromFlag+seeds; seed++ {
 		if err := simulateCluster(t, seed, &seen, nil); err != nil {
 			t.Fatalf("seed %d: %v\nreplay: go test ./engine -run '^TestClusterSimulation$' -seed=%d -v", seed, err, seed)
 		}

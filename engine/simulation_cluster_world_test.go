@@ -16,8 +16,8 @@ const (
 	clusterDelayMax = 30      // the most steps that a message takes while nothing breaks
 	clusterAgencies = 3
 	// clusterPatience is how many steps the operator waits for servers that have no majority. It is more
-	// than they need to find each other.
-	clusterPatience = 6000
+	// than they need to find each other, and than a server that knows of the end waits for the others.
+	clusterPatience = 6000 + int(hearMin/simStepPeriod)
 	// clusterRestart is in how many steps a server is back that has been killed, on average. It is less
 	// than the last leader waits for it.
 	clusterRestart = 300

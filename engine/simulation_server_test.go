@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -56,6 +57,9 @@ func (w *world) breakLinks(s *simServer) {
 	s.gone = true
 }
 
+// simConfig is DefaultConfig, which reads tags for a while, for servers that start again and again.
+var simConfig = sync.OnceValue(DefaultConfig)
+
 // limits chooses a server's limits, and returns how many bytes a stage takes.
 func (w *world) limits(cfg *Config) (stageBytes int) {
 	cfg.Agencies = len(w.agencies)
@@ -107,7 +111,7 @@ func (w *world) environment() environment {
 // start begins another life of the server on the same ledger, with new limits.
 func (w *world) start() {
 	w.life++
-	cfg := DefaultConfig()
+	cfg := simConfig()
 	cfg.DataDir = simDir
 	stageBytes := w.limits(&cfg)
 	env := w.environment()

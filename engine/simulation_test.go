@@ -45,7 +45,23 @@ const (
 	seedsMany    = 2000
 )
 
-var seedFlag = flag.Uint64("seed", 0, "replay this seed of the simulation, with a trace (use -v)")
+var (
+	seedFlag = flag.Uint64("seed", 0, "replay this seed of the simulation, with a trace (use -v)")
+	fromFlag = flag.Uint64("from", 1, "the first seed of a simulation of many")
+)
+
+// seedsWanted returns how many seeds a simulation runs: those of seedsEnv, or else byDefault.
+func seedsWanted(t *testing.T, byDefault uint64) uint64 {
+	v := os.Getenv(seedsEnv)
+	if v == "" {
+		return byDefault
+	}
+	n, err := strconv.ParseUint(v, 10, 32)
+	if err != nil || n == 0 {
+		t.Fatalf("%s=%s: want a number of seeds", seedsEnv, v)
+	}
+	return n
+}
 
 func TestSimulation(t *testing.T) {
 	if *seedFlag != 0 {
@@ -56,15 +72,8 @@ func TestSimulation(t *testing.T) {
 		t.Logf("seen: %v", &seen)
 		return
 	}
-	seeds := uint64(seedsDefault)
-	if v := os.Getenv(seedsEnv); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil || n == 0 {
-			t.Fatalf("%s=%s: want a number of seeds", seedsEnv, v)
-		}
-		seeds = n
-	}
-	seen, seed, err := simulateMany(seeds)
+	seeds := seedsWanted(t, seedsDefault)
+	seen, seed, err := simulateMany(*fromFlag, seeds)
 	if err != nil {
 		t.Fatalf("seed %d: %v\nreplay: go test ./engine -run '^TestSimulation$' -seed=%d -v", seed, err, seed)
 	}
@@ -77,18 +86,19 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// simulateMany runs the seeds from 1 on, on all processors, and stops at the first one that fails.
-func simulateMany(seeds uint64) (all tally, failed uint64, err error) {
+// simulateMany runs so many seeds on all processors, and stops at the first one that fails.
+func simulateMany(from, seeds uint64) (all tally, failed uint64, err error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // much garbage, but a small heap
 	var (
 		workers sync.WaitGroup
-		next    atomic.Uint64
+		next    atomic.Uint64 // seeds that are begun
 		mu      sync.Mutex
 	)
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			var seen tally
-			for seed := next.Add(1); seed <= seeds; seed = next.Add(1) {
+			for n := next.Add(1); n <= seeds; n = next.Add(1) {
+				seed := from + n - 1
 				if errSeed := simulate(seed, &seen, nil); errSeed != nil {
 					mu.Lock()
 					if err == nil || seed < failed {
