@@ -132,6 +132,7 @@ func TestExitBeforeTheDraw(t *testing.T) {
 // The grace is for coming back: an agency that is there again stops it, for as
 // long as it stays.
 func TestExitGraceEndsWithReturn(t *testing.T) {
+	t.Parallel()
 	cfg := liveConfig(t)
 	cfg.ExitGrace = time.Second
 	s := serveLive(t, cfg)

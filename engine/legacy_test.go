@@ -160,7 +160,6 @@ func (newAgency) play(ctx context.Context, addr string, id codec.Agency, bets []
 // unchanged", whatever they do about connections and newlines, in both modes
 // and scopes, alone and beside new ones. The server ends by itself.
 func TestLegacyAgencies(t *testing.T) {
-	verifyNoLeaks(t)
 	kinds := []struct {
 		name   string
 		player player
@@ -187,7 +186,7 @@ func TestLegacyAgencies(t *testing.T) {
 		for _, scope := range []string{engine.ScopeAgency, engine.ScopeAll} {
 			for _, f := range fleets {
 				t.Run(mode+"/"+scope+"/"+f.name, func(t *testing.T) {
-					t.Parallel()
+					inTurn(t)
 					cfg := engine.DefaultConfig()
 					cfg.Addr, cfg.DataDir = "127.0.0.1:0", t.TempDir()
 					cfg.Agencies, cfg.Winners, cfg.WinnersScope = len(f.players), mode, scope

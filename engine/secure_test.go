@@ -62,6 +62,7 @@ func (a *secureAgency) serial() string {
 // A certificate is replaced while agencies are connected: those who come see the new one, nobody is
 // dropped, and what is none changes nothing and is said. The draw goes on as if nothing had been.
 func TestCertificateReplacedInMidDraw(t *testing.T) {
+	t.Parallel()
 	for _, asked := range []bool{false, true} { // or the server sees it by itself
 		authority := certtest.New(t)
 		f := authority.Files(t, certtest.Server(1), authority)

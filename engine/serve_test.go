@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +31,15 @@ import (
 
 // What tests of a whole server have in common. They know it by its configuration, its sockets, its
 // log, and how it ends.
+
+// TestMain also checks that no test leaves a goroutine behind. gnet has some from the start.
+func TestMain(m *testing.M) {
+	// Tests that are parallel mostly wait: for graces, elections and time-outs.
+	if err := flag.Set("test.parallel", strconv.Itoa(8*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), engine.IdleWorkers())
+}
 
 // patience bounds every wait for something that has to happen. Only a failure uses it up.
 const patience = 90 * time.Second
@@ -83,21 +94,8 @@ func serveLogging(t testing.TB, cfg engine.Config, log *zap.Logger, options ledg
 }
 
 // serveLiveOn starts a server whose log is kept, with a ledger of other segments or on another file
-// system. It must leave no goroutine behind, so no other server may run beside it.
+// system.
 func serveLiveOn(t *testing.T, cfg engine.Config, options ledger.Options) *liveServer {
-	t.Helper()
-	verifyNoLeaks(t)
-	return serveObserved(t, cfg, options)
-}
-
-// serveBeside is serveLive for a server that others run beside: what it leaves behind is their test's
-// to check.
-func serveBeside(t *testing.T, cfg engine.Config) *liveServer {
-	t.Helper()
-	return serveObserved(t, cfg, ledger.Options{})
-}
-
-func serveObserved(t *testing.T, cfg engine.Config, options ledger.Options) *liveServer {
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	s := serveLogging(t, cfg, zap.New(core), options)
@@ -118,12 +116,6 @@ func liveConfig(t testing.TB) engine.Config {
 	cfg.DataDir = t.TempDir()
 	cfg.ExitGrace = time.Hour
 	return cfg
-}
-
-// verifyNoLeaks fails t if it ends with more goroutines than it began with.
-func verifyNoLeaks(t *testing.T) {
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before, engine.IdleWorkers()) })
 }
 
 // end waits until the server has ended, and returns its result.

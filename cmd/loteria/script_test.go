@@ -32,7 +32,7 @@ import (
 // of their own.
 func TestMain(m *testing.M) {
 	// Tests that are parallel mostly wait: for processes, disks and time-outs.
-	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(6*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){"loteria": main})

@@ -4,12 +4,20 @@ import (
 	"bytes"
 	"encoding/binary"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"testing"
 
 	"loteria/engine/ledger"
 	"loteria/engine/ledger/ledgertest"
 )
+
+// TestMain has garbage collected less often. The tests open thousands of ledgers, each of which has
+// large buffers. It halves their time.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(300)
+	m.Run()
+}
 
 // testDir is the directory of a ledger in memory.
 const testDir = "data"
