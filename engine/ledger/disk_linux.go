@@ -59,7 +59,7 @@ func (f diskFile) Direct() error {
 	})
 	if err != nil || stat.Mask&unix.STATX_DIOALIGN == 0 ||
 		!divides(stat.Dio_mem_align, BlockBytes) || !divides(stat.Dio_offset_align, BlockBytes) {
-		return nil //nolint:nilerror // without an answer, there is no O_DIRECT
+		return nil // without an answer, there is no O_DIRECT
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err == nil {
