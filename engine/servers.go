@@ -329,7 +329,7 @@ func (m *Member) takeAgency(from uint64, stream net.Conn) {
 	if d == nil {
 		return
 	}
-	err := relay.Receive(stream, m.cfg.ReadTimeout, func(c *relay.Conn) bool { return d.offer(arrival{conn: c}) })
+	err := relay.Receive(stream, func(c *relay.Conn) bool { return d.offer(arrival{conn: c}) })
 	if err != nil {
 		m.log.Debug("par", zap.String("result", "fail"), zap.Uint64("servidor", from), zap.NamedError("error", err))
 	}

@@ -61,11 +61,16 @@ func Listen(addr string) (net.Listener, error) {
 }
 
 // relayed is a connection that comes by another server: its remote address is the agency's, but its
-// socket leads to this process, which passes on what the other server says. Agency is the one that has
-// proved who it is to the other server, or 0.
+// socket leads to this process, which passes on what the other server says.
 type relayed interface {
 	Socket() net.Conn
+	// Agency is the one that has proved who it is to the other server, or 0.
 	Agency() codec.Agency
+	// Acknowledged is how many bytes of our answers the agency's system has acknowledged. After an
+	// error it won't be more.
+	Acknowledged() (bytes int64, err error)
+	// Ended reports, behind the socket's end, whether the agency has said so. Otherwise it was cut off.
+	Ended() bool
 }
 
 func newAcceptor(f *Front, l net.Listener, credentials *channel.Credentials) *acceptor {
@@ -119,6 +124,7 @@ func (a *acceptor) run() {
 		}
 		if r, ok := c.(relayed); ok {
 			c, sess.proved = r.Socket(), r.Agency() // gnet knows sockets only
+			sess.conn = &relayedSocket{agency: r}
 		}
 		a.startEnrolling(c, sess)
 	}

@@ -131,10 +131,7 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 		return gnet.None
 	}
 	lp := sess.loop
-	shut := errors.Is(err, io.EOF) // on purpose, and it may read on
-	if sess.secure != nil {
-		shut = sess.secure.channel.Ended() // somebody on the way may have cut it otherwise
-	}
+	shut := sess.hasEnded(err) // on purpose, and it may read on
 	if shut && sess.delivery == untaken && sess.backlog == nil {
 		// A peer that closes with bytes unread resets the connection, which is not io.EOF.
 		if n, err := sess.conn.Unacknowledged(); n == 0 && err == nil {

@@ -46,11 +46,29 @@ var mutations = []mutationtest.Mutation{
 	{
 		Name: "a cut passes for an end",
 		Changes: []mutationtest.Change{{
-			File: "handler.go",
-			Old:  "		shut = sess.secure.channel.Ended() // somebody on the way may have cut it otherwise\n",
-			New:  "",
+			File: "session.go",
+			Old:  "		return s.secure.channel.Ended()\n",
+			New:  "		return errors.Is(end, io.EOF)\n",
 		}},
 		Test: "TestEndsOverTLS",
+	},
+	{
+		Name: "an agency that was cut off at another server has ended",
+		Changes: []mutationtest.Change{{
+			File: "session.go",
+			Old:  "(!ok || by.agency.Ended())",
+			New:  "(!ok || by.agency != nil)",
+		}},
+		Test: "TestRelayedAgencyTakesItsWinners",
+	},
+	{
+		Name: "what another server has taken of the winners, the agency has",
+		Changes: []mutationtest.Change{{
+			File: "socket.go",
+			Old:  "left := c.sent - acknowledged; left > 0 {",
+			New:  "left := c.sent - acknowledged; left > 1<<40 {",
+		}},
+		Test: "TestRelayedAgencyTakesItsWinners",
 	},
 }
 

@@ -2,6 +2,7 @@ package front
 
 import (
 	"errors"
+	"io"
 
 	"loteria/codec"
 	"loteria/engine/commit"
@@ -13,7 +14,7 @@ import (
 // Ten thousand waiting sessions are most of a server's memory, so the fields are ordered to leave
 // no gaps.
 type Session struct {
-	conn   Conn // nil before Front.Open
+	conn   Conn // of no use before Front.Open
 	loop   *Loop
 	source Source // the peer's; log lines need it after the connection is gone
 
@@ -57,10 +58,24 @@ type Session struct {
 
 // over says which socket the session's connection is.
 func (s *Session) over(c Conn) {
+	if by, ok := s.conn.(*relayedSocket); ok {
+		by.Conn = c
+		return
+	}
 	s.conn = c
 	if s.secure != nil {
 		s.secure.Conn, s.conn = c, s.secure
 	}
+}
+
+// hasEnded reports whether the peer has said that it will say nothing more. end is how its socket has
+// ended. Somebody on the way may have cut the connection otherwise.
+func (s *Session) hasEnded(end error) bool {
+	if s.secure != nil {
+		return s.secure.channel.Ended()
+	}
+	by, ok := s.conn.(*relayedSocket)
+	return errors.Is(end, io.EOF) && (!ok || by.agency.Ended())
 }
 
 // reader is what a loop's sessions share while they read: limits, rules, scratch, and the stage

@@ -90,6 +90,28 @@ func (c *halfSocket) Unacknowledged() (int, error) {
 
 func (c *halfSocket) Drop() { _ = unix.Close(int(c.descriptor)) } // an error loses nothing here
 
+// relayedSocket is a connection that another server passes on. That server tells what the agency's
+// system has acknowledged.
+type relayedSocket struct {
+	Conn
+	agency relayed
+	sent   int64 // bytes
+}
+
+func (c *relayedSocket) Send(p []byte) (n int, err error) {
+	n, err = c.Conn.Send(p)
+	c.sent += int64(n)
+	return n, err
+}
+
+func (c *relayedSocket) Unacknowledged() (int, error) {
+	acknowledged, err := c.agency.Acknowledged()
+	if left := c.sent - acknowledged; left > 0 {
+		return int(left), err
+	}
+	return 0, nil
+}
+
 // untaken is how many bytes of answers the peer's system has not acknowledged, backlog included.
 func (s *Session) untaken() (bytes int, err error) {
 	bytes, err = s.conn.Unacknowledged()

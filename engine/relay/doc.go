@@ -15,4 +15,10 @@
 // wait, because they know nothing of leaders, but for no longer than a peer may be silent.
 //
 // A connection that is passed on ends when its leader ends it, or when another server leads.
+//
+// What this server and the leader's own kernel have taken of the answers, the agency need not have. So
+// the relay reports, beside what the agency says, what the agency's system has acknowledged, and that
+// the agency has ended; see report.go. A connection that breaks, or whose relay does, has not ended.
+// The leader judges by that as if the agency were its own: one that is cut off before it has its
+// winners is missing at the end.
 package relay

@@ -1,12 +1,15 @@
 package relay
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,12 +53,18 @@ func sourceOf(a net.Addr) source {
 	return ip.As16()
 }
 
+// ErrCut says that an agency's connection has broken, or the way to it.
+var ErrCut = errors.New("the agency was cut off")
+
 // Conn is an agency's connection at the leader. Its remote address is the agency's. What is said on
-// it, the relay of another server passes on.
+// it, the relay of another server passes on. What this server's kernel takes of the agency's answers,
+// the agency need not have taken yet: see Acknowledged.
 type Conn struct {
 	*net.UnixConn
-	from   net.TCPAddr
-	agency codec.Agency
+	from         net.TCPAddr
+	agency       codec.Agency
+	acknowledged atomic.Int64
+	ended, cut   atomic.Bool
 }
 
 // RemoteAddr implements net.Conn. It returns the agency's address, without the port.
@@ -67,13 +76,23 @@ func (c *Conn) Agency() codec.Agency { return c.agency }
 // Socket is the connection for who needs one of package net's types.
 func (c *Conn) Socket() net.Conn { return c.UnixConn }
 
+// Acknowledged is how many bytes of answers the agency's system has acknowledged. With ErrCut it won't
+// be more. Any goroutine may call it.
+func (c *Conn) Acknowledged() (bytes int64, err error) {
+	if c.cut.Load() { // before the question, or what came last is missed
+		err = ErrCut
+	}
+	return c.acknowledged.Load(), err
+}
+
+// Ended reports, of a connection that has no more to read, whether the agency has said so. Otherwise it
+// was cut off. Any goroutine may call it.
+func (c *Conn) Ended() bool { return c.ended.Load() }
+
 // Receive takes a stream that another server's relay has opened to this one, which leads. It gives
 // the agency's connection to take, which owns it from then on, and returns when it has ended. If take
 // returns false, it is over at once. The stream is the caller's to close.
-//
-// What this server's kernel takes of the agency's answers, the agency need not have taken yet. Only
-// that the agency closes, or asks on, comes from the agency itself.
-func Receive(stream net.Conn, readTimeout time.Duration, take func(*Conn) bool) error {
+func Receive(stream net.Conn, take func(*Conn) bool) error {
 	if err := stream.SetReadDeadline(time.Now().Add(lingerMax)); err != nil {
 		return err
 	}
@@ -88,12 +107,56 @@ func Receive(stream net.Conn, readTimeout time.Duration, take func(*Conn) bool) 
 	if err != nil {
 		return err
 	}
-	from := net.TCPAddr{IP: net.IP(head.source[:])}
-	if !take(&Conn{UnixConn: near, from: from, agency: head.agency}) {
+	c := &Conn{UnixConn: near, from: net.TCPAddr{IP: net.IP(head.source[:])}, agency: head.agency}
+	if !take(c) {
 		return errors.Join(near.Close(), far.Close())
 	}
-	join(stream, far, readTimeout)
-	return far.Close()
+	var back sync.WaitGroup
+	back.Go(func() {
+		send := func(b []byte) error {
+			_, err := stream.Write(b)
+			return err
+		}
+		if copyTo(send, far, 0) != nil || closeWrite(stream) != nil {
+			_ = stream.Close() // the agency would wait for ever
+		}
+	})
+	if err = c.take(stream, far); errors.Is(err, io.EOF) {
+		err = nil
+	}
+	c.cut.Store(true)
+	errClose := far.Close()
+	back.Wait()
+	return errors.Join(err, errClose)
+}
+
+// take takes what the relay reports, until the stream ends, which is io.EOF.
+func (c *Conn) take(stream io.Reader, far *net.UnixConn) error {
+	in := bufio.NewReaderSize(stream, saidHeadBytes+saidBytesMax)
+	for {
+		kind, size, acknowledged, err := readReport(in)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case reportSaid:
+			said, err := in.Peek(size)
+			if err == nil {
+				_, err = far.Write(said)
+			}
+			if err != nil {
+				return err
+			}
+			_, _ = in.Discard(size) // they are there
+		case reportAcknowledged:
+			c.acknowledged.Store(int64(acknowledged))
+		case reportEnded:
+			c.ended.Store(true)
+			if err := far.CloseWrite(); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // Pair is a connection within this process.

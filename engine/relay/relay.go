@@ -146,7 +146,7 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener, credentials *channel.
 			if h != nil {
 				r.serveTLS(r.life, h, credentials)
 			} else {
-				r.serve(r.life, conn)
+				r.serve(r.life, conn, conn)
 			}
 		})
 	}
@@ -168,11 +168,11 @@ func (r *Relay) serveTLS(ctx context.Context, h *channel.Handshaking, credential
 		linger(h.Conn)
 		return
 	}
-	r.serve(ctx, secured)
+	r.serve(ctx, secured, h.Conn)
 }
 
-// serve serves one connection, which its caller closes.
-func (r *Relay) serve(ctx context.Context, conn net.Conn) {
+// serve serves one connection, which its caller closes. socket is what is below TLS.
+func (r *Relay) serve(ctx context.Context, conn, socket net.Conn) {
 	if err := conn.SetDeadline(time.Now().Add(r.settings.ReadTimeout)); err != nil {
 		return
 	}
@@ -189,7 +189,7 @@ func (r *Relay) serve(ctx context.Context, conn net.Conn) {
 		case knows:
 			r.direct(conn)
 		default: // also what is no frame: the leader judges it
-			r.pass(ctx, conn, head)
+			r.pass(ctx, conn, socket, head)
 		}
 		return
 	}
@@ -264,7 +264,7 @@ func (r *Relay) warn(conn net.Conn, action, why string) {
 }
 
 // pass passes a connection on to the leader, beginning with what was read of it.
-func (r *Relay) pass(ctx context.Context, conn net.Conn, head []byte) {
+func (r *Relay) pass(ctx context.Context, conn, socket net.Conn, head []byte) {
 	server, err := r.awaitLeader(ctx)
 	var stream net.Conn
 	if err == nil {
@@ -293,8 +293,12 @@ func (r *Relay) pass(ctx context.Context, conn net.Conn, head []byte) {
 	if secured, ok := conn.(*channel.Stream); ok {
 		begin.agency = secured.Agency()
 	}
-	if _, err := stream.Write(append(begin.encode(), head...)); err == nil {
-		join(stream, conn, r.settings.ReadTimeout)
+	if _, err := stream.Write(begin.encode()); err != nil {
+		return
+	}
+	report := &reporter{stream: stream, socket: socket, wake: make(chan struct{}, 1)}
+	if err := report.said(append(make([]byte, saidHeadBytes), head...)); err == nil {
+		r.join(report, conn)
 	}
 }
 
@@ -314,29 +318,60 @@ func (r *Relay) awaitOther(ctx context.Context, server uint64) {
 	}
 }
 
-// join carries both ways between a stream and the connection at this end, until both directions have
-// ended. Once the stream has, the other one may take no longer than linger.
-func join(stream, conn net.Conn, linger time.Duration) {
+// join carries both ways between an agency's connection and a stream, until both directions have ended.
+// If one breaks, both connections are closed: the other direction would wait for ever. Once the leader
+// has ended, the agency may take no longer than a peer may be silent.
+func (r *Relay) join(report *reporter, conn net.Conn) {
+	over := make(chan struct{})
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer close(over)
+	broken := func() {
+		_ = report.stream.Close()
+		_ = conn.Close()
+	}
+	beside.Go(func() {
+		if report.watch(over) != nil {
+			broken()
+		}
+	})
 	var back sync.WaitGroup
 	back.Go(func() {
-		carry(conn, stream)
-		_ = conn.SetReadDeadline(time.Now().Add(linger)) // an error says that it is closed
+		err := copyTo(func(answers []byte) error { return report.pass(conn, answers) }, report.stream, 0)
+		if err != nil || closeWrite(conn) != nil {
+			broken()
+			return
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(r.settings.ReadTimeout)) // an error says that it is closed
 	})
-	carry(stream, conn)
+	err := copyTo(report.said, conn, saidHeadBytes)
+	if err != nil || report.ended() != nil {
+		broken()
+	}
 	back.Wait()
 }
 
-// carry copies until from ends, and then ends to's sending side. If either breaks, both are closed:
-// the other direction would wait for ever.
-func carry(to, from net.Conn) {
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, copyBytes))
-	half, ok := to.(interface{ CloseWrite() error })
-	if err == nil && ok && half.CloseWrite() == nil {
-		return
+// copyTo gives write what from says, behind some room, until that ends.
+func copyTo(write func(b []byte) error, from io.Reader, room int) error {
+	buf := make([]byte, room+copyBytes)
+	for {
+		n, err := from.Read(buf[room:])
+		if n > 0 {
+			if err := write(buf[:room+n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
 	}
-	_ = to.Close()
-	_ = from.Close()
 }
+
+// closeWrite says on a connection that nothing more will come.
+func closeWrite(c net.Conn) error { return c.(interface{ CloseWrite() error }).CloseWrite() }
 
 var errNoLeader = errors.New("nobody is known to lead")
 

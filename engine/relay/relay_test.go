@@ -142,7 +142,7 @@ func (r *relayed) accept(t *testing.T) *Conn {
 	}
 	took, ended := make(chan *Conn, 1), make(chan error, 1)
 	go func() {
-		err := Receive(stream, patience, func(c *Conn) bool {
+		err := Receive(stream, func(c *Conn) bool {
 			took <- c
 			return true
 		})
@@ -290,8 +290,8 @@ func TestHalfClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	leader := r.accept(t)
-	if got, err := io.ReadAll(leader); err != nil || !bytes.Equal(got, frame("GET_WINNERS|1")) {
-		t.Fatalf("the leader hears %q, %v", got, err)
+	if got, err := io.ReadAll(leader); err != nil || !bytes.Equal(got, frame("GET_WINNERS|1")) || !leader.Ended() {
+		t.Fatalf("the leader hears %q, %v, ended: %v", got, err, leader.Ended())
 	}
 	say(t, leader, frame(bet))
 	if err := leader.CloseWrite(); err != nil {
@@ -322,7 +322,117 @@ func TestCut(t *testing.T) {
 			if _, err := io.Copy(io.Discard, left); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("the other side is still open: %v", err)
 			}
+			if first == "agency" && leader.Ended() {
+				t.Error("the leader takes the cut for an end")
+			}
 		})
+	}
+}
+
+// acknowledges waits until the agency's system is known to have taken so many bytes, or to be gone.
+func acknowledges(t *testing.T, c *Conn, want int64) error {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
+		got, err := c.Acknowledged()
+		if got == want || err != nil {
+			return err
+		}
+		if got > want || time.Now().After(deadline) {
+			t.Fatalf("%d bytes are acknowledged, want %d", got, want)
+		}
+	}
+}
+
+// The leader learns what the agency's own system has taken, whatever the servers on the way have.
+func TestAcknowledged(t *testing.T) {
+	r := serve(t, nil)
+	c := r.dial(t)
+	say(t, c, frame(bet))
+	leader := r.accept(t)
+	hear(t, leader, frame(bet))
+	say(t, leader, frame("ACK"))
+	if err := acknowledges(t, leader, int64(len(frame("ACK")))); err != nil { // though nobody has read it
+		t.Fatal(err)
+	}
+	hear(t, c, frame("ACK"))
+
+	// Who asks on has what was said before, and the leader knows that when it hears it.
+	for range 100 {
+		say(t, leader, frame("ACK"))
+		hear(t, c, frame("ACK"))
+		say(t, c, frame(bet))
+		hear(t, leader, frame(bet))
+	}
+	small := int64(101 * len(frame("ACK")))
+	if err := acknowledges(t, leader, small); err != nil {
+		t.Fatal(err)
+	}
+
+	// More than all sockets on the way take, which may be acknowledged only when the agency reads.
+	const much = 64 << 20
+	written := make(chan error, 1)
+	go func() {
+		_, err := leader.Write(make([]byte, much))
+		written <- err
+	}()
+	if _, err := io.CopyN(io.Discard, c, much/2); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := leader.Acknowledged(); got >= small+much || err != nil {
+		t.Errorf("%d bytes are acknowledged, %v", got, err)
+	}
+	if _, err := io.CopyN(io.Discard, c, much/2); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-written, acknowledges(t, leader, small+much)); err != nil {
+		t.Error(err)
+	}
+}
+
+// An agency that has ended its side, and is killed then, never takes what it is told.
+func TestKilledBehindItsEnd(t *testing.T) {
+	r := serve(t, nil)
+	c := r.dial(t)
+	say(t, c, frame("GET_WINNERS|1"))
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	leader := r.accept(t)
+	if _, err := io.ReadAll(leader); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.SetLinger(0), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	say(t, leader, frame(bet))
+	if err := acknowledges(t, leader, int64(len(frame(bet)))); !errors.Is(err, ErrCut) {
+		t.Errorf("the leader learns %v, want %v", err, ErrCut)
+	}
+}
+
+// A relay that is gone says nothing of its agencies, and none of them has ended.
+func TestRelayIsGone(t *testing.T) {
+	near, far := net.Pipe()
+	took, ended := make(chan *Conn, 1), make(chan error, 1)
+	go func() {
+		ended <- Receive(far, func(c *Conn) bool {
+			took <- c
+			return true
+		})
+	}()
+	say(t, near, streamHead{}.encode())
+	leader := <-took
+	if err := near.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := leader.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the leader reads %v", err)
+	}
+	if leader.Ended() {
+		t.Error("the leader takes it for an end")
+	}
+	if err := errors.Join(leader.Close(), <-ended); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -508,8 +618,8 @@ func TestRelayOverTLS(t *testing.T) {
 	if leader.Agency() != 7 {
 		t.Errorf("the leader is told that it is agency %d", leader.Agency())
 	}
-	if got, err := io.ReadAll(leader); err != nil || !bytes.Equal(got, frame("GET_WINNERS|7")) {
-		t.Fatalf("the leader hears %q, %v", got, err)
+	if got, err := io.ReadAll(leader); err != nil || !bytes.Equal(got, frame("GET_WINNERS|7")) || !leader.Ended() {
+		t.Fatalf("the leader hears %q, %v, ended: %v", got, err, leader.Ended())
 	}
 	say(t, leader, frame(bet))
 	if err := leader.CloseWrite(); err != nil {
@@ -531,6 +641,9 @@ func TestRelayOverTLS(t *testing.T) {
 	}
 	if _, err := io.Copy(io.Discard, leader); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the leader still has it: %v", err)
+	}
+	if leader.Ended() {
+		t.Error("the leader takes a cut for an end")
 	}
 
 	nobody := connect()
