@@ -450,6 +450,15 @@ var mutations = []mutationtest.Mutation{
 		Test: "TestLastLeaderWithABrokenDiskEnds",
 	},
 	{
+		Name: "agencies may come over TLS while a server that has ended exports",
+		Changes: []mutationtest.Change{{
+			File: "server.go",
+			Old:  "errors.Join(s.serve(ctx), s.secure.close(), s.exports.await())",
+			New:  "errors.Join(s.serve(ctx), s.exports.await(), s.secure.close())",
+		}},
+		Test: "TestClosedBeforeTheExport",
+	},
+	{
 		Name: "a server goes alone although another one has just got its vote",
 		Changes: []mutationtest.Change{{
 			File: "member.go",

@@ -258,7 +258,7 @@ func (s *Server) ReloadCertificate() { s.secure.reload() }
 // commit.ErrNotLeader.
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.watch.stopWith(ctx)()
-	err := errors.Join(s.serve(ctx), s.exports.await(), s.secure.close())
+	err := errors.Join(s.serve(ctx), s.secure.close(), s.exports.await())
 	s.sayTotals()
 	errClose := s.ledger.Close()
 	switch {
