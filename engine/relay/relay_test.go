@@ -389,6 +389,28 @@ func TestAcknowledged(t *testing.T) {
 	}
 }
 
+// A leader that hears nothing more until its answers are taken gets them taken.
+func TestAnswersPassBesideWhatTheLeaderDoesNotHear(t *testing.T) {
+	r := serve(t, nil)
+	c := r.dial(t)
+	const much = 64 << 20 // more than all sockets on the way take
+	go func() {
+		_, _ = c.Write(bytes.Repeat(frame(bet), much/len(frame(bet)))) // until the leader closes
+	}()
+	leader := r.accept(t)
+	written := make(chan error, 1)
+	go func() {
+		_, err := leader.Write(make([]byte, much))
+		written <- err
+	}()
+	if _, err := io.CopyN(io.Discard, c, much); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+}
+
 // An agency that has ended its side, and is killed then, never takes what it is told.
 func TestKilledBehindItsEnd(t *testing.T) {
 	r := serve(t, nil)

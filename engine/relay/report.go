@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,18 +43,17 @@ type reporter struct {
 	stream net.Conn
 	socket net.Conn      // the agency's, below TLS
 	wake   chan struct{} // holds one: passed has grown
+	passed atomic.Uint64 // bytes of answers that were given to the socket
 
-	mu           sync.Mutex // guards what follows, and writing to the stream
-	passed       uint64     // bytes of answers that were given to the socket
-	acknowledged uint64     // of them, as it was reported last
+	mu           sync.Mutex // guards what follows, and writing to the stream, which may take long
+	acknowledged uint64     // of passed, as it was reported last
 }
 
-// pass gives the agency some of its answers.
+// pass gives the agency some of its answers. It doesn't wait for the leader, who may wait for the agency
+// to take them.
 func (r *reporter) pass(to io.Writer, answers []byte) error {
 	_, err := to.Write(answers)
-	r.mu.Lock()
-	r.passed += uint64(len(answers))
-	r.mu.Unlock()
+	r.passed.Add(uint64(len(answers)))
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -89,13 +89,14 @@ func (r *reporter) ended() error {
 // acknowledge reports how much the agency's system has acknowledged, if that is more than before and
 // all that was passed on. whole says that it is all.
 func (r *reporter) acknowledge() (whole bool, err error) {
-	if r.passed == r.acknowledged {
+	passed := r.passed.Load() // before the question, or what comes in between passes for acknowledged
+	if passed == r.acknowledged {
 		return true, nil
 	}
 	if left, err := unacknowledged(r.socket); left > 0 || err != nil {
 		return false, err
 	}
-	r.acknowledged = r.passed
+	r.acknowledged = passed
 	_, err = r.stream.Write(binary.BigEndian.AppendUint64([]byte{reportAcknowledged}, r.acknowledged))
 	return true, err
 }
