@@ -83,6 +83,20 @@ func TestRelayedAgencyHasItsWinners(t *testing.T) {
 	}
 }
 
+// An agency that has ended its side, and is killed while it waits for the draw, is not there any more:
+// the servers end without it.
+func TestRelayedAgencyDies(t *testing.T) {
+	t.Parallel()
+	s := newServers(t, 3, 2, func(cfg *engine.Config) { cfg.ExitGrace = 0 })
+	two := s.dialFollower().say(betCarlos).hears("ACK").waits(2).does(halfCloses)
+	<-time.After(300 * time.Millisecond) // long enough for the servers to see that
+	two.does(resets)
+	for id, r := range s.running[1:] {
+		wantUnfinished(t, <-r.ended, false, 1)
+		s.running[id+1] = nil
+	}
+}
+
 // A half closed agency may wait for the draw for longer than any peer may be silent.
 func TestRelayedAgencyWaitsLong(t *testing.T) {
 	t.Parallel()

@@ -290,7 +290,7 @@ func (m *Member) setDoor(d *door) {
 
 // The first byte of a stream says what it is for.
 const (
-	streamAgency  = 'b' // an agency's connection, see package relay; 'a' had no identity
+	streamAgency  = 'd' // an agency's connection, see package relay; 'a' had no identity, 'b' no reports
 	streamControl = 'c' // a question of `loteria cluster`
 )
 

@@ -80,6 +80,10 @@ func (lp *Loop) settle(s *Session) {
 		if s.delivery == untaken {
 			s.taken(&lp.rd)
 		}
+		if s.isCut() {
+			lp.drop(s)
+			return
+		}
 		if s.phase == half && s.unanswered <= 0 {
 			s.become(lastSaid, &lp.rd)
 		}

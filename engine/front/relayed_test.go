@@ -43,6 +43,7 @@ func TestRelayedAgencyTakesItsWinners(t *testing.T) {
 		ended        bool // the agency, or else it was cut off
 		acknowledged bool // all, when its socket ends
 		later        bool // some time after that
+		goes         bool // then
 		broken       error
 		taken        bool
 		stays        bool // for the rest of its answers
@@ -52,6 +53,7 @@ func TestRelayedAgencyTakesItsWinners(t *testing.T) {
 		{name: "it ends, and has them later", ended: true, later: true, taken: true},
 		{name: "it ends, and hasn't got them yet", ended: true, stays: true},
 		{name: "it ends, and never gets them", ended: true, broken: cut},
+		{name: "it ends, has them later, and is gone", ended: true, later: true, goes: true, taken: true},
 		{name: "it has them unread, and is cut off", acknowledged: true, broken: cut},
 		{name: "it is cut off", broken: cut},
 	} {
@@ -77,6 +79,9 @@ func TestRelayedAgencyTakesItsWinners(t *testing.T) {
 			(&handler{front: lp.front}).OnClose(&dupConn{Conn: fronttest.Conn{Session: sess}, fd: pair[0]}, io.EOF)
 			if test.later {
 				agency.acknowledged = sent
+			}
+			if test.goes {
+				agency.cut = cut
 			}
 			lp.tick()
 			taken := 0

@@ -78,6 +78,17 @@ func (s *Session) hasEnded(end error) bool {
 	return errors.Is(end, io.EOF) && (!ok || by.agency.Ended())
 }
 
+// isCut reports whether another server says that the peer is gone. Nobody else would, if the peer has
+// ended its side.
+func (s *Session) isCut() bool {
+	by, ok := s.conn.(*relayedSocket)
+	if !ok {
+		return false
+	}
+	_, err := by.agency.Acknowledged()
+	return err != nil
+}
+
 // reader is what a loop's sessions share while they read: limits, rules, scratch, and the stage
 // that requests go to.
 type reader struct {

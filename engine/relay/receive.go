@@ -123,6 +123,8 @@ func Receive(stream net.Conn, take func(*Conn) bool) error {
 	})
 	if err = c.take(stream, far); errors.Is(err, io.EOF) {
 		err = nil
+	} else {
+		_ = stream.Close() // the relay may wait for the leader to hear it, and the leader to be heard
 	}
 	c.cut.Store(true)
 	errClose := far.Close()

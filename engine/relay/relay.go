@@ -296,7 +296,7 @@ func (r *Relay) pass(ctx context.Context, conn, socket net.Conn, head []byte) {
 	if _, err := stream.Write(begin.encode()); err != nil {
 		return
 	}
-	report := &reporter{stream: stream, socket: socket, wake: make(chan struct{}, 1)}
+	report := newReporter(stream, conn, socket)
 	if err := report.said(append(make([]byte, saidHeadBytes), head...)); err == nil {
 		r.join(report, conn)
 	}
@@ -338,7 +338,11 @@ func (r *Relay) join(report *reporter, conn net.Conn) {
 	var back sync.WaitGroup
 	back.Go(func() {
 		err := copyTo(func(answers []byte) error { return report.pass(conn, answers) }, report.stream, 0)
-		if err != nil || closeWrite(conn) != nil {
+		if err == nil {
+			report.shut.Store(true)
+			err = closeWrite(conn)
+		}
+		if err != nil {
 			broken()
 			return
 		}
@@ -349,6 +353,7 @@ func (r *Relay) join(report *reporter, conn net.Conn) {
 		broken()
 	}
 	back.Wait()
+	report.finish(r.settings.ReadTimeout)
 }
 
 // copyTo gives write what from says, behind some room, until that ends.

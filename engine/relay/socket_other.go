@@ -4,5 +4,9 @@ package relay
 
 import "net"
 
-// unacknowledged is always 0 here: what was written passes for acknowledged.
-func unacknowledged(net.Conn) (int, error) { return 0, nil }
+// takenBytes knows nothing of sockets here: what is written passes for acknowledged.
+type takenBytes struct{}
+
+func newTakenBytes(net.Conn, bool) *takenBytes { return new(takenBytes) }
+
+func (*takenBytes) of(written uint64) (taken uint64, gone bool) { return written, false }
