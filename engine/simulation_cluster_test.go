@@ -33,6 +33,8 @@ import (
 const (
 	clusterSeedsDefault = 200
 	clusterSeedsMany    = 5000
+	// clusterSeedsAtOnce is how many seeds are a test. Each seed leaves something to its test's end.
+	clusterSeedsAtOnce = 1000
 )
 
 func TestClusterSimulation(t *testing.T) {
@@ -46,13 +48,21 @@ func TestClusterSimulation(t *testing.T) {
 	}
 	seeds := seedsWanted(t, clusterSeedsDefault)
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // much garbage, but a small heap
-	for seed := *fromFlag; seed < *fromFlag+seeds; seed++ {
-		if err := simulateCluster(t, seed, &seen, nil); err != nil {
-			t.Fatalf("seed %d: %v\nreplay: go test ./engine -run '^TestClusterSimulation$' -seed=%d -v", seed, err, seed)
-		}
-		if seed%16 == 0 { // a ledger's pool keeps the ledger until the collector has run twice
-			runtime.GC()
-			runtime.GC()
+	end := *fromFlag + seeds
+	for from := *fromFlag; from < end; from += clusterSeedsAtOnce {
+		passed := t.Run(fmt.Sprintf("from %d", from), func(t *testing.T) {
+			for seed := from; seed < min(from+clusterSeedsAtOnce, end); seed++ {
+				if err := simulateCluster(t, seed, &seen, nil); err != nil {
+					t.Fatalf("seed %d: %v\nreplay: go test ./engine -run '^TestClusterSimulation$' -seed=%d -v", seed, err, seed)
+				}
+				if seed%16 == 0 { // a ledger's pool keeps the ledger until the collector has run twice
+					runtime.GC()
+					runtime.GC()
+				}
+			}
+		})
+		if !passed {
+			return
 		}
 	}
 	t.Logf("%d seeds: %v", seeds, seen)
