@@ -497,44 +497,29 @@ func TestAnswersPassBesideWhatTheLeaderDoesNotHear(t *testing.T) {
 	}
 }
 
-// An agency that has ended its side, and is killed then, never takes what it is told.
+// An agency that has ended its side, and is killed then, never takes what it is told. That it is gone, the
+// leader learns although there may be nothing to tell it.
 func TestKilledBehindItsEnd(t *testing.T) {
-	r := serve(t, nil)
-	c := r.dial(t)
-	say(t, c, frame("GET_WINNERS|1"))
-	if err := c.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	leader := r.accept(t)
-	if _, err := io.ReadAll(leader); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(c.SetLinger(0), c.Close()); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = leader.Write(frame(bet)) // it may have learned already
-	if err := acknowledges(t, leader, int64(len(frame(bet)))); !errors.Is(err, ErrCut) {
-		t.Errorf("the leader learns %v, want %v", err, ErrCut)
-	}
-}
-
-// That it is gone, the leader learns although there is nothing to tell it.
-func TestKilledBehindItsEndWhileItWaits(t *testing.T) {
-	r := serve(t, nil)
-	c := r.dial(t)
-	say(t, c, frame("GET_WINNERS|1"))
-	if err := c.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	leader := r.accept(t)
-	if _, err := io.ReadAll(leader); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(c.SetLinger(0), c.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if err := acknowledges(t, leader, 1); !errors.Is(err, ErrCut) {
-		t.Errorf("the leader learns %v, want %v", err, ErrCut)
+	for name, told := range map[string][]byte{"it is told something": frame(bet), "it waits": nil} {
+		t.Run(name, func(t *testing.T) {
+			r := serve(t, nil)
+			c := r.dial(t)
+			say(t, c, frame("GET_WINNERS|1"))
+			if err := c.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			leader := r.accept(t)
+			if _, err := io.ReadAll(leader); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(c.SetLinger(0), c.Close()); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = leader.Write(told) // it may have learned already
+			if err := acknowledges(t, leader, 1); !errors.Is(err, ErrCut) {
+				t.Errorf("the leader learns %v, want %v", err, ErrCut)
+			}
+		})
 	}
 }
 
