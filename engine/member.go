@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,12 +27,12 @@ import (
 const (
 	// handOverMax is how long a leader that is stopped waits for another server to take over.
 	handOverMax = 2 * time.Second
-	// restartMax is how long the last leader waits for a server that isn't there: as long as a restart
-	// takes.
-	restartMax = 2 * time.Second
-	// hearMin is how long a server that knows of the end stays for the others, if the grace is shorter:
-	// several elections, because one that was cut off for a moment may need them to hear of it.
+	// hearMin is how long a server that knows of the end stays for one that isn't there, which may be
+	// on its way back, and for all others, if the grace is shorter: several elections, because one that
+	// was cut off for a moment may need them to hear of it.
 	hearMin = 6 * time.Second
+	// lackingPatience is how long others have time to hear of the end before the log names them.
+	lackingPatience = time.Second
 	// goneKept is how long a server that was removed is still talked to.
 	goneKept = 10 * time.Second
 	// endedPeriod is how often a leader looks whether the other servers have ended.
@@ -542,7 +544,7 @@ func (m *Member) needOthers() bool {
 
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
 // but no longer than the grace after one of them has acknowledged entries: who catches up learns of
-// the end from nobody else. A server that isn't there gets restartMax to come back.
+// the end from nobody else. A server that isn't there gets hearMin to come back.
 // Errors are those of mayGo. If this server's log fails, its error is returned at once: the others
 // hear nothing more from here, and may go on with the draw.
 //
@@ -586,6 +588,11 @@ type goodbye struct {
 	stay         bool      // they don't have to be gone
 	acknowledged uint64    // entries, by all other servers together
 	since        time.Time // when there were fewer of them, or the wait began
+	sayNext      time.Time // when the log names who lacks the end
+
+	// has are the servers that have acknowledged the end. Progress forgets them once so many are gone
+	// that this server doesn't lead any more.
+	has map[uint64]bool
 }
 
 // mayGo reports whether the last leader may go. The error is commit.ErrNotLeader if another server
@@ -594,27 +601,47 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 	if _, another := m.otherLeader(); another || len(m.begun) > 0 {
 		return false, commit.ErrNotLeader
 	}
-	has := map[uint64]bool{}
+	if g.has == nil {
+		g.has = map[uint64]bool{}
+	}
 	acknowledged := uint64(0)
 	for _, p := range progress {
-		has[p.ID] = p.Match >= g.end
+		if p.Match >= g.end {
+			g.has[p.ID] = true
+		}
 		acknowledged += p.Match
 	}
+	now := m.now()
 	if acknowledged > g.acknowledged {
-		g.acknowledged, g.since = acknowledged, m.now()
+		g.acknowledged, g.since = acknowledged, now
 	}
-	took := m.now().Sub(g.since)
+	if g.sayNext.IsZero() {
+		g.sayNext = now.Add(lackingPatience)
+	}
+	var lacking []string
 	waiting, connected := 0, 0
 	for _, id := range m.others() {
-		there := isConnected(id)
-		if there && !g.stay || !has[id] && g.end > 0 {
+		there, lacks := isConnected(id), !g.has[id] && g.end > 0
+		if lacks {
+			lacking = append(lacking, strconv.FormatUint(id, 10))
+		}
+		if there && !g.stay || lacks {
 			waiting++
 			if there {
 				connected++
 			}
 		}
 	}
-	return waiting == 0 || took >= m.grace() || connected == 0 && took >= restartMax, nil
+	took := now.Sub(g.since)
+	if waiting == 0 || took >= m.grace() || connected == 0 && took >= hearMin {
+		return true, nil
+	}
+	if len(lacking) > 0 && !now.Before(g.sayNext) {
+		g.sayNext = now.Add(missingPeriod)
+		m.log.Warn("espera", zap.String("result", "in_progress"), zap.String("servidores", strings.Join(lacking, ",")),
+			zap.String("aviso", "the draw has ended, and these servers have not said that they know: are they running?"))
+	}
+	return false, nil
 }
 
 // saveCommitted notes in the ledger what is known to be committed. A server that is started alone

@@ -180,7 +180,7 @@ func TestLastLeaderWaits(t *testing.T) {
 		t.Error("the leader waits for nobody")
 	}
 	g = goodbye{end: end, since: now}
-	if mayGo(end-1, 0) || mayGo(end-1, restartMax-1) || !mayGo(end-1, 1) {
+	if mayGo(end-1, 0) || mayGo(end-1, hearMin-1) || !mayGo(end-1, 1) {
 		t.Error("the leader doesn't wait for a restart")
 	}
 	m.cfg.ExitGrace = 0
@@ -213,9 +213,9 @@ func TestLastLeaderGoes(t *testing.T) {
 		{"all are gone", 0, all, 0, 1, true, false},
 		{"all are gone, and with them the majority", 0, nil, 0, 0, false, false},
 		{"one is still there", time.Second, all, 2, 1, false, false},
-		{"one has not heard", restartMax - 1, one, 0, 1, false, false},
-		{"one has not heard, and doesn't come back", restartMax, one, 0, 1, true, false},
-		{"one has not heard, and another one is there", restartMax, one, 2, 1, false, false},
+		{"one has not heard", hearMin - 1, one, 0, 1, false, false},
+		{"one has not heard, and doesn't come back", hearMin, one, 0, 1, true, false},
+		{"one has not heard, and another one is there", hearMin, one, 2, 1, false, false},
 		{"it takes too long", cfg.ExitGrace, one, 2, 1, true, false},
 		{"another one leads", 0, nil, 2, 2, false, true},
 		{"another one leads, and it takes too long", cfg.ExitGrace, nil, 2, 2, false, true},
@@ -285,10 +285,10 @@ func TestLastLeaderKeepsOthers(t *testing.T) {
 		goes      bool
 	}{
 		{"all have it", true, end, 0, end, true, true},
-		{"one lacks it", true, end, restartMax, end - 1, true, false},
+		{"one lacks it", true, end, hearMin, end - 1, true, false},
 		{"one lacks it for long", true, end, cfg.ExitGrace, end - 1, true, true},
-		{"one is away", true, end, restartMax - 1, end - 1, false, false},
-		{"one doesn't come back", true, end, restartMax, end - 1, false, true},
+		{"one is away", true, end, hearMin - 1, end - 1, false, false},
+		{"one doesn't come back", true, end, hearMin, end - 1, false, true},
 		{"all may go", false, 0, 0, end - 1, false, false},
 	} {
 		now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"loteria/codec"
 	"loteria/engine"
@@ -22,6 +25,8 @@ type servers struct {
 	t       *testing.T
 	cfgs    []engine.Config // by id
 	running []*runningMember
+	core    zapcore.Core
+	warned  *observer.ObservedLogs // what all of them warned of
 }
 
 type runningMember struct {
@@ -36,6 +41,7 @@ var clusters atomic.Uint64
 func newServers(t *testing.T, count, agencies int, set ...func(*engine.Config)) *servers {
 	t.Helper()
 	s := &servers{t: t, cfgs: make([]engine.Config, count+1), running: make([]*runningMember, count+1)}
+	s.core, s.warned = observer.New(zap.WarnLevel)
 	// Addresses of this process alone: a port that is free now can be somebody's in a moment.
 	pid, before := os.Getpid(), 10*int(clusters.Add(1))
 	var peers []string
@@ -66,9 +72,10 @@ func newServers(t *testing.T, count, agencies int, set ...func(*engine.Config)) 
 
 func (s *servers) start(id int) {
 	s.t.Helper()
-	log := zap.NewNop()
+	log := zap.New(s.core)
 	if testing.Verbose() {
 		log = zap.Must(zap.NewDevelopment()).With(zap.Int("s", id))
+		log = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, s.core) }))
 	}
 	m, err := engine.Join(s.cfgs[id], log)
 	if err != nil {
@@ -135,6 +142,14 @@ func (s *servers) wantSameExports() {
 // play has agencies hold a draw, until all servers have ended.
 func (s *servers) play(agencies int) {
 	s.t.Helper()
+	s.playAgencies(agencies)
+	s.wantEnd()
+	s.wantSameExports()
+}
+
+// playAgencies has agencies hold a draw, until they have their winners.
+func (s *servers) playAgencies(agencies int) {
+	s.t.Helper()
 	done := make(chan error, agencies)
 	for id := range agencies {
 		go func() { done <- engine.Play(s.t.Context(), s.addrs(), codec.Agency(id+1), 400, 20) }()
@@ -144,8 +159,6 @@ func (s *servers) play(agencies int) {
 			s.t.Error(err)
 		}
 	}
-	s.wantEnd()
-	s.wantSameExports()
 }
 
 // Three servers hold a draw, and all end by themselves with the same files. Started again, they serve
@@ -173,6 +186,24 @@ func TestSeveralServers(t *testing.T) {
 	s.cfgs[2].ExitGrace = 0
 	s.start(2)
 	s.wantEnd()
+}
+
+// A server is away while the draw ends. The last leader waits for it, and names it. Once the server is
+// back, it hears of the end, and all end.
+func TestServerComesBackBehindTheEnd(t *testing.T) {
+	t.Parallel()
+	const away = 3
+	s := newServers(t, 3, 2, func(cfg *engine.Config) { cfg.ExitGrace = graceMin })
+	<-s.running[away].Ready()
+	s.halt(away)
+	s.playAgencies(2)
+	awaitThat(t, "the last leader names the server that is away", func() bool {
+		lines := s.warned.FilterMessage("espera").FilterField(zap.String("servidores", strconv.Itoa(away)))
+		return lines.Len() > 0
+	})
+	s.start(away)
+	s.wantEnd()
+	s.wantSameExports()
 }
 
 // Five servers hold a draw. Those that know of its end stay until all of them do.

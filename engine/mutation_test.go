@@ -390,10 +390,19 @@ var mutations = []mutationtest.Mutation{
 		Name: "the last leader doesn't wait for the other servers",
 		Changes: []mutationtest.Change{{
 			File: "member.go",
-			Old:  "return waiting == 0 ||",
-			New:  "return waiting >= 0 ||",
+			Old:  "if waiting == 0 ||",
+			New:  "if waiting >= 0 ||",
 		}},
 		Seeds: 500, Test: "TestClusterSimulation",
+	},
+	{
+		Name: "the last leader leaves a server behind that takes three seconds to start again",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "connected == 0 && took >= hearMin",
+			New:  "connected == 0 && took >= 2*time.Second",
+		}},
+		Test: "TestLastLeaderWaits",
 	},
 	{
 		Name: "servers that know of the end leave the last ones without a majority",
