@@ -26,10 +26,11 @@ GLOBL tailMost<>(SB), RODATA|NOPTR, $32
 // A line has at least this many bytes before its '\n'.
 #define lineMin 27
 
-// BROADCAST sets all bytes of Y to one; X is its lower half.
+// BROADCAST sets all bytes of Y to one; X is its lower half. MOVQ to X would keep Y's upper half, and
+// some processors take a hundred cycles for that once any vector's is in use. VMOVQ clears it.
 #define BROADCAST(byte, X, Y) \
 	MOVL         $byte, AX \
-	MOVQ         AX, X     \
+	VMOVQ        AX, X     \
 	VPBROADCASTB X, Y
 
 // NAMES checks the 32 bytes of names at offset. Each result has a bit for each byte, the first
