@@ -27,7 +27,7 @@ GLOBL tailMost<>(SB), RODATA|NOPTR, $32
 #define lineMin 27
 
 // BROADCAST sets all bytes of Y to one; X is its lower half. MOVQ to X would keep Y's upper half, and
-// some processors take a hundred cycles for that once any vector's is in use. VMOVQ clears it.
+// some processors take hundreds of cycles for that once any vector's is in use. VMOVQ clears it.
 #define BROADCAST(byte, X, Y) \
 	MOVL         $byte, AX \
 	VMOVQ        AX, X     \

@@ -375,11 +375,11 @@ func (m *Member) work() error {
 		if err != nil {
 			return err
 		}
-		for _, message := range w.Messages {
-			m.send(message)
-		}
 		if w.Save != nil {
 			m.saves <- w.Save // there is room: the one before is saved
+		}
+		for _, message := range w.Messages {
+			m.send(message)
 		}
 		if status := w.Status; status != *m.status.Load() {
 			m.status.Store(&status)
