@@ -448,18 +448,79 @@ func TestStuckConnectionEnds(t *testing.T) {
 	}
 }
 
+// What a connection doesn't take of a message at once is sent behind that, and before the next message.
+func TestDirectWritesInPart(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	here, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	there, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	d := newDirect(here)
+	if d == nil {
+		t.Skip("this system has no direct writes")
+	}
+
+	m := &Mesh{ctx: t.Context(), writeTimeout: patience, settings: Settings{LaneBytesMax: 1 << 20}}
+	s := newSender(m, 2, "", bulk)
+	s.setOpen(true, d)
+	var want []byte
+	queued := 0
+	for i := 0; queued < 3; i++ { // the first that is queued may be cut, those behind it are whole
+		message := bytes.Repeat([]byte{byte(i)}, 1000+i%5000)
+		if !s.send(len(message), [][]byte{message[:i%1000], message[i%1000:]}) {
+			t.Fatal("dropped")
+		}
+		want = append(binary.BigEndian.AppendUint32(want, uint32(len(message))), message...)
+		if len(s.queue) > 0 {
+			queued++
+		}
+	}
+	if !s.busy || len(s.wake) != 1 {
+		t.Error("the goroutine isn't woken")
+	}
+	written := make(chan error, 1)
+	go func() { written <- s.write(here, s.take()) }()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(there, got); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("of %d bytes, others arrive than were sent", len(want))
+	}
+	// The next one waits for nobody, however long ago the last one was.
+	if s.take(); s.busy || !s.send(4, [][]byte{[]byte("next")}) || len(s.queue) > 0 {
+		t.Error("the goroutine has written everything, and is woken again")
+	}
+	if _, err := io.ReadFull(there, got[:8]); err != nil || string(got[4:8]) != "next" {
+		t.Errorf("%q arrives, %v", got[:8], err)
+	}
+}
+
 // What a broken connection has not sent is not kept for the next one.
 func TestLaneForgets(t *testing.T) {
 	s := newSender(&Mesh{ctx: t.Context(), settings: Settings{LaneBytesMax: 100}}, 2, "", bulk)
 	if s.send(5, [][]byte{[]byte("early")}) {
 		t.Error("taken without a connection")
 	}
-	s.setOpen(true)
+	s.setOpen(true, nil)
 	if !s.send(3, [][]byte{[]byte("old")}) {
 		t.Error("dropped")
 	}
-	s.setOpen(false)
-	s.setOpen(true)
+	s.setOpen(false, nil)
+	s.setOpen(true, nil)
 	if !s.send(3, [][]byte{[]byte("n"), []byte("ew")}) {
 		t.Error("dropped")
 	}

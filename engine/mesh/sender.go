@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type sender struct {
 
 	mu      sync.Mutex
 	open    bool          // there is a connection
+	direct  *direct       // to it; nil: the goroutine writes everything
+	busy    bool          // the goroutine writes, or has been woken to
 	queue   [][]byte      // frames in parts, back to back
 	queued  int           // bytes in queue
 	wake    chan struct{} // holds one: queue has something
@@ -44,39 +47,66 @@ func (s *sender) connected() bool {
 	return s.open
 }
 
-// send queues a message, unless there is no connection or no room. An empty queue takes any message.
+// directBytesMax is how large a message can be that is written by who sends it, if nothing waits: to wake
+// the goroutine takes longer. Larger ones are worth another processor.
+const directBytesMax = 16 << 10
+
+// send writes or queues a message, unless there is no connection or no room. An empty queue takes any
+// message.
 func (s *sender) send(size int, parts [][]byte) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	full := len(s.queue) > 0 && s.queued+frameHeaderBytes+size > s.mesh.settings.LaneBytesMax
 	if !s.open || full {
-		s.mu.Unlock()
 		return false
 	}
 	s.queue = append(s.queue, binary.BigEndian.AppendUint32(nil, uint32(size)))
 	s.queue = append(s.queue, parts...)
 	s.queued += frameHeaderBytes + size
-	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	if !s.busy && s.direct != nil && size <= directBytesMax {
+		s.unqueue(s.direct.write(s.queue))
+	}
+	if len(s.queue) > 0 {
+		s.busy = true
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
 	}
 	return true
 }
 
-// take swaps the queue for the one that was written before.
+// unqueue drops that many bytes of the queue, which were written. The mutex is held.
+func (s *sender) unqueue(n int) {
+	s.queued -= n
+	whole := 0
+	for whole < len(s.queue) && n >= len(s.queue[whole]) {
+		n -= len(s.queue[whole])
+		whole++
+	}
+	s.queue = slices.Delete(s.queue, 0, whole)
+	if n > 0 {
+		s.queue[0] = s.queue[0][n:]
+	}
+}
+
+// take swaps the queue for the one that was written before. If that is empty, the goroutine is not busy
+// any more.
 func (s *sender) take() [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.writing) // or it would hold the messages
+	s.busy = len(s.queue) > 0
 	s.writing, s.queue, s.queued = s.queue, s.writing[:0], 0
 	return s.writing
 }
 
-// setOpen says whether there is a connection. What is queued without one is dropped.
-func (s *sender) setOpen(open bool) {
+// setOpen says whether there is a connection, and how to write to it directly. What is queued without
+// one is dropped.
+func (s *sender) setOpen(open bool, direct *direct) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open = open
+	s.open, s.busy, s.direct = open, false, direct
 	clear(s.queue)
 	s.queue, s.queued = s.queue[:0], 0
 }
@@ -88,7 +118,7 @@ func (s *sender) run() {
 	for s.ctx.Err() == nil {
 		began := time.Now()
 		err := s.serve()
-		s.setOpen(false)
+		s.setOpen(false, nil)
 		if s.ctx.Err() != nil {
 			return
 		}
@@ -138,7 +168,7 @@ func (s *sender) serve() error {
 	})
 	defer watching.Wait()
 	defer func() { _ = conn.Close() }() // nothing that is lost was promised
-	s.setOpen(true)
+	s.setOpen(true, newDirect(conn))
 	if s.lane == urgent {
 		s.mesh.log.Info("par", zap.String("result", "success"), zap.Uint64("servidor", s.to), zap.String("addr", s.addr))
 	}
@@ -148,8 +178,10 @@ func (s *sender) serve() error {
 		case err := <-broken:
 			return err
 		}
-		if err := s.write(conn, s.take()); err != nil {
-			return err
+		for parts := s.take(); len(parts) > 0; parts = s.take() {
+			if err := s.write(conn, parts); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -175,5 +207,5 @@ func (s *sender) write(conn net.Conn, parts [][]byte) error {
 			return err
 		}
 	}
-	return nil
+	return conn.SetWriteDeadline(time.Time{}) // direct writes have none
 }
