@@ -26,8 +26,8 @@ GLOBL tailMost<>(SB), RODATA|NOPTR, $32
 // A line has at least this many bytes before its '\n'.
 #define lineMin 27
 
-// BROADCAST sets all bytes of Y to one; X is its lower half. MOVQ to X would keep Y's upper half, and
-// some processors take hundreds of cycles for that once any vector's is in use. VMOVQ clears it.
+// BROADCAST sets all bytes of Y to one; X is its lower half. VMOVQ clears the upper halves of vectors
+// that it doesn't need. MOVQ would keep them, for which some processors take hundreds of cycles.
 #define BROADCAST(byte, X, Y) \
 	MOVL         $byte, AX \
 	VMOVQ        AX, X     \

@@ -31,8 +31,8 @@ const (
 	// on its way back, and for all others, if the grace is shorter: several elections, because one that
 	// was cut off for a moment may need them to hear of it.
 	hearMin = 6 * time.Second
-	// lackingPatience is how long others have time to hear of the end before the log names them.
-	lackingPatience = time.Second
+	// awayPatience is how long a server may be away from the end before the log names it.
+	awayPatience = time.Second
 	// goneKept is how long a server that was removed is still talked to.
 	goneKept = 10 * time.Second
 	// endedPeriod is how often a leader looks whether the other servers have ended.
@@ -544,7 +544,8 @@ func (m *Member) needOthers() bool {
 
 // awaitOthers waits, as the last leader, until the other servers have heard of the end and are gone,
 // but no longer than the grace after one of them has acknowledged entries: who catches up learns of
-// the end from nobody else. A server that isn't there gets hearMin to come back.
+// the end from nobody else. A server that isn't there gets hearMin to come back, and as long again once
+// it is, because there may have to be an election.
 // Errors are those of mayGo. If this server's log fails, its error is returned at once: the others
 // hear nothing more from here, and may go on with the draw.
 //
@@ -587,12 +588,15 @@ type goodbye struct {
 	end          uint64    // the entry that all of them have to have; 0: they need not have any
 	stay         bool      // they don't have to be gone
 	acknowledged uint64    // entries, by all other servers together
-	since        time.Time // when there were fewer of them, or the wait began
-	sayNext      time.Time // when the log names who lacks the end
+	since        time.Time // when there were fewer of them, a server came back, or the wait began
+	said         time.Time // when the log named who is away
 
 	// has are the servers that have acknowledged the end. Progress forgets them once so many are gone
 	// that this server doesn't lead any more.
 	has map[uint64]bool
+	// away are the servers that lack it and are not there. Those that have come back are in it with
+	// false: each may make the wait longer once.
+	away map[uint64]bool
 }
 
 // mayGo reports whether the last leader may go. The error is commit.ErrNotLeader if another server
@@ -602,7 +606,7 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 		return false, commit.ErrNotLeader
 	}
 	if g.has == nil {
-		g.has = map[uint64]bool{}
+		g.has, g.away = map[uint64]bool{}, map[uint64]bool{}
 	}
 	acknowledged := uint64(0)
 	for _, p := range progress {
@@ -615,15 +619,17 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 	if acknowledged > g.acknowledged {
 		g.acknowledged, g.since = acknowledged, now
 	}
-	if g.sayNext.IsZero() {
-		g.sayNext = now.Add(lackingPatience)
-	}
-	var lacking []string
+	var away []string
 	waiting, connected := 0, 0
 	for _, id := range m.others() {
 		there, lacks := isConnected(id), !g.has[id] && g.end > 0
-		if lacks {
-			lacking = append(lacking, strconv.FormatUint(id, 10))
+		if lacks && !there {
+			away = append(away, strconv.FormatUint(id, 10))
+			if _, seen := g.away[id]; !seen {
+				g.away[id] = true
+			}
+		} else if g.away[id] { // it has come back
+			g.away[id], g.since = false, now
 		}
 		if there && !g.stay || lacks {
 			waiting++
@@ -636,10 +642,10 @@ func (m *Member) mayGo(g *goodbye, progress []replica.Progress, isConnected func
 	if waiting == 0 || took >= m.grace() || connected == 0 && took >= hearMin {
 		return true, nil
 	}
-	if len(lacking) > 0 && !now.Before(g.sayNext) {
-		g.sayNext = now.Add(missingPeriod)
-		m.log.Warn("espera", zap.String("result", "in_progress"), zap.String("servidores", strings.Join(lacking, ",")),
-			zap.String("aviso", "the draw has ended, and these servers have not said that they know: are they running?"))
+	if len(away) > 0 && took >= awayPatience && now.Sub(g.said) >= missingPeriod {
+		g.said = now
+		m.log.Warn("espera", zap.String("result", "in_progress"), zap.String("servidores", strings.Join(away, ",")),
+			zap.String("aviso", "the draw has ended, and these servers are away and don't know: are they running?"))
 	}
 	return false, nil
 }

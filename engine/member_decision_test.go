@@ -183,6 +183,14 @@ func TestLastLeaderWaits(t *testing.T) {
 	if mayGo(end-1, 0) || mayGo(end-1, hearMin-1) || !mayGo(end-1, 1) {
 		t.Error("the leader doesn't wait for a restart")
 	}
+	g = goodbye{end: end, since: now}
+	if mayGo(end-1, 0) || mayGo(end-1, hearMin-1) || mayGo(end-1, 0, 3) || mayGo(end-1, cfg.ExitGrace-1, 3) || !mayGo(end-1, 1, 3) {
+		t.Error("the leader doesn't wait for the grace for a server that comes back")
+	}
+	g = goodbye{end: end, since: now}
+	if mayGo(end-1, 0) || mayGo(end-1, 1, 3) || mayGo(end-1, 1) || mayGo(end-1, hearMin-2) || !mayGo(end-1, 1) {
+		t.Error("the leader waits anew for a server that comes back again and again")
+	}
 	m.cfg.ExitGrace = 0
 	g = goodbye{end: end, since: now}
 	if mayGo(end-1, 0, 3) || mayGo(end-1, hearMin-1, 3) || !mayGo(end-1, 1, 3) {

@@ -405,6 +405,15 @@ var mutations = []mutationtest.Mutation{
 		Test: "TestLastLeaderWaits",
 	},
 	{
+		Name: "the last leader leaves a server behind that comes back late, and needs an election",
+		Changes: []mutationtest.Change{{
+			File: "member.go",
+			Old:  "g.away[id], g.since = false, now",
+			New:  "g.away[id] = false",
+		}},
+		Test: "TestLastLeaderWaits",
+	},
+	{
 		Name: "servers that know of the end leave the last ones without a majority",
 		Changes: []mutationtest.Change{{
 			File: "member.go",

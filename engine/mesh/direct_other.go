@@ -10,3 +10,5 @@ type direct struct{}
 func newDirect(net.Conn) *direct { return nil }
 
 func (*direct) write([][]byte) int { return 0 }
+
+func (*direct) failure() error { return nil }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -448,23 +449,41 @@ func TestStuckConnectionEnds(t *testing.T) {
 	}
 }
 
-// What a connection doesn't take of a message at once is sent behind that, and before the next message.
-func TestDirectWritesInPart(t *testing.T) {
+// pair is a connection from both sides. They are closed with the test.
+func pair(t *testing.T) (here, there *net.TCPConn) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	here, err := net.Dial("tcp", listener.Addr().String())
+	dialled, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer here.Close()
-	there, err := listener.Accept()
+	t.Cleanup(func() { _ = dialled.Close() })
+	accepted, err := listener.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer there.Close()
+	t.Cleanup(func() { _ = accepted.Close() })
+	return dialled.(*net.TCPConn), accepted.(*net.TCPConn)
+}
+
+// limited notes the write deadline of a connection.
+type limited struct {
+	net.Conn
+	deadline time.Time
+}
+
+func (l *limited) SetWriteDeadline(t time.Time) error {
+	l.deadline = t
+	return l.Conn.SetWriteDeadline(t)
+}
+
+// What a connection doesn't take of a message at once is sent behind that, and before the next message.
+func TestDirectWritesInPart(t *testing.T) {
+	here, there := pair(t)
 	d := newDirect(here)
 	if d == nil {
 		t.Skip("this system has no direct writes")
@@ -489,7 +508,8 @@ func TestDirectWritesInPart(t *testing.T) {
 		t.Error("the goroutine isn't woken")
 	}
 	written := make(chan error, 1)
-	go func() { written <- s.write(here, s.take()) }()
+	conn := &limited{Conn: here}
+	go func() { written <- s.write(conn, s.take()) }()
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(there, got); err != nil {
 		t.Fatal(err)
@@ -500,12 +520,35 @@ func TestDirectWritesInPart(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("of %d bytes, others arrive than were sent", len(want))
 	}
-	// The next one waits for nobody, however long ago the last one was.
+	if !conn.deadline.IsZero() {
+		t.Error("the goroutine's deadline is left, and direct writes fail behind it")
+	}
+	// The next one needs no goroutine.
 	if s.take(); s.busy || !s.send(4, [][]byte{[]byte("next")}) || len(s.queue) > 0 {
 		t.Error("the goroutine has written everything, and is woken again")
 	}
 	if _, err := io.ReadFull(there, got[:8]); err != nil || string(got[4:8]) != "next" {
 		t.Errorf("%q arrives, %v", got[:8], err)
+	}
+}
+
+// A direct write that fails leaves the message to the goroutine, and the reason.
+func TestDirectWriteFails(t *testing.T) {
+	here, there := pair(t)
+	s := newSender(&Mesh{ctx: t.Context(), settings: Settings{LaneBytesMax: 1 << 20}}, 2, "", urgent)
+	s.setOpen(true, newDirect(here))
+	if s.direct == nil {
+		t.Skip("this system has no direct writes")
+	}
+	if err := errors.Join(there.SetLinger(0), there.Close()); err != nil { // the connection is reset
+		t.Fatal(err)
+	}
+	await(t, "a write that fails", func() bool { return s.send(1, [][]byte{{'x'}}) && len(s.queue) > 0 })
+	if !s.busy || len(s.wake) != 1 {
+		t.Error("the goroutine isn't woken")
+	}
+	if err := s.cause(io.EOF); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("the reason is %v", err)
 	}
 }
 

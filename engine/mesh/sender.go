@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -176,14 +177,21 @@ func (s *sender) serve() error {
 		select {
 		case <-s.wake:
 		case err := <-broken:
-			return err
+			return s.cause(err)
 		}
 		for parts := s.take(); len(parts) > 0; parts = s.take() {
 			if err := s.write(conn, parts); err != nil {
-				return err
+				return s.cause(err)
 			}
 		}
 	}
+}
+
+// cause is why the connection has broken, of which the goroutine may have heard only err.
+func (s *sender) cause(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return cmp.Or(s.direct.failure(), err)
 }
 
 // write writes all parts, as many as fit in a piece at once. Time is for each piece: a slow peer is
