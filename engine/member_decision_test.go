@@ -67,6 +67,39 @@ func TestAbandonedServerEnds(t *testing.T) {
 	}
 }
 
+// The draw may go on behind an end. Then that is the servers' end no more. Who they are may change behind
+// it.
+func TestDrawGoesOnBehindTheEnd(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		behind []byte
+		ends   bool
+	}{
+		{"an agency reports", history.AppendReported(nil, 1, true), false},
+		{"a change of servers", ledger.AppendRecord(nil, ledger.Members, 0, 1, []byte("servers")), true},
+	} {
+		cfg := DefaultConfig()
+		cfg.ID, cfg.NoExport = 1, true
+		m := newMember(cfg, zap.NewNop(), time.Now)
+		visit := m.fresh()
+		for i, packed := range [][]byte{history.AppendEnded(nil, history.End{Term: 5}), test.behind} {
+			record, _ := ledger.Unpack(packed)
+			record.Seq = uint64(2 + i)
+			if err := visit(record); err != nil {
+				t.Fatalf("%s: %v", test.name, err)
+			}
+		}
+		m.worked(replica.Status{Term: 6})
+		if end, _ := m.abandoned(); (end != nil) != test.ends {
+			t.Errorf("%s: the end is %v", test.name, end)
+		}
+		m.worked(replica.Status{Term: 5, Leader: 2})
+		if (len(m.ended) > 0) != test.ends {
+			t.Errorf("%s: it ends: %v", test.name, len(m.ended) > 0)
+		}
+	}
+}
+
 // A server that knows who leads before it begins to follow says so: nothing may change for hours.
 func TestFollowerSaysWhoLeads(t *testing.T) {
 	cfg := DefaultConfig()

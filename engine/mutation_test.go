@@ -366,7 +366,7 @@ var mutations = []mutationtest.Mutation{
 			Old:  "\t\tnow.end = nil\n",
 			New:  "",
 		}},
-		Seeds: 10000, Test: "TestClusterSimulation",
+		Test: "TestDrawGoesOnBehindTheEnd",
 	},
 	{
 		Name: "a leader ends although the log doesn't have its end",
