@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bufio"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -36,7 +37,6 @@ type Channel struct {
 	tls       *tls.Conn
 	transport transport
 	agency    codec.Agency
-	useless   int // records that said nothing
 	ended     bool
 }
 
@@ -49,6 +49,7 @@ func (c *Credentials) Handshake(conn net.Conn) (_ *Channel, err error) {
 		return nil, err
 	}
 	ch.transport.conn = nil
+	ch.transport.begin()
 	return ch, nil
 }
 
@@ -63,15 +64,11 @@ func (c *Channel) Feed(in []byte) { c.transport.in = in }
 // first. The error is io.EOF when the peer has ended; any other one is the end of the channel, and
 // Sealed may hold an alert that tells the peer.
 func (c *Channel) Next(buf []byte) (plain []byte, err error) {
-	before := c.transport.records
 	n, err := c.tls.Read(buf)
-	c.useless += c.transport.records - before
-	if n > 0 && c.transport.records > before {
-		c.useless-- // the one with what was read
-	}
+	useless := c.transport.heard(n)
 	switch {
-	case c.useless > uselessMax:
-		return nil, errUseless
+	case useless != nil:
+		return nil, useless
 	case n > 0:
 		return buf[:n], nil // an error comes again
 	case errors.Is(err, errDry):
@@ -100,6 +97,61 @@ func (c *Channel) Sealed() []byte { return c.transport.sealed() }
 // Sent says that so many bytes of Sealed have been sent.
 func (c *Channel) Sent(n int) { c.transport.drop(n) }
 
+// records follows the records that a tls.Conn reads. The tls.Conn must not be given more than the rest of
+// the one that it reads: then what it has said, and what it has been given, can be compared.
+type records struct {
+	header [recordHeaderBytes]byte // of the record that is being read
+	have   int                     // bytes of the header that are there
+	rest   int                     // bytes of the record that are still to come, once the header is there
+
+	whole   int // records that were read whole
+	counted int // those of them that heard has seen
+	useless int // those of them that said nothing
+}
+
+const recordHeaderBytes = 5
+
+// room is the part of p that may be given to the tls.Conn.
+func (r *records) room(p []byte) []byte {
+	if r.have == recordHeaderBytes && r.rest == 0 {
+		r.have = 0
+	}
+	want := r.rest
+	if r.have < recordHeaderBytes {
+		want = recordHeaderBytes - r.have
+	}
+	return p[:min(want, len(p))]
+}
+
+// given notes what the tls.Conn was given.
+func (r *records) given(p []byte) {
+	if r.have == recordHeaderBytes {
+		r.rest -= len(p)
+	} else if r.have += copy(r.header[r.have:], p); r.have == recordHeaderBytes {
+		r.rest = int(r.header[3])<<8 | int(r.header[4])
+	}
+	if len(p) > 0 && r.have == recordHeaderBytes && r.rest == 0 {
+		r.whole++
+	}
+}
+
+// heard notes that the tls.Conn has been read once, and what it said had n bytes. The records that were
+// read for that said nothing, but for one. The error is errUseless if these are too many by now.
+func (r *records) heard(n int) error {
+	r.useless += r.whole - r.counted
+	if n > 0 && r.whole > r.counted {
+		r.useless--
+	}
+	r.counted = r.whole
+	if r.useless > uselessMax {
+		return errUseless
+	}
+	return nil
+}
+
+// begin forgets the handshake's records.
+func (r *records) begin() { r.counted = r.whole }
+
 // transport is what a tls.Conn takes for its connection: a socket during the handshake, and memory
 // afterwards.
 //
@@ -107,21 +159,14 @@ func (c *Channel) Sent(n int) { c.transport.drop(n) }
 // that would have to be found after the handshake. And the tls.Conn's buffer, which it keeps for as
 // long as the connection lasts, is no larger than one record.
 type transport struct {
+	records
 	conn net.Conn // nil after the handshake
 	said int      // bytes of the handshake that were read
 	in   []byte
 
-	header [recordHeaderBytes]byte // of the record that is being read
-	have   int                     // bytes of the header that are there
-	rest   int                     // bytes of the record that are still to come, once the header is there
-
-	records int // that were read whole
-
 	out  *[]byte // nil if nothing is to be sent; from outs
 	from int     // what was sent of it
 }
-
-const recordHeaderBytes = 5
 
 // outs are buffers for what is to be sent. A connection has one only while its socket takes nothing.
 var outs = sync.Pool{New: func() any {
@@ -159,14 +204,7 @@ var errDry net.Error = dry{}
 
 // Read implements net.Conn.
 func (t *transport) Read(p []byte) (n int, err error) {
-	if t.have == recordHeaderBytes && t.rest == 0 {
-		t.have = 0
-	}
-	want := t.rest
-	if t.have < recordHeaderBytes {
-		want = recordHeaderBytes - t.have
-	}
-	p = p[:min(want, len(p))]
+	p = t.room(p)
 	switch {
 	case t.conn != nil && t.said >= handshakeBytesMax:
 		return 0, errHandshakeTooLarge
@@ -179,14 +217,7 @@ func (t *transport) Read(p []byte) (n int, err error) {
 		n = copy(p, t.in)
 		t.in = t.in[n:]
 	}
-	if t.have == recordHeaderBytes {
-		t.rest -= n
-	} else if t.have += copy(t.header[t.have:], p[:n]); t.have == recordHeaderBytes {
-		t.rest = int(t.header[3])<<8 | int(t.header[4])
-	}
-	if n > 0 && t.have == recordHeaderBytes && t.rest == 0 {
-		t.records++
-	}
+	t.given(p[:n])
 	return n, err
 }
 
@@ -215,15 +246,21 @@ func (t *transport) SetWriteDeadline(time.Time) error { return nil }
 // peer has said, and so it does with [io.ErrUnexpectedEOF].
 type cut struct {
 	net.Conn
-	said int  // bytes of the handshake that were read
-	over bool // the handshake
+	records
+	ahead *bufio.Reader // of Conn: a record would take two system calls
+	said  int           // bytes of the handshake that were read
+	over  bool          // the handshake
 }
+
+func newCut(conn net.Conn) *cut { return &cut{Conn: conn, ahead: bufio.NewReader(conn)} }
 
 func (c *cut) Read(p []byte) (int, error) {
 	if !c.over && c.said >= handshakeBytesMax {
 		return 0, errHandshakeTooLarge
 	}
-	n, err := c.Conn.Read(p)
+	p = c.room(p)
+	n, err := c.ahead.Read(p)
+	c.given(p[:n])
 	c.said += n
 	if errors.Is(err, io.EOF) {
 		err = ErrCut

@@ -202,22 +202,33 @@ func agencyOf(state tls.ConnectionState, domain string) (codec.Agency, error) {
 type Stream struct {
 	*tls.Conn
 	agency codec.Agency
+	on     *cut
 }
 
 // Agency is the one that the peer has proved to be; 0 if nobody has asked.
 func (s *Stream) Agency() codec.Agency { return s.agency }
 
+// Read reads what the peer says. Too many records that say nothing are an error.
+func (s *Stream) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if useless := s.on.heard(n); useless != nil {
+		return 0, useless
+	}
+	return n, err
+}
+
 // Serve does the server's side of a handshake on conn, and returns what the peer says over TLS. It
 // waits for the peer for as long as conn's deadlines allow. conn stays the caller's to close if there
 // is an error; see Explain.
 func (c *Credentials) Serve(conn net.Conn) (*Stream, error) {
-	on := &cut{Conn: conn}
+	on := newCut(conn)
 	secured, agency, err := c.handshake(on)
 	if err != nil {
 		return nil, err
 	}
 	on.over = true
-	return &Stream{secured, agency}, nil
+	on.begin()
+	return &Stream{secured, agency, on}, nil
 }
 
 // Explain says why a handshake has failed, and what to do about it.

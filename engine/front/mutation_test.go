@@ -38,8 +38,8 @@ var mutations = []mutationtest.Mutation{
 		Name: "new keys are held for a peer that doesn't read them",
 		Changes: []mutationtest.Change{{
 			File: "../channel/channel.go",
-			Old:  "c.useless > uselessMax:",
-			New:  "c.useless > 1000*uselessMax:",
+			Old:  "if r.useless > uselessMax {",
+			New:  "if r.useless > 1000*uselessMax {",
 		}},
 		Test: "TestKeyUpdateFlood",
 	},

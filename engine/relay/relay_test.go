@@ -22,6 +22,7 @@ import (
 	"loteria/codec"
 	"loteria/codec/certtest"
 	"loteria/engine/channel"
+	"loteria/engine/channel/channeltest"
 )
 
 // patience bounds every wait for something that has to happen.
@@ -694,6 +695,36 @@ func TestClosesInTime(t *testing.T) {
 	close(ended)
 	if <-l.closed; l.isLate {
 		t.Error("it is closed late")
+	}
+}
+
+// An agency that goes on with new keys between one byte and the next costs a follower as much as the leader
+// would bear, and is cut off.
+func TestKeyUpdateFlood(t *testing.T) {
+	authority := certtest.New(t)
+	f := authority.Files(t, certtest.Server(1), authority)
+	credentials, err := channel.Open(channel.Files{Certificate: f.Cert, Key: f.Key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := serveOver(t, nil, credentials)
+	socket := r.dial(t)
+	p := channeltest.Connect(t, socket, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost",
+		NextProtos: []string{codec.TLSProtocol}})
+	say(t, socket, p.Says(frame(bet), 1000))
+	leader := r.accept(t)
+	hear(t, leader, frame(bet))
+	const most = 256 // new keys of a connection
+	for range most {
+		say(t, socket, append(p.KeyUpdate(true), p.Says([]byte("x"), 1)...))
+	}
+	hear(t, leader, bytes.Repeat([]byte("x"), most))
+	say(t, socket, append(p.KeyUpdate(true), p.Says([]byte("x"), 1)...))
+	if got, err := io.ReadAll(leader); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) || leader.Ended() {
+		t.Errorf("the leader hears %q, %v, ended: %v", got, err, leader.Ended())
+	}
+	if _, err := io.Copy(io.Discard, p); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the agency still has its connection")
 	}
 }
 
