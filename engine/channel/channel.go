@@ -67,14 +67,15 @@ func (c *Channel) Next(buf []byte) (plain []byte, err error) {
 	n, err := c.tls.Read(buf)
 	useless := c.transport.heard(n)
 	switch {
+	case errors.Is(err, io.EOF):
+		c.ended = true
+		return nil, err
 	case useless != nil:
 		return nil, useless
 	case n > 0:
 		return buf[:n], nil // an error comes again
 	case errors.Is(err, errDry):
 		return nil, nil
-	case errors.Is(err, io.EOF):
-		c.ended = true
 	}
 	return nil, err
 }
@@ -135,8 +136,9 @@ func (r *records) given(p []byte) {
 	}
 }
 
-// heard notes that the tls.Conn has been read once, and what it said had n bytes. The records that were
-// read for that said nothing, but for one. The error is errUseless if these are too many by now.
+// heard notes that the tls.Conn has been read once, and what it said had n bytes. Of the records that were
+// read for that, at most one brought them, and the others nothing. The error is errUseless if these are
+// too many by now; the peer's end counts as one of them, so who has heard that need not look.
 func (r *records) heard(n int) error {
 	r.useless += r.whole - r.counted
 	if n > 0 && r.whole > r.counted {

@@ -211,7 +211,7 @@ func (s *Stream) Agency() codec.Agency { return s.agency }
 // Read reads what the peer says. Too many records that say nothing are an error.
 func (s *Stream) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
-	if useless := s.on.heard(n); useless != nil {
+	if useless := s.on.heard(n); useless != nil && !errors.Is(err, io.EOF) {
 		return 0, useless
 	}
 	return n, err

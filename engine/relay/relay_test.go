@@ -708,9 +708,9 @@ func TestKeyUpdateFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := serveOver(t, nil, credentials)
+	config := &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}}
 	socket := r.dial(t)
-	p := channeltest.Connect(t, socket, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost",
-		NextProtos: []string{codec.TLSProtocol}})
+	p := channeltest.Connect(t, socket, config)
 	say(t, socket, p.Says(frame(bet), 1000))
 	leader := r.accept(t)
 	hear(t, leader, frame(bet))
@@ -723,8 +723,22 @@ func TestKeyUpdateFlood(t *testing.T) {
 	if got, err := io.ReadAll(leader); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) || leader.Ended() {
 		t.Errorf("the leader hears %q, %v, ended: %v", got, err, leader.Ended())
 	}
-	if _, err := io.Copy(io.Discard, p); errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := io.Copy(io.Discard, socket); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the agency still has its connection")
+	}
+
+	// So many, and then an end, is no flood.
+	socket = r.dial(t)
+	p = channeltest.Connect(t, socket, config)
+	say(t, socket, p.Says(frame(bet), 1000))
+	leader = r.accept(t)
+	for range most {
+		say(t, socket, append(p.KeyUpdate(false), p.Says([]byte("x"), 1)...))
+	}
+	say(t, socket, p.CloseNotify())
+	want := append(frame(bet), bytes.Repeat([]byte("x"), most)...)
+	if got, err := io.ReadAll(leader); err != nil || !bytes.Equal(got, want) || !leader.Ended() {
+		t.Errorf("the leader hears %q, %v, ended: %v", got, err, leader.Ended())
 	}
 }
 
