@@ -245,11 +245,11 @@ func (t *transport) SetReadDeadline(time.Time) error  { return nil }
 func (t *transport) SetWriteDeadline(time.Time) error { return nil }
 
 // cut is a connection whose end is ErrCut: a tls.Conn takes an end between two records for one that the
-// peer has said, and so it does with [io.ErrUnexpectedEOF].
+// peer has said, and so it does with [io.ErrUnexpectedEOF]. It also follows the records.
 type cut struct {
 	net.Conn
 	records
-	ahead *bufio.Reader // of Conn: a record would take two system calls
+	ahead *bufio.Reader // of Conn: otherwise a small record takes two system calls
 	said  int           // bytes of the handshake that were read
 	over  bool          // the handshake
 }

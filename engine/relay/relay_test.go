@@ -118,6 +118,24 @@ func serveOver(t *testing.T, change func(*Settings), credentials *channel.Creden
 	return r
 }
 
+// serveOverTLS is serve for agencies over TLS, with certificates of their own if isMutual. The
+// configuration is an agency's, without one.
+func serveOverTLS(t *testing.T, isMutual bool) (*relayed, *certtest.Authority, *tls.Config) {
+	t.Helper()
+	authority := certtest.New(t)
+	f := authority.Files(t, certtest.Server(1), authority)
+	files := channel.Files{Certificate: f.Cert, Key: f.Key}
+	if isMutual {
+		files.ClientCA = f.CA
+	}
+	credentials, err := channel.Open(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}}
+	return serveOver(t, nil, credentials), authority, config
+}
+
 func (r *relayed) dial(t *testing.T) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", r.addr)
@@ -417,14 +435,8 @@ func TestAcknowledgedBehindBothEnds(t *testing.T) {
 
 // An agency over TLS is known to have its winners, too.
 func TestAcknowledgedOverTLS(t *testing.T) {
-	authority := certtest.New(t)
-	f := authority.Files(t, certtest.Server(1), authority)
-	credentials, err := channel.Open(channel.Files{Certificate: f.Cert, Key: f.Key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := serveOver(t, nil, credentials)
-	c := tls.Client(r.dial(t), &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}})
+	r, _, config := serveOverTLS(t, false)
+	c := tls.Client(r.dial(t), config)
 	say(t, c, frame("GET_WINNERS|1"))
 	leader := r.accept(t)
 	hear(t, leader, frame("GET_WINNERS|1"))
@@ -701,14 +713,7 @@ func TestClosesInTime(t *testing.T) {
 // An agency that goes on with new keys between one byte and the next costs a follower as much as the leader
 // would bear, and is cut off.
 func TestKeyUpdateFlood(t *testing.T) {
-	authority := certtest.New(t)
-	f := authority.Files(t, certtest.Server(1), authority)
-	credentials, err := channel.Open(channel.Files{Certificate: f.Cert, Key: f.Key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := serveOver(t, nil, credentials)
-	config := &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}}
+	r, _, config := serveOverTLS(t, false)
 	socket := r.dial(t)
 	p := channeltest.Connect(t, socket, config)
 	say(t, socket, p.Says(frame(bet), 1000))
@@ -746,16 +751,11 @@ func TestKeyUpdateFlood(t *testing.T) {
 // proved. What it says, and that it has ended, the leader hears as from any other. Who is cut has not
 // ended, and who proves nothing is told why.
 func TestRelayOverTLS(t *testing.T) {
-	authority := certtest.New(t)
-	f := authority.Files(t, certtest.Server(1), authority)
-	credentials, err := channel.Open(channel.Files{Certificate: f.Cert, Key: f.Key, ClientCA: f.CA})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := serveOver(t, nil, credentials)
+	r, authority, config := serveOverTLS(t, true)
 	connect := func(own ...tls.Certificate) *tls.Conn {
-		return tls.Client(r.dial(t), &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost",
-			NextProtos: []string{codec.TLSProtocol}, Certificates: own})
+		config := config.Clone()
+		config.Certificates = own
+		return tls.Client(r.dial(t), config)
 	}
 	seven := authority.Issue(t, certtest.Agency(7))
 

@@ -1,0 +1,33 @@
+package relay
+
+import (
+	"testing"
+
+	"loteria/engine/mutationtest"
+)
+
+var mutations = []mutationtest.Mutation{
+	{
+		Name: "a follower takes any number of new keys",
+		Changes: []mutationtest.Change{{
+			File: "../channel/credentials.go",
+			Old:  "useless != nil && !errors.Is(err, io.EOF)",
+			New:  "useless != nil && n < 0",
+		}},
+		Test: "TestKeyUpdateFlood",
+	},
+	{
+		Name: "an end behind many new keys is a flood",
+		Changes: []mutationtest.Change{{
+			File: "../channel/credentials.go",
+			Old:  "useless != nil && !errors.Is(err, io.EOF)",
+			New:  "useless != nil",
+		}},
+		Test: "TestKeyUpdateFlood",
+	},
+}
+
+func TestMutationsApply(t *testing.T) { mutationtest.Apply(t, mutations) }
+
+// The tests notice every mutation.
+func TestMutations(t *testing.T) { mutationtest.Run(t, mutations, mutationtest.Simulation{}) }
