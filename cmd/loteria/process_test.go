@@ -101,12 +101,14 @@ type process struct {
 func startProcess(
 	dir string, environment []string, program string, args ...string,
 ) (*process, error) {
-	p := &process{
-		cmd:    exec.Command(program, args...),
-		stdout: newOutput(), stderr: newOutput(),
-		ended: make(chan struct{}),
-	}
-	p.cmd.Dir, p.cmd.Env = dir, environment
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Env = dir, environment
+	return startCommand(cmd)
+}
+
+// startCommand starts cmd, and keeps what it writes.
+func startCommand(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, stdout: newOutput(), stderr: newOutput(), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	if err := p.cmd.Start(); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,25 +24,37 @@ func needProgram(t *testing.T, name string) string {
 	return path
 }
 
-// startBalancer starts an HAProxy before all servers, and returns its address. It knows nothing of the
-// servers but whether they take connections.
+// startBalancer starts an HAProxy before all servers, which have to listen, and returns its address. It
+// knows nothing of the servers but whether they take connections. It inherits its listening socket: an
+// old agency dials once, and may do so before HAProxy runs.
 func (d *serversDraw) startBalancer(t *testing.T) (addr string) {
 	t.Helper()
 	program := needProgram(t, "haproxy")
 	addr = d.host + "9:4121"
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
 	var config strings.Builder
-	fmt.Fprintf(&config, `
+	config.WriteString(`
 defaults
 	mode tcp
 	timeout connect 2s
+	timeout check 2s
 	timeout client 1h
 	timeout server 1h
 	option redispatch 1
 listen loteria
-	bind %s
+	bind fd@3
 	balance roundrobin
 	default-server check inter 100ms
-`, addr)
+`)
 	for i := range serversCount {
 		fmt.Fprintf(&config, "\tserver server-%d %s\n", i+1, d.addr(i))
 	}
@@ -49,7 +62,9 @@ listen loteria
 	if err := os.WriteFile(path, []byte(config.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := startProcess(d.dir, []string{}, program, "-db", "-f", path)
+	cmd := exec.Command(program, "-db", "-f", path)
+	cmd.Dir, cmd.Env, cmd.ExtraFiles = d.dir, []string{}, []*os.File{socket} // the first of them is 3
+	p, err := startCommand(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,10 +77,11 @@ func TestBalancer(t *testing.T) {
 	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(3, 0)))
 	d.fewBets(t, 5000)
-	d.agenciesAt = d.startBalancer(t)
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)
 	}
+	d.awaitListening(t)
+	d.agenciesAt = d.startBalancer(t)
 	d.awaitLeader(t)
 	old := []int{1, 2, 3}
 	for _, i := range []int{0, 4} {
@@ -90,10 +106,11 @@ func TestBalancerLosesLeader(t *testing.T) {
 	t.Parallel() // it mostly waits
 	d := newServersDraw(t, rand.New(rand.NewPCG(4, 0)))
 	d.fewBets(t, 25_000) // as many that the leader is killed in the middle
-	d.agenciesAt = d.startBalancer(t)
 	if err := d.startServers(); err != nil {
 		t.Fatal(err)
 	}
+	d.awaitListening(t)
+	d.agenciesAt = d.startBalancer(t)
 	leader := d.awaitLeader(t)
 	for i := range serversAgencies - 1 {
 		if err := d.startAgency(i); err != nil {
@@ -114,6 +131,7 @@ func TestBalancerLosesLeader(t *testing.T) {
 	if err := d.startServer(leader); err != nil {
 		t.Fatal(err)
 	}
+	d.awaitListening(t) // a server that is started behind the end may come too late for it
 	last := serversAgencies - 1
 	if err := <-d.startOld(func(int) string { return d.agenciesAt }, last); err != nil {
 		t.Fatal(err)
