@@ -31,7 +31,7 @@ func blockedPort(t *testing.T) string {
 	addr := fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 	const queueMost = 8 // the system's queue is a little longer than was asked for
 	for range queueMost {
-		conn, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
 		if err != nil {
 			return addr
 		}

@@ -110,7 +110,7 @@ func TestForwardFindsNobody(t *testing.T) {
 // A server that has had nothing to say for long, and goes, is looked for as long as any other.
 func TestForwardAfterAQuietDraw(t *testing.T) {
 	t.Parallel()
-	const retryFor = 500 * time.Millisecond
+	const retryFor = 2 * time.Second
 	asked := 0 // one after the other
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		event := "bye"
