@@ -25,6 +25,15 @@ var mutations = []mutationtest.Mutation{
 		}},
 		Test: "TestKeyUpdateFlood",
 	},
+	{
+		Name: "who comes as a follower becomes the leader is dropped",
+		Changes: []mutationtest.Change{{
+			File: "relay.go",
+			Old:  "case err != nil && ctx.Err() != nil:\n",
+			New:  "case ctx.Err() != nil:\n",
+		}},
+		Test: "TestComesAsItEnds",
+	},
 }
 
 func TestMutationsApply(t *testing.T) { mutationtest.Apply(t, mutations) }

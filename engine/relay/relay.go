@@ -104,12 +104,10 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener, credentials *channel.
 		_ = l.Close() // it may be closed already
 	})
 	for {
+		// One that comes as ctx ends is served, too: an agency of the old kind doesn't come again.
 		conn, err := l.Accept()
 		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				_ = conn.Close() // it came too late
-			}
+		case err != nil && ctx.Err() != nil:
 			return
 		case err != nil:
 			r.log.Error("accept_connections", zap.String("result", "fail"), zap.NamedError("error", err),

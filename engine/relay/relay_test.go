@@ -672,7 +672,46 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// lateListener has a connection at the moment at which it is to be closed, and takes long to close.
+// lastListener has a connection at the moment at which it is to be closed.
+type lastListener struct {
+	net.Listener
+	ctx  context.Context
+	conn net.Conn // the last one; nil once it is taken
+}
+
+func (l *lastListener) Accept() (net.Conn, error) {
+	<-l.ctx.Done()
+	if conn := l.conn; conn != nil {
+		l.conn = nil
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+// An agency whose connection is taken at the moment at which this server becomes the leader is passed on.
+func TestComesAsItEnds(t *testing.T) {
+	r := serve(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = l.Addr().String()
+	c := r.dial(t)
+	taken, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Serve(ctx, &lastListener{Listener: l, ctx: ctx, conn: taken}, nil)
+	say(t, c, frame(bet))
+	leader := r.accept(t)
+	hear(t, leader, frame(bet))
+	say(t, leader, frame("ACK"))
+	hear(t, c, frame("ACK"))
+}
+
+// lateListener takes long to close.
 type lateListener struct {
 	net.Listener
 	ctx    context.Context
@@ -683,8 +722,7 @@ type lateListener struct {
 
 func (l *lateListener) Accept() (net.Conn, error) {
 	<-l.ctx.Done()
-	_, far := net.Pipe()
-	return far, nil
+	return nil, net.ErrClosed
 }
 
 func (l *lateListener) Close() error {
