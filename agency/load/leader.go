@@ -20,7 +20,7 @@ var (
 const leaderTimeout = 30 * time.Second
 
 // connect connects the senders to the server that leads. Of several servers, another one may lead by
-// then; they may also be starting still.
+// then, and a server whose role changes may close connections; they may also be starting still.
 func (r *run) connect() error {
 	addrs := strings.Split(r.target.Addr, ",")
 	if len(addrs) == 1 {
@@ -31,7 +31,8 @@ func (r *run) connect() error {
 		leader, err := r.askLeader(addrs[n%len(addrs)])
 		if leader != "" {
 			r.target.Addr = leader
-			if err = each(dialsMax, r.senders, sender.connect); !errors.Is(err, errMoved) {
+			err = each(dialsMax, r.senders, sender.connect)
+			if err == nil || errors.Is(err, ErrServer) {
 				return err
 			}
 			for _, a := range r.agents {

@@ -46,11 +46,13 @@ func TestConnectToLeader(t *testing.T) {
 	leading := follower(t, notLeader(""), welcome)
 	nobody := follower(t, notLeader(""))
 	moves := follower(t, welcome, notLeader(leading))
+	cuts := follower(t, welcome, nil, notLeader(leading))
 	for _, c := range []struct{ addrs, leader string }{
 		{leading, leading}, // one address isn't asked: its first answer is for the sender
 		{nobody + "," + leading, leading},
 		{"127.0.0.1:1," + nobody + "," + follower(t, notLeader(leading)), leading},
 		{moves + "," + nobody, leading},
+		{cuts + "," + nobody, leading},
 	} {
 		r := &run{
 			ctx: t.Context(), options: Options{Window: 1, BatchBytes: 1 << 10},
