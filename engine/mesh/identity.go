@@ -75,6 +75,8 @@ func (i *Identity) dial(id uint64) *tls.Config {
 			return err
 		},
 		NextProtos: []string{protocol},
+		// Small records would be for who can use the first bytes of a message.
+		DynamicRecordSizingDisabled: true,
 	}
 }
 
@@ -87,8 +89,9 @@ func (i *Identity) listen() *tls.Config {
 			_, err := i.verify(state, x509.ExtKeyUsageClientAuth)
 			return err
 		},
-		NextProtos:             []string{protocol},
-		SessionTicketsDisabled: true,
+		NextProtos:                  []string{protocol},
+		SessionTicketsDisabled:      true,
+		DynamicRecordSizingDisabled: true,
 	}
 }
 

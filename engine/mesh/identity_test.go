@@ -11,7 +11,7 @@ import (
 )
 
 // open opens the identity of a certificate.
-func open(t *testing.T, a *certtest.Authority, p certtest.Paper) *Identity {
+func open(t testing.TB, a *certtest.Authority, p certtest.Paper) *Identity {
 	t.Helper()
 	f := a.Files(t, p, a)
 	i, err := OpenIdentity(f.Cert, f.Key, f.CA)

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -97,12 +98,7 @@ func newGated(t *testing.T, gate chan struct{}, change func(*Settings)) *net3 {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) }) // behind the others
-	n := &net3{t: t, addrs: map[uint64]string{}, change: change, gate: gate}
-	// Addresses of this process alone: a port that is free now can be somebody's in a moment.
-	pid := os.Getpid()
-	for id := uint64(1); id <= 3; id++ {
-		n.addrs[id] = fmt.Sprintf("127.%d.%d.%d:4117", 64+pid>>8&63, pid&255, id)
-	}
+	n := &net3{t: t, addrs: addresses(), change: change, gate: gate}
 	for id := uint64(1); id <= 3; id++ {
 		n.start(id)
 	}
@@ -112,6 +108,15 @@ func newGated(t *testing.T, gate chan struct{}, change func(*Settings)) *net3 {
 		}
 	})
 	return n
+}
+
+// addresses are three of this process alone, by id: a port that is free now can be somebody's in a moment.
+func addresses() map[uint64]string {
+	all, pid := map[uint64]string{}, os.Getpid()
+	for id := uint64(1); id <= 3; id++ {
+		all[id] = fmt.Sprintf("127.%d.%d.%d:4117", 64+pid>>8&63, pid&255, id)
+	}
+	return all
 }
 
 func (n *net3) start(id uint64) {
@@ -446,6 +451,33 @@ func TestStuckConnectionEnds(t *testing.T) {
 	s := newSender(&Mesh{ctx: t.Context(), writeTimeout: 10 * time.Millisecond}, 2, "", bulk)
 	if err := s.write(here, [][]byte{[]byte("stuck")}); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// The parts of a message share a record of TLS.
+func TestPartsShareARecord(t *testing.T) {
+	a := certtest.New(t)
+	here, there := pair(t)
+	client := tls.Client(here, open(t, a, certtest.Server(1)).dial(2))
+	server := tls.Server(there, open(t, a, certtest.Server(2)).listen())
+	met := make(chan error, 1)
+	go func() { met <- server.HandshakeContext(t.Context()) }()
+	if err := errors.Join(client.HandshakeContext(t.Context()), <-met); err != nil {
+		t.Fatal(err)
+	}
+	s := newSender(&Mesh{ctx: t.Context(), writeTimeout: patience}, 2, "", bulk)
+	const header, sealBytes = 5, 17 // of a record: its type and length; the content's type and the tag
+	parts := [][]byte{[]byte("one"), nil, []byte("two"), bytes.Repeat([]byte{3}, recordBytesMax-100)}
+	want := len(bytes.Join(parts, nil)) + sealBytes
+	if err := s.write(client, parts); err != nil {
+		t.Fatal(err)
+	}
+	record := make([]byte, header+want)
+	if _, err := io.ReadFull(there, record); err != nil {
+		t.Fatal(err)
+	}
+	if got := int(binary.BigEndian.Uint16(record[3:])); got != want {
+		t.Errorf("a record of %d bytes, want %d", got, want)
 	}
 }
 

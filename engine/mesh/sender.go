@@ -1,8 +1,10 @@
 package mesh
 
 import (
+	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
@@ -34,10 +36,17 @@ type sender struct {
 	wake    chan struct{} // holds one: queue has something
 	writing [][]byte      // the goroutine's: what is being written
 	piece   net.Buffers   // the goroutine's: a part of it
+	records *bufio.Writer // the goroutine's: joins the parts of a piece to records of TLS
 }
 
+// recordBytesMax is how many bytes a record of TLS carries.
+const recordBytesMax = 16 << 10
+
 func newSender(m *Mesh, to uint64, addr string, l lane) *sender {
-	s := &sender{mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1), dials: make(chan struct{}, 1)}
+	s := &sender{
+		mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1), dials: make(chan struct{}, 1),
+		records: bufio.NewWriterSize(nil, recordBytesMax),
+	}
 	s.ctx, s.stop = context.WithCancel(m.ctx)
 	return s
 }
@@ -211,9 +220,25 @@ func (s *sender) write(conn net.Conn, parts [][]byte) error {
 			return err
 		}
 		s.piece = piece // WriteTo takes from its receiver what it has written
-		if _, err := piece.WriteTo(conn); err != nil {
+		if err := s.writePiece(conn, piece); err != nil {
 			return err
 		}
 	}
 	return conn.SetWriteDeadline(time.Time{}) // direct writes have none
+}
+
+// writePiece writes a piece as it is. TLS makes a record, and a system call, of each write at least, so
+// it gets the parts joined.
+func (s *sender) writePiece(conn net.Conn, piece net.Buffers) error {
+	if _, is := conn.(*tls.Conn); !is {
+		_, err := piece.WriteTo(conn)
+		return err
+	}
+	s.records.Reset(conn)
+	for _, part := range piece {
+		if _, err := s.records.Write(part); err != nil {
+			return err
+		}
+	}
+	return s.records.Flush()
 }
