@@ -23,6 +23,8 @@ type Report struct {
 	Servers int `json:"servers"`
 	// TLS is the side that has certificates: server, mutual for both, or empty if nothing is encrypted.
 	TLS string `json:"tls,omitempty"`
+	// PeerTLS is whether the servers encrypt what they say to each other.
+	PeerTLS bool `json:"peer_tls,omitempty"`
 	// Durability is what an ACK promised: fsync, os, or unknown.
 	Durability string `json:"durability"`
 	// Result is the run with the median throughput.

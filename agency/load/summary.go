@@ -62,6 +62,9 @@ func (r Report) table() table.Writer {
 		name, all := "server", ""
 		if r.Servers > 1 {
 			name, all = fmt.Sprintf("%d servers", r.Servers), " of the largest"
+			if r.PeerTLS {
+				name += " over TLS"
+			}
 		}
 		row(name, "%.4f CPU s per million bets (%.2f s), peak memory%s %s", s.PerMillionBets, s.CPUSeconds, all, bytesText(float64(s.MemoryPeakBytes)))
 	}

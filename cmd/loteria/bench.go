@@ -35,7 +35,7 @@ The first two lines are bets per second and the 99th percentile of the ACK
 latency. With --rate a batch's latency begins when it is due, so that stalls
 count; without it, when the batch is handed to the socket.
 
---tls makes an authority and certificates for the run. The connections are made,
+--tls and --peer-tls make an authority and certificates for the run. The connections are made,
 and the certificates checked, before anything is measured.
 
 --limit also measures a yardstick: a server that receives the same frames,
@@ -75,6 +75,7 @@ type benchOptions struct {
 	addr       string
 	servers    int
 	tls        string
+	peerTLS    bool
 	dir        string
 	repeat     int
 	limit      bool
@@ -137,6 +138,8 @@ func newBenchCommand() *cobra.Command {
 		"servers that hold the draw together: 1, or 3 to 9, all on this machine")
 	flags.StringVar(&options.tls, "tls", benchTLSOff,
 		"connect over TLS: off, server, or mutual: the agencies have certificates, too")
+	flags.BoolVar(&options.peerTLS, "peer-tls", false,
+		"the servers of --servers connect to each other over TLS, as servers on different machines do")
 	flags.StringVar(&options.dir, "dir", "",
 		"folder for the server's directory, on the disk to measure (default the temporary directory)")
 	flags.IntVar(&options.repeat, "repeat", 1, "how often to measure; the report shows the median")
@@ -169,6 +172,8 @@ func (o benchOptions) validate() error {
 		return errors.New("--addr and --servers: choose one of them")
 	case o.tls != benchTLSOff && o.tls != benchTLSServer && o.tls != benchTLSMutual:
 		return fmt.Errorf("--tls %s is not legal: want %s, %s or %s", o.tls, benchTLSOff, benchTLSServer, benchTLSMutual)
+	case o.peerTLS && o.servers == 1:
+		return errors.New("--peer-tls without --servers: there is no other server")
 	case o.addr != "" && o.tls != benchTLSOff:
 		return errors.New("--addr with --tls: the bench makes the certificates, so it has to start the server")
 	case o.addr != "" && (o.repeat > 1 || o.plot != ""):
@@ -240,6 +245,7 @@ func runBench(ctx context.Context, o benchOptions, stdout, stderr io.Writer) (er
 	if o.tls != benchTLSOff {
 		report.TLS = o.tls
 	}
+	report.PeerTLS = o.peerTLS
 	if o.addr != "" {
 		report.Servers = len(strings.Split(o.addr, ","))
 		report.Durability = "unknown"

@@ -30,15 +30,15 @@ type benchCerts struct {
 }
 
 // newBenchCerts makes an authority, and writes its certificate into dir.
-func newBenchCerts(kind, dir string) (*benchCerts, error) {
-	if kind == benchTLSOff {
+func newBenchCerts(o benchOptions, dir string) (*benchCerts, error) {
+	if o.tls == benchTLSOff && !o.peerTLS {
 		return nil, nil
 	}
 	authorityKey, err := generateKey()
 	if err != nil {
 		return nil, err
 	}
-	c := &benchCerts{mutual: kind == benchTLSMutual, dir: dir, pool: x509.NewCertPool()}
+	c := &benchCerts{mutual: o.tls == benchTLSMutual, dir: dir, pool: x509.NewCertPool()}
 	if c.key, err = generateKey(); err != nil {
 		return nil, err
 	}
@@ -53,8 +53,9 @@ func (c *benchCerts) path(name string) string {
 	return filepath.Join(c.dir, certificateFile(name))
 }
 
-// settings makes a server's certificate, and returns the variables of a server that listens on addr.
-func (c *benchCerts) settings(id int, addr string) ([]string, error) {
+// settings makes a server's certificate, and returns the variables of a server that listens for agencies
+// over TLS on addr, unless it is empty, and connects to its peers over TLS if asked to.
+func (c *benchCerts) settings(id int, addr string, peers bool) (settings []string, err error) {
 	who := role{codec.IdentityServer, id}
 	key, err := generateKey()
 	if err != nil {
@@ -68,18 +69,24 @@ func (c *benchCerts) settings(id int, addr string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyPath := filepath.Join(c.dir, keyFile(who.name()))
+	certPath, keyPath := c.path(who.name()), filepath.Join(c.dir, keyFile(who.name()))
+	authorityPath := c.path(certsAuthority)
 	if err := os.WriteFile(keyPath, text, private); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(c.path(who.name()), encodeCertificate(cert), readable); err != nil {
+	if err := os.WriteFile(certPath, encodeCertificate(cert), readable); err != nil {
 		return nil, err
 	}
-	settings := []string{
-		"SERVER_TLS_ADDR=" + addr, "SERVER_TLS_CERT_FILE=" + c.path(who.name()), "SERVER_TLS_KEY_FILE=" + keyPath,
+	if addr != "" {
+		settings = append(settings,
+			"SERVER_TLS_ADDR="+addr, "SERVER_TLS_CERT_FILE="+certPath, "SERVER_TLS_KEY_FILE="+keyPath)
 	}
 	if c.mutual {
-		settings = append(settings, "SERVER_TLS_CLIENT_CA_FILE="+c.path(certsAuthority))
+		settings = append(settings, "SERVER_TLS_CLIENT_CA_FILE="+authorityPath)
+	}
+	if peers {
+		settings = append(settings, "SERVER_PEER_TLS_CERT_FILE="+certPath,
+			"SERVER_PEER_TLS_KEY_FILE="+keyPath, "SERVER_PEER_TLS_CA_FILE="+authorityPath)
 	}
 	return settings, nil
 }

@@ -57,7 +57,7 @@ func (b *bench) measure(ctx context.Context, o load.Options) (_ load.Result, err
 		return load.Result{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	certs, err := newBenchCerts(b.options.tls, dir)
+	certs, err := newBenchCerts(b.options, dir)
 	if err != nil {
 		return load.Result{}, err
 	}
@@ -111,13 +111,13 @@ func (b *bench) startServers(
 	var peers engine.Peers
 	for i, addr := range peerAddrs {
 		p := engine.Peer{ID: uint64(i + 1), Addr: addr, Agencies: addrs[i]}
-		if certs != nil {
+		if b.options.tls != benchTLSOff {
 			p.Secure = secureAddrs[i]
 		}
 		peers = append(peers, p)
 	}
 	for i, addr := range addrs {
-		s := &benchServer{addr: addr, dir: filepath.Join(dir, strconv.Itoa(i+1))}
+		s := &benchServer{addr: addr, secure: peers[i].Secure, dir: filepath.Join(dir, strconv.Itoa(i+1))}
 		one := []string{"SERVER_ID=0", "SERVER_PEERS="}
 		if n > 1 {
 			one = []string{
@@ -126,8 +126,7 @@ func (b *bench) startServers(
 			}
 		}
 		if certs != nil {
-			s.secure = secureAddrs[i]
-			settings, err := certs.settings(i+1, s.secure)
+			settings, err := certs.settings(i+1, s.secure, b.options.peerTLS)
 			if err != nil {
 				return all, err
 			}
@@ -187,13 +186,13 @@ func (b *bench) start(ctx context.Context, s *benchServer, o load.Options, envir
 	return nil
 }
 
-// target is the servers as a load has them. certs is nil without TLS.
+// target is the servers as a load has them. certs may be nil if agencies don't connect over TLS.
 func (all benchServers) target(certs *benchCerts) load.Target {
 	var addrs []string
 	var t load.Target
 	for _, s := range all {
 		addr := s.addr
-		if certs != nil {
+		if s.secure != "" {
 			addr, t.TLS = s.secure, certs.config
 		}
 		addrs = append(addrs, addr)
