@@ -217,24 +217,25 @@ func TestNotLeaderWithSecret(t *testing.T) {
 
 // Servers that send the agency in circles don't make it spin.
 func TestNotLeaderInCircles(t *testing.T) {
-	t.Parallel() // it mostly waits
-	logs := newLogBook(slog.LevelInfo)
-	ls := listenAll(t, 2)
-	var conns atomic.Int64
-	for i := range ls.all {
-		ls.serve(t, i, func(p *peer) {
-			conns.Add(1)
-			notLeader(ls.addrs[1-i])(p)
-		})
-	}
-	_, err := ls.dial(t, 0, 1, WithRetryFor(time.Second), WithLogger(slog.New(logs)))
-	if !errors.Is(err, ErrUnreachable) {
-		t.Errorf("got %v", err)
-	}
-	failures := len(logs.about("connect", slog.String("result", "fail")))
-	if n := int(conns.Load()); failures == 0 || failures > 10 || n > failures*(hopsMax+1) {
-		t.Errorf("%d connections, %d failures: %v", n, failures, logs.all())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		logs := newLogBook(slog.LevelInfo)
+		s := clockServers{}
+		var conns atomic.Int64
+		for addr, other := range map[string]string{"a:1": "b:1", "b:1": "a:1"} {
+			s.serve(t, addr, func(p *peer) {
+				conns.Add(1)
+				notLeader(other)(p)
+			})
+		}
+		_, err := s.dialClock(t, "a:1,b:1", WithRetryFor(time.Second), WithLogger(slog.New(logs)))
+		if !errors.Is(err, ErrUnreachable) {
+			t.Errorf("got %v", err)
+		}
+		failures := len(logs.about("connect", slog.String("result", "fail")))
+		if n := int(conns.Load()); failures == 0 || failures > 10 || n > failures*(hopsMax+1) {
+			t.Errorf("%d connections, %d failures: %v", n, failures, logs.all())
+		}
+	})
 }
 
 // A server that doesn't know the leader is left for the next one in turn.
