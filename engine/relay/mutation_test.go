@@ -32,7 +32,16 @@ var mutations = []mutationtest.Mutation{
 			Old:  "case err != nil && ctx.Err() != nil:\n",
 			New:  "case ctx.Err() != nil:\n",
 		}},
-		Test: "TestComesAsItEnds",
+		Test: "TestComesAsItEnds/plain",
+	},
+	{
+		Name: "who comes over TLS as a follower becomes the leader is dropped if handshakes wait",
+		Changes: []mutationtest.Change{{
+			File: "relay.go",
+			Old:  "h = r.handshakes.Begin(r.life, conn)",
+			New:  "return",
+		}},
+		Test: "TestComesAsItEnds/TLS",
 	},
 }
 

@@ -131,20 +131,21 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener, credentials *channel.
 		}
 		var h *channel.Handshaking
 		if credentials != nil {
-			if h = r.handshakes.Begin(ctx, conn); h == nil {
-				_ = conn.Close() // it came too late
-				<-r.slots
-				continue
-			}
+			h = r.handshakes.Begin(ctx, conn) // until then, the next ones wait outside
 		}
 		r.busy.Go(func() {
 			defer func() { <-r.slots }()
 			defer func() { _ = conn.Close() }() // what had to be said is said
 			defer context.AfterFunc(r.life, func() { _ = conn.Close() })()
+			if credentials == nil {
+				r.serve(r.life, conn, conn)
+				return
+			}
+			if h == nil { // there was no room when ctx ended
+				h = r.handshakes.Begin(r.life, conn)
+			}
 			if h != nil {
 				r.serveTLS(r.life, h, credentials)
-			} else {
-				r.serve(r.life, conn, conn)
 			}
 		})
 	}

@@ -118,9 +118,9 @@ func serveOver(t *testing.T, change func(*Settings), credentials *channel.Creden
 	return r
 }
 
-// serveOverTLS is serve for agencies over TLS, with certificates of their own if isMutual. The
-// configuration is an agency's, without one.
-func serveOverTLS(t *testing.T, isMutual bool) (*relayed, *certtest.Authority, *tls.Config) {
+// certified returns credentials of a relay, which asks agencies for certificates if isMutual, and the
+// configuration of an agency without one.
+func certified(t *testing.T, isMutual bool) (*channel.Credentials, *certtest.Authority, *tls.Config) {
 	t.Helper()
 	authority := certtest.New(t)
 	f := authority.Files(t, certtest.Server(1), authority)
@@ -133,6 +133,13 @@ func serveOverTLS(t *testing.T, isMutual bool) (*relayed, *certtest.Authority, *
 		t.Fatal(err)
 	}
 	config := &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{codec.TLSProtocol}}
+	return credentials, authority, config
+}
+
+// serveOverTLS is serve for agencies over TLS, as certified has it.
+func serveOverTLS(t *testing.T, isMutual bool) (*relayed, *certtest.Authority, *tls.Config) {
+	t.Helper()
+	credentials, authority, config := certified(t, isMutual)
 	return serveOver(t, nil, credentials), authority, config
 }
 
@@ -688,27 +695,46 @@ func (l *lastListener) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-// An agency whose connection is taken at the moment at which this server becomes the leader is passed on.
+// An agency whose connection is taken at the moment at which this server becomes the leader is passed
+// on. So it is over TLS, also if its handshake has to wait.
 func TestComesAsItEnds(t *testing.T) {
-	r := serve(t, nil)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	comes := func(t *testing.T, r *relayed, credentials *channel.Credentials) net.Conn {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.addr = l.Addr().String()
+		c := r.dial(t)
+		taken, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r.Serve(ctx, &lastListener{Listener: l, ctx: ctx, conn: taken}, credentials)
+		return c
 	}
-	r.addr = l.Addr().String()
-	c := r.dial(t)
-	taken, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
+	passedOn := func(t *testing.T, r *relayed, c net.Conn) {
+		say(t, c, frame(bet))
+		leader := r.accept(t)
+		hear(t, leader, frame(bet))
+		say(t, leader, frame("ACK"))
+		hear(t, c, frame("ACK"))
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	r.Serve(ctx, &lastListener{Listener: l, ctx: ctx, conn: taken}, nil)
-	say(t, c, frame(bet))
-	leader := r.accept(t)
-	hear(t, leader, frame(bet))
-	say(t, leader, frame("ACK"))
-	hear(t, c, frame("ACK"))
+	t.Run("plain", func(t *testing.T) {
+		r := serve(t, nil)
+		passedOn(t, r, comes(t, r, nil))
+	})
+	t.Run("TLS", func(t *testing.T) {
+		credentials, _, config := certified(t, false)
+		r := serveOver(t, func(s *Settings) { s.TLSHandshakes = 1 }, credentials)
+		first := comes(t, r, credentials)
+		second := tls.Client(comes(t, r, credentials), config)
+		passedOn(t, r, second)
+		if _, err := first.Read(make([]byte, 1)); err == nil {
+			t.Error("the first handshake, which stands still, makes no room")
+		}
+	})
 }
 
 // lateListener takes long to close.
