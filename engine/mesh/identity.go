@@ -75,7 +75,7 @@ func (i *Identity) dial(id uint64) *tls.Config {
 			return err
 		},
 		NextProtos: []string{protocol},
-		// Small records would be for who can use the first bytes of a message.
+		// Small records are for readers that can use the first bytes of a message.
 		DynamicRecordSizingDisabled: true,
 	}
 }

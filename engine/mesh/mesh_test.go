@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -469,8 +470,11 @@ func TestPartsShareARecord(t *testing.T) {
 	const header, sealBytes = 5, 17 // of a record: its type and length; the content's type and the tag
 	parts := [][]byte{[]byte("one"), nil, []byte("two"), bytes.Repeat([]byte{3}, recordBytesMax-100)}
 	want := len(bytes.Join(parts, nil)) + sealBytes
-	if err := s.write(client, parts); err != nil {
+	if err := errors.Join(s.write(client, parts), there.SetReadDeadline(time.Now().Add(patience))); err != nil {
 		t.Fatal(err)
+	}
+	if slices.ContainsFunc(s.piece[:cap(s.piece)], func(part []byte) bool { return part != nil }) {
+		t.Error("the sender holds what it has written")
 	}
 	record := make([]byte, header+want)
 	if _, err := io.ReadFull(there, record); err != nil {

@@ -36,17 +36,14 @@ type sender struct {
 	wake    chan struct{} // holds one: queue has something
 	writing [][]byte      // the goroutine's: what is being written
 	piece   net.Buffers   // the goroutine's: a part of it
-	records *bufio.Writer // the goroutine's: joins the parts of a piece to records of TLS
+	records *bufio.Writer // the goroutine's: joins the parts of a piece to records of TLS; nil before the first
 }
 
 // recordBytesMax is how many bytes a record of TLS carries.
 const recordBytesMax = 16 << 10
 
 func newSender(m *Mesh, to uint64, addr string, l lane) *sender {
-	s := &sender{
-		mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1), dials: make(chan struct{}, 1),
-		records: bufio.NewWriterSize(nil, recordBytesMax),
-	}
+	s := &sender{mesh: m, to: to, addr: addr, lane: l, wake: make(chan struct{}, 1), dials: make(chan struct{}, 1)}
 	s.ctx, s.stop = context.WithCancel(m.ctx)
 	return s
 }
@@ -219,7 +216,7 @@ func (s *sender) write(conn net.Conn, parts [][]byte) error {
 		if err := conn.SetWriteDeadline(time.Now().Add(s.mesh.writeTimeout)); err != nil {
 			return err
 		}
-		s.piece = piece // WriteTo takes from its receiver what it has written
+		s.piece = piece
 		if err := s.writePiece(conn, piece); err != nil {
 			return err
 		}
@@ -227,14 +224,19 @@ func (s *sender) write(conn net.Conn, parts [][]byte) error {
 	return conn.SetWriteDeadline(time.Time{}) // direct writes have none
 }
 
-// writePiece writes a piece as it is. TLS makes a record, and a system call, of each write at least, so
-// it gets the parts joined.
+// writePiece writes a piece, and clears it, or it would hold the messages. Over TLS, each Write makes at
+// least one record and one system call, so the parts are joined first.
 func (s *sender) writePiece(conn net.Conn, piece net.Buffers) error {
+	defer clear(piece)
 	if _, is := conn.(*tls.Conn); !is {
 		_, err := piece.WriteTo(conn)
 		return err
 	}
+	if s.records == nil {
+		s.records = bufio.NewWriterSize(nil, recordBytesMax)
+	}
 	s.records.Reset(conn)
+	defer s.records.Reset(nil)
 	for _, part := range piece {
 		if _, err := s.records.Write(part); err != nil {
 			return err
