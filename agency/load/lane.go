@@ -42,8 +42,12 @@ func (l *lane) connect() (err error) {
 		l.begun = make([]int64, l.window)
 		return err
 	}
+	// Nobody watches for a stall before all are connected.
+	if err := l.conn.SetDeadline(time.Now().Add(stallTimeout)); err != nil {
+		return err
+	}
 	reply, err := exchange(l.conn, codec.AppendHello(nil, l.id))
-	if err != nil {
+	if err = errors.Join(err, l.conn.SetDeadline(time.Time{})); err != nil {
 		return fmt.Errorf("HELLO of agency %d: %w", l.id, err)
 	}
 	if reply.Kind == codec.ReplyError && reply.Code == codec.CodeNotLeader {

@@ -3,7 +3,9 @@ package load
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"loteria/codec"
@@ -19,8 +21,8 @@ var (
 // leaderTimeout is how long several servers may take until one of them leads.
 const leaderTimeout = 30 * time.Second
 
-// connect connects the senders to the server that leads. Of several servers, another one may lead by
-// then, and a server whose role changes may close connections; they may also be starting still.
+// connect connects the senders to the server that leads. Several servers may still be starting, and
+// another one may lead when the senders come.
 func (r *run) connect() error {
 	addrs := strings.Split(r.target.Addr, ",")
 	if len(addrs) == 1 {
@@ -31,8 +33,7 @@ func (r *run) connect() error {
 		leader, err := r.askLeader(addrs[n%len(addrs)])
 		if leader != "" {
 			r.target.Addr = leader
-			err = each(dialsMax, r.senders, sender.connect)
-			if err == nil || errors.Is(err, ErrServer) {
+			if err = each(dialsMax, r.senders, sender.connect); !isMove(err) {
 				return err
 			}
 			for _, a := range r.agents {
@@ -48,6 +49,17 @@ func (r *run) connect() error {
 			return err
 		}
 	}
+}
+
+// isMove reports whether a connection has failed as it does when another server leads: the server says so,
+// or closes it.
+func isMove(err error) bool {
+	for _, is := range []error{errMoved, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
 }
 
 // askLeader asks a server, as the first agency, who leads: it is addr itself if that one takes a
