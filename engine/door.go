@@ -34,7 +34,7 @@ func (d *door) pump() {
 		conn, err := d.listener.Accept()
 		if !d.offer(arrival{conn, err}) {
 			if err == nil {
-				_ = conn.Close() // its agency comes again
+				_ = conn.Close() // as all connections of a leadership that has ended
 			}
 			return
 		}

@@ -16,8 +16,8 @@ import (
 	"loteria/engine/ledger"
 )
 
-// exitMax is less than any time-out that a server could wait for by mistake, and more than a busy
-// machine needs to end one.
+// exitMax is less than a peer's time-outs and the tests' grace, for which a server could wait by mistake,
+// and more than a busy machine needs to end one.
 const exitMax = 20 * time.Second
 
 // All agencies served and no agency's socket open: exit 0, and at once. A connection that never named

@@ -48,6 +48,9 @@ func (r Report) table() table.Writer {
 	case "mutual":
 		load += ", over TLS with certificates on both sides"
 	}
+	if r.PeerTLS {
+		load += "; TLS between the servers"
+	}
 	row("load", "%s", load)
 	if n := len(r.Runs); n > 1 {
 		least, most := r.Runs[0].BetsPerSecond, r.Runs[0].BetsPerSecond
@@ -62,9 +65,6 @@ func (r Report) table() table.Writer {
 		name, all := "server", ""
 		if r.Servers > 1 {
 			name, all = fmt.Sprintf("%d servers", r.Servers), " of the largest"
-			if r.PeerTLS {
-				name += " over TLS"
-			}
 		}
 		row(name, "%.4f CPU s per million bets (%.2f s), peak memory%s %s", s.PerMillionBets, s.CPUSeconds, all, bytesText(float64(s.MemoryPeakBytes)))
 	}

@@ -35,8 +35,8 @@ The first two lines are bets per second and the 99th percentile of the ACK
 latency. With --rate a batch's latency begins when it is due, so that stalls
 count; without it, when the batch is handed to the socket.
 
---tls and --peer-tls make an authority and certificates for the run. The connections are made,
-and the certificates checked, before anything is measured.
+--tls and --peer-tls make an authority and certificates for the run. The
+connections are made, and the certificates checked, before anything is measured.
 
 --limit also measures a yardstick: a server that receives the same frames,
 appends and syncs the same bytes, and never looks at them. With --servers it
@@ -172,10 +172,10 @@ func (o benchOptions) validate() error {
 		return errors.New("--addr and --servers: choose one of them")
 	case o.tls != benchTLSOff && o.tls != benchTLSServer && o.tls != benchTLSMutual:
 		return fmt.Errorf("--tls %s is not legal: want %s, %s or %s", o.tls, benchTLSOff, benchTLSServer, benchTLSMutual)
+	case o.addr != "" && (o.tls != benchTLSOff || o.peerTLS):
+		return errors.New("--addr with --tls or --peer-tls: the bench makes the certificates, so it has to start the server")
 	case o.peerTLS && o.servers == 1:
 		return errors.New("--peer-tls without --servers: there is no other server")
-	case o.addr != "" && o.tls != benchTLSOff:
-		return errors.New("--addr with --tls: the bench makes the certificates, so it has to start the server")
 	case o.addr != "" && (o.repeat > 1 || o.plot != ""):
 		return errors.New("--addr with --repeat or --plot: a server holds one draw, and these need many")
 	case o.plot != "" && plotWriter(o.plot) == nil:

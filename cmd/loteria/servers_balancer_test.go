@@ -131,7 +131,7 @@ func TestBalancerLosesLeader(t *testing.T) {
 	if err := d.startServer(leader); err != nil {
 		t.Fatal(err)
 	}
-	d.awaitListening(t) // a server that is started behind the end may come too late for it
+	d.awaitListening(t) // a server that is started after the end may come too late for it
 	last := serversAgencies - 1
 	if err := <-d.startOld(func(int) string { return d.agenciesAt }, last); err != nil {
 		t.Fatal(err)

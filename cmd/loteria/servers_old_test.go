@@ -260,7 +260,7 @@ func TestOldAgencyLosesLeader(t *testing.T) {
 				if err := d.startServer(leader); err != nil {
 					t.Fatal(err)
 				}
-				d.awaitListening(t) // a server that is started behind the end may come too late for it
+				d.awaitListening(t) // a server that is started after the end may come too late for it
 			} else if err := d.servers[leader].cmd.Process.Signal(syscall.SIGCONT); err != nil {
 				t.Fatal(err)
 			}
