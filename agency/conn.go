@@ -23,10 +23,11 @@ const (
 	// faster, and a machine that is gone costs a round over the addresses no more.
 	dialTimeout        = 5 * time.Second
 	dialTimeoutSeveral = time.Second
-	// answerTimeout limits how long a server may take to answer anything but GET_WINNERS, and how
-	// long a write may take. After that the client gives the connection up; the next WELCOME tells
-	// what was stored. answerTimeoutSeveral finds a server that is paused, or whose machine is gone,
-	// and is still long for a disk: giving a slow server up costs a window of batches on the wire.
+	// answerTimeout limits how long a server may take to answer anything but GET_WINNERS, how long for
+	// a TLS handshake, and how long a write may take. After that the client gives the connection up;
+	// the next WELCOME tells what was stored. answerTimeoutSeveral finds a server that is paused, or
+	// whose machine is gone, and is still long for a disk: giving a slow server up costs a window of
+	// batches on the wire.
 	answerTimeout        = 15 * time.Second
 	answerTimeoutSeveral = 5 * time.Second
 	// unacknowledgedMax limits how long bytes that were sent to the server may be unacknowledged by

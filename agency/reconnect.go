@@ -20,10 +20,7 @@ func (c *Client) connect(ctx context.Context) error {
 				return err
 			}
 		}
-		limit := max(min(c.patience.dial, c.retryLeft()), dialTimeoutMin)
-		dialing, cancel := context.WithTimeout(ctx, limit)
-		nc, proven, err := c.open(dialing, c.route.addr())
-		cancel()
+		nc, proven, err := c.open(ctx, c.route.addr())
 		switch {
 		case ctx.Err() != nil && err == nil:
 			return errors.Join(context.Cause(ctx), nc.Close())
@@ -48,17 +45,29 @@ func (c *Client) connect(ctx context.Context) error {
 func (c *Client) open(ctx context.Context, addr string) (nc net.Conn, proven bool, err error) {
 	secured := c.config.tls
 	if secured == nil {
-		nc, err = c.config.dial(ctx, addr)
+		nc, err = c.dial(ctx, addr)
 		return nc, false, err
 	}
 	own, err := secured.read(c.agency)
 	if err != nil {
 		return nil, false, err
 	}
-	if nc, err = c.config.dial(ctx, addr); err != nil {
+	if nc, err = c.dial(ctx, addr); err != nil {
 		return nil, false, err
 	}
+	// The handshake waits for the server, as for any answer. When a leader is lost, all agencies come to
+	// the next one at once.
+	ctx, cancel := context.WithTimeout(ctx, c.answerTimeout())
+	defer cancel()
 	return secured.secure(ctx, nc, addr, own)
+}
+
+// dial makes the connection, or gives addr up.
+func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
+	limit := max(min(c.patience.dial, c.retryLeft()), dialTimeoutMin)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return c.config.dial(ctx, addr)
 }
 
 // await waits before the next try if it has to, or gives up.
