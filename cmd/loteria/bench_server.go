@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ import (
 
 const (
 	// benchListenTimeout is how long the server may take until it listens.
-	benchListenTimeout = 10 * time.Second
+	benchListenTimeout = 30 * time.Second
 	// benchListenPeriod is the time between two attempts to connect to it.
 	benchListenPeriod = 10 * time.Millisecond
 	// benchPortMin and benchPortMax bound the server's port. They are below the ports of outgoing
@@ -268,15 +269,16 @@ func freeAddrs(ctx context.Context, n int) (addrs []string, err error) {
 	return addrs, nil
 }
 
-// awaitListening tries to connect until the server listens. Its connection sends nothing, so it
-// does not count in the draw.
+// awaitListening tries to connect until the server listens where the load comes: for TLS, it listens a
+// little later. Its connection sends nothing, so it does not count in the draw.
 func (s *benchServer) awaitListening(ctx context.Context) error {
+	addr := cmp.Or(s.secure, s.addr)
 	ctx, cancel := context.WithTimeout(ctx, benchListenTimeout)
 	defer cancel()
 	ticks := time.NewTicker(benchListenPeriod)
 	defer ticks.Stop()
 	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.addr)
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		if err == nil {
 			return conn.Close()
 		}
